@@ -1,0 +1,51 @@
+"""The table ``PaymentAuditTrail``, shared with the payment side: put-only, plus one query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from refunds.audit import RECORD_TYPE
+from refunds.dynamo import condition_failed, item_from_wire, item_to_wire, old_item
+from refunds.refund import Item
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class AuditTable:
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+        self._client = client
+        self._table = table_name
+
+    def put_new(self, entry: Item) -> Item | None:
+        """Store an entry that is not there yet; returns None, or the entry that is there."""
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire(entry),
+                ConditionExpression="attribute_not_exists(entry_id)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            # Not every engine returns the item; an empty one equals no entry, so it is noticed.
+            return old_item(exc) or {}
+        return None
+
+    def latest(self, transaction_id: str, refund_id: str) -> Item | None:
+        """The entry of a refund's highest version, or None."""
+        answer = self._client.query(
+            TableName=self._table,
+            KeyConditionExpression="transaction_id = :tx AND begins_with(entry_id, :prefix)",
+            ExpressionAttributeValues={
+                ":tx": {"S": transaction_id},
+                ":prefix": {"S": f"{RECORD_TYPE}#{refund_id}#"},
+            },
+            ConsistentRead=True,
+            ScanIndexForward=False,
+            Limit=1,
+        )
+        return item_from_wire(answer["Items"][0]) if answer["Items"] else None

@@ -1,0 +1,120 @@
+"""From a record of the Refunds table's stream to its audit entry.
+
+Nothing is read to make an entry, so order, replays and bisected batches don't matter. A record
+that can't be made into one is kept in S3 and reported: failing it would block its shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import EventType
+from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
+from botocore.exceptions import ClientError
+
+from refunds.audit import audit_entry, removal_entry
+from refunds.audit_table import AuditTable
+from refunds.batches import ConcurrentBatchProcessor, Pool
+from refunds.dynamo import from_wire
+from refunds.failures import FailureStore
+from refunds.outcomes import OutcomeBus, OutcomeEvent, outcome_event
+from refunds.refund import AUDITED, Item
+from refunds.times import Clock, rfc3339
+
+_POISON_CODES = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
+
+
+class AuditWriter:
+    def __init__(self, *, audit: AuditTable, failures: FailureStore, clock: Clock) -> None:
+        self._audit = audit
+        self._failures = failures
+        self._clock = clock
+
+    def write(self, record: dict[str, Any]) -> tuple[Item | None, str | None]:
+        """Store the record's entry; returns it, or why the record was kept in S3 instead.
+
+        Neither: the record changes nothing that is audited. Raises what a second try may mend.
+        """
+        try:
+            entry = entry_of(record)
+            if entry is None:
+                return None, None
+            stored = self._audit.put_new(entry | {"recorded_at": rfc3339(self._clock.now())})
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] not in _POISON_CODES:
+                raise
+            return None, self._keep(record, type(exc).__name__)
+        except (KeyError, ValueError, TypeError, AttributeError) as exc:
+            return None, self._keep(record, f"{type(exc).__name__}: not a refund's image")
+        if stored is not None and stored.get("entry_hash") != entry["entry_hash"]:
+            return None, self._keep(record, "another entry of this version is already there")
+        return entry, None
+
+    def _keep(self, record: dict[str, Any], reason: str) -> str:
+        self._failures.keep("audit", record["eventID"], {"reason": reason, "record": record})
+        return reason
+
+
+def handle_stream_batch(
+    records: list[dict[str, Any]],
+    writer: AuditWriter,
+    bus: OutcomeBus,
+    pool: Pool,
+    tell: Callable[[dict[str, Any], str | Exception | None], None],
+) -> dict[str, Any]:
+    """Write the entries of a stream event side by side, then publish what they give rise to.
+
+    Returns the partial batch response. ``tell`` is called with each record and None, why it was
+    kept in S3, or the error that brings it back. Raises when the bus does not take the events:
+    the whole batch comes again, changes nothing in the trail, and publishes at least once.
+    """
+    events: list[OutcomeEvent] = []
+
+    def handle(record: DynamoDBRecord) -> None:
+        try:
+            entry, kept = writer.write(record.raw_event)
+        except Exception as exc:
+            tell(record.raw_event, exc)
+            raise
+        tell(record.raw_event, kept)
+        if entry is not None and (event := outcome_event(entry)):
+            events.append(event)
+
+    batch = ConcurrentBatchProcessor(EventType.DynamoDBStreams, pool)
+    with batch(records=records, handler=handle):
+        batch.process()
+    bus.publish(events)
+    return dict(batch.response())
+
+
+class UnversionedChangeError(ValueError):
+    """Audited attributes changed without a new version: nothing of ours does that."""
+
+
+def entry_of(record: dict[str, Any]) -> Item | None:
+    """The entry for a stream record, but for ``recorded_at``; None when nothing audited changed.
+
+    Raises ``ValueError`` and its like for a record that makes no entry.
+    """
+    change = record["dynamodb"]
+    old = _audited(change.get("OldImage", {}))
+    if record["eventName"] == "REMOVE":
+        return removal_entry(
+            old,
+            removed_at=rfc3339(
+                datetime.fromtimestamp(int(change["ApproximateCreationDateTime"]), UTC)
+            ),
+            removed_by=(record.get("userIdentity") or {}).get("principalId", "unknown"),
+        )
+    new = _audited(change["NewImage"])
+    if new == old:
+        return None
+    if old and new.get("version") == old.get("version"):
+        raise UnversionedChangeError(str(new.get("refund_id")))
+    return audit_entry(new)
+
+
+def _audited(image: dict[str, Any]) -> Item:
+    return {name: from_wire(image[name]) for name in AUDITED if name in image}

@@ -1,0 +1,31 @@
+"""The bucket of what could not be handled: kept whole, for a person or a replay."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from refunds.times import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class FailureStore:
+    def __init__(self, client: S3Client, bucket: str, clock: Clock) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._clock = clock
+
+    def keep(self, kind: str, name: str, content: dict[str, Any]) -> str:
+        """Store ``content`` as JSON and return its key. The same kind, day and name overwrite."""
+        safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:200]
+        key = f"{kind}/{self._clock.now():%Y/%m/%d}/{safe}.json"
+        self._client.put_object(
+            Bucket=self._bucket,
+            Key=key,
+            Body=json.dumps(content, indent=1).encode(errors="surrogatepass"),
+            ContentType="application/json",
+        )
+        return key

@@ -1,0 +1,101 @@
+"""ProcessRefund: a batch of refund requests from the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from refunds.message import RefusedError
+from refunds.outcomes import OutcomeBus
+from refunds.processing import Processor
+from refunds.refund import Refund
+from refunds.refund_queue import PutBackError, RefundQueue, Result, handle_batch
+from refunds.runtime import CLIENT, deadline_of
+from refunds.safe_errors import describe
+from refunds.settings import function_identity, number, text
+from refunds.wiring import jitter, parts
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer(patch_modules=["botocore"])
+
+_parts = parts(function_identity())
+_queue = RefundQueue(
+    client=boto3.client("sqs", config=CLIENT),
+    queue_url=text("REFUND_QUEUE_URL"),
+    dead_letter_queue_url=text("DEAD_LETTER_QUEUE_URL"),
+    bus=OutcomeBus(boto3.client("events", config=CLIENT), text("EVENT_BUS_NAME")),
+    processor=Processor(
+        refunds=_parts.refunds,
+        ledger=_parts.ledger,
+        audit=_parts.audit,
+        reserver=_parts.reserver,
+        settler=_parts.settler,
+        gateway=_parts.gateway,
+        clock=_parts.clock,
+    ),
+    first_retry_seconds=number("FIRST_RETRY_SECONDS", 1, 900),
+    random=jitter,
+)
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics(capture_cold_start_metric=True)
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Returns SQS's partial batch response: the messages that must come back."""
+    results: list[Result] = []
+
+    def tell(record: dict[str, Any], result: Result) -> None:
+        results.append(result)
+        _log(record["messageId"], result)
+
+    response = handle_batch(
+        event["Records"],
+        _queue,
+        deadline_of(context, _parts.clock),
+        _parts.pool,
+        tell,
+        look_up_first=_parts.control.look_up_first(_parts.clock.now()),
+    )
+    for result in results:
+        metrics.add_metric(_metric(result), MetricUnit.Count, 1)
+    return response
+
+
+def _metric(result: Result) -> str:
+    match result:
+        case Refund():
+            return f"Refund{result.status.title().replace('_', '')}"
+        case RefusedError():
+            return "MessagesRefused"
+    return "MessagesPutBack"
+
+
+def _log(message_id: str, result: Result) -> None:
+    match result:
+        case Refund():
+            logger.info(
+                "refund recorded",
+                message_id=message_id,
+                refund_id=result.refund_id,
+                transaction_id=result.transaction_id,
+                status=result.status.value,
+                failure_code=result.failure_code,
+            )
+        case RefusedError():
+            logger.warning("message refused", message_id=message_id, error_code=result.code.value)
+        case PutBackError():
+            logger.warning(
+                "message put back",
+                message_id=message_id,
+                reason=str(result),
+                delay_seconds=result.delay_seconds,
+                extra=describe(result),
+            )
+        case _:
+            logger.error("message not handled", message_id=message_id, extra=describe(result))

@@ -1,0 +1,56 @@
+"""WriteAudit: a batch of the Refunds table's stream into the audit trail, then onto the bus."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from refunds.audit_table import AuditTable
+from refunds.audit_writer import AuditWriter, handle_stream_batch
+from refunds.failures import FailureStore
+from refunds.outcomes import OutcomeBus
+from refunds.runtime import CLIENT, POOL_WIDTH
+from refunds.safe_errors import describe
+from refunds.settings import text
+from refunds.times import SystemClock
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer(patch_modules=["botocore"])
+
+_clock = SystemClock()
+_pool = ThreadPoolExecutor(POOL_WIDTH)
+_bus = OutcomeBus(boto3.client("events", config=CLIENT), text("EVENT_BUS_NAME"))
+_writer = AuditWriter(
+    audit=AuditTable(boto3.client("dynamodb", config=CLIENT), text("AUDIT_TABLE")),
+    failures=FailureStore(boto3.client("s3", config=CLIENT), text("FAILURES_BUCKET"), _clock),
+    clock=_clock,
+)
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics(capture_cold_start_metric=True)
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Returns the stream's partial batch response: the records that must come again."""
+    results: list[str | Exception | None] = []
+
+    def tell(record: dict[str, Any], result: str | Exception | None) -> None:
+        results.append(result)
+        if isinstance(result, Exception):
+            logger.error(
+                "audit entry not written", event_id=record["eventID"], extra=describe(result)
+            )
+        elif result is not None:
+            logger.error("audit record kept in S3", event_id=record["eventID"], reason=result)
+
+    response = handle_stream_batch(event["Records"], _writer, _bus, _pool, tell)
+    kept = sum(isinstance(result, str) for result in results)
+    metrics.add_metric("AuditRecords", MetricUnit.Count, len(results))
+    metrics.add_metric("AuditEntriesRejected", MetricUnit.Count, kept)
+    return response

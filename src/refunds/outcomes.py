@@ -1,0 +1,84 @@
+"""Outcome events for the order system, mailers and analytics. No personal data in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from refunds.message import RefusedError
+from refunds.refund import Item, Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+SOURCE = "refunds"
+_BATCH = 10  # PutEvents takes no more
+
+_SILENT = frozenset({Status.PROCESSING})
+
+
+class PublishError(Exception):
+    """The bus did not take every event."""
+
+
+@dataclass(frozen=True)
+class OutcomeEvent:
+    """``detail_type`` such as "Refund Succeeded"; ``detail`` as in docs/events/."""
+
+    detail_type: str
+    detail: Item
+
+
+def outcome_event(entry: Item) -> OutcomeEvent | None:
+    """The event that an audit entry gives rise to; None for one that changes nothing outside."""
+    status = Status(entry["status"])
+    if status in _SILENT or entry["event"] == "refund.deleted":
+        return None
+    details = entry["details"]
+    detail: Item = {
+        "refund_id": entry["refund_id"],
+        "version": entry["version"],
+        "transaction_id": entry["transaction_id"],
+        "status": status.value,
+        "amount_minor": details.get("amount_minor"),
+        "currency": details["currency"],
+        "failure_code": details.get("failure_code"),
+        "occurred_at": entry["occurred_at"],
+    }
+    return OutcomeEvent(f"Refund {status.replace('_', ' ').title()}", detail)
+
+
+def refused_event(message_id: str, error: RefusedError) -> OutcomeEvent:
+    """The event for a message that never became a refund; what it said stays in the DLQ."""
+    return OutcomeEvent(
+        "Refund Refused",
+        {
+            "message_id": message_id,
+            "error_code": error.code.value,
+            "error_message": error.message,
+        },
+    )
+
+
+class OutcomeBus:
+    def __init__(self, client: EventBridgeClient, bus_name: str) -> None:
+        self._client = client
+        self._bus = bus_name
+
+    def publish(self, events: Sequence[OutcomeEvent]) -> None:
+        """Publish all, at least once. Raises ``PublishError`` when some were not taken."""
+        for start in range(0, len(events), _BATCH):
+            entries: list[Any] = [
+                {
+                    "EventBusName": self._bus,
+                    "Source": SOURCE,
+                    "DetailType": event.detail_type,
+                    "Detail": json.dumps(event.detail),
+                }
+                for event in events[start : start + _BATCH]
+            ]
+            answer = self._client.put_events(Entries=entries)
+            if answer["FailedEntryCount"]:
+                raise PublishError(f"{answer['FailedEntryCount']} of {len(entries)} not taken")

@@ -1,0 +1,283 @@
+"""The reconciler: settles what stays open, finds late reversals, empties old dead letters.
+
+One run does a bounded amount of work, and what it doesn't reach is first in line next time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from refunds.batches import Pool
+from refunds.control import Control
+from refunds.failures import FailureStore
+from refunds.gateway import Gateway, GatewayRefund, GatewayStatus, GatewayUnavailableError
+from refunds.message import RefusedError, parse_message
+from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.refunds_table import OPEN_SHARDS, RefundsTable
+from refunds.settling import Later, Settler
+from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+PAGE = 25
+MAX_ROUNDS = 40
+"""Times that the due refunds of every shard are asked for: at most 8 x 25 x 40 a run."""
+
+SWEEP_BACK = timedelta(days=180)
+"""How long after its creation a refund may still be sent back by the customer's bank."""
+MAX_SWEEP_PAGES = 50
+MAX_CURSOR_FAILURES = 3
+
+ARCHIVE_AFTER = timedelta(days=4)
+MAX_ARCHIVE_BATCHES = 20
+
+MIN_LEFT_SECONDS = 15.0
+"""With less than this left, no further step is begun."""
+
+
+@dataclass
+class Summary:
+    """What a run did: counts, and the age of the oldest open refund that it met."""
+
+    settled: int = 0
+    still_open: int = 0
+    in_review: int = 0
+    reversed: int = 0
+    archived: int = 0
+    failed: int = 0
+    swept_pages: int = 0
+    sweep_complete: bool = False
+    oldest_open_seconds: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+class Reconciler:
+    def __init__(
+        self,
+        *,
+        refunds: RefundsTable,
+        settler: Settler,
+        gateway: Gateway,
+        control: Control,
+        clock: Clock,
+        pool: Pool,
+        archiver: DeadLetterArchiver,
+    ) -> None:
+        self._refunds = refunds
+        self._settler = settler
+        self._gateway = gateway
+        self._control = control
+        self._clock = clock
+        self._pool = pool
+        self._archiver = archiver
+
+    def run(self, deadline: Deadline) -> Summary:
+        """One whole run; returns when nothing is due or the time is up."""
+        summary = Summary()
+        total = deadline.left_seconds()
+        # Each part has its share, so a flood in one starves no other.
+        self._settle_open(Deadline.after(self._clock, total * 0.6), deadline, summary)
+        self._guard(summary, lambda: self._sweep(deadline, summary))
+        self._guard(summary, lambda: setattr(summary, "archived", self._archiver.archive(deadline)))
+        return summary
+
+    def _guard(self, summary: Summary, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception as exc:
+            # One part's trouble must not keep the others from running; the next run tries again.
+            summary.failed += 1
+            summary.errors.append(type(exc).__name__)
+
+    def _settle_open(self, until: Deadline, deadline: Deadline, summary: Summary) -> None:
+        seen: set[str] = set()
+        for _ in range(MAX_ROUNDS):
+            now = rfc3339(self._clock.now())
+            due = [
+                refund_id
+                for shard in range(OPEN_SHARDS)
+                for refund_id in self._refunds.due(str(shard), now, PAGE)
+                if refund_id not in seen
+            ]
+            if not due:
+                return
+            seen.update(due)
+            for start in range(0, len(due), PAGE):
+                if min(until.left_seconds(), deadline.left_seconds()) < MIN_LEFT_SECONDS:
+                    return
+                for result in self._pool.map(
+                    lambda refund_id: self._settle(refund_id, deadline), due[start : start + PAGE]
+                ):
+                    _count(summary, result, self._clock)
+
+    def _settle(self, refund_id: str, deadline: Deadline) -> Refund | str | None:
+        """One open refund; what became of it, or the error's name."""
+        refund: Refund | None = None
+        try:
+            refund = self._refunds.get(refund_id)
+            if refund is None or refund.open_shard is None:
+                return None  # the index was behind
+            return self._next_step(refund, deadline)
+        except Exception as exc:
+            if refund is not None:
+                self._put_off(refund)
+            return type(exc).__name__
+
+    def _next_step(self, refund: Refund, deadline: Deadline) -> Refund:
+        if refund.status in ENDED_WITHOUT_MONEY:
+            return self._settler.give_back(refund).refund
+        if (
+            refund.status not in (Status.PROCESSING, Status.PENDING)
+            or self._settler.lease_left_seconds(refund)
+            or deadline.left_seconds() < MIN_LEFT_SECONDS
+        ):
+            self._settler.recheck(refund)
+            return refund
+        result = self._settler.take_over(refund, deadline)
+        return refund if isinstance(result, Later) else result.refund
+
+    def _put_off(self, refund: Refund) -> None:
+        # A refund that fails each time would else stay first in line and starve the others.
+        try:
+            self._settler.recheck(refund)
+        except Exception:
+            return  # then it does stay; its error is already counted
+
+    def _sweep(self, deadline: Deadline, summary: Summary) -> None:
+        """Go on through the gateway's list: a refund that we hold for paid and the gateway shows
+        as failed has come back from the bank."""
+        position = self._control.sweep_position()
+        start = rfc3339(self._clock.now() - SWEEP_BACK)
+        created_from, cursor = position.get("created_from") or start, position.get("cursor")
+        failures = position.get("failures", 0)
+        for _ in range(MAX_SWEEP_PAGES):
+            if deadline.left_seconds() < MIN_LEFT_SECONDS:
+                return
+            try:
+                page = self._gateway.list_refunds(
+                    deadline.within(self._gateway.timeout_seconds),
+                    created_from=from_rfc3339(created_from),
+                    cursor=cursor,
+                )
+            except GatewayUnavailableError:
+                # A cursor that the gateway no longer takes would stop the sweep for good.
+                again = cursor is not None and failures + 1 >= MAX_CURSOR_FAILURES
+                self._control.set_sweep_position(
+                    start if again else created_from,
+                    None if again else cursor,
+                    0 if again else failures + 1,
+                )
+                raise
+            for shown in page.refunds:
+                if shown.status is GatewayStatus.FAILED and self._reverse(shown):
+                    summary.reversed += 1
+            summary.swept_pages += 1
+            cursor, failures = page.next_cursor, 0
+            self._control.set_sweep_position(created_from if cursor else start, cursor, 0)
+            if cursor is None:
+                summary.sweep_complete = True
+                return
+
+    def _reverse(self, shown: GatewayRefund) -> bool:
+        refund = self._refunds.get(shown.reference)
+        if (
+            refund is None
+            or refund.status is not Status.SUCCEEDED
+            or refund.gateway_refund_id != shown.gateway_refund_id
+        ):
+            return False
+        return not isinstance(self._settler.reverse(refund, shown), Later)
+
+
+def _count(summary: Summary, result: Refund | str | None, clock: Clock) -> None:
+    if isinstance(result, str):
+        summary.failed += 1
+        summary.errors.append(result)
+    elif result is None or result.open_since is None or result.open_shard is None:
+        summary.settled += result is not None
+    else:
+        age = clock.now() - from_rfc3339(result.open_since)
+        summary.oldest_open_seconds = max(summary.oldest_open_seconds, int(age.total_seconds()))
+        if result.status is Status.IN_REVIEW:
+            summary.in_review += 1
+        elif result.status in ENDED_WITHOUT_MONEY:
+            summary.settled += 1
+        else:
+            summary.still_open += 1
+
+
+class DeadLetterArchiver:
+    """Moves what has been in the DLQ for days to S3, before SQS deletes it for its age (11)."""
+
+    def __init__(
+        self,
+        *,
+        client: SQSClient,
+        queue_url: str,
+        refunds: RefundsTable,
+        settler: Settler,
+        failures: FailureStore,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._queue_url = queue_url
+        self._refunds = refunds
+        self._settler = settler
+        self._failures = failures
+        self._clock = clock
+
+    def archive(self, deadline: Deadline) -> int:
+        """How many messages were moved; at most 200 are looked at."""
+        moved = 0
+        for _ in range(MAX_ARCHIVE_BATCHES):
+            if deadline.left_seconds() < MIN_LEFT_SECONDS:
+                break
+            answer = self._client.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=10,
+                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageAttributeNames=["All"],
+                VisibilityTimeout=60,
+            )
+            messages: list[Any] = list(answer.get("Messages", []))
+            if not messages:
+                break
+            moved += sum(self._archive(message) for message in messages)
+        return moved
+
+    def _archive(self, message: dict[str, Any]) -> int:
+        sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000
+        if self._clock.now().timestamp() - sent_seconds < ARCHIVE_AFTER.total_seconds():
+            return 0
+        self._keep_open(message["Body"])
+        attributes = message.get("MessageAttributes", {})
+        self._failures.keep(
+            "dead-letters",
+            message["MessageId"],
+            {
+                "body": message["Body"],
+                "sent_at_ms": int(message["Attributes"]["SentTimestamp"]),
+                "attributes": {
+                    name: value.get("StringValue") for name, value in attributes.items()
+                },
+            },
+        )
+        self._client.delete_message(
+            QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"]
+        )
+        return 1
+
+    def _keep_open(self, body: str) -> None:
+        """Once its message is gone, an unfinished refund must be found through the index (10)."""
+        try:
+            refund = self._refunds.get(parse_message(body).refund_id)
+        except RefusedError:
+            return
+        if refund is None or refund.status is not Status.PROCESSING or refund.open_shard:
+            return
+        if not self._settler.recheck(refund):
+            raise RuntimeError("the refund is being worked on; its message is archived next time")

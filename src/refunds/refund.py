@@ -1,0 +1,168 @@
+"""A refund: its statuses, the transitions that are legal, and what each change records.
+
+Plain rules: no AWS, no clock, no environment. Instants are ``times.rfc3339`` text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
+
+Item = dict[str, Any]
+"""A table item as plain JSON values: str, int, None, list and dict; never a float."""
+
+MAX_FAILURE_TEXT_BYTES = 256
+
+
+class Status(StrEnum):
+    PROCESSING = "PROCESSING"
+    PENDING = "PENDING"
+    IN_REVIEW = "IN_REVIEW"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    REJECTED = "REJECTED"
+    REVERSED = "REVERSED"
+
+
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.PROCESSING: frozenset(
+        {Status.SUCCEEDED, Status.FAILED, Status.PENDING, Status.IN_REVIEW}
+    ),
+    Status.PENDING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.IN_REVIEW}),
+    Status.IN_REVIEW: frozenset({Status.SUCCEEDED, Status.FAILED}),
+    Status.SUCCEEDED: frozenset({Status.REVERSED}),
+    Status.FAILED: frozenset(),
+    Status.REJECTED: frozenset(),
+    Status.REVERSED: frozenset(),
+}
+
+ENDED_WITHOUT_MONEY = frozenset({Status.REJECTED, Status.FAILED, Status.REVERSED})
+"""Final statuses that give back what was reserved."""
+
+OUTCOMES: Mapping[Status, str] = {
+    Status.SUCCEEDED: "Refund Successful",
+    Status.FAILED: "Refund Failed",
+    Status.REJECTED: "Refund Failed",
+    Status.REVERSED: "Refund Failed",
+    Status.PROCESSING: "Refund Pending",
+    Status.PENDING: "Refund Pending",
+    Status.IN_REVIEW: "Refund Pending",
+}
+
+
+class IllegalTransitionError(Exception):
+    """A change of status that the table of transitions doesn't have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refund:
+    """One refund as stored: the audited attributes first, the protocol's own after them."""
+
+    refund_id: str
+    transaction_id: str
+    user_id: str
+    amount_minor: int | None = None
+    currency: str
+    status: Status
+    reason: str
+    requested_by: str
+    requested_at: str | None = None
+    processed_by: str
+    gateway: str
+    gateway_refund_id: str | None = None
+    failure_code: str | None = None
+    failure_message: str | None = None
+    metadata: Mapping[str, str] | None = None
+    review: Mapping[str, str] | None = None
+    """A person's decision: ``by``, ``why`` and ``evidence``."""
+    created_at: str
+    updated_at: str
+    version: int
+    previous_status: Status | None = None
+    changed_fields: tuple[str, ...] | None = None
+    previous_hash: str | None = None
+
+    fingerprint: str
+    attempt_token: str | None = None
+    """Who may finish: the token of the latest attempt to take it on."""
+    lease_until: str | None = None
+    """Until when that attempt may still be running."""
+    key_used_at: str | None = None
+    """When the gateway's idempotency key (the refund id) may first have been sent."""
+    open_since: str | None = None
+    """Since when the refund is unfinished with no message bound to come back for it."""
+    open_shard: str | None = None
+    """Hash key of the index of open refunds; absent in finished ones."""
+    check_at: str | None = None
+    """When the reconciler should next look; range key of that index."""
+
+    def item(self) -> Item:
+        """The stored form: attributes that are None are left out."""
+        item: Item = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, Status):
+                value = value.value
+            elif isinstance(value, tuple):
+                value = list(value)
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            item[field.name] = value
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Refund:
+        """Read a stored item; attributes that are not a refund's are passed over."""
+        known = {name: item[name] for name in _FIELD_NAMES if name in item}
+        for name in ("status", "previous_status"):
+            if name in known:
+                known[name] = Status(known[name])
+        if "changed_fields" in known:
+            known["changed_fields"] = tuple(known["changed_fields"])
+        return cls(**known)
+
+
+_FIELD_NAMES = tuple(field.name for field in fields(Refund))
+
+AUDITED = _FIELD_NAMES[: _FIELD_NAMES.index("fingerprint")]
+"""A change of any of these raises ``version`` and makes an audit entry; of others it doesn't."""
+
+_BOOKKEEPING = frozenset(
+    {"updated_at", "version", "previous_status", "changed_fields", "previous_hash"}
+)
+
+
+def change_status(
+    refund: Refund, to: Status, *, at: str, by: str, previous_hash: str, **changes: Any
+) -> Refund:
+    """The refund's next version.
+
+    ``at`` is when, ``by`` who (a function and its version, or an operator), ``previous_hash`` the
+    hash of the audit entry of the version that is replaced. Raises ``IllegalTransitionError``.
+    """
+    if to not in TRANSITIONS[refund.status]:
+        raise IllegalTransitionError(f"{refund.refund_id}: {refund.status} to {to}")
+    changed = replace(refund, status=to, processed_by=by, **changes)
+    return replace(
+        changed,
+        updated_at=at,
+        version=refund.version + 1,
+        previous_status=refund.status,
+        changed_fields=tuple(
+            name
+            for name in AUDITED
+            if name not in _BOOKKEEPING and getattr(changed, name) != getattr(refund, name)
+        ),
+        previous_hash=previous_hash,
+    )
+
+
+def short_text(text: str | None) -> str | None:
+    """Free text from outside, cut to 256 bytes of UTF-8 so that items stay small."""
+    if text is None:
+        return None
+    return text.encode(errors="replace")[:MAX_FAILURE_TEXT_BYTES].decode(errors="ignore")

@@ -1,0 +1,30 @@
+"""What may be logged of an exception: where and what kind, never its text.
+
+An error's text may hold a key's value or a customer's name; its type and its place don't.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import PurePath
+
+from botocore.exceptions import ClientError
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """``error`` (type, and AWS's code if it has one), ``at`` (innermost frames), ``cause``."""
+    told = {"error": _kind(error)}
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    if frames:
+        told["at"] = " < ".join(
+            f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}"
+            for frame in reversed(frames)
+        )
+    if error.__cause__ is not None:
+        told |= {f"cause_{name}": value for name, value in describe(error.__cause__).items()}
+    return told
+
+
+def _kind(error: BaseException) -> str:
+    kind = type(error).__name__
+    return f"{kind} {error.response['Error']['Code']}" if isinstance(error, ClientError) else kind

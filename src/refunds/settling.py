@@ -1,0 +1,320 @@
+"""From a claimed refund to its recorded outcome: ask, call, finish, give back.
+
+The queue's messages and the reconciler both come through here. docs/protocol.md has the timeline
+and says for each crash point why it is safe; the numbers in comments are its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from refunds.audit import audit_entry
+from refunds.gateway import (
+    BALANCE_EXCEEDED,
+    Accepted,
+    Declined,
+    Gateway,
+    GatewayRefund,
+    GatewayStatus,
+    GatewayUnavailableError,
+    KeyReused,
+    KeyTooOld,
+    RefundOrder,
+    Retryable,
+    Unknown,
+)
+from refunds.ledger_table import LedgerTable
+from refunds.message import redacted
+from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status, change_status, short_text
+from refunds.refunds_table import RefundsTable, shard_of
+from refunds.reserving import Reserver
+from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
+
+LEASE_MARGIN_SECONDS = 10.0
+"""A lease ends this long after its invocation must have: clocks differ a little."""
+
+FINISH_SECONDS = 5.0
+"""Kept free after a call to the gateway for recording what it said."""
+
+MIN_CALL_SECONDS = 2.0
+"""With less than this left for a call, none is begun."""
+
+KEY_MARGIN = timedelta(minutes=10)
+"""For clocks that differ, and for bytes that are slow on their way."""
+
+LONGEST_RECHECK = timedelta(hours=1)
+
+PENDING_UNSEEN = timedelta(hours=24)
+"""How long the gateway may not show a refund that it said was pending, before a person looks."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The refund stands as it should; its message may go."""
+
+    refund: Refund
+
+
+@dataclass(frozen=True)
+class Later:
+    """Not settled: come back. ``delay_seconds`` is the least wait, if there is one to know."""
+
+    reason: str
+    delay_seconds: float | None = None
+
+
+class Settler:
+    def __init__(
+        self,
+        *,
+        refunds: RefundsTable,
+        ledger: LedgerTable,
+        reserver: Reserver,
+        gateway: Gateway,
+        clock: Clock,
+        new_token: Callable[[], str],
+        processed_by: str,
+        recheck_after: timedelta,
+    ) -> None:
+        self._refunds = refunds
+        self._ledger = ledger
+        self._reserver = reserver
+        self._gateway = gateway
+        self._clock = clock
+        self._new_token = new_token
+        self.processed_by = processed_by
+        self._recheck_after = recheck_after
+
+    def new_lease(self, deadline: Deadline) -> dict[str, Any]:
+        """A fresh attempt's token, and its lease to just past the invocation's end."""
+        until = self._clock.now() + timedelta(
+            seconds=deadline.left_seconds() + LEASE_MARGIN_SECONDS
+        )
+        return {"attempt_token": self._new_token(), "lease_until": rfc3339(until)}
+
+    def lease_left_seconds(self, refund: Refund) -> float:
+        """How long another attempt may still be at work; 0 when none is."""
+        if refund.lease_until is None:
+            return 0.0
+        left = from_rfc3339(refund.lease_until) - self._clock.now()
+        return max(0.0, left.total_seconds())
+
+    def take_over(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
+        """Go on with a refund whose attempt ended without a word. Its outcome is unknown, so it
+        enters the index of open refunds, and the gateway is asked before anything else."""
+        taken = replace(self._opened(refund), **self.new_lease(deadline))
+        if not self._refunds.save(refund, taken):
+            return Later("another attempt took the refund on")
+        return self.ask_then_call(taken, deadline)
+
+    def ask_then_call(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
+        """Settle by what the gateway shows; call again only if it shows nothing (rule 6)."""
+        try:
+            found = self._look_up(refund, deadline)
+        except GatewayUnavailableError as exc:
+            return self._leave(refund, f"look-up: {exc}", exc.retry_after_seconds)
+        if found:
+            return self._by_evidence(refund, found)
+        if refund.status is Status.PENDING:
+            return self._not_shown(refund)
+        return self.call(refund, deadline, called_before=True)
+
+    def call(self, refund: Refund, deadline: Deadline, *, called_before: bool) -> Recorded | Later:
+        """Call the gateway, once, under our claim, and record what it says.
+
+        ``called_before``: an earlier attempt may have reached the gateway, so a decline of this
+        call is no proof that no money moved (rule 8).
+        """
+        within = deadline.within(self._gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
+        if within.left_seconds() < min(MIN_CALL_SECONDS, self._gateway.timeout_seconds / 2):
+            return self._leave(refund, "too little time left for a call")
+        assert refund.amount_minor is not None
+        order = RefundOrder(
+            refund.refund_id,
+            refund.transaction_id,
+            refund.amount_minor,
+            refund.currency,
+            refund.reason,
+        )
+        answer = self._gateway.create_refund(
+            order, within, not_after=self._key_young_until(refund, deadline)
+        )
+        match answer:
+            case Accepted(refund=shown):
+                return self._by_evidence(refund, (shown,))
+            case Declined():
+                return self._declined(refund, answer, deadline, called_before=called_before)
+            case Retryable(reason=reason, retry_after_seconds=wait):
+                return self._leave(refund, reason, wait)
+            case Unknown(reason=reason):
+                return self._leave(refund, reason)
+            case KeyReused():
+                return self._review(
+                    refund,
+                    "idempotency_key_reused",
+                    "the gateway has this refund's key with other contents",
+                )
+            case KeyTooOld():
+                return self._review(
+                    refund,
+                    "idempotency_key_expired",
+                    "the gateway shows no refund, and calling again might pay twice",
+                )
+
+    def give_back(self, refund: Refund) -> Recorded:
+        """Release what a refund that ended without money still holds, then close it (rule 3)."""
+        self._ledger.release(refund.transaction_id, refund.refund_id)
+        if refund.open_shard is not None:
+            # Lost to somebody else's write, it stays in the index and is looked at again.
+            self._refunds.save(refund, _closed(refund))
+        return Recorded(refund)
+
+    def reverse(self, refund: Refund, shown: GatewayRefund) -> Recorded | Later:
+        """The bank has sent a paid refund back: ``shown`` is the gateway's word for it."""
+        return self.finish(
+            refund,
+            Status.REVERSED,
+            failure_code=_told(shown.failure_code) or "reversed",
+            failure_message=_told(shown.failure_message),
+        )
+
+    def recheck(self, refund: Refund) -> bool:
+        """Put an open refund's next look off, further the longer it has been open."""
+        return self._refunds.save(refund, self._opened(refund, again=True))
+
+    def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
+        """Record the outcome, fenced by our token, then give back what it no longer holds (9)."""
+        new = change_status(
+            refund,
+            to,
+            at=rfc3339(self._clock.now()),
+            by=self.processed_by,
+            previous_hash=audit_entry(refund.item())["entry_hash"],
+            **changes,
+        )
+        new = replace(new, lease_until=None)
+        # Open until the reservation is back, or until the money's fate is known.
+        new = _closed(new) if to is Status.SUCCEEDED else self._opened(new)
+        if not self._refunds.save(refund, new):
+            return Later("another attempt took the refund on")
+        return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
+
+    def _look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
+        within = deadline.within(self._gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
+        return self._gateway.find_refunds(refund.refund_id, refund.transaction_id, within)
+
+    def _by_evidence(self, refund: Refund, found: Sequence[GatewayRefund]) -> Recorded | Later:
+        shown = found[0]
+        if len(found) > 1:
+            return self._review(
+                refund, "gateway_duplicate", f"the gateway shows {len(found)} refunds of this id"
+            )
+        if mismatch := _mismatch(refund, shown):
+            return self._review(
+                refund, "gateway_mismatch", f"the gateway's refund has another {mismatch}"
+            )
+        told = {"gateway_refund_id": shown.gateway_refund_id}
+        match shown.status:
+            case GatewayStatus.SUCCEEDED:
+                return self.finish(refund, Status.SUCCEEDED, **told)
+            case GatewayStatus.FAILED:
+                return self.finish(
+                    refund,
+                    Status.FAILED,
+                    failure_code=_told(shown.failure_code) or "failed",
+                    failure_message=_told(shown.failure_message),
+                    **told,
+                )
+            case GatewayStatus.PENDING if refund.status is Status.PENDING:
+                return self._still_open(refund)
+            case GatewayStatus.PENDING:
+                return self.finish(refund, Status.PENDING, **told)
+
+    def _declined(
+        self, refund: Refund, answer: Declined, deadline: Deadline, *, called_before: bool
+    ) -> Recorded | Later:
+        if called_before:
+            try:
+                found = self._look_up(refund, deadline)
+            except GatewayUnavailableError as exc:
+                return self._leave(refund, f"look-up: {exc}", exc.retry_after_seconds)
+            if found:
+                return self._by_evidence(refund, found)
+        result = self.finish(
+            refund,
+            Status.FAILED,
+            failure_code=_told(answer.code),
+            failure_message=_told(answer.message),
+        )
+        if answer.code == BALANCE_EXCEEDED and isinstance(result, Recorded):
+            # Others refunded without us: let the ledger know, for the requests after this one.
+            try:
+                self._reserver.recount(refund.transaction_id, refund.refund_id, deadline)
+            except GatewayUnavailableError:
+                return result  # the next rejection recounts
+        return result
+
+    def _not_shown(self, refund: Refund) -> Recorded | Later:
+        since = from_rfc3339(refund.open_since or refund.updated_at)
+        if self._clock.now() - since < PENDING_UNSEEN:
+            return self._still_open(refund)
+        return self._review(
+            refund, "gateway_forgot", "the gateway said pending, and now shows no such refund"
+        )
+
+    def _review(self, refund: Refund, code: str, message: str) -> Recorded | Later:
+        """No safe automatic step is left: a person decides, the money stays reserved (I6)."""
+        return self.finish(refund, Status.IN_REVIEW, failure_code=code, failure_message=message)
+
+    def _leave(
+        self, refund: Refund, reason: str, delay_seconds: float | None = None
+    ) -> Recorded | Later:
+        """Leave it unfinished: into the index of open refunds, lease over (rule 10)."""
+        left = replace(self._opened(refund, again=True), lease_until=None)
+        self._refunds.save(refund, left)
+        return Later(reason, delay_seconds)
+
+    def _still_open(self, refund: Refund) -> Recorded | Later:
+        left = replace(self._opened(refund, again=True), lease_until=None)
+        self._refunds.save(refund, left)
+        return Recorded(left)
+
+    def _opened(self, refund: Refund, *, again: bool = False) -> Refund:
+        now = self._clock.now()
+        since = refund.open_since or rfc3339(now)
+        check_at = refund.check_at
+        if again or check_at is None:
+            age = now - from_rfc3339(since)
+            check_at = rfc3339(now + min(max(self._recheck_after, age / 4), LONGEST_RECHECK))
+        return replace(
+            refund, open_since=since, open_shard=shard_of(refund.refund_id), check_at=check_at
+        )
+
+    def _key_young_until(self, refund: Refund, deadline: Deadline) -> datetime:
+        assert refund.key_used_at is not None
+        on_the_way = timedelta(seconds=self._gateway.timeout_seconds + deadline.left_seconds())
+        return (
+            from_rfc3339(refund.key_used_at) + self._gateway.key_lifetime - on_the_way - KEY_MARGIN
+        )
+
+
+def _mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
+    if shown.reference != refund.refund_id:
+        return "reference"
+    if shown.transaction_id != refund.transaction_id:
+        return "transaction"
+    if (shown.amount_minor, shown.currency) != (refund.amount_minor, refund.currency):
+        return "amount"
+    return None
+
+
+def _closed(refund: Refund) -> Refund:
+    return replace(refund, open_since=None, open_shard=None, check_at=None, lease_until=None)
+
+
+def _told(text: str | None) -> str | None:
+    """A gateway's own words, short and without card numbers."""
+    return short_text(redacted(text)) if text else None
