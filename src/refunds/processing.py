@@ -13,10 +13,11 @@ from refunds.audit_table import AuditTable
 from refunds.gateway import Gateway, GatewayUnavailableError
 from refunds.ledger_table import LedgerTable
 from refunds.message import ErrorCode, RefundRequest, RefusedError
+from refunds.recording import Later, Recorded
 from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Contended, NotPossible, Reserved, Reserver, Seen
-from refunds.settling import Later, Recorded, Settler
+from refunds.settling import Settler
 from refunds.times import Clock, Deadline, rfc3339
 
 MIN_START_SECONDS = 10.0

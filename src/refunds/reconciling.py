@@ -15,9 +15,10 @@ from refunds.control import Control
 from refunds.failures import FailureStore
 from refunds.gateway import Gateway, GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.message import RefusedError, parse_message
+from refunds.recording import Later
 from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.refunds_table import OPEN_SHARDS, RefundsTable
-from refunds.settling import Later, Settler
+from refunds.settling import Settler
 from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from refunds.batches import ConcurrentBatchProcessor, Pool
 from refunds.message import RefusedError, parse_message
 from refunds.outcomes import OutcomeBus, refused_event
 from refunds.processing import Processor
+from refunds.recording import Later
 from refunds.refund import Refund
-from refunds.settling import Later
 from refunds.times import Deadline
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ and says for each crash point why it is safe; the numbers in comments are its ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from refunds.audit import audit_entry
 from refunds.gateway import (
     BALANCE_EXCEEDED,
     Accepted,
@@ -28,8 +27,9 @@ from refunds.gateway import (
 )
 from refunds.ledger_table import LedgerTable
 from refunds.message import redacted
-from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status, change_status, short_text
-from refunds.refunds_table import RefundsTable, shard_of
+from refunds.recording import Later, Recorded, Recorder
+from refunds.refund import Refund, Status, short_text
+from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
 from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
 
@@ -45,28 +45,13 @@ MIN_CALL_SECONDS = 2.0
 KEY_MARGIN = timedelta(minutes=10)
 """For clocks that differ, and for bytes that are slow on their way."""
 
-LONGEST_RECHECK = timedelta(hours=1)
-
 PENDING_UNSEEN = timedelta(hours=24)
 """How long the gateway may not show a refund that it said was pending, before a person looks."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """The refund stands as it should; its message may go."""
+class Settler(Recorder):
+    """A ``Recorder`` that can ask the gateway. ``new_token`` gives text that never repeats."""
 
-    refund: Refund
-
-
-@dataclass(frozen=True)
-class Later:
-    """Not settled: come back. ``delay_seconds`` is the least wait, if there is one to know."""
-
-    reason: str
-    delay_seconds: float | None = None
-
-
-class Settler:
     def __init__(
         self,
         *,
@@ -79,14 +64,16 @@ class Settler:
         processed_by: str,
         recheck_after: timedelta,
     ) -> None:
-        self._refunds = refunds
-        self._ledger = ledger
+        super().__init__(
+            refunds=refunds,
+            ledger=ledger,
+            clock=clock,
+            processed_by=processed_by,
+            recheck_after=recheck_after,
+        )
         self._reserver = reserver
         self._gateway = gateway
-        self._clock = clock
         self._new_token = new_token
-        self.processed_by = processed_by
-        self._recheck_after = recheck_after
 
     def new_lease(self, deadline: Deadline) -> dict[str, Any]:
         """A fresh attempt's token, and its lease to just past the invocation's end."""
@@ -164,14 +151,6 @@ class Settler:
                     "the gateway shows no refund, and calling again might pay twice",
                 )
 
-    def give_back(self, refund: Refund) -> Recorded:
-        """Release what a refund that ended without money still holds, then close it (rule 3)."""
-        self._ledger.release(refund.transaction_id, refund.refund_id)
-        if refund.open_shard is not None:
-            # Lost to somebody else's write, it stays in the index and is looked at again.
-            self._refunds.save(refund, _closed(refund))
-        return Recorded(refund)
-
     def reverse(self, refund: Refund, shown: GatewayRefund) -> Recorded | Later:
         """The bank has sent a paid refund back: ``shown`` is the gateway's word for it."""
         return self.finish(
@@ -180,27 +159,6 @@ class Settler:
             failure_code=_told(shown.failure_code) or "reversed",
             failure_message=_told(shown.failure_message),
         )
-
-    def recheck(self, refund: Refund) -> bool:
-        """Put an open refund's next look off, further the longer it has been open."""
-        return self._refunds.save(refund, self._opened(refund, again=True))
-
-    def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
-        """Record the outcome, fenced by our token, then give back what it no longer holds (9)."""
-        new = change_status(
-            refund,
-            to,
-            at=rfc3339(self._clock.now()),
-            by=self.processed_by,
-            previous_hash=audit_entry(refund.item())["entry_hash"],
-            **changes,
-        )
-        new = replace(new, lease_until=None)
-        # Open until the reservation is back, or until the money's fate is known.
-        new = _closed(new) if to is Status.SUCCEEDED else self._opened(new)
-        if not self._refunds.save(refund, new):
-            return Later("another attempt took the refund on")
-        return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
 
     def _look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
         within = deadline.within(self._gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
@@ -282,17 +240,6 @@ class Settler:
         self._refunds.save(refund, left)
         return Recorded(left)
 
-    def _opened(self, refund: Refund, *, again: bool = False) -> Refund:
-        now = self._clock.now()
-        since = refund.open_since or rfc3339(now)
-        check_at = refund.check_at
-        if again or check_at is None:
-            age = now - from_rfc3339(since)
-            check_at = rfc3339(now + min(max(self._recheck_after, age / 4), LONGEST_RECHECK))
-        return replace(
-            refund, open_since=since, open_shard=shard_of(refund.refund_id), check_at=check_at
-        )
-
     def _key_young_until(self, refund: Refund, deadline: Deadline) -> datetime:
         assert refund.key_used_at is not None
         on_the_way = timedelta(seconds=self._gateway.timeout_seconds + deadline.left_seconds())
@@ -309,10 +256,6 @@ def _mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
     if (shown.amount_minor, shown.currency) != (refund.amount_minor, refund.currency):
         return "amount"
     return None
-
-
-def _closed(refund: Refund) -> Refund:
-    return replace(refund, open_since=None, open_shard=None, check_at=None, lease_until=None)
 
 
 def _told(text: str | None) -> str | None:
