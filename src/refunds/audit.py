@@ -7,12 +7,18 @@ The format is written down in docs/audit.md.
 from __future__ import annotations
 
 import hashlib
+import re
+from typing import Any
 
 import rfc8785
 
 from refunds.refund import AUDITED, OUTCOMES, Item, Status
 
 RECORD_TYPE = "REFUND"
+MAX_VERSION = 999_999
+"""What six digits of a sort key can hold; no refund comes near."""
+
+DELETED_EVENT = "refund.deleted"
 
 _AT_TOP_LEVEL = frozenset(
     {
@@ -29,7 +35,21 @@ _AT_TOP_LEVEL = frozenset(
     }
 )
 _IN_DETAILS = tuple(name for name in AUDITED if name not in _AT_TOP_LEVEL)
-_NOT_HASHED = frozenset({"entry_hash", "recorded_at", "rebuilt"})
+NOT_HASHED = frozenset({"entry_hash", "recorded_at", "rebuilt"})
+"""What an entry says of itself, not of the refund."""
+
+_TEXTS = (
+    "user_id",
+    "currency",
+    "reason",
+    "requested_by",
+    "processed_by",
+    "gateway",
+    "created_at",
+    "updated_at",
+)
+_REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
 def entry_id(refund_id: str, version: int) -> str:
@@ -42,6 +62,7 @@ def audit_entry(image: Item) -> Item:
 
     Raises ``KeyError`` or ``ValueError`` for an image that is not a refund's.
     """
+    _check(image)
     status = Status(image["status"])
     previous = image.get("previous_status")
     return _with_hash(
@@ -62,10 +83,11 @@ def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:
 
     Nothing of ours removes refunds: such an entry means a hand or a TTL did.
     """
+    _check(image)
     status = Status(image["status"])
     return _with_hash(
         image,
-        event="refund.deleted",
+        event=DELETED_EVENT,
         version=image["version"] + 1,
         previous_status=status.value,
         status=status.value,
@@ -77,12 +99,37 @@ def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:
 
 
 def entry_hash(entry: Item) -> str:
-    """SHA-256, in hex, over the RFC 8785 JSON of all that the entry says of the refund."""
-    told = {name: value for name, value in entry.items() if name not in _NOT_HASHED}
-    return hashlib.sha256(rfc8785.dumps(told)).hexdigest()
+    """SHA-256, in hex, over the RFC 8785 JSON of all that the entry says of the refund.
+
+    Raises ``ValueError`` for what is not plain JSON: integers past 2^53, broken Unicode.
+    """
+    return hashlib.sha256(rfc8785.dumps(told(entry))).hexdigest()
 
 
-def _with_hash(image: Item, *, version: int, **told: str | None) -> Item:
+def told(entry: Item) -> Item:
+    """What an entry says of the refund: all that its hash covers."""
+    return {name: value for name, value in entry.items() if name not in NOT_HASHED}
+
+
+def _check(image: Item) -> None:
+    """An image of another shape must not become an entry: its key or event could not be trusted."""
+    version, amount = image["version"], image.get("amount_minor")
+    if not (_is_int(version) and 1 <= version <= MAX_VERSION):
+        raise ValueError("version is no number of a version")
+    if amount is not None and not _is_int(amount):
+        raise ValueError("amount_minor is no integer")
+    if not all(isinstance(image[name], str) for name in _TEXTS):
+        raise ValueError("an attribute is no text")
+    for pattern, name in ((_REFUND_ID, "refund_id"), (_TRANSACTION_ID, "transaction_id")):
+        if not isinstance(image[name], str) or not pattern.fullmatch(image[name]):
+            raise ValueError(f"{name} is no such id")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _with_hash(image: Item, *, version: int, **change: str | None) -> Item:
     entry: Item = {
         "transaction_id": image["transaction_id"],
         "entry_id": entry_id(image["refund_id"], version),
@@ -91,7 +138,7 @@ def _with_hash(image: Item, *, version: int, **told: str | None) -> Item:
         "version": version,
         "user_id": image["user_id"],
         "requested_by": image["requested_by"],
-        **told,
+        **change,
         "details": {name: image[name] for name in _IN_DETAILS if name in image},
     }
     entry["entry_hash"] = entry_hash(entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -12,6 +12,8 @@ from refunds.refund import Item
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+_LATEST_AMONG = 20
 
 
 class AuditTable:
@@ -36,7 +38,10 @@ class AuditTable:
         return None
 
     def latest(self, transaction_id: str, refund_id: str) -> Item | None:
-        """The entry of a refund's highest version, or None."""
+        """The entry of a refund's highest version, or None.
+
+        Records of other types are passed over, whatever their sort keys: at most 20 of them.
+        """
         answer = self._client.query(
             TableName=self._table,
             KeyConditionExpression="transaction_id = :tx AND begins_with(entry_id, :prefix)",
@@ -46,6 +51,14 @@ class AuditTable:
             },
             ConsistentRead=True,
             ScanIndexForward=False,
-            Limit=1,
+            Limit=_LATEST_AMONG,
         )
-        return item_from_wire(answer["Items"][0]) if answer["Items"] else None
+        ours: Any = {"S": RECORD_TYPE}
+        return next(
+            (
+                item_from_wire(item)
+                for item in answer["Items"]
+                if item.get("record_type") == ours
+            ),
+            None,
+        )

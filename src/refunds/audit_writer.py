@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.batch import EventType
 from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
 from botocore.exceptions import ClientError
 
-from refunds.audit import audit_entry, removal_entry
+from refunds.audit import audit_entry, removal_entry, told
 from refunds.audit_table import AuditTable
 from refunds.batches import ConcurrentBatchProcessor, Pool
 from refunds.dynamo import from_wire
@@ -24,6 +24,9 @@ from refunds.refund import AUDITED, Item
 from refunds.times import Clock, rfc3339
 
 _POISON_CODES = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
+
+NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a record raises when it doesn't hold a refund."""
 
 
 class AuditWriter:
@@ -46,14 +49,16 @@ class AuditWriter:
             if exc.response["Error"]["Code"] not in _POISON_CODES:
                 raise
             return None, self._keep(record, type(exc).__name__)
-        except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        except UnversionedChangeError as exc:
+            return None, self._keep(record, str(exc))
+        except NOT_AN_IMAGE as exc:
             return None, self._keep(record, f"{type(exc).__name__}: not a refund's image")
-        if stored is not None and stored.get("entry_hash") != entry["entry_hash"]:
+        if stored is not None and not same_entry(stored, entry):
             return None, self._keep(record, "another entry of this version is already there")
         return entry, None
 
     def _keep(self, record: dict[str, Any], reason: str) -> str:
-        self._failures.keep("audit", record["eventID"], {"reason": reason, "record": record})
+        self._failures.keep("audit", record.get("eventID"), {"reason": reason, "record": record})
         return reason
 
 
@@ -70,22 +75,22 @@ def handle_stream_batch(
     kept in S3, or the error that brings it back. Raises when the bus does not take the events:
     the whole batch comes again, changes nothing in the trail, and publishes at least once.
     """
-    events: list[OutcomeEvent] = []
 
-    def handle(record: DynamoDBRecord) -> None:
+
+    def handle(record: DynamoDBRecord) -> OutcomeEvent | None:
         try:
             entry, kept = writer.write(record.raw_event)
         except Exception as exc:
             tell(record.raw_event, exc)
             raise
         tell(record.raw_event, kept)
-        if entry is not None and (event := outcome_event(entry)):
-            events.append(event)
+        return outcome_event(entry) if entry is not None else None
 
     batch = ConcurrentBatchProcessor(EventType.DynamoDBStreams, pool)
     with batch(records=records, handler=handle):
-        batch.process()
-    bus.publish(events)
+        results = batch.process()
+    # In the stream's order: two versions of a refund are announced one after the other.
+    bus.publish([each[1] for each in results if isinstance(each[1], OutcomeEvent)])
     return dict(batch.response())
 
 
@@ -112,8 +117,13 @@ def entry_of(record: dict[str, Any]) -> Item | None:
     if new == old:
         return None
     if old and new.get("version") == old.get("version"):
-        raise UnversionedChangeError(str(new.get("refund_id")))
+        raise UnversionedChangeError("changed without a new version")
     return audit_entry(new)
+
+
+def same_entry(stored: Item, entry: Item) -> bool:
+    """Whether ``stored`` is ``entry``: a changed entry that kept its hash is another one."""
+    return stored.get("entry_hash") == entry["entry_hash"] and told(stored) == told(entry)
 
 
 def _audited(image: dict[str, Any]) -> Item:

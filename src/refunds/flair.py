@@ -27,6 +27,7 @@ from refunds.gateway import (
     Unknown,
 )
 from refunds.http import HttpResponse, HttpTransport, NoAnswerError, NotSentError
+from refunds.safe_errors import shown_code
 from refunds.times import Clock, Deadline, rfc3339
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -215,7 +216,7 @@ class FlairGateway:
             case 402 | 404 | 422:
                 return Declined(error.code, error.message)
         # 409 idempotency_key_in_use: the earlier call still runs. Others: not in the contract.
-        return Unknown(f"HTTP {status} {error.code}")
+        return Unknown(f"HTTP {status} {shown_code(error.code)}")
 
     def _page(self, query: Mapping[str, str], deadline: Deadline) -> RefundPage:
         response = self._ok(self._get("/v1/refunds", query, deadline))

@@ -15,12 +15,7 @@ from typing import Any, Protocol
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-)
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from refunds.times import Deadline
 
@@ -73,7 +68,9 @@ class HttpTransport(Protocol):
 
 
 _call = threading.local()
-"""The deadline of the call that this thread is in: a thread makes one call at a time."""
+"""Of the call that this thread is in: its ``deadline``, and whether it is still ``connecting``
+(or in the TLS handshake), so that nothing of the request has been sent. A thread makes one call at
+a time."""
 
 
 def _left_seconds() -> float:
@@ -100,8 +97,25 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
 
 class _PlainConnection(HTTPConnection):
     def connect(self) -> None:
+        _call.connecting = True
         super().connect()
+        timeout = self.sock.gettimeout()
         self.sock = _DeadlineSocket(fileno=self.sock.detach())
+        self.sock.settimeout(timeout)
+        _connected()
+
+
+class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        _call.connecting = True
+        super().connect()
+        _connected()
+
+
+def _connected() -> None:
+    # A slow name server's time is bounded by nothing here: what is late is not sent any more.
+    _left_seconds()
+    _call.connecting = False
 
 
 class _PlainPool(HTTPConnectionPool):
@@ -109,7 +123,7 @@ class _PlainPool(HTTPConnectionPool):
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = HTTPSConnection
+    ConnectionCls = _TlsConnection
 
 
 class PooledTransport:
@@ -142,7 +156,7 @@ class PooledTransport:
         if self._used_at and (now - self._used_at).total_seconds() > IDLE_SECONDS:
             self._pools.clear()
         self._used_at = now
-        _call.deadline = deadline
+        _call.deadline, _call.connecting = deadline, False
         response = None
         try:
             response = self._pools.urlopen(
@@ -164,9 +178,9 @@ class PooledTransport:
             response.release_conn()
             response = None
             return answer
-        except (NewConnectionError, ConnectTimeoutError) as exc:
-            raise NotSentError(type(exc).__name__) from exc
         except (HTTPError, OSError, ValueError) as exc:
+            if _call.connecting:
+                raise NotSentError(type(exc).__name__) from exc
             raise NoAnswerError(type(exc).__name__) from exc
         finally:
             if response is not None:

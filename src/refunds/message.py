@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -100,7 +101,7 @@ class RefundRequest(BaseModel):
     currency: Annotated[str, AfterValidator(_currency)]
     reason: Reason
     requested_by: Text
-    requested_at: Annotated[str | None, AfterValidator(lambda at: at and _instant(at))] = None
+    requested_at: Annotated[str, AfterValidator(_instant)] | None = None
     metadata: (
         Annotated[
             dict[
@@ -131,9 +132,12 @@ def parse_message(body: str | bytes) -> RefundRequest:
             ErrorCode.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES // 1024} KiB"
         )
     fields = _json_object(body)
+    if unknown := fields.keys() - RefundRequest.model_fields.keys():
+        names = ", ".join(sorted({_shown(name) for name in unknown})[:5])
+        known = ", ".join(RefundRequest.model_fields)
+        raise RefusedError(ErrorCode.UNKNOWN_FIELD, f"unknown: {names}; the fields are {known}")
     # An explicit null is neither a value nor "left out": guessing which was meant moves money.
-    nulls = sorted(_shown(name) for name, value in fields.items() if value is None)
-    if nulls and set(nulls) <= set(RefundRequest.model_fields):
+    if nulls := sorted(name for name, value in fields.items() if value is None):
         raise RefusedError(
             ErrorCode.INVALID_FIELD,
             f"{', '.join(nulls)}: must not be null; leave an optional field out instead",
@@ -174,8 +178,8 @@ def _json_object(body: str | bytes) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({_shown(name) for name in names if names.count(name) > 1})[:5]
+        times = Counter(name for name, _ in pairs)
+        twice = sorted({_shown(name) for name, count in times.items() if count > 1})[:5]
         raise RefusedError(ErrorCode.DUPLICATE_KEY, f"given more than once: {', '.join(twice)}")
     return found
 
@@ -185,13 +189,6 @@ def _no_constant(name: str) -> None:
 
 
 def _refused(errors: list[ErrorDetails]) -> RefusedError:
-    unknown = [error for error in errors if error["type"] == "extra_forbidden"]
-    if unknown:
-        names = sorted({_shown(error["loc"][0]) for error in unknown})[:5]
-        known = ", ".join(RefundRequest.model_fields)
-        return RefusedError(
-            ErrorCode.UNKNOWN_FIELD, f"unknown: {', '.join(names)}; the fields are {known}"
-        )
     told = "; ".join(dict.fromkeys(f"{_place(error)}: {_why(error)}" for error in errors[:5]))
     only_currency = all(error["type"] == "unknown_currency" for error in errors)
     return RefusedError(
@@ -215,12 +212,9 @@ def _place(error: ErrorDetails) -> str:
     return str(error["loc"][0])
 
 
-def _shown(name: Any) -> str:
-    """A field's name, if it is harmless to repeat."""
-    text = str(name)
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", text) and not has_card_number(text):
-        return text
-    return "(a name that is not shown)"
+def _shown(name: str) -> str:
+    """A field's name, if it is harmless to repeat; digits could be an account's or a secret's."""
+    return name if re.fullmatch(r"[A-Za-z_]{1,40}", name) else "(a name that is not shown)"
 
 
 def _free_text(request: RefundRequest) -> Iterator[tuple[str, str]]:
@@ -234,23 +228,30 @@ def _free_text(request: RefundRequest) -> Iterator[tuple[str, str]]:
 
 # Where a card number may begin: issuers' ranges, from ISO/IEC 7812 and the schemes' own lists.
 _ISSUERS = re.compile(
-    r"4|5[0-8]|2(?:2[2-9]|[3-6]|7[01]|720)|3(?:[47]|0[0-5]|[689]|5[2-8])|6", re.ASCII
+    r"4|5[0-8]|2(?:20[0-5]|2[2-9]|[3-6]|7[01]|720)|3(?:[47]|0[0-5]|095|[689]|5[2-8])|6"
+    r"|8(?:[12]|600)|9(?:792|860)",
+    re.ASCII,
 )
-_DIGIT_GROUPS = re.compile(r"\d+(?:[\s\-._/]{1,2}\d+)*", re.ASCII)
+_DIGIT_GROUPS = re.compile(r"\d+(?:[ \-._/]{1,3}\d+)*", re.ASCII)
+# Any other separator counts between groups as they stand on cards; between just any numbers it
+# would make a card of one list of short numbers in ten.
+_CARD_GROUPS = re.compile(
+    r"(?<!\d)(?:\d{4}(\W{1,3})\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?|\d{4}(\W{1,3})\d{6}\2\d{4,5})(?!\d)",
+    re.ASCII,
+)
 
 
 def has_card_number(text: str) -> bool:
     """Whether whole groups of digits, 13 to 19 in all, pass Luhn and start as card numbers do.
 
-    Groups may be parted by up to two separators; digits of other scripts count as digits. Only
-    whole groups count: inside a longer number, one in two would look like a card by chance.
+    Groups may be parted by up to three separators; dashes, spaces and digits of any script count
+    as such. Only whole groups count: inside a longer number, one in two would look like a card by
+    chance.
     """
-    plain = unicodedata.normalize("NFKC", text)
-    plain = "".join(
-        str(unicodedata.digit(character)) if character.isdigit() else character
-        for character in plain
-        if unicodedata.category(character) != "Cf"
-    )
+    plain = "".join(_plain(character) for character in unicodedata.normalize("NFKC", text))
+    for found in _CARD_GROUPS.finditer(plain):
+        if _is_card(re.sub(r"\D", "", found[0])):
+            return True
     for run in _DIGIT_GROUPS.findall(plain):
         groups = re.findall(r"\d+", run)
         for first in range(len(groups)):
@@ -259,9 +260,30 @@ def has_card_number(text: str) -> bool:
                 digits += group
                 if len(digits) > 19:
                     break
-                if len(digits) >= 13 and _ISSUERS.match(digits) and _passes_luhn(digits):
+                if _is_card(digits):
                     return True
     return False
+
+
+def _plain(character: str) -> str:
+    """One character with its script's digit, dash or space made ASCII; nothing for a mark that
+    can't be seen."""
+    if character.isascii():
+        return " " if character.isspace() else character
+    if character.isdigit():
+        return str(unicodedata.digit(character))
+    match unicodedata.category(character):
+        case "Cf":
+            return ""
+        case "Pd":
+            return "-"
+        case "Zs" | "Zl" | "Zp":
+            return " "
+    return "-" if character == "\N{MINUS SIGN}" else character
+
+
+def _is_card(digits: str) -> bool:
+    return 13 <= len(digits) <= 19 and bool(_ISSUERS.match(digits)) and _passes_luhn(digits)
 
 
 def _passes_luhn(digits: str) -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from refunds.audit import DELETED_EVENT
 from refunds.message import RefusedError
 from refunds.refund import Item, Status
+from refunds.safe_errors import shown_code
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -34,7 +36,7 @@ class OutcomeEvent:
 def outcome_event(entry: Item) -> OutcomeEvent | None:
     """The event that an audit entry gives rise to; None for one that changes nothing outside."""
     status = Status(entry["status"])
-    if status in _SILENT or entry["event"] == "refund.deleted":
+    if status in _SILENT or entry["event"] == DELETED_EVENT:
         return None
     details = entry["details"]
     detail: Item = {
@@ -44,7 +46,7 @@ def outcome_event(entry: Item) -> OutcomeEvent | None:
         "status": status.value,
         "amount_minor": details.get("amount_minor"),
         "currency": details["currency"],
-        "failure_code": details.get("failure_code"),
+        "failure_code": shown_code(details.get("failure_code")),
         "occurred_at": entry["occurred_at"],
     }
     return OutcomeEvent(f"Refund {status.replace('_', ' ').title()}", detail)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from refunds.batches import Pool
@@ -81,7 +82,8 @@ class Reconciler:
         summary = Summary()
         total = deadline.left_seconds()
         # Each part has its share, so a flood in one starves no other.
-        self._settle_open(Deadline.after(self._clock, total * 0.6), deadline, summary)
+        until = Deadline.after(self._clock, total * 0.6)
+        self._guard(summary, lambda: self._settle_open(until, deadline, summary))
         self._guard(summary, lambda: self._sweep(deadline, summary))
         self._guard(summary, lambda: setattr(summary, "archived", self._archiver.archive(deadline)))
         return summary
@@ -174,8 +176,8 @@ class Reconciler:
                 )
                 raise
             for shown in page.refunds:
-                if shown.status is GatewayStatus.FAILED and self._reverse(shown):
-                    summary.reversed += 1
+                # One that can't be reversed now must not hold the sweep up: it comes by again.
+                self._guard(summary, partial(self._reverse, shown, summary))
             summary.swept_pages += 1
             cursor, failures = page.next_cursor, 0
             self._control.set_sweep_position(created_from if cursor else start, cursor, 0)
@@ -183,15 +185,18 @@ class Reconciler:
                 summary.sweep_complete = True
                 return
 
-    def _reverse(self, shown: GatewayRefund) -> bool:
+    def _reverse(self, shown: GatewayRefund, summary: Summary) -> None:
+        if shown.status is not GatewayStatus.FAILED:
+            return
         refund = self._refunds.get(shown.reference)
         if (
             refund is None
             or refund.status is not Status.SUCCEEDED
             or refund.gateway_refund_id != shown.gateway_refund_id
         ):
-            return False
-        return not isinstance(self._settler.reverse(refund, shown), Later)
+            return
+        if not isinstance(self._settler.reverse(refund, shown), Later):
+            summary.reversed += 1
 
 
 def _count(summary: Summary, result: Refund | str | None, clock: Clock) -> None:

@@ -5,6 +5,7 @@ An error's text may hold a key's value or a customer's name; its type and its pl
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import PurePath
 
@@ -23,6 +24,14 @@ def describe(error: BaseException) -> dict[str, str]:
     if error.__cause__ is not None:
         told |= {f"cause_{name}": value for name, value in describe(error.__cause__).items()}
     return told
+
+
+def shown_code(code: str | None) -> str | None:
+    """A gateway's code as it may leave the tables; one that isn't shaped like a code may say
+    anything, a customer's name or a card's number too."""
+    if code is None or re.fullmatch(r"(?!.*\d{5})[A-Za-z][A-Za-z0-9_.-]{0,63}", code):
+        return code
+    return "(a code that is not shown)"
 
 
 def _kind(error: BaseException) -> str:

@@ -45,6 +45,9 @@ MIN_CALL_SECONDS = 2.0
 KEY_MARGIN = timedelta(minutes=10)
 """For clocks that differ, and for bytes that are slow on their way."""
 
+MAX_READ_CHARACTERS = 2000
+"""Of a gateway's text; looking for card numbers in a megabyte would take seconds."""
+
 PENDING_UNSEEN = timedelta(hours=24)
 """How long the gateway may not show a refund that it said was pending, before a person looks."""
 
@@ -260,4 +263,4 @@ def _mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
 
 def _told(text: str | None) -> str | None:
     """A gateway's own words, short and without card numbers."""
-    return short_text(redacted(text)) if text else None
+    return short_text(redacted(text[:MAX_READ_CHARACTERS])) if text else None

@@ -40,7 +40,8 @@ class SecretKey:
     def get(self) -> str:
         value = self._provider.get(self._arn, max_age=SECRET_SECONDS, force_fetch=self._stale)
         self._stale = False
-        return str(value)
+        # A line break that came along when it was stored can't go into a header.
+        return str(value).strip()
 
     def forget(self) -> None:
         self._stale = True

@@ -15,7 +15,7 @@ from refunds.processing import Processor
 from refunds.refund import Refund
 from refunds.refund_queue import PutBackError, RefundQueue, Result, handle_batch
 from refunds.runtime import CLIENT, deadline_of
-from refunds.safe_errors import describe
+from refunds.safe_errors import describe, shown_code
 from refunds.settings import function_identity, number, text
 from refunds.wiring import jitter, parts
 
@@ -85,7 +85,7 @@ def _log(message_id: str, result: Result) -> None:
                 refund_id=result.refund_id,
                 transaction_id=result.transaction_id,
                 status=result.status.value,
-                failure_code=result.failure_code,
+                failure_code=shown_code(result.failure_code),
             )
         case RefusedError():
             logger.warning("message refused", message_id=message_id, error_code=result.code.value)

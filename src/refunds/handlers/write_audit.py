@@ -44,10 +44,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         results.append(result)
         if isinstance(result, Exception):
             logger.error(
-                "audit entry not written", event_id=record["eventID"], extra=describe(result)
+                "audit entry not written", event_id=record.get("eventID"), extra=describe(result)
             )
         elif result is not None:
-            logger.error("audit record kept in S3", event_id=record["eventID"], reason=result)
+            logger.error("audit record kept in S3", event_id=record.get("eventID"), reason=result)
 
     response = handle_stream_batch(event["Records"], _writer, _bus, _pool, tell)
     kept = sum(isinstance(result, str) for result in results)

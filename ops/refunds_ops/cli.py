@@ -1,0 +1,45 @@
+"""`refunds`: the operator's command line. Each command is in a file of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from refunds_ops.backups import backups
+from refunds_ops.listing import list_refunds
+from refunds_ops.request import request
+from refunds_ops.sandbox.command import sandbox_gateway
+from refunds_ops.show import show
+from refunds_ops.terminal import run_command
+
+EPILOG = """
+\b
+Exit status: 0 done or clean, 1 findings or refused, 2 usage, 3 no stack, network or rights.
+
+\b
+The stack is found by --stack NAME (CloudFormation), else from the environment (the stack's
+outputs by their names), else from .local/stack.env, which `make up` writes.
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--stack", metavar="NAME", help="The CloudFormation stack to work on.")
+@click.version_option(package_name="refunds", prog_name="refunds")
+@click.pass_context
+def cli(context: click.Context, stack: str | None) -> None:
+    """Request refunds, see what became of them, and look after the stack that makes them."""
+    context.obj = stack
+
+
+for command in (request, show, list_refunds, backups, sandbox_gateway):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run_command(lambda: cli(standalone_mode=False, prog_name="refunds")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Free ports on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from refunds_ops.errors import NotReadyError
+
+LOOPBACK = "127.0.0.1"
+
+
+def chosen_port(variable: str) -> int:
+    """The port that the environment asks for in ``variable``, or a free one.
+
+    Raises ``NotReadyError`` when the one that was asked for is no port or is taken.
+    """
+    asked = os.environ.get(variable)
+    if not asked:
+        return free_port()
+    if not (asked.isascii() and asked.isdigit() and 0 < int(asked) < 65536):
+        raise NotReadyError(
+            f"{variable}={asked} is not a port.",
+            f"Leave {variable} unset, and a free port is chosen.",
+        )
+    if is_taken(int(asked)):
+        raise NotReadyError(
+            f"Port {asked} on {LOOPBACK} is taken by another program.",
+            f"Stop that program, or leave {variable} unset, and a free port is chosen.",
+        )
+    return int(asked)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def is_taken(port: int) -> bool:
+    with socket.socket() as listener:
+        # As servers do: what is left of closed connections doesn't hold the port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,29 @@
+"""The steps of a long command, on a terminal with a spinner and elsewhere a line each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+
+class Steps:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def step(self, doing: str, done: str) -> Iterator[None]:
+        """Shows that something is being done, then that it is done and how long it took."""
+        began = time.monotonic()
+        if self._console.is_terminal:
+            with self._console.status(f"{doing} …"):
+                yield
+        else:
+            yield
+        seconds = time.monotonic() - began
+        self._console.print(f"[green]✓[/] {done} [dim]({seconds:.1f} s)[/]", highlight=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(f"[dim]{text}[/]", highlight=False)

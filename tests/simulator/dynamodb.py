@@ -1,0 +1,282 @@
+"""DynamoDB: tables of items, conditional writes, an index that lags, and sizes that are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulator.aws import Wire, client_error
+from tests.simulator.expressions import (
+    ExpressionError,
+    check_placeholders,
+    compile_condition,
+    compile_update,
+)
+from tests.simulator.kernel import Kernel
+
+Item = dict[str, Any]
+Key = tuple[str, ...]
+OnWrite = Callable[[Key, Item | None, Item | None], None]
+
+
+@dataclass
+class Index:
+    """A sparse index; every change reaches it after a while, for one item in order."""
+
+    name: str
+    hash_name: str
+    range_name: str
+    entries: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    writes: dict[Key, int] = field(default_factory=dict)
+
+
+class Table:
+    """Items in wire form by key. An item is never changed in place."""
+
+    def __init__(
+        self, kernel: Kernel, name: str, key_names: tuple[str, ...], index: Index | None = None
+    ) -> None:
+        self._kernel = kernel
+        self.name = name
+        self.key_names = key_names
+        self.index = index
+        self.items: dict[Key, Item] = {}
+        self.before: dict[Key, Item | None] = {}
+        self.on_write: list[OnWrite] = []
+        self.write_units: dict[Key, int] = {}
+
+    def key_of(self, item: Item) -> Key:
+        return tuple(item[name]["S"] for name in self.key_names)
+
+    def write(self, key: Key, new: Item | None) -> None:
+        """Put or remove an item, whatever is there."""
+        old = self.items.get(key)
+        self.before[key] = old
+        if new is None:
+            self.items.pop(key, None)
+        else:
+            self.items[key] = new
+        units = write_units(old, new)
+        if self.index is not None:
+            units += self._index(self.index, key, old, new)
+        self.write_units[key] = self.write_units.get(key, 0) + units
+        for listener in self.on_write:
+            listener(key, old, new)
+
+    def _index(self, index: Index, key: Key, old: Item | None, new: Item | None) -> int:
+        entry, was = _entry(index, new), _entry(index, old)
+        if entry == was:
+            return 0
+        index.writes[key] = number = index.writes.get(key, 0) + 1
+
+        def reach() -> None:
+            if index.writes[key] != number:
+                return  # a later change has come with its own message
+            if entry is None:
+                index.entries.pop(key, None)
+            else:
+                index.entries[key] = entry
+
+        lag = 0.05
+        if self._kernel.fault("index lags"):
+            lag = self._kernel.random.uniform(1, 120)
+        self._kernel.after(lag, reach)
+        # An index entry that moves is a removal and a put.
+        return (entry is not None) + (was is not None)
+
+
+def _entry(index: Index, item: Item | None) -> tuple[str, str] | None:
+    if item is None or index.hash_name not in item or index.range_name not in item:
+        return None
+    return item[index.hash_name]["S"], item[index.range_name]["S"]
+
+
+def write_units(old: Item | None, new: Item | None) -> int:
+    """One for each begun KB of the larger of the item before and after."""
+    return max(1, -(-max(item_size(old), item_size(new)) // 1024))
+
+
+def item_size(item: Item | None) -> int:
+    """Bytes, as DynamoDB counts them: names and values."""
+    return sum(len(name.encode()) + _size(value) for name, value in (item or {}).items())
+
+
+def _size(value: Item) -> int:
+    ((kind, inner),) = value.items()
+    match kind:
+        case "S":
+            return len(inner.encode(errors="surrogatepass"))
+        case "N":
+            return (len(inner.strip("-0")) + 1) // 2 + 1
+        case "M":
+            return 3 + len(inner) + item_size(inner)
+        case "L":
+            return 3 + sum(1 + _size(each) for each in inner)
+    return 1
+
+
+class DynamoDB:
+    """The client: the methods of boto3's that the tables call."""
+
+    def __init__(self, kernel: Kernel, wire: Wire, tables: list[Table]) -> None:
+        self._kernel = kernel
+        self._wire = wire
+        self._tables = {table.name: table for table in tables}
+
+    def get_item(
+        self,
+        *,
+        TableName: str,  # noqa: N803
+        Key: Item,  # noqa: N803
+        ConsistentRead: bool = False,  # noqa: N803
+    ) -> dict[str, Any]:
+        table = self._tables[TableName]
+        key = table.key_of(Key)
+
+        def apply() -> dict[str, Any]:
+            item = table.items.get(key)
+            if not ConsistentRead and self._kernel.random.random() < 0.5:
+                item = table.before.get(key, item)
+            return {} if item is None else {"Item": item}
+
+        return self._call("get", table, key, apply, writes=False)
+
+    def put_item(
+        self,
+        *,
+        TableName: str,  # noqa: N803
+        Item: Item,  # noqa: N803
+        ConditionExpression: str | None = None,  # noqa: N803
+        ExpressionAttributeNames: dict[str, str] | None = None,  # noqa: N803
+        ExpressionAttributeValues: Item | None = None,  # noqa: N803
+        ReturnValuesOnConditionCheckFailure: str = "NONE",  # noqa: N803
+    ) -> dict[str, Any]:
+        table = self._tables[TableName]
+        key = table.key_of(Item)
+        names, values = ExpressionAttributeNames or {}, ExpressionAttributeValues or {}
+
+        def apply() -> dict[str, Any]:
+            _check(
+                "PutItem",
+                table.items.get(key),
+                ConditionExpression,
+                names,
+                values,
+                ReturnValuesOnConditionCheckFailure,
+            )
+            table.write(key, Item)
+            return {}
+
+        return self._call("put", table, key, apply, writes=True)
+
+    def update_item(
+        self,
+        *,
+        TableName: str,  # noqa: N803
+        Key: Item,  # noqa: N803
+        UpdateExpression: str,  # noqa: N803
+        ConditionExpression: str | None = None,  # noqa: N803
+        ExpressionAttributeNames: dict[str, str] | None = None,  # noqa: N803
+        ExpressionAttributeValues: Item | None = None,  # noqa: N803
+        ReturnValuesOnConditionCheckFailure: str = "NONE",  # noqa: N803
+    ) -> dict[str, Any]:
+        table = self._tables[TableName]
+        key = table.key_of(Key)
+        names, values = ExpressionAttributeNames or {}, ExpressionAttributeValues or {}
+
+        def apply() -> dict[str, Any]:
+            there = table.items.get(key)
+            _check(
+                "UpdateItem",
+                there,
+                ConditionExpression,
+                names,
+                values,
+                ReturnValuesOnConditionCheckFailure,
+                UpdateExpression,
+            )
+            try:
+                new = compile_update(UpdateExpression).apply(there or Key, names, values)
+            except ExpressionError as exc:
+                raise client_error("UpdateItem", "ValidationException") from exc
+            table.write(key, new)
+            return {}
+
+        return self._call("update", table, key, apply, writes=True)
+
+    def query(
+        self,
+        *,
+        TableName: str,  # noqa: N803
+        KeyConditionExpression: str,  # noqa: N803
+        ExpressionAttributeValues: Item,  # noqa: N803
+        ExpressionAttributeNames: dict[str, str] | None = None,  # noqa: N803
+        IndexName: str | None = None,  # noqa: N803
+        ConsistentRead: bool = False,  # noqa: N803
+        ScanIndexForward: bool = True,  # noqa: N803
+        Limit: int = 1000,  # noqa: N803
+    ) -> dict[str, Any]:
+        table = self._tables[TableName]
+        names = ExpressionAttributeNames or {}
+        check_placeholders([KeyConditionExpression], names, ExpressionAttributeValues)
+        condition = compile_condition(KeyConditionExpression)
+
+        def apply() -> dict[str, Any]:
+            candidates = _index_items(table, IndexName) if IndexName else table.items
+            found = sorted(
+                key
+                for key, item in candidates.items()
+                if condition(item, names, ExpressionAttributeValues)
+            )
+            if IndexName:
+                assert table.index is not None
+                entries = table.index.entries
+                found.sort(key=lambda key: entries[key][1])
+            if not ScanIndexForward:
+                found.reverse()
+            return {"Items": [candidates[key] for key in found[:Limit]]}
+
+        return self._call("query", table, (IndexName or "",), apply, writes=False)
+
+    def _call(
+        self, operation: str, table: Table, key: Key, apply: Callable[[], Any], *, writes: bool
+    ) -> dict[str, Any]:
+        answer: dict[str, Any] = self._wire.call(
+            "dynamodb", f"{operation} {table.name}", " ".join(key), apply, writes=writes
+        )
+        return answer
+
+
+def _index_items(table: Table, name: str) -> dict[Key, Item]:
+    index = table.index
+    assert index is not None
+    assert index.name == name
+    return {
+        key: {
+            index.hash_name: {"S": entry[0]},
+            index.range_name: {"S": entry[1]},
+            **{part: {"S": value} for part, value in zip(table.key_names, key, strict=True)},
+        }
+        for key, entry in index.entries.items()
+    }
+
+
+def _check(
+    operation: str,
+    there: Item | None,
+    condition: str | None,
+    names: dict[str, str],
+    values: Item,
+    on_failure: str,
+    update: str = "",
+) -> None:
+    """Raises what DynamoDB answers to a bad expression or a condition that does not hold."""
+    try:
+        check_placeholders([each for each in (condition, update) if each], names, values)
+        holds = condition is None or compile_condition(condition)(there or {}, names, values)
+    except ExpressionError as exc:
+        raise client_error(operation, "ValidationException") from exc
+    if not holds:
+        item = {"Item": there} if on_failure == "ALL_OLD" and there else {}
+        raise client_error(operation, "ConditionalCheckFailedException", **item)

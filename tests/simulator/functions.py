@@ -1,0 +1,222 @@
+"""The functions in their environments: production code, built as the handlers build it.
+
+An invocation is a process with a deadline. When it crashes or runs out of time it just stops;
+whoever invoked it hears nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+from refunds.audit_table import AuditTable
+from refunds.audit_writer import AuditWriter, handle_stream_batch
+from refunds.control import Control
+from refunds.failures import FailureStore
+from refunds.flair import FlairGateway
+from refunds.ledger_table import LedgerTable
+from refunds.outcomes import OutcomeBus
+from refunds.processing import Processor
+from refunds.reconciling import DeadLetterArchiver, Reconciler, Summary
+from refunds.refund_queue import RefundQueue, handle_batch
+from refunds.refunds_table import RefundsTable
+from refunds.reserving import Reserver
+from refunds.runtime import deadline_of
+from refunds.settling import Settler
+from refunds.times import Deadline
+from tests.simulator.aws import S3, CachedSecret, EventBridge, Secret, Wire
+from tests.simulator.dynamodb import DynamoDB
+from tests.simulator.gateway import Network
+from tests.simulator.kernel import Clock, Kernel, Process, TaskPool
+from tests.simulator.sqs import SQS
+
+TIMEOUT_SECONDS = {"process": 60.0, "audit": 60.0, "reconcile": 240.0, "operator": 600.0}
+"""As template.yaml has them; a person is patient."""
+
+GATEWAY_TIMEOUT_SECONDS = 15.0
+
+
+@dataclass
+class Services:
+    """Everything outside the functions."""
+
+    kernel: Kernel
+    wire: Wire
+    dynamodb: DynamoDB
+    sqs: SQS
+    bus: EventBridge
+    s3: S3
+    secret: Secret
+    network: Network
+
+
+class Context:
+    """Lambda's context, as far as it is asked."""
+
+    def __init__(self, kernel: Kernel, seconds: float) -> None:
+        self._kernel = kernel
+        self._ends_at = kernel.now + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._ends_at - self._kernel.now) * 1000)
+
+
+class Environment:
+    """One environment of a function: what a handler's module builds when it is imported."""
+
+    def __init__(self, services: Services, function: str, number: int) -> None:
+        kernel = services.kernel
+        self.function = function
+        self.name = f"{function}-{number}"
+        skew = kernel.random.uniform(-2, 2)
+        if kernel.fault("clock skew"):
+            skew = kernel.random.uniform(-100, 100)
+        self.clock = Clock(kernel, skew)
+        self.frozen_at = kernel.now
+        self.pool = TaskPool(kernel)
+        boto3: Any = services
+        tables = cast(Any, services.dynamodb)
+        self.refunds = RefundsTable(tables, "Refunds")
+        self.ledger = LedgerTable(tables, "Ledger")
+        self.audit = AuditTable(tables, "Audit")
+        self.control = Control(tables, "Ledger")
+        self.bus = OutcomeBus(boto3.bus, "bus")
+        self.failures = FailureStore(boto3.s3, "failures", self.clock)
+        self.gateway = FlairGateway(
+            base_url="https://flair",
+            api_key=CachedSecret(services.secret, self.clock, services.wire),
+            transport=services.network,
+            clock=self.clock,
+            timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
+        )
+        reserver = Reserver(self.ledger, self.gateway)
+        self.settler = Settler(
+            refunds=self.refunds,
+            ledger=self.ledger,
+            reserver=reserver,
+            gateway=self.gateway,
+            clock=self.clock,
+            new_token=lambda: f"{kernel.random.getrandbits(64):016x}",
+            processed_by=f"{function}:1",
+            recheck_after=timedelta(seconds=300),
+        )
+        self.processor = Processor(
+            refunds=self.refunds,
+            ledger=self.ledger,
+            audit=self.audit,
+            reserver=reserver,
+            settler=self.settler,
+            gateway=self.gateway,
+            clock=self.clock,
+        )
+        self.queue = RefundQueue(
+            client=boto3.sqs,
+            queue_url="queue",
+            dead_letter_queue_url="dlq",
+            bus=self.bus,
+            processor=self.processor,
+            first_retry_seconds=2,
+            random=kernel.random.random,
+        )
+        self.reconciler = Reconciler(
+            refunds=self.refunds,
+            settler=self.settler,
+            gateway=self.gateway,
+            control=self.control,
+            clock=self.clock,
+            pool=self.pool,
+            archiver=DeadLetterArchiver(
+                client=boto3.sqs,
+                queue_url="dlq",
+                refunds=self.refunds,
+                settler=self.settler,
+                failures=self.failures,
+                clock=self.clock,
+            ),
+        )
+        self.writer = AuditWriter(audit=self.audit, failures=self.failures, clock=self.clock)
+
+    # What the handlers do, less their logging and metrics.
+
+    def process(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        return handle_batch(
+            event["Records"],
+            self.queue,
+            deadline,
+            self.pool,
+            lambda record, result: None,
+            look_up_first=self.control.look_up_first(self.clock.now()),
+        )
+
+    def write_audit(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        return handle_stream_batch(
+            event["Records"], self.writer, self.bus, self.pool, lambda record, result: None
+        )
+
+    def reconcile(self, event: dict[str, Any], deadline: Deadline) -> Summary:
+        return self.reconciler.run(deadline)
+
+
+Body = Callable[[Environment, Deadline], Any]
+Done = Callable[[Any], None]
+
+
+@dataclass
+class Functions:
+    """Lambda: environments that are kept warm or not, and invocations that end or don't."""
+
+    services: Services
+    idle: dict[str, list[Environment]] = field(default_factory=dict)
+    started: int = 0
+
+    def invoke(self, function: str, body: Body, done: Done, over: Callable[[], None]) -> None:
+        """Run ``body`` in an environment. ``done`` with its result or exception, unless it stops
+        before; ``over`` in any case."""
+        kernel = self.services.kernel
+        environment = self._environment(function)
+        environment.clock.frozen_seconds += kernel.now - environment.frozen_at
+        seconds = TIMEOUT_SECONDS[function]
+        deadline = deadline_of(cast(Any, Context(kernel, seconds)), environment.clock)
+        self.started += 1
+        process = Process(f"{environment.name}/{self.started}")
+        kernel.counts[f"invocations of {function}"] += 1
+        results: list[Any] = []
+        finished = False
+
+        def run() -> None:
+            try:
+                results.append(body(environment, deadline))
+            except Exception as exc:
+                kernel.tell("error", f"{type(exc).__name__}: {exc}")
+                kernel.counts["invocations that failed"] += 1
+                results.append(exc)
+            kernel.step(f"{function} returns", 0.005)
+
+        def end() -> None:
+            nonlocal finished
+            finished = True
+            environment.frozen_at = kernel.now
+            self.idle.setdefault(function, []).append(environment)
+            done(results[0])
+            over()
+
+        def out_of_time() -> None:
+            if finished:
+                return
+            if process.alive:
+                kernel.counts[f"timeouts of {function}"] += 1
+                kernel.tell("time out", process.name)
+                kernel.kill(process)
+            over()
+
+        kernel.spawn(process, run, done=end)
+        kernel.after(seconds, out_of_time)
+
+    def _environment(self, function: str) -> Environment:
+        warm = self.idle.get(function)
+        if warm and self.services.kernel.random.random() < 0.8:
+            return warm.pop(self.services.kernel.random.randrange(len(warm)))
+        self.started += 1
+        return Environment(self.services, function, self.started)

@@ -1,0 +1,389 @@
+"""Flair: its ledger of what really happened, its API, and the network between it and us.
+
+The server's part of a call happens whether or not the caller still lives. What it answers may be
+lost, late or a lie; its ledger never lies, and the invariants are checked against that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from refunds.http import HttpResponse, NoAnswerError, NotSentError
+from refunds.times import Deadline, from_rfc3339
+from tests.simulator.aws import Secret
+from tests.simulator.kernel import Kernel, Mailbox, Task
+
+KEY_LIFETIME_SECONDS = 24 * 3600.0
+LATEST_ARRIVAL_SECONDS = 120.0
+"""How long a request may be under way when its caller has given up. Part of KEY_MARGIN's case."""
+
+
+@dataclass
+class Paid:
+    """A payment."""
+
+    id: str
+    currency: str
+    captured: int
+    status: str = "captured"
+
+
+@dataclass
+class Moved:
+    """A refund in the gateway's ledger; ``ours`` when an API call of ours made it."""
+
+    number: int
+    transaction_id: str
+    reference: str
+    amount: int
+    currency: str
+    status: str
+    ours: bool
+    created_at: float
+    failure_code: str | None = None
+    ever_succeeded: bool = False
+    gateways_own: bool = False
+    """The gateway's own double: no call of ours asked for it."""
+
+    @property
+    def id(self) -> str:
+        return f"re_{self.number}"
+
+    @property
+    def live(self) -> bool:
+        return self.status != "failed"
+
+
+@dataclass
+class KeyUse:
+    first_at: float
+    body: bytes
+    response: HttpResponse | None = None
+
+
+@dataclass
+class Flair:
+    """The server. ``later``: how many changes it has still to make by itself."""
+
+    kernel: Kernel
+    secret: Secret
+    enforces_balance: bool = True
+    page_size: int = 100
+    payments: dict[str, Paid] = field(default_factory=dict)
+    refunds: list[Moved] = field(default_factory=list)
+    keys: dict[str, KeyUse] = field(default_factory=dict)
+    on_movement: list[Callable[[Moved], None]] = field(default_factory=list)
+    later: int = 0
+    stubborn: dict[str, str] = field(default_factory=dict)
+    """By reference, an outcome that this refund is bound for: scripted histories use it."""
+
+    # --- what others do there -------------------------------------------------------------------
+
+    def live(self, transaction_id: str) -> int:
+        """Pending and succeeded refunds of a payment together."""
+        return sum(
+            each.amount
+            for each in self.refunds
+            if each.live and each.transaction_id == transaction_id
+        )
+
+    def live_of_others(self, transaction_id: str) -> int:
+        """The part of it that nobody asked for through us."""
+        return sum(
+            each.amount
+            for each in self.refunds
+            if each.live
+            and each.transaction_id == transaction_id
+            and not each.ours
+            and not each.gateways_own
+        )
+
+    def of(self, reference: str) -> list[Moved]:
+        return [each for each in self.refunds if each.reference == reference]
+
+    def refund_by_others(self, transaction_id: str, amount: int) -> None:
+        """Somebody uses the gateway's own dashboard, which keeps the balance."""
+        paid = self.payments[transaction_id]
+        if amount <= paid.captured - self.live(transaction_id):
+            self._create(transaction_id, f"other-{len(self.refunds)}", amount, ours=False)
+
+    def _create(self, transaction_id: str, reference: str, amount: int, *, ours: bool) -> Moved:
+        dice = self.kernel.random
+        bound = self.stubborn.get(reference, "")
+        status = bound or ("pending" if self.kernel.fault("gateway pending") else "succeeded")
+        if not bound and self.kernel.fault("gateway failed at once"):
+            status = "failed"
+        moved = Moved(
+            len(self.refunds) + 1,
+            transaction_id,
+            reference,
+            amount,
+            self.payments[transaction_id].currency,
+            "failed" if status == "failed" else "pending" if "pending" in status else "succeeded",
+            ours,
+            self.kernel.now,
+            "bank_refused" if status == "failed" else None,
+        )
+        self.refunds.append(moved)
+        self.kernel.tell(
+            "MONEY", f"{moved.id} {moved.status} {amount} of {transaction_id} for {reference}"
+        )
+        if moved.status == "pending" and bound != "pending":
+            self._later(dice.choice((5, 300, 3600, 30 * 3600)), lambda: self._settle(moved))
+        elif moved.status == "succeeded":
+            self._succeeded(moved)
+        for listener in self.on_movement:
+            listener(moved)
+        return moved
+
+    def _later(self, about_seconds: float, change: Callable[[], None]) -> None:
+        self.later += 1
+
+        def happen() -> None:
+            self.later -= 1
+            change()
+
+        self.kernel.after(about_seconds * (0.5 + self.kernel.random.random()), happen)
+
+    def _settle(self, moved: Moved) -> None:
+        if self.kernel.random.random() < 0.3:
+            self.fail(moved, "bank_refused")
+        else:
+            moved.status = "succeeded"
+            self.kernel.tell("MONEY", f"{moved.id} succeeded")
+            self._succeeded(moved)
+
+    def _succeeded(self, moved: Moved) -> None:
+        moved.ever_succeeded = True
+        if self.kernel.fault("gateway reversal"):
+            days = self.kernel.random.choice((0.01, 0.2, 3))
+            self._later(days * 86400, lambda: self.fail(moved, "account_closed"))
+
+    def fail(self, moved: Moved, code: str) -> None:
+        """The bank sends the money back, or never takes it."""
+        moved.status, moved.failure_code = "failed", code
+        self.kernel.tell("MONEY", f"{moved.id} failed: {code}")
+
+    # --- its API --------------------------------------------------------------------------------
+
+    def answer(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        reply: Callable[[HttpResponse], None],
+    ) -> None:
+        """Handle a request that has arrived; ``reply`` is called now or when it is done."""
+        if self.kernel.fault("gateway says 429"):
+            return reply(_error(429, "rate_limited", {"retry-after": "20"}))
+        if self.kernel.fault("gateway says 503"):
+            return reply(_error(503, "unavailable"))
+        if self.kernel.fault("gateway sends HTML"):
+            status = self.kernel.random.choice((200, 400, 404, 422, 502))
+            return reply(HttpResponse(status, {}, b"<html>Bad day</html>"))
+        if headers["Authorization"] != f"Bearer {self.secret.value}":
+            return reply(_error(401, "unauthorized"))
+        parts = urlsplit(url)
+        if method == "POST":
+            assert body is not None
+            return self._post(headers["Idempotency-Key"], body, reply)
+        if parts.path == "/v1/refunds":
+            return reply(self._list(dict(parse_qsl(parts.query))))
+        return reply(self._payment(unquote(parts.path.removeprefix("/v1/payments/"))))
+
+    def _payment(self, transaction_id: str) -> HttpResponse:
+        paid = self.payments.get(transaction_id)
+        if paid is None:
+            return _error(404, "payment_not_found")
+        return _json(
+            200,
+            {
+                "id": paid.id,
+                "status": paid.status,
+                "currency": paid.currency,
+                "amount_captured": paid.captured,
+                "amount_refunded": self.live(transaction_id),
+                "created_at": "2026-02-01T00:00:00Z",
+            },
+        )
+
+    def _list(self, query: dict[str, str]) -> HttpResponse:
+        since = from_rfc3339(query.get("created_from", "2000-01-01T00:00:00Z")).timestamp()
+        before = int(query.get("cursor", len(self.refunds) + 1))
+        found = [
+            each
+            for each in reversed(self.refunds)
+            if each.number < before
+            and each.created_at >= since
+            and query.get("reference", each.reference) == each.reference
+            and query.get("transaction_id", each.transaction_id) == each.transaction_id
+        ]
+        page = found[: self.page_size]
+        shown = [self._shown(each) for each in page]
+        if "reference" in query:
+            shown = [self._lie(each) for each in shown]
+        more = len(found) > len(page)
+        return _json(200, {"data": shown, "next_cursor": str(page[-1].number) if more else None})
+
+    def _post(self, key: str, body: bytes, reply: Callable[[HttpResponse], None]) -> None:
+        now = self.kernel.now
+        use = self.keys.get(key)
+        if use is not None and now - use.first_at < KEY_LIFETIME_SECONDS:
+            self.kernel.counts["gateway key replays"] += 1
+            if use.response is None:
+                return reply(_error(409, "idempotency_key_in_use"))
+            if use.body != body:
+                return reply(_error(409, "idempotency_key_reused"))
+            return reply(use.response)
+        self.keys[key] = use = KeyUse(now, body)
+        seconds = 0.1
+        if self.kernel.fault("gateway slow"):
+            seconds = self.kernel.random.uniform(1, 40)
+
+        def done() -> None:
+            use.response = self._commit(json.loads(body))
+            reply(use.response)
+
+        self.kernel.after(seconds, done)
+        return None
+
+    def _commit(self, order: dict[str, Any]) -> HttpResponse:
+        """Carry an order out; the answer is remembered for its key."""
+        if self.kernel.fault("gateway 500 without commit"):
+            return _error(500, "internal")
+        paid = self.payments.get(order["transaction_id"])
+        if paid is None:
+            return _error(404, "payment_not_found")
+        if self.stubborn.get(order["reference"]) == "declined" or self.kernel.fault(
+            "gateway declines"
+        ):
+            return _error(402, "refund_declined")
+        if paid.status == "disputed":
+            return _error(422, "payment_disputed")
+        if order["currency"] != paid.currency:
+            return _error(422, "currency_mismatch")
+        if self.enforces_balance and order["amount"] > paid.captured - self.live(paid.id):
+            return _error(422, "amount_exceeds_balance")
+        moved = self._create(paid.id, order["reference"], order["amount"], ours=True)
+        if self.kernel.fault("gateway doubles a refund"):
+            double = self._create(paid.id, order["reference"], order["amount"], ours=False)
+            double.gateways_own = True
+        if self.kernel.fault("gateway 500 after commit"):
+            return _error(500, "internal")
+        return _json(201, self._lie(self._shown(moved)))
+
+    def _shown(self, moved: Moved) -> dict[str, Any]:
+        return {
+            "id": moved.id,
+            "transaction_id": moved.transaction_id,
+            "reference": moved.reference,
+            "amount": moved.amount,
+            "currency": moved.currency,
+            "status": moved.status,
+            "failure_code": moved.failure_code,
+            "failure_message": None,
+            "created_at": datetime.fromtimestamp(moved.created_at, UTC).isoformat(),
+        }
+
+    def _lie(self, shown: dict[str, Any]) -> dict[str, Any]:
+        if self.kernel.fault("gateway lies"):
+            name, lie = self.kernel.random.choice(
+                [
+                    ("amount", shown["amount"] + 1),
+                    ("transaction_id", "tx-of-another"),
+                    ("reference", "of-another"),
+                    ("currency", "CHF"),
+                ]
+            )
+            return shown | {name: lie}
+        return shown
+
+
+def _json(status: int, content: Any) -> HttpResponse:
+    return HttpResponse(
+        status, {"content-type": "application/json"}, json.dumps(content).encode()
+    )
+
+
+def _error(status: int, code: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    told = _json(status, {"error": {"code": code, "message": f"this is {code}"}})
+    return HttpResponse(status, {**told.headers, **(headers or {})}, told.body)
+
+
+class Network:
+    """The ``HttpTransport``: calls that arrive or don't, answers that come back or don't.
+
+    ``foreign_read`` keeps, by task and payment, what others had refunded when the task read it.
+    """
+
+    def __init__(self, kernel: Kernel, flair: Flair) -> None:
+        self._kernel = kernel
+        self._flair = flair
+        self.foreign_read: dict[tuple[int, str], int] = {}
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline: Deadline,
+    ) -> HttpResponse:
+        kernel, dice = self._kernel, self._kernel.random
+        told = f"{method} {url.removeprefix('https://flair/v1')}"
+        if body is not None:
+            told += f" {headers['Idempotency-Key']}"
+        left = deadline.left_seconds()
+        if left <= 0:
+            raise NotSentError("no time left")
+        kernel.step(f"gateway {method}", 0.01)
+        left = deadline.left_seconds()
+        if left <= 0 or kernel.fault("network refuses"):
+            kernel.tell("refused", told)
+            raise NotSentError("refused")
+        kernel.counts[f"gateway {method}s"] += 1
+        box = Mailbox()
+        task = kernel.task()
+        answer_lost = kernel.fault("network loses the answer")
+
+        def reply(response: HttpResponse) -> None:
+            kernel.tell("gateway", f"{response.status} to {told}{' (lost)' * answer_lost}")
+            self._remember(task, url)
+            if not answer_lost:
+                kernel.after(0.02 * dice.random(), lambda: kernel.post(box, response))
+
+        def arrive() -> None:
+            self._flair.answer(method, url, headers, body, reply)
+
+        if kernel.fault("network loses the request"):
+            kernel.tell("lost", told)
+        elif method == "POST" and kernel.fault("network delays the request"):
+            kernel.tell("delayed", told)
+            kernel.after(left + dice.uniform(0, LATEST_ARRIVAL_SECONDS), arrive)
+        else:
+            kernel.after(0.02 * dice.random(), arrive)
+        response: HttpResponse | None = kernel.wait(box, left)
+        if response is None:
+            kernel.tell("timeout", told)
+            raise NoAnswerError("timed out")
+        kernel.step(f"gateway {method}, done", 0.005)
+        return response
+
+    def _remember(self, task: Task | None, url: str) -> None:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        transaction_id = query.get("transaction_id", parts.path.removeprefix("/v1/payments/"))
+        if transaction_id not in self._flair.payments:
+            return
+        foreign = self._flair.live_of_others(transaction_id)
+        place = (id(task), transaction_id)
+        if query.get("cursor"):
+            foreign = min(foreign, self.foreign_read.get(place, foreign))
+        self.foreign_read[place] = foreign

@@ -1,0 +1,192 @@
+"""Random histories: which faults there are, what is asked for, and how long it goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from tests.simulator.kernel import Violation
+from tests.simulator.world import World
+
+FAULTS = {
+    "crash": 0.02,
+    "stall": 0.02,
+    "clock skew": 0.5,
+    "dynamodb throttled": 0.1,
+    "dynamodb applied late": 0.05,
+    "dynamodb answer lost": 0.08,
+    "index lags": 0.5,
+    "sqs throttled": 0.05,
+    "sqs applied late": 0.05,
+    "sqs answer lost": 0.1,
+    "sqs delivers twice": 0.3,
+    "sqs deletes in vain": 0.2,
+    "sqs message comes back": 0.2,
+    "events throttled": 0.1,
+    "events not taken": 0.1,
+    "events answer lost": 0.05,
+    "s3 throttled": 0.1,
+    "s3 answer lost": 0.1,
+    "secrets throttled": 0.2,
+    "stream replays": 0.2,
+    "network refuses": 0.2,
+    "network loses the request": 0.2,
+    "network loses the answer": 0.3,
+    "network delays the request": 0.2,
+    "gateway slow": 0.3,
+    "gateway says 429": 0.2,
+    "gateway says 503": 0.2,
+    "gateway sends HTML": 0.1,
+    "gateway pending": 0.5,
+    "gateway failed at once": 0.1,
+    "gateway reversal": 0.4,
+    "gateway declines": 0.2,
+    "gateway 500 without commit": 0.2,
+    "gateway 500 after commit": 0.2,
+    "gateway doubles a refund": 0.05,
+    "gateway lies": 0.1,
+}
+"""Each fault's highest rate. A history has some of them: together all the time they would hide
+each other."""
+
+
+@dataclass
+class Outcome:
+    """What a history was like. ``violation`` is None when all held."""
+
+    seed: int
+    counts: Counter[str]
+    trace: list[str]
+    violation: Violation | None
+
+
+def run_history(seed: int, *, trace: bool = False) -> Outcome:
+    """One whole history; the same seed gives the same history."""
+    dice = Random(seed * 7919 + 1)
+    world = World(
+        seed,
+        trace=trace,
+        attempts=dice.choice((1, 3, 3)),
+        max_receives=dice.choice((3, 5, 10, 100, 100)),
+        batch_size=dice.choice((1, 3, 10)),
+        concurrency=dice.choice((2, 3, 5)),
+        lanes=dice.choice((1, 2)),
+        enforces_balance=dice.random() < 0.6,
+        page_size=dice.choice((2, 3, 100)),
+    )
+    kernel = world.kernel
+    if dice.random() < 0.95:
+        share = dice.choice((0.1, 0.3, 0.6))
+        kernel.fault_rates = {
+            name: highest * dice.random()
+            for name, highest in FAULTS.items()
+            if dice.random() < share
+        }
+    violation: Violation | None = None
+    try:
+        _play(world, dice)
+    except Violation as found:
+        violation = found
+        kernel.tell("VIOLATION", str(found))
+    finally:
+        kernel.faults_on = False
+        kernel.close()
+    return Outcome(seed, kernel.counts, kernel.trace or [], violation)
+
+
+def _play(world: World, dice: Random) -> None:
+    payments = [f"tx{number}" for number in range(dice.choice((1, 1, 2)))]
+    for transaction_id in payments:
+        world.pay(
+            transaction_id,
+            dice.choice((100, 1000)),
+            dice.choice(("USD", "USD", "JPY")),
+            status="captured" if dice.random() < 0.97 else dice.choice(("authorized", "voided")),
+        )
+    sent: list[dict[str, Any] | str] = []
+    busy_seconds = dice.choice((5, 120, 1800))
+    for number in range(dice.randint(1, 5)):
+        body = _request(dice, f"r{number}", payments, world, sent)
+        sent.append(body)
+        for _ in range(dice.choice((1, 1, 1, 2, 3))):
+            _at(world, dice.random() * busy_seconds, lambda body=body: world.send(body))  # type: ignore[misc]
+    for _ in range(dice.choice((0, 0, 1, 2))):
+        paid = world.flair.payments[dice.choice(payments)]
+        amount = dice.randint(1, max(1, paid.captured // 2))
+        _at(
+            world,
+            dice.random() * busy_seconds,
+            lambda paid=paid, amount=amount: world.flair.refund_by_others(paid.id, amount),  # type: ignore[misc]
+        )
+    if dice.random() < 0.1:
+        paid = world.flair.payments[dice.choice(payments)]
+        _at(world, dice.random() * busy_seconds, lambda: setattr(paid, "status", "disputed"))
+    if dice.random() < 0.05:
+        _at(world, dice.random() * busy_seconds, lambda: setattr(world.secret, "value", "key-2"))
+    _pass_time(world, dice, busy_seconds)
+    world.settle()
+
+
+def _request(
+    dice: Random,
+    refund_id: str,
+    payments: list[str],
+    world: World,
+    sent: list[dict[str, Any] | str],
+) -> dict[str, Any] | str:
+    """A request; now and then one that can't be done, can't be read, or takes another's id."""
+    earlier = [body for body in sent if isinstance(body, dict)]
+    if earlier and dice.random() < 0.12:
+        other = dice.choice(earlier)
+        change = dice.choice(
+            (
+                {"amount_minor": dice.randint(1, 100)},
+                {"transaction_id": dice.choice(payments)},
+                {"user_id": "someone-else"},
+            )
+        )
+        return other | change
+    if dice.random() < 0.04:
+        return dice.choice(('{"refund_id": 1}', "no json", '{"a": NaN}'))
+    transaction_id = dice.choice(payments) if dice.random() < 0.97 else "tx-unknown"
+    paid = world.flair.payments.get(transaction_id)
+    body: dict[str, Any] = {
+        "refund_id": refund_id,
+        "transaction_id": transaction_id,
+        "user_id": "u1",
+        "currency": paid.currency if paid and dice.random() < 0.97 else "EUR",
+        "reason": "order_cancelled",
+        "requested_by": "agent:7",
+    }
+    if dice.random() < 0.8:
+        body["amount_minor"] = max(1, int((paid.captured if paid else 100) * dice.random()))
+    return body
+
+
+def _pass_time(world: World, dice: Random, busy_seconds: float) -> None:
+    """Minutes, then hours, then perhaps days, with a reconciler that sometimes is not run."""
+    world.run_for(busy_seconds)
+    for _ in range(dice.randint(0, 4)):
+        world.run_for(dice.uniform(200, 4000))
+        if dice.random() < 0.7:
+            world.reconcile()
+            if dice.random() < 0.2:
+                world.reconcile()
+        if dice.random() < 0.3:
+            world.redrive()
+        if dice.random() < 0.3:
+            world.review()
+    for _ in range(dice.choice((0, 0, 0, 3, 6))):
+        world.run_for(dice.uniform(3600, 30 * 3600))
+        if dice.random() < 0.8:
+            world.reconcile()
+        if dice.random() < 0.3:
+            world.redrive()
+        if dice.random() < 0.3:
+            world.review()
+
+
+def _at(world: World, seconds: float, action: Any) -> None:
+    world.kernel.after(seconds, action)

@@ -1,0 +1,408 @@
+"""What must hold after every step, and what must be true when all has settled.
+
+The checker hears of every change in the tables, the queues and the gateway's ledger as it happens.
+It has its own copy of the rules; from production code it takes only the audit entry's format and
+the reading of a message.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from refunds.audit import audit_entry, entry_id
+from refunds.dynamo import item_from_wire
+from refunds.message import RefusedError, parse_message
+from refunds.times import from_rfc3339
+from tests.simulator.aws import S3, EventBridge
+from tests.simulator.dynamodb import Item, Key, Table
+from tests.simulator.gateway import Flair, Moved, Network
+from tests.simulator.kernel import Kernel, Violation
+from tests.simulator.sources import StreamSource
+from tests.simulator.sqs import SQS, Message, Queue
+
+MAY_FOLLOW = {
+    None: {"REJECTED", "PROCESSING"},
+    "PROCESSING": {"SUCCEEDED", "FAILED", "PENDING", "IN_REVIEW"},
+    "PENDING": {"SUCCEEDED", "FAILED", "IN_REVIEW"},
+    "IN_REVIEW": {"SUCCEEDED", "FAILED"},
+    "SUCCEEDED": {"REVERSED"},
+    "FAILED": set(),
+    "REJECTED": set(),
+    "REVERSED": set(),
+}
+UNFINISHED = {"PROCESSING", "PENDING", "IN_REVIEW"}
+HOLDS_MONEY = {"PROCESSING", "PENDING", "IN_REVIEW", "SUCCEEDED"}
+NEVER_CHANGES = (
+    "transaction_id",
+    "user_id",
+    "amount_minor",
+    "currency",
+    "reason",
+    "requested_by",
+    "created_at",
+    "fingerprint",
+    "key_used_at",
+)
+INTERNAL = {
+    "fingerprint",
+    "attempt_token",
+    "lease_until",
+    "key_used_at",
+    "open_since",
+    "open_shard",
+    "check_at",
+}
+LARGEST_SKEW_SECONDS = 100.0
+
+
+@dataclass
+class Asked:
+    """A message's request: its refund id and fingerprint, or None when it can't be one."""
+
+    refund_id: str | None
+    fingerprint: str | None
+
+
+@dataclass
+class Checker:
+    kernel: Kernel
+    refunds: Table
+    ledger: Table
+    audit: Table
+    sqs: SQS
+    queue: Queue
+    dlq: Queue
+    flair: Flair
+    network: Network
+    bus: EventBridge
+    s3: S3
+    stream: StreamSource
+    asked: dict[str, Asked] = field(default_factory=dict)
+    images: dict[tuple[str, int], Item] = field(default_factory=dict)
+    tampered: set[str] = field(default_factory=set)
+    """Refunds that a scripted history has changed by hand."""
+
+    def __post_init__(self) -> None:
+        self.refunds.on_write.append(self.refund_written)
+        self.ledger.on_write.append(self.ledger_written)
+        self.audit.on_write.append(self.entry_written)
+        self.sqs.on_gone.append(self.message_gone)
+        self.flair.on_movement.append(self.money_moved)
+
+    # --- after every step -----------------------------------------------------------------------
+
+    def refund_written(self, key: Key, old_wire: Item | None, new_wire: Item | None) -> None:
+        refund_id = key[0]
+        if refund_id in self.tampered:
+            return
+        if new_wire is None:
+            raise Violation("rule 12", f"refund {refund_id} was deleted", refund_id)
+        new = item_from_wire(new_wire)
+        old = item_from_wire(old_wire) if old_wire else None
+        was, status = old and old["status"], new["status"]
+        if was != status:
+            self.kernel.counts[f"status {status}"] += 1
+            self.kernel.tell("status", f"{refund_id} {was or 'new'} to {status}")
+            if status not in MAY_FOLLOW[was]:
+                raise Violation("I5", f"{refund_id} went from {was} to {status}", refund_id)
+        if old is not None:
+            self._changed(refund_id, old, new)
+        elif new["version"] != 1:
+            raise Violation("I4", f"{refund_id} begins at version {new['version']}", refund_id)
+        self.images.setdefault((refund_id, new["version"]), new)
+        self._evidence(refund_id, was, new)
+        self._reserved(refund_id)
+        self._findable(refund_id)
+
+    def _changed(self, refund_id: str, old: Item, new: Item) -> None:
+        for name in NEVER_CHANGES:
+            if old.get(name) != new.get(name):
+                raise Violation("rule 5", f"{refund_id}: {name} changed", refund_id)
+        audited = any(
+            old.get(name) != new.get(name) for name in (old.keys() | new.keys()) - INTERNAL
+        )
+        if new["version"] != old["version"] + audited:
+            raise Violation(
+                "I4",
+                f"{refund_id} went from version {old['version']} to {new['version']},"
+                f" audited attributes {'' if audited else 'un'}changed",
+                refund_id,
+            )
+        if old.get("attempt_token") != new.get("attempt_token"):
+            self.kernel.counts["takeovers"] += 1
+            self.kernel.tell("take over", f"{refund_id} was {old['status']}")
+
+    def _evidence(self, refund_id: str, was: str | None, new: Item) -> None:
+        """An end needs evidence: the gateway's ledger must agree at the moment of writing."""
+        if was == new["status"]:
+            return
+        there = self.flair.of(refund_id)
+        live = [each for each in there if each.live]
+        match new["status"]:
+            case "SUCCEEDED" if not any(each.ever_succeeded for each in there):
+                raise Violation("I6", f"{refund_id} SUCCEEDED and no money moved", refund_id)
+            case "FAILED" | "REVERSED" | "REJECTED" if any(each.ours for each in live):
+                raise Violation(
+                    "I6", f"{refund_id} {new['status']} and the gateway has the money", refund_id
+                )
+
+    def _reserved(self, refund_id: str) -> None:
+        """I6: whatever may have moved money, or may yet, keeps its reservation."""
+        wire = self.refunds.items.get((refund_id,))
+        if wire is None or wire["status"]["S"] not in HOLDS_MONEY or refund_id in self.tampered:
+            return
+        ledger = self.ledger.items.get((wire["transaction_id"]["S"],), {})
+        held = int(ledger.get("r#" + refund_id, {"N": "0"})["N"])
+        wanted = int(wire["amount_minor"]["N"])
+        if held != wanted:
+            raise Violation(
+                "I6",
+                f"{refund_id} is {wire['status']['S']} over {wanted} and holds {held}",
+                refund_id,
+            )
+
+    def _findable(self, refund_id: str) -> None:
+        """Rule 10: unfinished means in the index, under a running lease, or with a message."""
+        wire = self.refunds.items.get((refund_id,))
+        if wire is None or wire["status"]["S"] not in UNFINISHED or refund_id in self.tampered:
+            return
+        if "open_shard" in wire and "check_at" in wire:
+            return
+        fingerprint = wire["fingerprint"]["S"]
+        for queue in (self.queue, self.dlq):
+            for message in queue.messages.values():
+                asked = self.request_of(message)
+                if (asked.refund_id, asked.fingerprint) == (refund_id, fingerprint):
+                    return
+        if "lease_until" in wire:
+            ends = from_rfc3339(wire["lease_until"]["S"]).timestamp() + LARGEST_SKEW_SECONDS
+            if ends > self.kernel.now:
+                self.kernel.after(ends - self.kernel.now, lambda: self._findable(refund_id))
+                return
+        raise Violation(
+            "rule 10",
+            f"{refund_id} is {wire['status']['S']}, in no index, with no lease and no message",
+            refund_id,
+        )
+
+    def ledger_written(self, key: Key, old_wire: Item | None, new_wire: Item | None) -> None:
+        transaction_id = key[0]
+        if transaction_id.startswith("#"):
+            return
+        if new_wire is None:
+            raise Violation("rule 12", f"ledger {transaction_id} was deleted", transaction_id)
+        old = item_from_wire(old_wire) if old_wire else {}
+        new = item_from_wire(new_wire)
+        before = {name[2:]: value for name, value in old.items() if name.startswith("r#")}
+        after = {name[2:]: value for name, value in new.items() if name.startswith("r#")}
+        for refund_id in before.keys() | after.keys():
+            held, holds = before.get(refund_id), after.get(refund_id)
+            if held != holds:
+                self._reservation_changed(transaction_id, refund_id, held, holds, new)
+        if "captured" not in new:
+            return
+        sum_before, sum_after = sum(before.values()), sum(after.values())
+        kept = (
+            old.get("captured") == new["captured"]
+            and old["remaining"] + sum_before == new["remaining"] + sum_after
+        )
+        if not kept:
+            self._recounted(transaction_id, new["captured"] - new["remaining"] - sum_after)
+        if sum_after > sum_before and new["remaining"] < 0 and kept:
+            raise Violation("I2", f"{transaction_id}: more reserved than remained", transaction_id)
+
+    def _reservation_changed(
+        self, transaction_id: str, refund_id: str, held: int | None, holds: int | None, new: Item
+    ) -> None:
+        if holds is None:
+            raise Violation("rule 3", f"r#{refund_id} was removed", refund_id)
+        if held == 0:
+            raise Violation("rule 3", f"{refund_id} reserved again after its release", refund_id)
+        self.kernel.tell("ledger", f"r#{refund_id} {held} to {holds}, remaining {new['remaining'] if 'remaining' in new else '-'}")  # noqa: E501
+        if held is None:
+            return
+        if holds != 0:
+            raise Violation("rule 2", f"r#{refund_id} went from {held} to {holds}", refund_id)
+        wire = self.refunds.items.get((refund_id,))
+        mine = wire is not None and wire["transaction_id"]["S"] == transaction_id
+        if wire is None:
+            raise Violation("I6", f"{refund_id} was released and has no outcome", refund_id)
+        if mine:
+            self._reserved(refund_id)
+            if any(each.live and each.ours for each in self.flair.of(refund_id)):
+                raise Violation("I6", f"{refund_id} was released, its money is gone", refund_id)
+
+    def _recounted(self, transaction_id: str, foreign: int) -> None:
+        """I2: what the ledger leaves for others is no less than what was last read of them."""
+        task = self.kernel.task()
+        read = self.network.foreign_read.get((id(task), transaction_id))
+        if read is None:
+            raise Violation(
+                "I2", f"{transaction_id}: the balance changed without a look", transaction_id
+            )
+        self.kernel.tell("recount", f"{transaction_id}: {foreign} refunded by others")
+        if foreign < read:
+            raise Violation(
+                "I2",
+                f"{transaction_id}: others had {read} when last read, the ledger says {foreign}",
+                transaction_id,
+            )
+
+    def money_moved(self, moved: Moved) -> None:
+        if not moved.ours or moved.gateways_own:
+            return
+        self.kernel.counts["movements of money"] += 1
+        reference = moved.reference
+        if sum(each.ours for each in self.flair.of(reference)) > 1:
+            raise Violation("I1", f"{reference} was paid twice", reference)
+        ledger = self.ledger.items.get((moved.transaction_id,), {})
+        held = int(ledger.get("r#" + reference, {"N": "0"})["N"])
+        if moved.live and held != moved.amount:
+            raise Violation(
+                "I2", f"{moved.amount} moved for {reference}, which holds {held}", reference
+            )
+        wire = self.refunds.items.get((reference,))
+        if wire is None or wire["status"]["S"] not in UNFINISHED:
+            status = wire and wire["status"]["S"]
+            raise Violation("rule 5", f"money moved for {reference}, which is {status}", reference)
+
+    def message_gone(self, message: Message) -> None:
+        """I3: a message may go once its request is recorded, refused or archived."""
+        asked = self.request_of(message)
+        told = f"{message.id} ({asked.refund_id})"
+        if message.gone == "expired":
+            raise Violation("I3", f"message {told} grew too old and vanished", asked.refund_id or "")
+        if message.gone == "archived":
+            self.kernel.counts["messages archived"] += 1
+            kept = [json.loads(body)["body"] for body in self.s3.objects.values()]
+            if message.body not in kept:
+                raise Violation("I3", f"message {told} is not in S3", asked.refund_id or "")
+        elif not self._settled(message, asked):
+            raise Violation(
+                "I3", f"message {told} was deleted and is not settled", asked.refund_id or ""
+            )
+        if asked.refund_id is not None:
+            self._findable(asked.refund_id)
+
+    def _settled(self, message: Message, asked: Asked) -> bool:
+        wire = self.refunds.items.get((asked.refund_id,)) if asked.refund_id else None
+        if wire is not None and wire["fingerprint"]["S"] == asked.fingerprint:
+            # A PROCESSING one is looked for by rule 10.
+            return True
+        return any(
+            each.body == message.body and "error_code" in each.attributes
+            for each in self.sqs.all.values()
+        )
+
+    def request_of(self, message: Message) -> Asked:
+        asked = self.asked.get(message.body)
+        if asked is None:
+            try:
+                request = parse_message(message.body)
+                asked = Asked(request.refund_id, request.fingerprint())
+            except RefusedError:
+                asked = Asked(None, None)
+            self.asked[message.body] = asked
+        return asked
+
+    def entry_written(self, key: Key, old: Item | None, new: Item | None) -> None:
+        """I4: an entry appears once, as its version's image has it, and then never changes."""
+        if old is not None or new is None:
+            raise Violation("I4", f"entry {key[1]} was changed", key[1].split("#")[1])
+        entry = item_from_wire(new)
+        refund_id = entry["refund_id"]
+        image = self.images.get((refund_id, entry["version"]))
+        if refund_id in self.tampered:
+            return
+        if image is None:
+            raise Violation("I4", f"entry {key[1]} is of no version that was", refund_id)
+        self._compare(entry, image)
+
+    def _compare(self, entry: Item, image: Item) -> None:
+        wanted = audit_entry(image)
+        found = {name: value for name, value in entry.items() if name != "recorded_at"}
+        if found != wanted:
+            raise Violation(
+                "I4", f"entry {entry['entry_id']} is not what happened", entry["refund_id"]
+            )
+
+    # --- when all has settled -------------------------------------------------------------------
+
+    def settled(self) -> None:
+        """After the last fault, with time and reconciler runs enough."""
+        for queue in (self.queue, self.dlq):
+            for message in queue.messages.values():
+                told = self.request_of(message).refund_id or ""
+                raise Violation("I3", f"message {message.id} ({told}) is still in {queue.name}", told)
+        for (refund_id,), wire in self.refunds.items.items():
+            if refund_id not in self.tampered:
+                self._agrees(refund_id, item_from_wire(wire))
+                self._audited(refund_id, wire)
+        for (transaction_id,), wire in self.ledger.items.items():
+            if not transaction_id.startswith("#"):
+                self._nothing_stuck(transaction_id, item_from_wire(wire))
+        for moved in self.flair.refunds:
+            if moved.ours and (moved.reference,) not in self.refunds.items:
+                raise Violation("I3", f"{moved.reference} was paid and is not known", moved.reference)
+        assert self.refunds.index is not None
+        for (refund_id,) in self.refunds.index.entries:
+            raise Violation("rule 10", f"{refund_id} is finished and still open", refund_id)
+
+    def _agrees(self, refund_id: str, refund: Item) -> None:
+        status = refund["status"]
+        live = [each for each in self.flair.of(refund_id) if each.live and not each.gateways_own]
+        if status in UNFINISHED:
+            raise Violation("I3", f"{refund_id} is {status} for ever", refund_id)
+        if (status == "SUCCEEDED") != bool(live):
+            raise Violation(
+                "I6", f"{refund_id} ends {status}, the gateway has {live or 'nothing'}", refund_id
+            )
+        if live and (live[0].amount, live[0].transaction_id) != (
+            refund["amount_minor"],
+            refund["transaction_id"],
+        ):
+            raise Violation("I6", f"{refund_id} differs from what was paid", refund_id)
+
+    def _nothing_stuck(self, transaction_id: str, ledger: Item) -> None:
+        for name, held in ledger.items():
+            if not name.startswith("r#") or held == 0:
+                continue
+            wire = self.refunds.items.get((name[2:],))
+            if wire is None:
+                # Never claimed: then its message has been given up, for a person to see.
+                if not any(
+                    self.request_of(each).refund_id == name[2:] and each.gone == "archived"
+                    for each in self.sqs.all.values()
+                ):
+                    raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
+            elif wire["transaction_id"]["S"] != transaction_id or (
+                wire["status"]["S"] not in HOLDS_MONEY
+            ):
+                raise Violation(
+                    "I3", f"{held} stays reserved for {name[2:]}, which has ended", name[2:]
+                )
+
+    def _audited(self, refund_id: str, wire: Item) -> None:
+        previous: str | None = None
+        last = int(wire["version"]["N"])
+        transaction_id = wire["transaction_id"]["S"]
+        for version in range(1, last + 1):
+            key = (transaction_id, entry_id(refund_id, version))
+            there = self.audit.items.get(key)
+            if there is None:
+                raise Violation("I4", f"{refund_id} has no entry of version {version}", refund_id)
+            entry = item_from_wire(there)
+            self._compare(entry, self.images[refund_id, version])
+            if entry["previous_hash"] != previous:
+                raise Violation("I4", f"{refund_id}: the chain breaks at {version}", refund_id)
+            previous = entry["entry_hash"]
+            told = (refund_id, version) in self.bus.taken
+            if told == (entry["status"] == "PROCESSING"):
+                raise Violation("events", f"{refund_id} version {version}: told {told}", refund_id)
+        count = sum(entry["refund_id"]["S"] == refund_id for entry in self.audit.items.values())
+        if count != last:
+            raise Violation("I4", f"{refund_id} has {count} entries of {last} versions", refund_id)
+
+

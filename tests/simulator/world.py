@@ -1,0 +1,209 @@
+"""One simulated world: the services, the functions, the gateway and the checker, wired together."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from refunds.refund import Status
+from refunds.times import Deadline, from_rfc3339
+from tests.simulator.aws import S3, EventBridge, Secret, Wire
+from tests.simulator.dynamodb import DynamoDB, Index, Table
+from tests.simulator.functions import Environment, Functions, Services
+from tests.simulator.gateway import Flair, Moved, Network, Paid
+from tests.simulator.invariants import Checker
+from tests.simulator.kernel import Kernel
+from tests.simulator.sources import QueueSource, StreamSource
+from tests.simulator.sqs import DAY, SQS, Message, Queue
+
+IN_FLIGHT_SECONDS = 2 * 3600.0
+"""A person decides only when nothing can be under way any more."""
+
+
+class World:
+    """``max_receives`` … ``page_size`` are what differs between deployments and gateways."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        trace: bool = False,
+        attempts: int = 3,
+        max_receives: int = 100,
+        batch_size: int = 10,
+        concurrency: int = 3,
+        lanes: int = 2,
+        enforces_balance: bool = True,
+        page_size: int = 100,
+    ) -> None:
+        self.kernel = kernel = Kernel(seed, trace=trace)
+        wire = Wire(kernel, attempts)
+        self.refunds = Table(
+            kernel, "Refunds", ("refund_id",), Index("open-refunds", "open_shard", "check_at")
+        )
+        self.ledger = Table(kernel, "Ledger", ("transaction_id",))
+        self.audit = Table(kernel, "Audit", ("transaction_id", "entry_id"))
+        self.dlq = Queue("dlq", visibility_seconds=30, retention_seconds=14 * DAY)
+        self.queue = Queue(
+            "queue",
+            visibility_seconds=360,
+            retention_seconds=7 * DAY,
+            max_receives=max_receives,
+            dead_letters=self.dlq,
+        )
+        self.sqs = SQS(kernel, wire, [self.queue, self.dlq])
+        self.bus = EventBridge(kernel, wire)
+        self.s3 = S3(wire)
+        self.secret = Secret()
+        self.flair = Flair(kernel, self.secret, enforces_balance, page_size)
+        self.network = Network(kernel, self.flair)
+        self.services = Services(
+            kernel=kernel,
+            wire=wire,
+            dynamodb=DynamoDB(kernel, wire, [self.refunds, self.ledger, self.audit]),
+            sqs=self.sqs,
+            bus=self.bus,
+            s3=self.s3,
+            secret=self.secret,
+            network=self.network,
+        )
+        self.functions = Functions(self.services)
+        self.source = QueueSource(
+            kernel,
+            self.sqs,
+            self.queue,
+            self.functions,
+            batch_size=batch_size,
+            concurrency=concurrency,
+        )
+        self.stream = StreamSource(kernel, self.functions, lanes=lanes)
+        self.refunds.on_write.append(self.stream.write)
+        self.checker = Checker(
+            kernel=kernel,
+            refunds=self.refunds,
+            ledger=self.ledger,
+            audit=self.audit,
+            sqs=self.sqs,
+            queue=self.queue,
+            dlq=self.dlq,
+            flair=self.flair,
+            network=self.network,
+            bus=self.bus,
+            s3=self.s3,
+            stream=self.stream,
+        )
+
+    # --- what people and other systems do -------------------------------------------------------
+
+    def pay(self, transaction_id: str, captured: int, currency: str = "USD", **more: Any) -> Paid:
+        paid = Paid(transaction_id, currency, captured, **more)
+        self.flair.payments[transaction_id] = paid
+        return paid
+
+    def send(self, body: dict[str, Any] | str) -> Message:
+        """A producer sends a message."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        message = self.sqs.enqueue(self.queue, text)
+        self.kernel.counts["messages"] += 1
+        self.kernel.tell("send", f"{message.id} {text[:120]}")
+        return message
+
+    def reconcile(self) -> None:
+        """The schedule fires."""
+        self.functions.invoke(
+            "reconcile",
+            lambda env, deadline: env.reconcile({}, deadline),
+            lambda result: None,
+            lambda: None,
+        )
+
+    def redrive(self) -> None:
+        """An operator moves what is in the DLQ back, but for what was refused."""
+        for message in list(self.dlq.messages.values()):
+            if "error_code" not in message.attributes and message.visible_at <= self.kernel.now:
+                self.kernel.tell("redrive", f"{message.id} to queue, by an operator")
+                self.kernel.counts["messages redriven"] += 1
+                self.sqs.move(message, self.queue)
+
+    def review(self) -> None:
+        """A person decides on what is in review, by the gateway's own ledger."""
+        for (refund_id,), item in list(self.refunds.items.items()):
+            if item["status"]["S"] == "IN_REVIEW":
+                self.functions.invoke(
+                    "operator",
+                    lambda env, deadline, refund_id=refund_id: self._review(  # type: ignore[misc]
+                        env, deadline, refund_id
+                    ),
+                    lambda result: None,
+                    lambda: None,
+                )
+
+    def _review(self, env: Environment, deadline: Deadline, refund_id: str) -> None:
+        refund = env.refunds.get(refund_id)
+        if refund is None or refund.status is not Status.IN_REVIEW:
+            return
+        there = self.flair.of(refund_id)
+        decision, evidence = _decide(there)
+        since = self.kernel.now - from_rfc3339(refund.updated_at).timestamp()
+        if decision is None or since < IN_FLIGHT_SECONDS:
+            return
+        self.kernel.counts["reviews"] += 1
+        self.kernel.tell("review", f"{refund_id}: {decision}")
+        changes = {"gateway_refund_id": evidence.id} if evidence else {}
+        env.settler.finish(
+            refund,
+            decision,
+            review={"by": "operator:jo", "why": "looked it up", "evidence": "ledger"},
+            **changes,
+        )
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """No more faults, and time enough for all that is open; then the last checks."""
+        kernel = self.kernel
+        kernel.faults_on = False
+        kernel.tell("faults off", "from here on nothing goes wrong")
+        quiet = 0
+        for _ in range(120):
+            # What is retried is due within the hour; what nobody can settle, within days.
+            waits = bool(self.queue.messages) or not self.stream.drained()
+            self.run_for(3700 if waits else 6 * 3600)
+            if self.stream.given_up:
+                given_up, self.stream.given_up = self.stream.given_up, []
+                self.stream.replay(given_up)
+                quiet = 0
+            self.reconcile()
+            self.review()
+            self.run_for(600)
+            quiet = 0 if self._open() else quiet + 1
+            if quiet == 2:  # once more, for the sweep to see what changed last
+                break
+        self.checker.settled()
+
+    def run_for(self, seconds: float) -> None:
+        self.kernel.run(self.kernel.now + seconds)
+
+    def _open(self) -> bool:
+        return bool(
+            self.queue.messages
+            or self.dlq.messages
+            or self.flair.later
+            or not self.stream.drained()
+            or self.stream.given_up
+            or any(
+                "open_shard" in item
+                or item["status"]["S"] in ("PROCESSING", "PENDING", "IN_REVIEW")
+                for item in self.refunds.items.values()
+            )
+        )
+
+
+def _decide(there: list[Moved]) -> tuple[Status | None, Moved | None]:
+    live = [each for each in there if each.live]
+    if any(each.status == "pending" for each in live):
+        return None, None  # the gateway itself doesn't know yet
+    ours = [each for each in live if each.ours] or live
+    if ours:
+        return Status.SUCCEEDED, ours[0]
+    return Status.FAILED, None
