@@ -6,9 +6,14 @@ import sys
 
 import click
 
+from refunds_ops.audit.commands import audit
+from refunds_ops.audit.verify_command import verify
 from refunds_ops.backups import backups
+from refunds_ops.intake import pause, resume, status
 from refunds_ops.listing import list_refunds
+from refunds_ops.output import output
 from refunds_ops.request import request
+from refunds_ops.review import review
 from refunds_ops.sandbox.command import sandbox_gateway
 from refunds_ops.show import show
 from refunds_ops.terminal import run_command
@@ -32,8 +37,46 @@ def cli(context: click.Context, stack: str | None) -> None:
     context.obj = stack
 
 
-for command in (request, show, list_refunds, backups, sandbox_gateway):
+def _name_stack(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    if name:
+        context.obj = name
+
+
+def _takes_stack(command: click.Command) -> None:
+    """Let a command, or each of a group's, take --stack too: people put it at either end."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _takes_stack(each)
+        return
+    command.params.append(
+        click.Option(
+            ["--stack"],
+            metavar="NAME",
+            expose_value=False,
+            callback=_name_stack,
+            help="The CloudFormation stack to work on.",
+        )
+    )
+
+
+ON_A_STACK = (
+    request,
+    show,
+    list_refunds,
+    review,
+    backups,
+    output,
+    pause,
+    resume,
+    status,
+    verify,
+    audit,
+)
+
+for command in ON_A_STACK:
+    _takes_stack(command)
     cli.add_command(command)
+cli.add_command(sandbox_gateway)
 
 
 def main() -> None:

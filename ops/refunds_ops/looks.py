@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
@@ -10,6 +12,7 @@ from rich.text import Text
 
 from refunds.refund import OUTCOMES, Item, Status
 from refunds.times import from_rfc3339
+from refunds_ops.stack import FUNCTIONS
 
 COLOURS = {
     Status.PROCESSING: "cyan",
@@ -38,33 +41,63 @@ def why(refund: Item) -> str:
     return ""
 
 
-def timeline(entries: Sequence[Item]) -> Table:
-    """The audit entries of one refund, and the time between them."""
+def short_name(processed_by: str) -> str:
+    """A function's generated name without its stack and suffix: "ProcessRefund:3"."""
+    for function in FUNCTIONS:
+        if match := re.fullmatch(rf".*-{function}-\w+:(.+)", processed_by):
+            return f"{function}:{match[1]}"
+    return processed_by
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One line of a timeline: when, what, and in which colour; ``note`` is said below it."""
+
+    at: str
+    what: str
+    style: str
+    more: str = ""
+    note: str = ""
+    mark: str = "●"
+
+
+def moments(entries: Sequence[Item]) -> list[Moment]:
+    """The audit entries of a refund as lines of a timeline."""
+    found = []
+    for entry in entries:
+        details: dict[str, Any] = entry["details"]
+        more = f"v{entry['version']} by {short_name(entry['processed_by'])}"
+        if gateway_refund_id := details.get("gateway_refund_id"):
+            more += f", gateway's {gateway_refund_id}"
+        found.append(
+            Moment(
+                entry["occurred_at"],
+                entry["event"],
+                COLOURS[Status(entry["status"])],
+                more,
+                why(details),
+            )
+        )
+    return found
+
+
+def timeline(lines: Sequence[Moment]) -> Table:
+    """Lines in the order of their time, and the time between them."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for style in ("dim", "dim", None, None):
-        table.add_column(style=style, no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, justify="right")
+    table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     before = None
-    for entry in entries:
-        at = from_rfc3339(entry["occurred_at"])
+    for line in sorted(lines, key=lambda each: each.at):
+        at = from_rfc3339(line.at)
         passed = "" if before is None else f"+{(at - before).total_seconds():.3f} s"
         before = at
-        last = entry is entries[-1]
-        table.add_row(
-            f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}",
-            passed,
-            Text("●" if last else "○", style=COLOURS[Status(entry["status"])]),
-            Text(entry["event"], style=COLOURS[Status(entry["status"])]),
-            _told(entry),
-        )
+        told = Text(line.what, style=line.style)
+        if line.more:
+            told.append(f"  {line.more}", style="dim")
+        if line.note:
+            told.append(f"\n{line.note}", style="default")
+        clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
+        table.add_row(clock, passed, Text(line.mark, style=line.style), told)
     return table
-
-
-def _told(entry: Item) -> Text:
-    details: dict[str, Any] = entry["details"]
-    told = Text(f"v{entry['version']}  by {entry['processed_by']}", style="dim")
-    if found := details.get("gateway_refund_id"):
-        told.append(f"  gateway {found}")
-    if reason := why(details):
-        told.append(f"\n{reason}", style="not dim")
-    return told

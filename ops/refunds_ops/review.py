@@ -41,7 +41,9 @@ def list_(stack_name: str | None, as_json: bool) -> None:
         click.echo(json.dumps([refund.item() for refund in waiting], indent=2))
     elif waiting:
         Console().print(_table(waiting))
-        click.echo("Look each up in the gateway's dashboard by its refund id (the reference), then:")
+        click.echo(
+            "Look each up in the gateway's dashboard by its refund id (the reference), then:"
+        )
         click.echo("refunds review decide REFUND_ID --paid|--not-paid --why … --evidence …")
     else:
         click.echo("No refund waits for a person.")

@@ -14,7 +14,7 @@ from rich.text import Text
 from refunds.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.errors import RefusedError
-from refunds_ops.looks import COLOURS, outcome_of, status_text, timeline, why
+from refunds_ops.looks import COLOURS, moments, outcome_of, status_text, timeline, why
 from refunds_ops.stack import find_stack
 from refunds_ops.trail import audit_entries, refund_item
 
@@ -70,7 +70,7 @@ def refund_panel(refund: Item, entries: list[Item]) -> Panel:
     if review := refund.get("review"):
         facts.add_row("reviewed", Text(f"by {review.get('by')}: {review.get('why')}"))
     missing = refund["version"] - len(entries)
-    below: list[Text | Table] = [Text("\nAudit trail", style="bold"), timeline(entries)]
+    below: list[Text | Table] = [Text("\nAudit trail", style="bold"), timeline(moments(entries))]
     if missing > 0:
         below.append(
             Text(f"{missing} of {refund['version']} entries not there yet", style="yellow")

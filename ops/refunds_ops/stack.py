@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -43,6 +43,9 @@ OUTPUTS = (
     "FailuresBucketName",
 )
 """The outputs that every stack of template.yaml has."""
+
+FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
+"""The functions' logical ids; each has its output ``<logical id>FunctionName``."""
 
 _AWS_SETTINGS = (
     "AWS_ENDPOINT_URL",
@@ -91,6 +94,10 @@ class Stack:
     @property
     def _endpoint(self) -> str | None:
         return self.settings.get("AWS_ENDPOINT_URL")
+
+    def new_client(self, service: str) -> Any:
+        """A client that nobody else has, or one for a service that few commands need."""
+        return self._session.client(service, endpoint_url=self._endpoint, config=_CLIENT)  # type: ignore[call-overload]
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:

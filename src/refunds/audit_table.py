@@ -55,10 +55,6 @@ class AuditTable:
         )
         ours: Any = {"S": RECORD_TYPE}
         return next(
-            (
-                item_from_wire(item)
-                for item in answer["Items"]
-                if item.get("record_type") == ours
-            ),
+            (item_from_wire(item) for item in answer["Items"] if item.get("record_type") == ours),
             None,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools.utilities.batch import EventType
 from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
@@ -18,7 +18,6 @@ from refunds.audit import audit_entry, removal_entry, told
 from refunds.audit_table import AuditTable
 from refunds.batches import ConcurrentBatchProcessor, Pool
 from refunds.dynamo import from_wire
-from refunds.failures import FailureStore
 from refunds.outcomes import OutcomeBus, OutcomeEvent, outcome_event
 from refunds.refund import AUDITED, Item
 from refunds.times import Clock, rfc3339
@@ -29,8 +28,16 @@ NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, 
 """What reading a record raises when it doesn't hold a refund."""
 
 
+class Failures(Protocol):
+    """Where records are kept that make no entry; ``failures.FailureStore`` is one."""
+
+    def keep(self, kind: str, name: str | None, content: dict[str, Any]) -> str:
+        """Store it, and return where."""
+        ...
+
+
 class AuditWriter:
-    def __init__(self, *, audit: AuditTable, failures: FailureStore, clock: Clock) -> None:
+    def __init__(self, *, audit: AuditTable, failures: Failures, clock: Clock) -> None:
         self._audit = audit
         self._failures = failures
         self._clock = clock
@@ -75,7 +82,6 @@ def handle_stream_batch(
     kept in S3, or the error that brings it back. Raises when the bus does not take the events:
     the whole batch comes again, changes nothing in the trail, and publishes at least once.
     """
-
 
     def handle(record: DynamoDBRecord) -> OutcomeEvent | None:
         try:

@@ -1,70 +1,119 @@
-"""One backup run: each table scanned into the layout of DynamoDB's own export to S3.
+"""One backup run: the tables exported to S3, then the signed digest that publishes it.
 
-So ``aws dynamodb import-table`` restores it without any code of ours. The wire form of an item is
-the backup's form: nothing is converted. Signed digests come with a later version.
+A run that can't end within one invocation hands its progress on to the next. A run that dies
+leaves objects that no digest names: not a backup. docs/backup.md has the layout and the
+guarantees.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from refunds.audit import RECORD_TYPE
+from refunds.digest_chain import DigestChain
+from refunds.digests import PREFIX, DataFile, Digest, Export, Previous, StoredFile, sha256_hex
+from refunds.dynamo import Wire
+from refunds.export_format import (
+    SUFFIXES,
+    DataFileWriter,
+    Described,
+    ManifestWriter,
+    milliseconds,
+    new_export_id,
+)
+from refunds.native_export import NativeExport
+from refunds.s3_objects import put_new
+from refunds.table_scan import PageReader, Source
 from refunds.times import Clock, Deadline, rfc3339
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
 
-PREFIX = "refund-backups"
-MIN_LEFT_SECONDS = 20.0
+SEGMENTS = 4
+ONE_SEGMENT_ITEMS = 10_000
+"""Smaller tables are scanned in one go, into one file."""
+
+HAND_ON_SECONDS = 60.0
+"""Kept for ending and uploading a data file for each segment, and for the next invocation."""
+MAX_STEPS = 60
+"""Invocations of one run: fifteen hours at fifteen minutes each."""
+MAX_EVENT_BYTES = 240_000
+"""Lambda takes 256 KB of event for an asynchronous invocation."""
+MAX_NAME_TRIES = 60
 
 
 class BackupIncompleteError(Exception):
     """The run ended before all was stored; what it stored is not a backup."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A table to back up; ``filter_`` is a Scan's filter expression and its values."""
+@dataclass
+class Segment:
+    """How far a parallel scan's segment is: the last key that is in an uploaded file."""
+
+    number: int
+    last_key: Wire | None = None
+    done: bool = False
+
+
+@dataclass
+class TableProgress:
+    """One table's export: what is stored of it."""
+
+    source: str
+    table_arn: str
+    table_id: str | None
+    export_id: str
+    root: str
+    started_at: str
+    """As ``milliseconds`` writes it."""
+    plain_size: int = 0
+    segments: list[Segment] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    """The files' lines in the manifest."""
+    manifests: list[StoredFile] = field(default_factory=list)
+    native_arn: str | None = None
+    finished: bool = False
+
+
+@dataclass
+class RunProgress:
+    """A run between two invocations: what the next one's event carries."""
 
     name: str
-    table: str
-    filter_: str | None = None
-    values: Mapping[str, Any] | None = None
+    """``YYYYMMDDTHHMMSSZ``"""
+    started_at: str
+    step: int = 0
+    tables: list[TableProgress] = field(default_factory=list)
 
+    @property
+    def prefix(self) -> str:
+        day = f"{self.name[:4]}/{self.name[4:6]}/{self.name[6:8]}"
+        return f"{PREFIX}/{day}/{self.name}"
 
-def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[Source, ...]:
-    """Refunds, ledger, then audit: what an entry tells of is then never newer than the entry."""
-    return (
-        Source("refunds", refunds_table),
-        # Ids with '#' are the functions' own notes, not transactions.
-        Source(
-            "ledger",
-            ledger_table,
-            "NOT begins_with(transaction_id, :note)",
-            {":note": {"S": "#"}},
-        ),
-        # The payment side shares this table.
-        Source("audit", audit_table, "record_type = :refund", {":refund": {"S": RECORD_TYPE}}),
-    )
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
-
-@dataclass(frozen=True)
-class Exported:
-    """One table's part of a backup: where it is, how many items, of which bytes."""
-
-    name: str
-    prefix: str
-    item_count: int
-    sha256: str
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> RunProgress:
+        tables = [
+            TableProgress(
+                **table
+                | {
+                    "segments": [Segment(**each) for each in table["segments"]],
+                    "files": [DataFile(**each) for each in table["files"]],
+                    "manifests": [StoredFile(**each) for each in table["manifests"]],
+                }
+            )
+            for table in told["tables"]
+        ]
+        return cls(**told | {"tables": tables})
 
 
 class BackupRun:
@@ -74,129 +123,274 @@ class BackupRun:
         dynamodb: DynamoDBClient,
         s3: S3Client,
         bucket: str,
+        key_arn: str | None,
+        reader: PageReader,
+        native: NativeExport,
+        chain: DigestChain,
+        tables: tuple[Source, ...],
         clock: Clock,
         new_token: Callable[[], str],
+        hand_on: Callable[[dict[str, Any]], None],
+        compression: str = "gzip",
+        native_above_bytes: int = 0,
     ) -> None:
+        """``hand_on`` invokes the function again, asynchronously, with the event it is given.
+
+        ``native_above_bytes``: from this table size on, Refunds is exported by DynamoDB itself;
+        0 is never.
+        """
         self._dynamodb = dynamodb
         self._s3 = s3
         self._bucket = bucket
+        self._key_arn = key_arn
+        self._reader = reader
+        self._native = native
+        self._chain = chain
+        self._tables = tables
         self._clock = clock
         self._new_token = new_token
+        self._hand_on = hand_on
+        self._compression = compression
+        self._native_above_bytes = native_above_bytes
+        self._manifests = ManifestWriter(s3, bucket)
 
-    def run(self, tables: tuple[Source, ...], deadline: Deadline) -> dict[str, Any]:
-        """Back all tables up; returns the run's prefix and what it holds.
+    def run(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """A whole run, or the next step of the one that the event continues.
 
-        Raises ``BackupIncompleteError`` when the time is up first.
+        Returns what was published, or ``continued`` when the rest is left to the next step.
+        Raises ``BackupIncompleteError`` and whatever AWS raises: nothing is published then.
         """
-        started = self._clock.now()
-        prefix = f"{PREFIX}/{started:%Y/%m/%d}/{started:%Y%m%dT%H%M%SZ}"
-        exported = [self._export(source, f"{prefix}/{source.name}", deadline) for source in tables]
-        return {
-            "bucket": self._bucket,
-            "prefix": prefix,
-            "started_at": rfc3339(started),
-            "finished_at": rfc3339(self._clock.now()),
-            "tables": {
-                each.name: {
-                    "prefix": each.prefix,
-                    "item_count": each.item_count,
-                    "sha256": each.sha256,
-                }
-                for each in exported
-            },
-        }
+        # What a step needs at its end, but never most of what it has.
+        until = deadline.within(
+            deadline.left_seconds(),
+            reserve_seconds=min(HAND_ON_SECONDS, deadline.left_seconds() / 3),
+        )
+        run = self._resumed(event) or self._begin()
+        if not self._store_tables(run, until):
+            return self._continue_later(run)
+        return _told(self._publish(run))
 
-    def _export(self, source: Source, prefix: str, deadline: Deadline) -> Exported:
+    def _begin(self) -> RunProgress:
+        """A new run under a name, the second it starts in, that no other run has."""
+        started = self._clock.now()
+        for seconds in range(MAX_NAME_TRIES):
+            name = f"{started + timedelta(seconds=seconds):%Y%m%dT%H%M%SZ}"
+            run = RunProgress(name, rfc3339(started))
+            if self._claim(run):
+                return run
+        raise BackupIncompleteError(f"{MAX_NAME_TRIES} other runs have begun within a minute")
+
+    def _resumed(self, event: dict[str, Any]) -> RunProgress | None:
+        """The run that the event continues; None for any other event.
+
+        Also None when the step has been begun before: Lambda delivers an event again after a
+        crash, and sometimes without one. What the first try stored is not known, so the run it
+        belongs to can't go on; a new one can.
+        """
+        if "continue" not in event:
+            return None
+        run = RunProgress.from_json(event["continue"])
+        return run if self._claim(run) else None
+
+    def _claim(self, run: RunProgress) -> bool:
+        return put_new(
+            self._s3,
+            self._bucket,
+            f"{PREFIX}/runs/{run.name}/{run.step:04d}.json",
+            json.dumps({"began_at": rfc3339(self._clock.now()), "by": self._new_token()}).encode(),
+        )
+
+    def _store_tables(self, run: RunProgress, until: Deadline) -> bool:
+        """Whether all tables are stored; False when the time was up first."""
+        for place, source in enumerate(self._tables):
+            if place == len(run.tables):
+                run.tables.append(self._start(run, source))
+            table = run.tables[place]
+            if table.native_arn or table.finished:
+                continue
+            self._scan(table, source, until)
+            if not all(segment.done for segment in table.segments):
+                return False
+            self._finish_scan(table, run)
+        # DynamoDB's own export ran meanwhile; it shows the table as of its start.
+        return all(self._follow(table, until) for table in run.tables if not table.finished)
+
+    def _start(self, run: RunProgress, source: Source) -> TableProgress:
         started = self._clock.now()
         described = self._dynamodb.describe_table(TableName=source.table)["Table"]
-        export_id = f"{int(started.timestamp() * 1000):014d}-{self._new_token()[:8]}"
-        root = f"{prefix}/AWSDynamoDB/{export_id}"
-        data_key = f"{root}/data/{self._new_token()}.json.gz"
-        self._put(f"{root}/_started", b"")
-        with tempfile.TemporaryFile() as file:
-            item_count = self._write_items(source, file, deadline)
-            size, md5, sha256 = _digests(file)
-            file.seek(0)
-            # boto3's transfer: parts of 8 MB, aborted when one fails.
-            self._s3.upload_fileobj(file, self._bucket, data_key)
-        files = {
-            "itemCount": item_count,
-            "md5Checksum": md5,
-            "etag": self._s3.head_object(Bucket=self._bucket, Key=data_key)["ETag"].strip('"'),
-            "dataFileS3Key": data_key,
-        }
-        self._put_with_md5(f"{root}/manifest-files", json.dumps(files).encode() + b"\n")
-        table_arn = described["TableArn"]
-        summary = {
-            "version": "2020-06-30",
-            "exportArn": f"{table_arn}/export/{export_id}",
-            "startTime": _milliseconds(started),
-            "endTime": _milliseconds(self._clock.now()),
-            "tableArn": table_arn,
-            "tableId": described.get("TableId"),
-            "exportTime": _milliseconds(started),
-            "s3Bucket": self._bucket,
-            "s3Prefix": prefix,
-            "s3SseAlgorithm": "KMS",
-            "s3SseKmsKeyId": None,
-            "manifestFilesS3Key": f"{root}/manifest-files.json",
-            "billedSizeBytes": size,
-            "itemCount": item_count,
-            "outputFormat": "DYNAMODB_JSON",
-        }
-        # Last, as DynamoDB does it: an export without a summary is not one.
-        self._put_with_md5(f"{root}/manifest-summary", json.dumps(summary).encode())
-        return Exported(source.name, root, item_count, sha256)
+        prefix = f"{run.prefix}/{source.name}"
+        export_id = new_export_id(started, self._new_token())
+        native_arn = None
+        if source.name == "refunds" and 0 < self._native_above_bytes <= described.get(
+            "TableSizeBytes", 0
+        ):
+            native_arn = self._native.start(
+                described["TableArn"], prefix, f"{run.name}-{self._new_token()}"
+            )
+            export_id = native_arn.rpartition("/")[2]
+        # Both numbers are up to six hours old: good enough to choose how to read.
+        segments = SEGMENTS if described.get("ItemCount", 0) > ONE_SEGMENT_ITEMS else 1
+        table = TableProgress(
+            source=source.name,
+            table_arn=described["TableArn"],
+            table_id=described.get("TableId"),
+            export_id=export_id,
+            root=f"{prefix}/AWSDynamoDB/{export_id}",
+            started_at=milliseconds(started),
+            segments=[] if native_arn else [Segment(number) for number in range(segments)],
+            native_arn=native_arn,
+        )
+        if not native_arn:
+            table.manifests.append(self._manifests.begin(table.root))
+        return table
 
-    def _write_items(self, source: Source, file: IO[bytes], deadline: Deadline) -> int:
-        item_count = 0
-        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-            for page in self._pages(source):
-                if deadline.left_seconds() < MIN_LEFT_SECONDS:
-                    raise BackupIncompleteError(
-                        f"time ran out after {item_count} items of {source.name}: raise the "
-                        "function's timeout or its memory"
-                    )
-                for item in page:
-                    packed.write(json.dumps({"Item": item}, separators=(",", ":")).encode())
-                    packed.write(b"\n")
-                item_count += len(page)
-        return item_count
+    def _scan(self, table: TableProgress, source: Source, until: Deadline) -> None:
+        failed = threading.Event()
+        lock = threading.Lock()
 
-    def _pages(self, source: Source) -> Iterator[list[dict[str, Any]]]:
-        arguments: dict[str, Any] = {"TableName": source.table, "ConsistentRead": True}
-        if source.filter_:
-            arguments |= {
-                "FilterExpression": source.filter_,
-                "ExpressionAttributeValues": source.values,
+        def read_segment(segment: Segment) -> None:
+            try:
+                while not (segment.done or until.left_seconds() == 0 or failed.is_set()):
+                    self._store_file(table, source, segment, until, failed, lock)
+            except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(len(table.segments)) as pool:
+            for result in [pool.submit(read_segment, each) for each in table.segments]:
+                result.result()
+
+    def _store_file(
+        self,
+        table: TableProgress,
+        source: Source,
+        segment: Segment,
+        until: Deadline,
+        failed: threading.Event,
+        lock: threading.Lock,
+    ) -> None:
+        """Read on from the segment's place, as far as one data file or the time goes."""
+        last_key, done = segment.last_key, False
+        with self._new_file(source.name) as file:
+            while not (done or file.full or until.left_seconds() == 0 or failed.is_set()):
+                page = self._reader.read(source, segment.number, len(table.segments), last_key)
+                file.write(page.lines, page.count)
+                last_key, done = page.last_key, page.last_key is None
+            if file.item_count and not failed.is_set():
+                self._upload(table, file, lock)
+        segment.last_key, segment.done = last_key, done
+
+    def _new_file(self, source_name: str) -> DataFileWriter:
+        return DataFileWriter(self._compression, with_merkle_root=source_name == "audit")
+
+    def _upload(self, table: TableProgress, file: DataFileWriter, lock: threading.Lock) -> None:
+        name = f"{self._new_token()}{SUFFIXES[self._compression]}"
+        stored, listed = file.upload(self._s3, self._bucket, f"{table.root}/data/{name}")
+        with lock:
+            table.files.append(stored)
+            table.listed.append(listed)
+            table.plain_size += file.plain_size
+
+    def _finish_scan(self, table: TableProgress, run: RunProgress) -> None:
+        if not table.files:
+            # ImportTable refuses a prefix without any object.
+            with self._new_file(table.source) as empty:
+                self._upload(table, empty, threading.Lock())
+        described = Described(
+            table_arn=table.table_arn,
+            table_id=table.table_id,
+            export_id=table.export_id,
+            root=table.root,
+            bucket=self._bucket,
+            prefix=f"{run.prefix}/{table.source}",
+            key_arn=self._key_arn,
+            start_time=table.started_at,
+            end_time=milliseconds(self._clock.now()),
+            plain_size=table.plain_size,
+        )
+        table.manifests += self._manifests.finish(described, table.listed)
+        table.listed.clear()
+        table.finished = True
+
+    def _follow(self, table: TableProgress, until: Deadline) -> bool:
+        """Whether DynamoDB's export has ended and all its files are read and hashed."""
+        assert table.native_arn is not None
+        if not self._native.wait(table.native_arn, until):
+            return False
+        manifest = self._native.manifest(table.root)
+        for listed in manifest.files[len(table.files) :]:
+            if until.left_seconds() == 0:
+                return False
+            table.files.append(self._native.check(listed))
+        table.started_at = manifest.summary["exportTime"]
+        table.manifests = list(manifest.stored)
+        table.finished = True
+        return True
+
+    def _continue_later(self, run: RunProgress) -> dict[str, Any]:
+        run.step += 1
+        event = {"continue": run.to_json()}
+        if run.step >= MAX_STEPS:
+            raise BackupIncompleteError(f"not done after {MAX_STEPS} invocations")
+        if (size := len(json.dumps(event))) > MAX_EVENT_BYTES:
+            raise BackupIncompleteError(
+                f"the list of files, {size} bytes, is too long for an event: let DynamoDB export"
+            )
+        self._hand_on(event)
+        return {
+            "continued": True,
+            "bucket": self._bucket,
+            "prefix": run.prefix,
+            "step": run.step,
+            "items_so_far": sum(file.item_count for table in run.tables for file in table.files),
+        }
+
+    def _publish(self, run: RunProgress) -> Digest:
+        exports = tuple(
+            Export(
+                table=table.source,
+                table_arn=table.table_arn,
+                root=table.root,
+                export_time=table.started_at,
+                item_count=sum(file.item_count for file in table.files),
+                manifests=tuple(table.manifests),
+                files=tuple(table.files),
+            )
+            for table in run.tables
+        )
+
+        def build(sequence: int, fingerprint: str, previous: Previous | None) -> Digest:
+            return Digest(
+                sequence=sequence,
+                bucket=self._bucket,
+                start_time=run.started_at,
+                end_time=rfc3339(self._clock.now()),
+                backup_prefix=run.prefix,
+                exports=exports,
+                fingerprint=fingerprint,
+                previous=previous,
+            )
+
+        return self._chain.publish(build)
+
+
+def _told(digest: Digest) -> dict[str, Any]:
+    return {
+        "bucket": digest.bucket,
+        "prefix": digest.backup_prefix,
+        "started_at": digest.start_time,
+        "finished_at": digest.end_time,
+        "tables": {
+            export.table: {
+                "prefix": export.root,
+                "item_count": export.item_count,
+                "files": len(export.files),
             }
-        while True:
-            answer = self._dynamodb.scan(**arguments)
-            yield answer["Items"]
-            if not (last := answer.get("LastEvaluatedKey")):
-                return
-            arguments["ExclusiveStartKey"] = last
-
-    def _put_with_md5(self, stem: str, content: bytes) -> None:
-        self._put(f"{stem}.json", content)
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        self._put(f"{stem}.md5", base64.b64encode(digest))
-
-    def _put(self, key: str, content: bytes) -> None:
-        self._s3.put_object(Bucket=self._bucket, Key=key, Body=content)
-
-
-def _digests(file: IO[bytes]) -> tuple[int, str, str]:
-    """Size in bytes, base64 MD5 and hex SHA-256 of the compressed bytes."""
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    file.seek(0)
-    size = 0
-    while chunk := file.read(1024 * 1024):
-        md5.update(chunk)
-        sha256.update(chunk)
-        size += len(chunk)
-    return size, base64.b64encode(md5.digest()).decode(), sha256.hexdigest()
-
-
-def _milliseconds(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
+            for export in digest.exports
+        },
+        "digest": {
+            "sequence": digest.sequence,
+            "key": digest.key,
+            "sha256": sha256_hex(digest.to_bytes()),
+        },
+    }

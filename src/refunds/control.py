@@ -5,10 +5,15 @@ A transaction's id never has a '#', so they can't meet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from refunds.dynamo import item_from_wire, item_to_wire
+from botocore.exceptions import ClientError
+
+from refunds.dynamo import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
+from refunds.intake import Intake
 from refunds.refund import Item
 from refunds.times import rfc3339
 
@@ -17,6 +22,13 @@ if TYPE_CHECKING:
 
 LOOK_UP_FIRST = "#look-up-first"
 SWEEP = "#sweep"
+INTAKE = "#intake"
+
+CHANGE_TRIES = 8
+
+
+class ContendedError(Exception):
+    """Others kept changing the item."""
 
 
 class Control:
@@ -36,13 +48,63 @@ class Control:
     def set_look_up_first(self, until: datetime) -> None:
         self._put(LOOK_UP_FIRST, {"look_up_first_until": rfc3339(until)})
 
-    def sweep_position(self) -> Item:
-        """``created_from``, ``cursor`` and ``failures`` of the sweep in progress, or nothing."""
-        return self._get(SWEEP)
+    def sweep_position(self, gateway: str) -> Item:
+        """``created_from``, ``cursor`` and ``failures`` of the sweep of a gateway's list that is
+        in progress, or nothing."""
+        return self._get(f"{SWEEP}#{gateway}")
 
-    def set_sweep_position(self, created_from: str, cursor: str | None, failures: int) -> None:
+    def set_sweep_position(
+        self, gateway: str, created_from: str, cursor: str | None, failures: int
+    ) -> None:
         """``failures``: how often in a row the list could not be read from there."""
-        self._put(SWEEP, {"created_from": created_from, "cursor": cursor, "failures": failures})
+        self._put(
+            f"{SWEEP}#{gateway}",
+            {"created_from": created_from, "cursor": cursor, "failures": failures},
+        )
+
+    def intake(self) -> Intake:
+        """Whether requests flow from the queue, and if not, why."""
+        return Intake.from_item(self._get(INTAKE))
+
+    def change_intake(self, step: Callable[[Intake], Intake]) -> tuple[Intake, Intake]:
+        """Replace the intake's state by what ``step`` makes of it; returns it before and after.
+
+        ``step`` may be called several times, once for each state it finds. Raises
+        ``ContendedError``.
+        """
+        for _ in range(CHANGE_TRIES):
+            before = self.intake()
+            after = step(before)
+            if after == before:
+                return before, after
+            after = replace(after, version=before.version + 1)
+            if self._replace(INTAKE, before.version, after.item()):
+                return before, after
+        raise ContendedError(INTAKE)
+
+    def _replace(self, name: str, version: int, item: Item) -> bool:
+        """Put the next version of an item; False when another has come in between."""
+        item = {"transaction_id": name} | item
+        as_read: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(#version)"}
+        if version:
+            as_read = {
+                "ConditionExpression": "#version = :read",
+                "ExpressionAttributeValues": {":read": to_wire(version)},
+            }
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire(item),
+                ExpressionAttributeNames={"#version": "version"},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **as_read,
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            # Exactly ours is our own earlier try whose answer was lost.
+            return (old_item(exc) or self._get(name)) == item
+        return True
 
     def _get(self, name: str) -> Item:
         answer = self._client.get_item(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
 from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refunds.gateway import (
+    BALANCE_EXCEEDED,
     Accepted,
     Answer,
+    ApiKey,
     Declined,
     GatewayRefund,
     GatewayStatus,
@@ -24,17 +25,25 @@ from refunds.gateway import (
     RefundOrder,
     RefundPage,
     Retryable,
+    Stage,
     Unknown,
 )
-from refunds.http import HttpResponse, HttpTransport, NoAnswerError, NotSentError
+from refunds.http import (
+    HttpResponse,
+    HttpTransport,
+    NoAnswerError,
+    NotSentError,
+    retry_after_seconds,
+)
 from refunds.safe_errors import shown_code
 from refunds.times import Clock, Deadline, rfc3339
 
-MAX_RETRY_AFTER_SECONDS = 3600.0
+# A validation error must not repeat what the gateway said: it may end up in a log.
+_STRICT = ConfigDict(strict=True, hide_input_in_errors=True)
 
 
 class _Payment(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = _STRICT
     id: str
     status: str
     currency: str
@@ -43,7 +52,7 @@ class _Payment(BaseModel):
 
 
 class _Refund(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = _STRICT
     id: str
     transaction_id: str
     reference: str
@@ -53,11 +62,11 @@ class _Refund(BaseModel):
     failure_code: str | None = None
     failure_message: str | None = None
 
-    def typed(self) -> GatewayRefund:
+    def typed(self, stage: Stage) -> GatewayRefund:
         return GatewayRefund(
             gateway_refund_id=self.id,
             transaction_id=self.transaction_id,
-            reference=self.reference,
+            reference=stage.refund_id(self.reference),
             amount_minor=self.amount,
             currency=self.currency,
             status=GatewayStatus(self.status),
@@ -67,32 +76,20 @@ class _Refund(BaseModel):
 
 
 class _Page(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = _STRICT
     data: list[_Refund]
     next_cursor: str | None = None
 
 
 class _ErrorBody(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = _STRICT
     code: str
     message: str
 
 
 class _Error(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = _STRICT
     error: _ErrorBody
-
-
-class ApiKey(Protocol):
-    """The account's secret key, kept where secrets are."""
-
-    def get(self) -> str:
-        """The key, from a cache while that is fresh."""
-        ...
-
-    def forget(self) -> None:
-        """Have the next ``get`` ask the secret's store: the key may have been changed."""
-        ...
 
 
 class FlairGateway:
@@ -100,6 +97,10 @@ class FlairGateway:
 
     name = "flair"
     key_lifetime = timedelta(hours=24)
+    finds_by_reference = True
+    is_asynchronous = True
+    can_reverse = True
+    requests_per_second = None
 
     def __init__(
         self,
@@ -109,12 +110,14 @@ class FlairGateway:
         transport: HttpTransport,
         clock: Clock,
         timeout_seconds: float,
+        stage: Stage = Stage(),  # noqa: B008 - it can't change
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._transport = transport
         self._clock = clock
         self.timeout_seconds = timeout_seconds
+        self._stage = stage
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
         response = self._get(f"/v1/payments/{quote(transaction_id, safe='')}", {}, deadline)
@@ -137,18 +140,19 @@ class FlairGateway:
     def create_refund(
         self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
     ) -> Answer:
+        reference = self._stage.mark(order.refund_id)
         body = json.dumps(
             {
                 "transaction_id": order.transaction_id,
                 "amount": order.amount_minor,
                 "currency": order.currency,
-                "reference": order.refund_id,
+                "reference": reference,
                 "reason": order.reason,
             }
         ).encode()
         try:
             headers = self._headers() | {
-                "Idempotency-Key": order.refund_id,
+                "Idempotency-Key": reference,
                 "Content-Type": "application/json",
             }
         except Exception as exc:  # whatever the secret's store raises: nothing was sent
@@ -173,7 +177,7 @@ class FlairGateway:
     def find_refunds(
         self, refund_id: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
-        page = self._page({"reference": refund_id}, deadline)
+        page = self._page({"reference": self._stage.mark(refund_id)}, deadline)
         if any(refund.reference != refund_id for refund in page.refunds):
             raise GatewayUnavailableError("the gateway's list ignores the reference")
         return page.refunds
@@ -199,7 +203,7 @@ class FlairGateway:
         status, error = response.status, _error(response)
         if status in (200, 201):
             try:
-                return Accepted(_Refund.model_validate_json(response.body).typed())
+                return Accepted(_Refund.model_validate_json(response.body).typed(self._stage))
             except ValueError:
                 return Unknown("accepted, but the refund can't be read")
         if error is None or status >= 500:
@@ -210,11 +214,13 @@ class FlairGateway:
                 self._api_key.forget()
                 return Retryable(f"HTTP {status}: the gateway does not take our key")
             case 429:
-                return Retryable("HTTP 429", _retry_after(response))
+                return Retryable("HTTP 429", self._retry_after(response))
             case 409 if error.code == "idempotency_key_reused":
                 return KeyReused()
             case 402 | 404 | 422:
-                return Declined(error.code, error.message)
+                return Declined(
+                    error.code, error.message, over_balance=error.code == BALANCE_EXCEEDED
+                )
         # 409 idempotency_key_in_use: the earlier call still runs. Others: not in the contract.
         return Unknown(f"HTTP {status} {shown_code(error.code)}")
 
@@ -222,15 +228,21 @@ class FlairGateway:
         response = self._ok(self._get("/v1/refunds", query, deadline))
         try:
             page = _Page.model_validate_json(response.body)
-            return RefundPage(tuple(refund.typed() for refund in page.data), page.next_cursor)
+            return RefundPage(
+                tuple(refund.typed(self._stage) for refund in page.data), page.next_cursor
+            )
         except ValueError as exc:
             raise GatewayUnavailableError("the gateway's list can't be read") from exc
 
     def _get(self, path: str, query: Mapping[str, str], deadline: Deadline) -> HttpResponse:
         url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
         try:
+            headers = self._headers()
+        except Exception as exc:  # whatever the secret's store raises
+            raise GatewayUnavailableError(f"no gateway key: {type(exc).__name__}") from exc
+        try:
             return self._transport.request(
-                "GET", url, headers=self._headers(), body=None, deadline=deadline
+                "GET", url, headers=headers, body=None, deadline=deadline
             )
         except (NotSentError, NoAnswerError) as exc:
             raise GatewayUnavailableError(f"no answer: {exc}") from exc
@@ -240,10 +252,13 @@ class FlairGateway:
             return response
         if response.status in (401, 403):
             self._api_key.forget()
-        raise GatewayUnavailableError(f"HTTP {response.status}", _retry_after(response))
+        raise GatewayUnavailableError(f"HTTP {response.status}", self._retry_after(response))
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.get()}", "Accept": "application/json"}
+
+    def _retry_after(self, response: HttpResponse) -> float | None:
+        return retry_after_seconds(response.headers, self._clock.now())
 
 
 def _error(response: HttpResponse) -> _ErrorBody | None:
@@ -252,8 +267,3 @@ def _error(response: HttpResponse) -> _ErrorBody | None:
         return _Error.model_validate_json(response.body).error
     except ValidationError:
         return None
-
-
-def _retry_after(response: HttpResponse) -> float | None:
-    text = response.headers.get("retry-after", "")
-    return min(float(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else None

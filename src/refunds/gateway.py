@@ -25,6 +25,37 @@ class GatewayUnavailableError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+REFERENCE_KEY = "refund_reference"
+"""The name of our reference in a refund's metadata, at gateways that have no field for it."""
+
+NOT_OURS = "(not ours)"
+"""The reference of a refund that others made; no refund id can be that."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Whose refunds are ours where several stages share one gateway account.
+
+    Key and reference of stage ``dev`` are ``dev.<refund id>``. A refund id never has a dot, so
+    stages can't be taken for each other, nor for the one (at most) without a name.
+    """
+
+    name: str = ""
+
+    def mark(self, refund_id: str) -> str:
+        """The refund's idempotency key and reference at the gateway."""
+        return f"{self.name}.{refund_id}" if self.name else refund_id
+
+    def refund_id(self, reference: str | None) -> str:
+        """Whose refund a reference stands for: a refund id of ours, or ``NOT_OURS``."""
+        if not reference:
+            return NOT_OURS
+        if not self.name:
+            return reference
+        stage, dot, refund_id = reference.partition(".")
+        return refund_id if dot and stage == self.name and refund_id else NOT_OURS
+
+
 class PaymentStatus(StrEnum):
     AUTHORIZED = "authorized"
     CAPTURED = "captured"
@@ -51,7 +82,11 @@ class Payment:
 
 @dataclass(frozen=True)
 class GatewayRefund:
-    """A refund as the gateway knows it; ``reference`` is the refund id of whoever asked for it."""
+    """A refund as the gateway knows it.
+
+    ``reference`` is the refund id of whoever asked for it, without our stage; ``NOT_OURS`` when
+    another stage or system did.
+    """
 
     gateway_refund_id: str
     transaction_id: str
@@ -65,7 +100,8 @@ class GatewayRefund:
 
 @dataclass(frozen=True)
 class RefundOrder:
-    """What is asked of the gateway. ``refund_id`` is both idempotency key and reference."""
+    """What is asked of the gateway. ``refund_id``, marked with our stage, is both idempotency key
+    and reference."""
 
     refund_id: str
     transaction_id: str
@@ -83,10 +119,14 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Declined:
-    """Refused for good by this answer, and by this call no money moved."""
+    """Refused for good by this answer, and by this call no money moved.
+
+    ``over_balance``: less is left of the payment than was asked for, so our ledger is behind.
+    """
 
     code: str
     message: str
+    over_balance: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,11 +166,23 @@ class RefundPage:
 
 
 BALANCE_EXCEEDED = "amount_exceeds_balance"
-"""The one decline code with a meaning to the protocol: our ledger is behind the gateway."""
+"""The failure code of a request for more than is left."""
+
+
+class ApiKey(Protocol):
+    """An account's secret key, kept where secrets are."""
+
+    def get(self) -> str:
+        """The key, from a cache while that is fresh. Raises whatever the secret's store does."""
+        ...
+
+    def forget(self) -> None:
+        """Have the next ``get`` ask the secret's store: the key may have been changed."""
+        ...
 
 
 class Gateway(Protocol):
-    """One payment gateway account."""
+    """One payment gateway account: its facts, then what it can be asked."""
 
     @property
     def name(self) -> str:
@@ -139,7 +191,27 @@ class Gateway(Protocol):
 
     @property
     def key_lifetime(self) -> timedelta:
-        """How long the gateway remembers an idempotency key from its first use."""
+        """How long the gateway remembers an idempotency key, at least, from its first use."""
+        ...
+
+    @property
+    def finds_by_reference(self) -> bool:
+        """Whether it looks refunds up by our reference; else all of a payment's are read."""
+        ...
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether a refund may be pending at first."""
+        ...
+
+    @property
+    def can_reverse(self) -> bool:
+        """Whether a refund that succeeded may fail later; then its list is swept for those."""
+        ...
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """The account's rate limit, when it has one that is known."""
         ...
 
     @property

@@ -9,7 +9,8 @@ import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import urllib3
@@ -27,6 +28,8 @@ READ_SECONDS = 30.0
 IDLE_SECONDS = 20.0
 """An older idle connection may be dead without a word (a frozen function, a NAT's time-out); a
 call on it would be an unknown outcome for nothing, so a new one is made."""
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
 
 _CHUNK_BYTES = 16 * 1024
 
@@ -185,6 +188,23 @@ class PooledTransport:
         finally:
             if response is not None:
                 response.close()
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The server's wish, at most an hour: seconds or a date (RFC 9110, 10.2.3), None for none.
+
+    Longer than an hour nobody waits: the queue's own delays end there too.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):  # what its parser is known to raise
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)  # "-0000": UTC of an unknown place
+    return min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.dynamo import condition_failed, item_from_wire, old_item, to_wire
+from refunds.dynamo import (
+    condition_failed,
+    item_from_wire,
+    item_to_wire,
+    old_item,
+    to_wire,
+)
 from refunds.refund import Item
 
 if TYPE_CHECKING:
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 _RESERVATION = "r#"
 _RELEASE_TRIES = 4
+MAX_CONDITIONS = 100
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,19 @@ class Ledger:
                 for name, value in item.items()
                 if name.startswith(_RESERVATION)
             },
+        )
+
+    def item(self) -> Item:
+        """The stored form."""
+        told = {
+            "captured": self.captured,
+            "remaining": self.remaining,
+            "currency": self.currency,
+        }
+        return (
+            {"transaction_id": self.transaction_id}
+            | {name: value for name, value in told.items() if value is not None}
+            | {f"{_RESERVATION}{name}": value for name, value in self.reservations.items()}
         )
 
 
@@ -157,6 +177,44 @@ class LedgerTable:
             amount=amount_minor,
             **values,
         )
+
+    def replace(self, read: Ledger | None, new: Ledger) -> bool:
+        """Put a ledger that a restore rebuilt; False when the one ``read`` has changed since.
+
+        The queue is closed then, but the reconciler may release: hence each reservation's condition.
+        """
+        before = read or Ledger(new.transaction_id)
+        # The sum of all changes with each; an expression has room for so many.
+        watched = list(new.reservations)[:MAX_CONDITIONS]
+        expected: dict[str, int | None] = {
+            "captured": before.captured,
+            "remaining": before.remaining,
+        }
+        expected |= {_RESERVATION + name: before.reservations.get(name) for name in watched}
+        names = {f"#n{place}": name for place, name in enumerate(expected)}
+        values = {
+            f":v{place}": to_wire(value)
+            for place, value in enumerate(expected.values())
+            if value is not None
+        }
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire(new.item()),
+                ConditionExpression=" AND ".join(
+                    f"#n{place} = :v{place}"
+                    if value is not None
+                    else f"attribute_not_exists(#n{place})"
+                    for place, value in enumerate(expected.values())
+                ),
+                ExpressionAttributeNames=names,
+                **({"ExpressionAttributeValues": values} if values else {}),  # type: ignore[arg-type]
+            )
+        except ClientError as exc:
+            if condition_failed(exc):
+                return False
+            raise
+        return True
 
     def release(self, transaction_id: str, refund_id: str) -> None:
         """Give back what a refund that ended without money holds, and bar it from reserving again.

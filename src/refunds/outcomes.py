@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from refunds.audit import DELETED_EVENT
+from refunds.intake import Intake
 from refunds.message import RefusedError
 from refunds.refund import Item, Status
 from refunds.safe_errors import shown_code
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
 SOURCE = "refunds"
+GATEWAY_DOWN = "Gateway Down"
 _BATCH = 10  # PutEvents takes no more
 
 _SILENT = frozenset({Status.PROCESSING})
@@ -62,6 +64,11 @@ def refused_event(message_id: str, error: RefusedError) -> OutcomeEvent:
             "error_message": error.message,
         },
     )
+
+
+def gateway_down_event(intake: Intake) -> OutcomeEvent:
+    """The event that has the reconciler stop the queue at once; see ``switching``."""
+    return OutcomeEvent(GATEWAY_DOWN, {"since": intake.since, "why": intake.why})
 
 
 class OutcomeBus:

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from refunds.audit_table import AuditTable
-from refunds.gateway import Gateway, GatewayUnavailableError
+from refunds.gateway import GatewayUnavailableError
 from refunds.ledger_table import LedgerTable
 from refunds.message import ErrorCode, RefundRequest, RefusedError
 from refunds.recording import Later, Recorded
 from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Contended, NotPossible, Reserved, Reserver, Seen
+from refunds.routing import Gateways
 from refunds.settling import Settler
 from refunds.times import Clock, Deadline, rfc3339
 
@@ -33,7 +34,7 @@ class Processor:
         audit: AuditTable,
         reserver: Reserver,
         settler: Settler,
-        gateway: Gateway,
+        gateways: Gateways,
         clock: Clock,
     ) -> None:
         self._refunds = refunds
@@ -41,7 +42,7 @@ class Processor:
         self._audit = audit
         self._reserver = reserver
         self._settler = settler
-        self._gateway = gateway
+        self._gateways = gateways
         self._clock = clock
 
     def process(
@@ -108,7 +109,12 @@ class Processor:
         )
         if ask_first and (last := self._audit.latest(request.transaction_id, request.refund_id)):
             # A refund that was removed by hand or by a restore: its chain goes on.
-            refund = replace(refund, version=last["version"] + 1, previous_hash=last["entry_hash"])
+            refund = replace(
+                refund,
+                version=last["version"] + 1,
+                previous_hash=last["entry_hash"],
+                gateway=last["details"]["gateway"],
+            )
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
@@ -156,7 +162,7 @@ class Processor:
             **more,
             status=status,
             processed_by=self._settler.processed_by,
-            gateway=self._gateway.name,
+            gateway=self._gateways.for_new(request.transaction_id).name,
             created_at=now,
             updated_at=now,
             version=1,

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 from refunds.batches import Pool
 from refunds.control import Control
 from refunds.failures import FailureStore
-from refunds.gateway import Gateway, GatewayRefund, GatewayStatus, GatewayUnavailableError
+from refunds.gateway import (
+    NOT_OURS,
+    Gateway,
+    GatewayRefund,
+    GatewayStatus,
+    GatewayUnavailableError,
+)
 from refunds.message import RefusedError, parse_message
 from refunds.recording import Later
 from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.refunds_table import OPEN_SHARDS, RefundsTable
+from refunds.routing import Gateways
 from refunds.settling import Settler
 from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
 
@@ -43,7 +50,7 @@ MIN_LEFT_SECONDS = 15.0
 
 @dataclass
 class Summary:
-    """What a run did: counts, and the age of the oldest open refund that it met."""
+    """What a run did: counts, and the ages of the oldest that it met of what waits."""
 
     settled: int = 0
     still_open: int = 0
@@ -54,6 +61,7 @@ class Summary:
     swept_pages: int = 0
     sweep_complete: bool = False
     oldest_open_seconds: int = 0
+    oldest_dead_letter_seconds: int = 0
     errors: list[str] = field(default_factory=list)
 
 
@@ -63,7 +71,7 @@ class Reconciler:
         *,
         refunds: RefundsTable,
         settler: Settler,
-        gateway: Gateway,
+        gateways: Gateways,
         control: Control,
         clock: Clock,
         pool: Pool,
@@ -71,7 +79,7 @@ class Reconciler:
     ) -> None:
         self._refunds = refunds
         self._settler = settler
-        self._gateway = gateway
+        self._gateways = gateways
         self._control = control
         self._clock = clock
         self._pool = pool
@@ -84,9 +92,30 @@ class Reconciler:
         # Each part has its share, so a flood in one starves no other.
         until = Deadline.after(self._clock, total * 0.6)
         self._guard(summary, lambda: self._settle_open(until, deadline, summary))
-        self._guard(summary, lambda: self._sweep(deadline, summary))
-        self._guard(summary, lambda: setattr(summary, "archived", self._archiver.archive(deadline)))
+        self._sweep_all(deadline, summary)
+        self._guard(summary, lambda: self._archiver.archive(deadline, summary))
         return summary
+
+    def look_at(self, refund_id: str, deadline: Deadline) -> Refund | None:
+        """The step for one refund, out of turn, because somebody has heard that it changed.
+
+        Whatever was heard, the gateway is asked. Returns the refund as it then is, None when there
+        is none. Never puts a refund's next look off: hearsay must not keep it waiting. Raises
+        ``GatewayUnavailableError``.
+        """
+        refund = self._refunds.get(refund_id)
+        if refund is None:
+            return None
+        if refund.status is Status.SUCCEEDED:
+            gateway = self._gateways.named(refund.gateway)
+            within = deadline.within(gateway.timeout_seconds)
+            for shown in gateway.find_refunds(refund_id, refund.transaction_id, within):
+                self._reverse(gateway, shown, deadline, Summary())
+            return self._refunds.get(refund_id)
+        waits = refund.status in (Status.PROCESSING, Status.PENDING)
+        if waits and refund.open_shard and not self._settler.lease_left_seconds(refund):
+            return self._next_step(refund, deadline)
+        return refund
 
     def _guard(self, summary: Summary, part: Callable[[], None]) -> None:
         try:
@@ -150,10 +179,22 @@ class Reconciler:
         except Exception:
             return  # then it does stay; its error is already counted
 
-    def _sweep(self, deadline: Deadline, summary: Summary) -> None:
+    def _sweep_all(self, deadline: Deadline, summary: Summary) -> None:
+        """Sweep each gateway that refunds can come back from, each in its share of the time."""
+        gateways = [gateway for gateway in self._gateways if gateway.can_reverse]
+        completed: list[str] = []
+        for place, gateway in enumerate(gateways):
+            share = deadline.left_seconds() / (len(gateways) - place)
+            until = deadline.within(max(share, MIN_LEFT_SECONDS))
+            self._guard(summary, partial(self._sweep, gateway, until, summary, completed))
+        summary.sweep_complete = len(completed) == len(gateways)
+
+    def _sweep(
+        self, gateway: Gateway, deadline: Deadline, summary: Summary, completed: list[str]
+    ) -> None:
         """Go on through the gateway's list: a refund that we hold for paid and the gateway shows
         as failed has come back from the bank."""
-        position = self._control.sweep_position()
+        position = self._control.sweep_position(gateway.name)
         start = rfc3339(self._clock.now() - SWEEP_BACK)
         created_from, cursor = position.get("created_from") or start, position.get("cursor")
         failures = position.get("failures", 0)
@@ -161,8 +202,8 @@ class Reconciler:
             if deadline.left_seconds() < MIN_LEFT_SECONDS:
                 return
             try:
-                page = self._gateway.list_refunds(
-                    deadline.within(self._gateway.timeout_seconds),
+                page = gateway.list_refunds(
+                    deadline.within(gateway.timeout_seconds),
                     created_from=from_rfc3339(created_from),
                     cursor=cursor,
                 )
@@ -170,6 +211,7 @@ class Reconciler:
                 # A cursor that the gateway no longer takes would stop the sweep for good.
                 again = cursor is not None and failures + 1 >= MAX_CURSOR_FAILURES
                 self._control.set_sweep_position(
+                    gateway.name,
                     start if again else created_from,
                     None if again else cursor,
                     0 if again else failures + 1,
@@ -177,23 +219,36 @@ class Reconciler:
                 raise
             for shown in page.refunds:
                 # One that can't be reversed now must not hold the sweep up: it comes by again.
-                self._guard(summary, partial(self._reverse, shown, summary))
+                self._guard(summary, partial(self._reverse, gateway, shown, deadline, summary))
             summary.swept_pages += 1
             cursor, failures = page.next_cursor, 0
-            self._control.set_sweep_position(created_from if cursor else start, cursor, 0)
+            self._control.set_sweep_position(
+                gateway.name, created_from if cursor else start, cursor, 0
+            )
             if cursor is None:
-                summary.sweep_complete = True
+                completed.append(gateway.name)
                 return
 
-    def _reverse(self, shown: GatewayRefund, summary: Summary) -> None:
-        if shown.status is not GatewayStatus.FAILED:
+    def _reverse(
+        self, gateway: Gateway, shown: GatewayRefund, deadline: Deadline, summary: Summary
+    ) -> None:
+        if shown.status is not GatewayStatus.FAILED or shown.reference == NOT_OURS:
             return
         refund = self._refunds.get(shown.reference)
         if (
             refund is None
             or refund.status is not Status.SUCCEEDED
-            or refund.gateway_refund_id != shown.gateway_refund_id
+            or refund.gateway != gateway.name
         ):
+            return
+        if refund.gateway_refund_id is None:
+            # A person decided that it was paid, not by which of the gateway's refunds.
+            found = gateway.find_refunds(
+                refund.refund_id, refund.transaction_id, deadline.within(gateway.timeout_seconds)
+            )
+            if any(each.status is not GatewayStatus.FAILED for each in found):
+                return
+        elif refund.gateway_refund_id != shown.gateway_refund_id:
             return
         if not isinstance(self._settler.reverse(refund, shown), Later):
             summary.reversed += 1
@@ -236,12 +291,15 @@ class DeadLetterArchiver:
         self._failures = failures
         self._clock = clock
 
-    def archive(self, deadline: Deadline) -> int:
-        """How many messages were moved; at most 200 are looked at."""
-        moved = 0
+    def archive(self, deadline: Deadline, summary: Summary) -> None:
+        """Move what is old enough; at most 200 messages are looked at.
+
+        Also finds the oldest that stays: SQS's own age metric passes over messages that were
+        received more than three times, and these are received here at every run.
+        """
         for _ in range(MAX_ARCHIVE_BATCHES):
             if deadline.left_seconds() < MIN_LEFT_SECONDS:
-                break
+                return
             answer = self._client.receive_message(
                 QueueUrl=self._queue_url,
                 MaxNumberOfMessages=10,
@@ -251,14 +309,25 @@ class DeadLetterArchiver:
             )
             messages: list[Any] = list(answer.get("Messages", []))
             if not messages:
-                break
-            moved += sum(self._archive(message) for message in messages)
-        return moved
+                return
+            for message in messages:
+                self._look_at(message, summary)
 
-    def _archive(self, message: dict[str, Any]) -> int:
+    def _look_at(self, message: dict[str, Any], summary: Summary) -> None:
         sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000
-        if self._clock.now().timestamp() - sent_seconds < ARCHIVE_AFTER.total_seconds():
-            return 0
+        age_seconds = int(self._clock.now().timestamp() - sent_seconds)
+        if age_seconds >= ARCHIVE_AFTER.total_seconds():
+            try:
+                self._move(message)
+                summary.archived += 1
+                return
+            except Exception as exc:
+                # It stays, and counts as waiting; its neighbours are not to wait for it.
+                summary.failed += 1
+                summary.errors.append(type(exc).__name__)
+        summary.oldest_dead_letter_seconds = max(summary.oldest_dead_letter_seconds, age_seconds)
+
+    def _move(self, message: dict[str, Any]) -> None:
         self._keep_open(message["Body"])
         attributes = message.get("MessageAttributes", {})
         self._failures.keep(
@@ -275,7 +344,6 @@ class DeadLetterArchiver:
         self._client.delete_message(
             QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
-        return 1
 
     def _keep_open(self, body: str) -> None:
         """Once its message is gone, an unfinished refund must be found through the index (10)."""

@@ -14,7 +14,7 @@ from refunds.batches import ConcurrentBatchProcessor, Pool
 from refunds.message import RefusedError, parse_message
 from refunds.outcomes import OutcomeBus, refused_event
 from refunds.processing import Processor
-from refunds.recording import Later
+from refunds.recording import Later, Recorded
 from refunds.refund import Refund
 from refunds.times import Deadline
 
@@ -58,7 +58,10 @@ class RefundQueue:
         processor: Processor,
         first_retry_seconds: int,
         random: Callable[[], float],
+        hold_seconds: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """``hold_seconds``: how long requests go back untried, None for trying them."""
+        self._hold_seconds = hold_seconds
         self._client = client
         self._queue_url = queue_url
         self._dead_letter_queue_url = dead_letter_queue_url
@@ -76,7 +79,11 @@ class RefundQueue:
         """
         try:
             request = parse_message(record["body"])
-            result = self._processor.process(request, deadline, look_up_first=look_up_first)
+            result: Recorded | Later
+            if (seconds := self._hold_seconds()) is not None:
+                result = Later("the gateway is down", seconds)
+            else:
+                result = self._processor.process(request, deadline, look_up_first=look_up_first)
         except RefusedError as refused:
             self._refuse(record, refused)
             return refused

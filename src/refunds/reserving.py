@@ -19,6 +19,7 @@ from refunds.gateway import (
 )
 from refunds.ledger_table import Ledger, LedgerTable
 from refunds.message import RefundRequest
+from refunds.routing import Gateways
 from refunds.times import Deadline
 
 RESERVE_TRIES = 8
@@ -53,9 +54,9 @@ class Contended:
 
 
 class Reserver:
-    def __init__(self, ledger: LedgerTable, gateway: Gateway) -> None:
+    def __init__(self, ledger: LedgerTable, gateways: Gateways) -> None:
         self._ledger = ledger
-        self._gateway = gateway
+        self._gateways = gateways
 
     def reserve(
         self, request: RefundRequest, read: Ledger | None, deadline: Deadline
@@ -65,13 +66,14 @@ class Reserver:
         Raises ``GatewayUnavailableError``.
         """
         transaction_id, refund_id = request.transaction_id, request.refund_id
+        gateway = self._gateways.for_new(transaction_id)
         counted = False
         for attempt in range(RESERVE_TRIES):
             ledger = read if attempt == 0 else self._ledger.get(transaction_id)
             if ledger is not None and refund_id in ledger.reservations:
                 return Seen()
             if ledger is None or ledger.captured is None:
-                if (payment := self._payment(transaction_id, deadline)) is None:
+                if (payment := _payment(gateway, transaction_id, deadline)) is None:
                     return NotPossible("payment_not_found", "the gateway knows no such payment")
                 if why := _not_refundable(payment, request.currency):
                     return why
@@ -103,7 +105,7 @@ class Reserver:
             if counted:
                 return _nothing_left(request)
             # Before rejecting for the balance: the ledger may be behind what others did.
-            answer = self.recount(transaction_id, refund_id, deadline)
+            answer = self.recount(transaction_id, refund_id, deadline, gateway=gateway)
             if isinstance(answer, GatewayRefund):
                 return Reserved(request.amount_minor or answer.amount_minor, seen_at_gateway=True)
             if isinstance(answer, Payment):
@@ -113,7 +115,7 @@ class Reserver:
         return Contended()
 
     def recount(
-        self, transaction_id: str, refund_id: str, deadline: Deadline
+        self, transaction_id: str, refund_id: str, deadline: Deadline, *, gateway: Gateway
     ) -> Payment | GatewayRefund | None:
         """Bring the ledger up to the gateway: payment first, then its refunds, **then** the ledger.
 
@@ -122,10 +124,10 @@ class Reserver:
         the ledger had not, now held; or None when the ledger changed meanwhile.
         Raises ``GatewayUnavailableError``.
         """
-        payment = self._payment(transaction_id, deadline)
+        payment = _payment(gateway, transaction_id, deadline)
         if payment is None:
             raise GatewayUnavailableError("the gateway no longer shows a payment it had")
-        at_gateway = self._refunds_of(transaction_id, deadline)
+        at_gateway = _refunds_of(gateway, transaction_id, deadline)
         ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
         moved = [each for each in at_gateway if each.status is not GatewayStatus.FAILED]
         foreign = sum(
@@ -146,24 +148,24 @@ class Reserver:
             return None
         return adopt or payment
 
-    def _payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
-        return self._gateway.get_payment(
-            transaction_id, deadline.within(self._gateway.timeout_seconds)
-        )
 
-    def _refunds_of(self, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:
-        found: list[GatewayRefund] = []
-        cursor: str | None = None
-        for _ in range(MAX_REFUND_PAGES):
-            page = self._gateway.list_refunds(
-                deadline.within(self._gateway.timeout_seconds),
-                transaction_id=transaction_id,
-                cursor=cursor,
-            )
-            found += page.refunds
-            if (cursor := page.next_cursor) is None:
-                return found
-        raise RuntimeError(f"more than {MAX_REFUND_PAGES} pages of refunds of one transaction")
+def _payment(gateway: Gateway, transaction_id: str, deadline: Deadline) -> Payment | None:
+    return gateway.get_payment(transaction_id, deadline.within(gateway.timeout_seconds))
+
+
+def _refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:
+    found: list[GatewayRefund] = []
+    cursor: str | None = None
+    for _ in range(MAX_REFUND_PAGES):
+        page = gateway.list_refunds(
+            deadline.within(gateway.timeout_seconds),
+            transaction_id=transaction_id,
+            cursor=cursor,
+        )
+        found += page.refunds
+        if (cursor := page.next_cursor) is None:
+            return found
+    raise RuntimeError(f"more than {MAX_REFUND_PAGES} pages of refunds of one transaction")
 
 
 def _not_refundable(payment: Payment, currency: str) -> NotPossible | None:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from refunds.gateway import (
-    BALANCE_EXCEEDED,
     Accepted,
     Declined,
     Gateway,
@@ -31,6 +30,7 @@ from refunds.recording import Later, Recorded, Recorder
 from refunds.refund import Refund, Status, short_text
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
+from refunds.routing import Gateways
 from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
 
 LEASE_MARGIN_SECONDS = 10.0
@@ -53,7 +53,10 @@ PENDING_UNSEEN = timedelta(hours=24)
 
 
 class Settler(Recorder):
-    """A ``Recorder`` that can ask the gateway. ``new_token`` gives text that never repeats."""
+    """A ``Recorder`` that can ask a refund's gateway: the one it was started with, always.
+
+    ``new_token`` gives text that never repeats.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Settler(Recorder):
         refunds: RefundsTable,
         ledger: LedgerTable,
         reserver: Reserver,
-        gateway: Gateway,
+        gateways: Gateways,
         clock: Clock,
         new_token: Callable[[], str],
         processed_by: str,
@@ -75,7 +78,7 @@ class Settler(Recorder):
             recheck_after=recheck_after,
         )
         self._reserver = reserver
-        self._gateway = gateway
+        self._gateways = gateways
         self._new_token = new_token
 
     def new_lease(self, deadline: Deadline) -> dict[str, Any]:
@@ -118,8 +121,12 @@ class Settler(Recorder):
         ``called_before``: an earlier attempt may have reached the gateway, so a decline of this
         call is no proof that no money moved (rule 8).
         """
-        within = deadline.within(self._gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
-        if within.left_seconds() < min(MIN_CALL_SECONDS, self._gateway.timeout_seconds / 2):
+        try:
+            gateway = self._gateways.named(refund.gateway)
+        except GatewayUnavailableError as exc:
+            return self._leave(refund, str(exc))
+        within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
+        if within.left_seconds() < min(MIN_CALL_SECONDS, gateway.timeout_seconds / 2):
             return self._leave(refund, "too little time left for a call")
         assert refund.amount_minor is not None
         order = RefundOrder(
@@ -129,8 +136,8 @@ class Settler(Recorder):
             refund.currency,
             refund.reason,
         )
-        answer = self._gateway.create_refund(
-            order, within, not_after=self._key_young_until(refund, deadline)
+        answer = gateway.create_refund(
+            order, within, not_after=_key_young_until(refund, gateway, deadline)
         )
         match answer:
             case Accepted(refund=shown):
@@ -164,8 +171,9 @@ class Settler(Recorder):
         )
 
     def _look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
-        within = deadline.within(self._gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
-        return self._gateway.find_refunds(refund.refund_id, refund.transaction_id, within)
+        gateway = self._gateways.named(refund.gateway)
+        within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
+        return gateway.find_refunds(refund.refund_id, refund.transaction_id, within)
 
     def _by_evidence(self, refund: Refund, found: Sequence[GatewayRefund]) -> Recorded | Later:
         shown = found[0]
@@ -210,10 +218,15 @@ class Settler(Recorder):
             failure_code=_told(answer.code),
             failure_message=_told(answer.message),
         )
-        if answer.code == BALANCE_EXCEEDED and isinstance(result, Recorded):
+        if answer.over_balance and isinstance(result, Recorded):
             # Others refunded without us: let the ledger know, for the requests after this one.
             try:
-                self._reserver.recount(refund.transaction_id, refund.refund_id, deadline)
+                self._reserver.recount(
+                    refund.transaction_id,
+                    refund.refund_id,
+                    deadline,
+                    gateway=self._gateways.named(refund.gateway),
+                )
             except GatewayUnavailableError:
                 return result  # the next rejection recounts
         return result
@@ -243,12 +256,11 @@ class Settler(Recorder):
         self._refunds.save(refund, left)
         return Recorded(left)
 
-    def _key_young_until(self, refund: Refund, deadline: Deadline) -> datetime:
-        assert refund.key_used_at is not None
-        on_the_way = timedelta(seconds=self._gateway.timeout_seconds + deadline.left_seconds())
-        return (
-            from_rfc3339(refund.key_used_at) + self._gateway.key_lifetime - on_the_way - KEY_MARGIN
-        )
+
+def _key_young_until(refund: Refund, gateway: Gateway, deadline: Deadline) -> datetime:
+    assert refund.key_used_at is not None
+    on_the_way = timedelta(seconds=gateway.timeout_seconds + deadline.left_seconds())
+    return from_rfc3339(refund.key_used_at) + gateway.key_lifetime - on_the_way - KEY_MARGIN
 
 
 def _mismatch(refund: Refund, shown: GatewayRefund) -> str | None:

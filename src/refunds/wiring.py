@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
+from refunds.adapters import ADAPTERS, open_gateway
 from refunds.audit_table import AuditTable
+from refunds.breaker import GatewayCalls, WatchedGateway
 from refunds.control import Control
-from refunds.flair import FlairGateway
 from refunds.gateway import Gateway
 from refunds.http import PooledTransport
 from refunds.ledger_table import LedgerTable
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
+from refunds.routing import Gateways
 from refunds.runtime import CLIENT, POOL_WIDTH, new_token
-from refunds.settings import GatewaySettings, SettingsError, Tables
+from refunds.settings import GatewayAccount, GatewaySettings, SettingsError, Tables
 from refunds.settling import Settler
 from refunds.times import SystemClock
 
@@ -30,21 +33,39 @@ SECRET_SECONDS = 300
 
 
 class SecretKey:
-    """The gateway's key in Secrets Manager, cached for five minutes; never in the environment."""
+    """A gateway's key in Secrets Manager, cached for five minutes; never in the environment.
 
-    def __init__(self, arn: str) -> None:
+    ``field``: the secret is a JSON object, and the key is its value of that name.
+    """
+
+    def __init__(self, arn: str, field: str | None = None) -> None:
         self._arn = arn
+        self._field = field
         self._provider = SecretsProvider(boto_config=CLIENT)
         self._stale = False
 
     def get(self) -> str:
         value = self._provider.get(self._arn, max_age=SECRET_SECONDS, force_fetch=self._stale)
         self._stale = False
+        if self._field is not None:
+            value = _field_of(str(value), self._field)
         # A line break that came along when it was stored can't go into a header.
         return str(value).strip()
 
     def forget(self) -> None:
         self._stale = True
+
+
+def _field_of(secret: str, field: str) -> str:
+    # Nothing of the secret may get into the error, nor into its cause.
+    try:
+        fields = json.loads(secret)
+    except ValueError:
+        fields = None
+    value = fields.get(field) if isinstance(fields, dict) else None
+    if not isinstance(value, str):
+        raise SettingsError(f'the secret of routed gateways must be JSON like {{"{field}": "key"}}')
+    return value
 
 
 @dataclass(frozen=True)
@@ -58,20 +79,23 @@ class Parts:
     ledger: LedgerTable
     audit: AuditTable
     control: Control
-    gateway: Gateway
+    gateways: Gateways
     reserver: Reserver
     settler: Settler
 
 
-def parts(processed_by: str) -> Parts:
-    """Everything, from the environment. Raises ``SettingsError``."""
+def parts(processed_by: str, calls: GatewayCalls | None = None) -> Parts:
+    """Everything, from the environment; ``calls`` notes which calls to the gateways get through.
+
+    Raises ``SettingsError``.
+    """
     tables, settings = Tables.from_environment(), GatewaySettings.from_environment()
     clock = SystemClock()
     dynamodb = boto3.client("dynamodb", config=CLIENT)
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
-    gateway = gateway_from(settings, clock)
-    reserver = Reserver(ledger, gateway)
+    gateways = gateways_from(settings, clock, calls)
+    reserver = Reserver(ledger, gateways)
     return Parts(
         clock=clock,
         pool=ThreadPoolExecutor(POOL_WIDTH),
@@ -80,13 +104,13 @@ def parts(processed_by: str) -> Parts:
         ledger=ledger,
         audit=AuditTable(dynamodb, tables.audit),
         control=Control(dynamodb, tables.ledger),
-        gateway=gateway,
+        gateways=gateways,
         reserver=reserver,
         settler=Settler(
             refunds=refunds,
             ledger=ledger,
             reserver=reserver,
-            gateway=gateway,
+            gateways=gateways,
             clock=clock,
             new_token=new_token,
             processed_by=processed_by,
@@ -95,16 +119,32 @@ def parts(processed_by: str) -> Parts:
     )
 
 
-def gateway_from(settings: GatewaySettings, clock: SystemClock) -> Gateway:
-    """The gateway that the settings name. Raises ``SettingsError`` for one that is not known."""
-    if settings.name != "flair":
-        raise SettingsError(f"GATEWAY is {settings.name}, but only flair is known")
-    return FlairGateway(
-        base_url=settings.url,
-        api_key=SecretKey(settings.secret_arn),
+def gateways_from(
+    settings: GatewaySettings, clock: SystemClock, calls: GatewayCalls | None = None
+) -> Gateways:
+    """The gateways that the settings name. Raises ``SettingsError`` for one that is not known."""
+    found = [_gateway(account, settings, clock) for account in settings.accounts]
+    watched = found if calls is None else [WatchedGateway(each, calls) for each in found]
+    return Gateways(watched, settings.routes)
+
+
+def _gateway(account: GatewayAccount, settings: GatewaySettings, clock: SystemClock) -> Gateway:
+    if (adapter := ADAPTERS.get(account.name)) is None:
+        known = ", ".join(ADAPTERS)
+        raise SettingsError(f"there is no gateway {account.name}; there are {known}")
+    if (url := account.url or adapter.url) is None:
+        raise SettingsError(
+            f"GATEWAY_ROUTES must say where {account.name} is: …={account.name}@URL"
+        )
+    return open_gateway(
+        adapter,
+        base_url=url,
+        api_key=SecretKey(account.secret_arn, account.secret_field),
+        # Each its own: how old an idle connection is must not be told by another gateway's traffic.
         transport=PooledTransport(POOL_WIDTH),
         clock=clock,
         timeout_seconds=settings.timeout_seconds,
+        stage=settings.stage,
     )
 
 

@@ -44,6 +44,7 @@ class Table:
         self.items: dict[Key, Item] = {}
         self.before: dict[Key, Item | None] = {}
         self.on_write: list[OnWrite] = []
+        self.sizes: dict[Key, int] = {}
         self.write_units: dict[Key, int] = {}
 
     def key_of(self, item: Item) -> Key:
@@ -57,7 +58,10 @@ class Table:
             self.items.pop(key, None)
         else:
             self.items[key] = new
-        units = write_units(old, new)
+        size = item_size(new)
+        # One for each begun KB of the larger of the item before and after.
+        units = max(1, -(-max(size, self.sizes.get(key, 0)) // 1024))
+        self.sizes[key] = size
         if self.index is not None:
             units += self._index(self.index, key, old, new)
         self.write_units[key] = self.write_units.get(key, 0) + units
@@ -92,14 +96,11 @@ def _entry(index: Index, item: Item | None) -> tuple[str, str] | None:
     return item[index.hash_name]["S"], item[index.range_name]["S"]
 
 
-def write_units(old: Item | None, new: Item | None) -> int:
-    """One for each begun KB of the larger of the item before and after."""
-    return max(1, -(-max(item_size(old), item_size(new)) // 1024))
-
-
 def item_size(item: Item | None) -> int:
     """Bytes, as DynamoDB counts them: names and values."""
-    return sum(len(name.encode()) + _size(value) for name, value in (item or {}).items())
+    if item is None:
+        return 0
+    return sum(len(name) + _size(value) for name, value in item.items())  # names are ASCII
 
 
 def _size(value: Item) -> int:

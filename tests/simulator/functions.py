@@ -24,6 +24,7 @@ from refunds.refund_queue import RefundQueue, handle_batch
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
 from refunds.runtime import deadline_of
+from refunds.routing import Gateways
 from refunds.settling import Settler
 from refunds.times import Deadline
 from tests.simulator.aws import S3, CachedSecret, EventBridge, Secret, Wire
@@ -91,12 +92,13 @@ class Environment:
             clock=self.clock,
             timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
         )
-        reserver = Reserver(self.ledger, self.gateway)
+        gateways = Gateways([self.gateway])
+        reserver = Reserver(self.ledger, gateways)
         self.settler = Settler(
             refunds=self.refunds,
             ledger=self.ledger,
             reserver=reserver,
-            gateway=self.gateway,
+            gateways=gateways,
             clock=self.clock,
             new_token=lambda: f"{kernel.random.getrandbits(64):016x}",
             processed_by=f"{function}:1",
@@ -108,7 +110,7 @@ class Environment:
             audit=self.audit,
             reserver=reserver,
             settler=self.settler,
-            gateway=self.gateway,
+            gateways=gateways,
             clock=self.clock,
         )
         self.queue = RefundQueue(
@@ -123,7 +125,7 @@ class Environment:
         self.reconciler = Reconciler(
             refunds=self.refunds,
             settler=self.settler,
-            gateway=self.gateway,
+            gateways=gateways,
             control=self.control,
             clock=self.clock,
             pool=self.pool,

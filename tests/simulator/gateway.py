@@ -49,6 +49,8 @@ class Moved:
     ever_succeeded: bool = False
     gateways_own: bool = False
     """The gateway's own double: no call of ours asked for it."""
+    as_asked: bool = True
+    """Whether it is what the call asked for."""
 
     @property
     def id(self) -> str:
@@ -78,6 +80,8 @@ class Flair:
     refunds: list[Moved] = field(default_factory=list)
     keys: dict[str, KeyUse] = field(default_factory=dict)
     on_movement: list[Callable[[Moved], None]] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
+    """What a look-up has failed to show once."""
     later: int = 0
     stubborn: dict[str, str] = field(default_factory=dict)
     """By reference, an outcome that this refund is bound for: scripted histories use it."""
@@ -114,6 +118,7 @@ class Flair:
 
     def _create(self, transaction_id: str, reference: str, amount: int, *, ours: bool) -> Moved:
         dice = self.kernel.random
+        as_asked = not (ours and self.kernel.fault("gateway pays another amount"))
         bound = self.stubborn.get(reference, "")
         status = bound or ("pending" if self.kernel.fault("gateway pending") else "succeeded")
         if not bound and self.kernel.fault("gateway failed at once"):
@@ -122,16 +127,17 @@ class Flair:
             len(self.refunds) + 1,
             transaction_id,
             reference,
-            amount,
+            amount if as_asked else amount + dice.choice((1, 5)),
             self.payments[transaction_id].currency,
             "failed" if status == "failed" else "pending" if "pending" in status else "succeeded",
             ours,
             self.kernel.now,
             "bank_refused" if status == "failed" else None,
+            as_asked=as_asked,
         )
         self.refunds.append(moved)
         self.kernel.tell(
-            "MONEY", f"{moved.id} {moved.status} {amount} of {transaction_id} for {reference}"
+            "MONEY", f"{moved.id} {moved.status} {moved.amount} of {transaction_id} for {reference}"
         )
         if moved.status == "pending" and bound != "pending":
             self._later(dice.choice((5, 300, 3600, 30 * 3600)), lambda: self._settle(moved))
@@ -184,14 +190,13 @@ class Flair:
             return reply(_error(429, "rate_limited", {"retry-after": "20"}))
         if self.kernel.fault("gateway says 503"):
             return reply(_error(503, "unavailable"))
-        if self.kernel.fault("gateway sends HTML"):
-            status = self.kernel.random.choice((200, 400, 404, 422, 502))
-            return reply(HttpResponse(status, {}, b"<html>Bad day</html>"))
         if headers["Authorization"] != f"Bearer {self.secret.value}":
             return reply(_error(401, "unauthorized"))
         parts = urlsplit(url)
         if method == "POST":
             assert body is not None
+            if self.kernel.fault("gateway takes no orders"):
+                return reply(_error(503, "maintenance"))
             return self._post(headers["Idempotency-Key"], body, reply)
         if parts.path == "/v1/refunds":
             return reply(self._list(dict(parse_qsl(parts.query))))
@@ -224,6 +229,13 @@ class Flair:
             and query.get("reference", each.reference) == each.reference
             and query.get("transaction_id", each.transaction_id) == each.transaction_id
         ]
+        if "reference" in query and found:
+            reference = query["reference"]
+            if self.kernel.fault("gateway hides refunds"):
+                found = []
+            elif reference not in self.hidden and self.kernel.fault("gateway hides a refund once"):
+                self.hidden.add(reference)
+                found = []
         page = found[: self.page_size]
         shown = [self._shown(each) for each in page]
         if "reference" in query:
@@ -240,6 +252,9 @@ class Flair:
                 return reply(_error(409, "idempotency_key_in_use"))
             if use.body != body:
                 return reply(_error(409, "idempotency_key_reused"))
+            if use.response.status == 201 and self.kernel.fault("gateway declines a replay"):
+                # It checks the order before the key, and the balance is used up: by that key.
+                return reply(_error(422, "amount_exceeds_balance"))
             return reply(use.response)
         self.keys[key] = use = KeyUse(now, body)
         seconds = 0.1
@@ -337,7 +352,7 @@ class Network:
         deadline: Deadline,
     ) -> HttpResponse:
         kernel, dice = self._kernel, self._kernel.random
-        told = f"{method} {url.removeprefix('https://flair/v1')}"
+        told = f"{method} {url.removeprefix('https://flair/v1').partition('?created_from')[0]}"
         if body is not None:
             told += f" {headers['Idempotency-Key']}"
         left = deadline.left_seconds()
@@ -351,9 +366,12 @@ class Network:
         kernel.counts[f"gateway {method}s"] += 1
         box = Mailbox()
         task = kernel.task()
-        answer_lost = kernel.fault("network loses the answer")
 
         def reply(response: HttpResponse) -> None:
+            answer_lost = kernel.fault("network loses the answer")
+            if kernel.fault("network answers with HTML"):
+                status = dice.choice((200, 201, 400, 404, 422, 502))
+                response = HttpResponse(status, {}, b"<html>Bad day</html>")
             kernel.tell("gateway", f"{response.status} to {told}{' (lost)' * answer_lost}")
             self._remember(task, url)
             if not answer_lost:

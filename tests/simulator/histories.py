@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from tests.simulator.gateway import Moved
 from tests.simulator.kernel import Violation
 from tests.simulator.world import World
 
@@ -38,7 +39,12 @@ FAULTS = {
     "gateway slow": 0.3,
     "gateway says 429": 0.2,
     "gateway says 503": 0.2,
-    "gateway sends HTML": 0.1,
+    "network answers with HTML": 0.1,
+    "gateway hides refunds": 0.2,
+    "gateway hides a refund once": 0.5,
+    "gateway takes no orders": 0.2,
+    "gateway declines a replay": 0.3,
+    "gateway pays another amount": 0.05,
     "gateway pending": 0.5,
     "gateway failed at once": 0.1,
     "gateway reversal": 0.4,
@@ -50,6 +56,20 @@ FAULTS = {
 }
 """Each fault's highest rate. A history has some of them: together all the time they would hide
 each other."""
+
+
+STORMY = (
+    "crash",
+    "dynamodb throttled",
+    "network refuses",
+    "network loses the request",
+    "network loses the answer",
+    "gateway says 503",
+    "gateway hides refunds",
+    "gateway takes no orders",
+    "gateway slow",
+)
+"""What can be so for hours on end."""
 
 
 @dataclass
@@ -84,6 +104,7 @@ def run_history(seed: int, *, trace: bool = False) -> Outcome:
             for name, highest in FAULTS.items()
             if dice.random() < share
         }
+        _keep_apart(kernel.fault_rates)
     violation: Violation | None = None
     try:
         _play(world, dice)
@@ -106,8 +127,8 @@ def _play(world: World, dice: Random) -> None:
             status="captured" if dice.random() < 0.97 else dice.choice(("authorized", "voided")),
         )
     sent: list[dict[str, Any] | str] = []
-    busy_seconds = dice.choice((5, 120, 1800))
-    for number in range(dice.randint(1, 5)):
+    busy_seconds = dice.choice((3, 120, 1800))
+    for number in range(8 if dice.random() < 0.1 else dice.randint(1, 5)):
         body = _request(dice, f"r{number}", payments, world, sent)
         sent.append(body)
         for _ in range(dice.choice((1, 1, 1, 2, 3))):
@@ -125,8 +146,70 @@ def _play(world: World, dice: Random) -> None:
         _at(world, dice.random() * busy_seconds, lambda: setattr(paid, "status", "disputed"))
     if dice.random() < 0.05:
         _at(world, dice.random() * busy_seconds, lambda: setattr(world.secret, "value", "key-2"))
+    for _ in range(dice.choice((0, 0, 1, 2))):
+        _storm(world, dice, busy_seconds)
+    if dice.random() < 0.03:
+        _outlast_the_key(world, dice)
     _pass_time(world, dice, busy_seconds)
     world.settle()
+
+
+def _storm(world: World, dice: Random, busy_seconds: float) -> None:
+    """For a while, what goes wrong goes wrong nearly always."""
+    kernel = world.kernel
+    calm = dict(kernel.fault_rates)
+    storm = dict.fromkeys(dice.sample(STORMY, dice.randint(1, 3)), dice.choice((0.5, 0.9, 1.0)))
+    if "crash" in storm:
+        storm["crash"] = 0.1
+    stormy = calm | storm
+    _keep_apart(stormy)
+
+    def begin() -> None:
+        kernel.tell("storm", ", ".join(storm))
+        kernel.fault_rates = stormy
+
+    def end() -> None:
+        kernel.tell("storm", "is over")
+        kernel.fault_rates = calm
+
+    start = dice.random() * busy_seconds
+    _at(world, start, begin)
+    _at(world, start + dice.choice((60, 600, 7200, 26 * 3600)), end)
+
+
+def _outlast_the_key(world: World, dice: Random) -> None:
+    """Right after money has moved its answer is lost, and until the gateway has forgotten the key
+    it takes no orders, nor for longer shows what it has."""
+    kernel = world.kernel
+    calm = dict(kernel.fault_rates)
+    silent = {"network loses the answer": 1.0}
+    closed = {"gateway takes no orders": 1.0, "gateway hides refunds": 1.0}
+    begun = False
+
+    def weather(name: str, faults: dict[str, float]) -> None:
+        kernel.tell("storm", name)
+        kernel.fault_rates = calm | faults
+        _keep_apart(kernel.fault_rates)
+
+    def moved(_: Moved) -> None:
+        nonlocal begun
+        if begun or not kernel.faults_on:
+            return
+        begun = True
+        hours = dice.uniform(23, 27) * 3600
+        weather("answers are lost, no orders taken, refunds hidden", silent | closed)
+        _at(world, 30, lambda: weather("no orders taken, refunds hidden", closed))
+        _at(world, hours, lambda: weather("refunds hidden", {"gateway hides refunds": 1.0}))
+        _at(world, hours + 3 * 3600, lambda: weather("is over", {}))
+
+    world.flair.on_movement.append(moved)
+
+
+def _keep_apart(rates: dict[str, float]) -> None:
+    """A gateway that declines what it paid and hides that it did leaves no evidence at all: then
+    no protocol could know, and rule 8 takes its word."""
+    if "gateway hides refunds" in rates:
+        rates.pop("gateway declines a replay", None)
 
 
 def _request(
@@ -138,7 +221,7 @@ def _request(
 ) -> dict[str, Any] | str:
     """A request; now and then one that can't be done, can't be read, or takes another's id."""
     earlier = [body for body in sent if isinstance(body, dict)]
-    if earlier and dice.random() < 0.12:
+    if earlier and dice.random() < 0.15:
         other = dice.choice(earlier)
         change = dice.choice(
             (

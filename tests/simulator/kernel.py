@@ -29,6 +29,9 @@ class Violation(BaseException):  # noqa: N818  # not an error of the code that i
         self.what = what
         self.subject = subject
 
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, str, str]]:
+        return type(self), (self.invariant, self.what, self.subject)
+
 
 class KilledError(BaseException):
     """The machine that this task runs on has stopped."""

@@ -169,6 +169,10 @@ class SQS:
         queue = self.queues[QueueUrl]
 
         def apply() -> None:
+            code = (MessageAttributes or {}).get("error_code", {}).get("StringValue", "")
+            self._kernel.tell("refuse", f"{code} to {QueueUrl}: {MessageBody[:80]}")
+            if code == "idempotency_conflict":
+                self._kernel.counts["conflicts refused"] += 1
             self.enqueue(queue, MessageBody, MessageAttributes)
 
         self._wire.call("sqs", "send", QueueUrl, apply, writes=True)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from refunds.refund import Status
+from refunds.reviewing import decide
 from refunds.times import Deadline, from_rfc3339
 from tests.simulator.aws import S3, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table
@@ -149,12 +150,14 @@ class World:
             return
         self.kernel.counts["reviews"] += 1
         self.kernel.tell("review", f"{refund_id}: {decision}")
-        changes = {"gateway_refund_id": evidence.id} if evidence else {}
-        env.settler.finish(
-            refund,
+        decide(
+            env.refunds,
+            env.settler,
+            refund_id,
             decision,
-            review={"by": "operator:jo", "why": "looked it up", "evidence": "ledger"},
-            **changes,
+            by="operator:jo",
+            why="the gateway's dashboard shows it",
+            evidence=evidence.id if evidence else "no such refund there",
         )
 
     # --- the end --------------------------------------------------------------------------------

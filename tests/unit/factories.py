@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +35,7 @@ from refunds.refund import Item, Refund, Status
 from refunds.refund_queue import RefundQueue
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
+from refunds.routing import Gateways
 from refunds.settling import Settler
 from refunds.times import Deadline, rfc3339
 
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 
 REGION: Literal["eu-central-1"] = "eu-central-1"
 NOW = datetime(2026, 11, 23, 7, 10, tzinfo=UTC)
-EVENTS_QUEUE = "events-seen"
 
 VISA = "4111111111111111"
 EMAIL = "jane.doe.1987@customers.example.com"
@@ -148,6 +149,10 @@ class FakeGateway:
 
     name = "flair"
     key_lifetime = timedelta(hours=24)
+    finds_by_reference = True
+    is_asynchronous = True
+    can_reverse = True
+    requests_per_second = None
     timeout_seconds = 15.0
 
     def __init__(self) -> None:
@@ -233,53 +238,64 @@ class Clients:
     events: EventBridgeClient
 
 
-@dataclass
 class Stack:
-    """One stack's tables, queues, bus and buckets in moto, empty, under names of its own."""
+    """One stack's tables in moto, empty, under names of its own; the rest is there once asked for.
 
-    clients: Clients
-    refunds_table: str = ""
-    ledger_table: str = ""
-    audit_table: str = ""
-    queue_url: str = ""
-    dead_letter_queue_url: str = ""
-    events_queue_url: str = ""
-    bus_name: str = ""
-    failures_bucket: str = ""
-    backup_bucket: str = ""
+    Everything on the bus with source ``refunds`` goes to the events queue.
+    """
+
+    def __init__(self, clients: Clients) -> None:
+        self.clients = clients
+        self._number = next(_stacks)
+        self.refunds_table = f"Refunds-{self._number}"
+        self.ledger_table = f"Ledger-{self._number}"
+        self.audit_table = f"PaymentAuditTrail-{self._number}"
+        self._create_tables()
 
     @classmethod
     def create(cls, clients: Clients) -> Stack:
-        number = next(_stacks)
-        stack = cls(
-            clients,
-            refunds_table=f"Refunds-{number}",
-            ledger_table=f"Ledger-{number}",
-            audit_table=f"PaymentAuditTrail-{number}",
-            bus_name=f"refunds-{number}",
-            failures_bucket=f"failures-{number}",
-            backup_bucket=f"backups-{number}",
-        )
-        stack._create_tables()
-        sqs, events = clients.sqs, clients.events
-        for name in ("queue", "dead_letter_queue", "events_queue"):
-            url = sqs.create_queue(QueueName=f"{name}-{number}")["QueueUrl"]
-            setattr(stack, f"{name}_url", url)
-        events.create_event_bus(Name=stack.bus_name)
-        events.put_rule(
-            Name="all", EventBusName=stack.bus_name, EventPattern='{"source": ["refunds"]}'
-        )
-        arn = sqs.get_queue_attributes(
-            QueueUrl=stack.events_queue_url, AttributeNames=["QueueArn"]
+        return cls(clients)
+
+    @cached_property
+    def queue_url(self) -> str:
+        return self._new_queue("refund-requests")
+
+    @cached_property
+    def dead_letter_queue_url(self) -> str:
+        return self._new_queue("dead-letters")
+
+    @cached_property
+    def events_queue_url(self) -> str:
+        return self._new_queue("events-seen")
+
+    @cached_property
+    def failures_bucket(self) -> str:
+        return self._new_bucket("failures")
+
+    @cached_property
+    def backup_bucket(self) -> str:
+        return self._new_bucket("backups")
+
+    @cached_property
+    def bus_name(self) -> str:
+        name, events = f"refunds-{self._number}", self.clients.events
+        events.create_event_bus(Name=name)
+        events.put_rule(Name="all", EventBusName=name, EventPattern='{"source": ["refunds"]}')
+        arn = self.clients.sqs.get_queue_attributes(
+            QueueUrl=self.events_queue_url, AttributeNames=["QueueArn"]
         )["Attributes"]["QueueArn"]
-        events.put_targets(
-            Rule="all", EventBusName=stack.bus_name, Targets=[{"Id": "1", "Arn": arn}]
+        events.put_targets(Rule="all", EventBusName=name, Targets=[{"Id": "1", "Arn": arn}])
+        return name
+
+    def _new_queue(self, name: str) -> str:
+        return self.clients.sqs.create_queue(QueueName=f"{name}-{self._number}")["QueueUrl"]
+
+    def _new_bucket(self, name: str) -> str:
+        bucket = f"{name}-{self._number}"
+        self.clients.s3.create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        for bucket in (stack.failures_bucket, stack.backup_bucket):
-            clients.s3.create_bucket(
-                Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
-            )
-        return stack
+        return bucket
 
     def _create_tables(self) -> None:
         keys: dict[str, tuple[str, ...]] = {
@@ -386,14 +402,13 @@ class World:
         self.ledger = LedgerTable(clients.dynamodb, stack.ledger_table)
         self.audit = AuditTable(clients.dynamodb, stack.audit_table)
         self.control = Control(clients.dynamodb, stack.ledger_table)
-        self.failures = FailureStore(clients.s3, stack.failures_bucket, self.clock)
-        self.bus = OutcomeBus(clients.events, stack.bus_name)
-        self.reserver = Reserver(self.ledger, self.gateway)
+        self.gateways = Gateways([self.gateway])
+        self.reserver = Reserver(self.ledger, self.gateways)
         self.settler = Settler(
             refunds=self.refunds,
             ledger=self.ledger,
             reserver=self.reserver,
-            gateway=self.gateway,
+            gateways=self.gateways,
             clock=self.clock,
             new_token=lambda: f"token-{next(tokens)}",
             processed_by="ProcessRefund:7",
@@ -405,30 +420,47 @@ class World:
             audit=self.audit,
             reserver=self.reserver,
             settler=self.settler,
-            gateway=self.gateway,
+            gateways=self.gateways,
             clock=self.clock,
         )
-        self.queue = RefundQueue(
-            client=clients.sqs,
-            queue_url=stack.queue_url,
-            dead_letter_queue_url=stack.dead_letter_queue_url,
+
+    @cached_property
+    def failures(self) -> FailureStore:
+        return FailureStore(self.stack.clients.s3, self.stack.failures_bucket, self.clock)
+
+    @cached_property
+    def bus(self) -> OutcomeBus:
+        return OutcomeBus(self.stack.clients.events, self.stack.bus_name)
+
+    @cached_property
+    def queue(self) -> RefundQueue:
+        return RefundQueue(
+            client=self.stack.clients.sqs,
+            queue_url=self.stack.queue_url,
+            dead_letter_queue_url=self.stack.dead_letter_queue_url,
             bus=self.bus,
             processor=self.processor,
             first_retry_seconds=2,
             random=lambda: 0.5,
         )
-        self.archiver = DeadLetterArchiver(
-            client=clients.sqs,
-            queue_url=stack.dead_letter_queue_url,
+
+    @cached_property
+    def archiver(self) -> DeadLetterArchiver:
+        return DeadLetterArchiver(
+            client=self.stack.clients.sqs,
+            queue_url=self.stack.dead_letter_queue_url,
             refunds=self.refunds,
             settler=self.settler,
             failures=self.failures,
             clock=self.clock,
         )
-        self.reconciler = Reconciler(
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
             refunds=self.refunds,
             settler=self.settler,
-            gateway=self.gateway,
+            gateways=self.gateways,
             control=self.control,
             clock=self.clock,
             pool=InlinePool(),
@@ -448,7 +480,7 @@ class World:
         """A refund that is there already, with its reservation (its amount, unless told)."""
         assert self.refunds.put_new(there) is None
         amount = there.amount_minor if held is None else held
-        if amount is not None:
+        if amount and not self.ledger.reserve(there.transaction_id, there.refund_id, amount):
             self.open_ledger(there.transaction_id, there.refund_id, amount)
         return there
 

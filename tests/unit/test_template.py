@@ -107,6 +107,8 @@ class Stack:
                 return separator.join(self._resolve(parts))
             case {"Fn::If": [condition, yes, no]}:
                 return self._resolve(yes if self._holds(condition) else no)
+            case {"Fn::FindInMap": [name, key, inner]}:
+                return self.template["Mappings"][name][self._resolve(key)][inner]
             case {"Fn::Equals": [one, other]}:
                 return self._resolve(one) == self._resolve(other)
             case {"Fn::Not": [inner]}:
@@ -260,11 +262,10 @@ def test_the_audit_stream_starts_at_its_first_record_with_both_images(stack: Sta
 
 
 def test_the_gateway_is_protected_from_a_full_queue(stack: Stack) -> None:
-    deployed = stack.given(Stage="prod", MaximumConcurrency="7")
-    assert deployed["ProcessRefundRefundRequests"]["ScalingConfig"] == {"MaximumConcurrency": "7"}
-    # The emulator can't compare with the text that a parameter is.
-    local = stack["ProcessRefundRefundRequests"]["ScalingConfig"]["MaximumConcurrency"]
-    assert isinstance(local, int)
+    for value in stack.template["Parameters"]["MaximumConcurrency"]["AllowedValues"]:
+        mapping = stack.given(MaximumConcurrency=str(value))["ProcessRefundRefundRequests"]
+        # A number, not the text that a parameter is: the emulator can't compare with that.
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": value}
 
 
 def test_every_trigger_invokes_the_alias(stack: Stack) -> None:
@@ -411,8 +412,9 @@ def test_no_role_allows_what_could_be_named(stack: Stack) -> None:
 
 
 def _assert_named(resource: str, actions: set[str]) -> None:
-    """Only objects in a bucket may be meant by a pattern, and only below the bucket."""
-    if "*" in resource:
+    """Only objects in a bucket may be meant by a pattern, and only below the bucket; and exports,
+    whose ids DynamoDB makes up."""
+    if "*" in resource and actions != {"dynamodb:DescribeExport"}:
         assert all(action.startswith("s3:") for action in actions), (resource, actions)
         assert re.fullmatch(r"\w+Bucket\.Arn/([a-z-]+/)?\*", resource), resource
 
@@ -431,7 +433,10 @@ def test_who_may_do_what_to_which_table(stack: Stack) -> None:
         AUDIT_TABLE: {"Query"},
     }
     assert stack.may("BackupRefunds", "dynamodb") == {
-        table: {"DescribeTable", "Scan"} for table in ("Refunds.Arn", "Ledger.Arn", AUDIT_TABLE)
+        "Refunds.Arn": {"DescribeTable", "ExportTableToPointInTime", "Scan"},
+        "Refunds.Arn/export/*": {"DescribeExport"},
+        "Ledger.Arn": {"DescribeTable", "Scan"},
+        AUDIT_TABLE: {"DescribeTable", "Scan"},
     }
 
 
@@ -488,6 +493,49 @@ def test_backups_are_written_below_their_prefix_only(stack: Stack) -> None:
         "FailuresBucket.Arn/dead-letters/*": {"PutObject"},
     }
     assert stack.may("ProcessRefund", "s3") == {}
+
+
+def test_only_the_backup_signs_and_only_digests(stack: Stack) -> None:
+    key = stack["BackupSigningKey"]
+    assert (key["KeyUsage"], key["KeySpec"]) == ("SIGN_VERIFY", "RSA_3072")
+    signing = [
+        s for s in key["KeyPolicy"]["Statement"] if {"kms:Sign", "kms:*"} & set(_list(s["Action"]))
+    ]
+    (signs,) = signing
+    assert signs["Action"] == "kms:Sign"
+    assert signs["Principal"] == {"AWS": "BackupRefundsRole.Arn"}
+    assert signs["Condition"]["StringEquals"] == {
+        "kms:MessageType": "DIGEST",
+        "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256",
+    }
+    for name in FUNCTIONS:
+        assert "BackupSigningKey.Arn" not in stack.may(name, "kms")
+    assert stack.outputs["BackupSigningKeyArn"]["Value"] == "BackupSigningKey.Arn"
+
+
+def test_a_backup_may_continue_in_another_invocation_of_itself(stack: Stack) -> None:
+    policy = stack["BackupRefundsContinues"]
+    assert policy["Roles"] == ["BackupRefundsRole"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "lambda:InvokeFunction"
+    assert statement["Resource"] == ["BackupRefunds.Arn", "BackupRefunds.Arn:*"]
+    assert stack["BackupRefunds"]["RecursiveLoop"] == "Allow"
+
+
+def test_backups_are_locked_by_parameter(stack: Stack) -> None:
+    assert "ObjectLockConfiguration" not in stack["BackupBucket"]
+    bucket = stack.given(BackupLockMode="COMPLIANCE", BackupLockYears="5")["BackupBucket"]
+    assert bucket["ObjectLockEnabled"] is True
+    assert bucket["ObjectLockConfiguration"]["Rule"] == {
+        "DefaultRetention": {"Mode": "COMPLIANCE", "Years": "5"}
+    }
+
+
+def test_digests_outlive_the_backups(stack: Stack) -> None:
+    for rule in stack["BackupBucket"]["LifecycleConfiguration"]["Rules"]:
+        if "ExpirationInDays" in rule:
+            assert not "refund-backups/digests/000000000001.json".startswith(rule["Prefix"])
+            assert "refund-backups/2026/11/23/".startswith(rule["Prefix"])
 
 
 def test_a_function_may_use_the_key_of_another_owners_audit_table(stack: Stack) -> None:
@@ -588,7 +636,7 @@ def test_no_secret_is_written_into_the_template_or_a_stage(stack: Stack) -> None
     for name in FUNCTIONS:
         for variable in stack[name]["Environment"]["Variables"]:
             # The function reads the key from Secrets Manager; the environment says only where.
-            assert not re.search(r"KEY|TOKEN|PASSWORD|SECRET(?!_ARN$)", variable), variable
+            assert not re.search(r"(KEY|SECRET)(?!_ARN$)|TOKEN|PASSWORD", variable), variable
 
 
 def _secrets_in(document: Json) -> list[tuple[str, str]]:
@@ -615,7 +663,7 @@ def test_stages_name_no_account_and_call_the_gateway_over_https() -> None:
 def test_records_of_money_outlive_the_stack(stack: Stack) -> None:
     lasting = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS::Key")
     kept = {n: r for n, r in stack.resources.items() if r["Type"] in lasting}
-    assert len(kept) == 6
+    assert len(kept) == 7
     for name, resource in kept.items():
         assert resource.get("DeletionPolicy") == "RetainExceptOnCreate", name
         assert resource.get("UpdateReplacePolicy") == "Retain", name
@@ -685,7 +733,8 @@ def test_what_is_watched(stack: Stack) -> None:
     assert watched["ApproximateAgeOfOldestMessage", "RefundQueue.QueueName"] == DAY_SECONDS
     dead = "RefundDeadLetterQueue.QueueName"
     assert watched["ApproximateNumberOfMessagesVisible", dead] == 0
-    assert watched["ApproximateAgeOfOldestMessage", dead] == 3 * DAY_SECONDS
+    assert watched["OldestDeadLetterAgeSeconds", service] == 3 * DAY_SECONDS
+    assert watched["OldestPutBackAgeSeconds", service] == DAY_SECONDS
     assert watched["Throttles", "ProcessRefund"] == watched["Throttles", "WriteAudit"] == 0
     assert watched["IteratorAge", "WriteAudit"] <= 6 * HOUR_SECONDS * 1000
     assert watched["OnFailureDestinationDeliveredEventCount", "WriteAuditRefundChanges"] == 0
@@ -698,8 +747,8 @@ def test_what_is_watched(stack: Stack) -> None:
 
 
 def test_our_own_metrics_are_those_that_the_code_emits(stack: Stack) -> None:
-    handlers = ROOT / "src" / "refunds" / "handlers"
-    code = "".join(path.read_text() for path in handlers.glob("*.py"))
+    emitting = (ROOT / "src" / "refunds" / "handlers", ROOT / "ops" / "refunds_ops" / "backup")
+    code = "".join(path.read_text() for folder in emitting for path in folder.glob("*.py"))
     for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
         if alarm["Namespace"] == "Refunds":
             assert f'"{alarm["MetricName"]}"' in code
@@ -893,11 +942,12 @@ FAULTS: list[tuple[Check, Fault]] = [
     ),
     (
         test_the_gateway_is_protected_from_a_full_queue,
-        put(f"{REQUESTS}.ScalingConfig.Fn::If.1.MaximumConcurrency", {"Ref": "MaximumConcurrency"}),
+        put(f"{REQUESTS}.ScalingConfig", {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}),
     ),
+    (test_the_gateway_is_protected_from_a_full_queue, drop(f"{REQUESTS}.ScalingConfig")),
     (
         test_the_gateway_is_protected_from_a_full_queue,
-        put(f"{REQUESTS}.ScalingConfig.Fn::If.2", {"Ref": "AWS::NoValue"}),
+        put("/Parameters.MaximumConcurrency.AllowedValues", [2, 3]),
     ),
     (test_every_trigger_invokes_the_alias, drop("/Globals.Function.AutoPublishAlias")),
     (
@@ -1009,6 +1059,37 @@ FAULTS: list[tuple[Check, Fault]] = [
     (
         test_backups_are_written_below_their_prefix_only,
         allow("BackupRefunds", "WriteBackups", resource="BackupBucket.Arn/*"),
+    ),
+    (
+        test_only_the_backup_signs_and_only_digests,
+        drop("BackupSigningKey.Properties.KeyPolicy.Statement.1.Condition"),
+    ),
+    (
+        test_only_the_backup_signs_and_only_digests,
+        put("BackupSigningKey.Properties.KeyPolicy.Statement.0.Action", "kms:*"),
+    ),
+    (
+        test_only_the_backup_signs_and_only_digests,
+        allow("ProcessRefund", "UseDataKey", resource="BackupSigningKey.Arn"),
+    ),
+    (
+        test_a_backup_may_continue_in_another_invocation_of_itself,
+        put(
+            "BackupRefundsContinues.Properties.PolicyDocument.Statement.0.Resource",
+            {"Fn::GetAtt": ["ProcessRefund", "Arn"]},
+        ),
+    ),
+    (
+        test_a_backup_may_continue_in_another_invocation_of_itself,
+        drop("BackupRefunds.Properties.RecursiveLoop"),
+    ),
+    (
+        test_backups_are_locked_by_parameter,
+        drop("BackupBucket.Properties.ObjectLockConfiguration"),
+    ),
+    (
+        test_digests_outlive_the_backups,
+        put("BackupBucket.Properties.LifecycleConfiguration.Rules.0.Prefix", "refund-backups/"),
     ),
     (
         test_a_function_may_use_the_key_of_another_owners_audit_table,
@@ -1131,6 +1212,7 @@ FAULTS: list[tuple[Check, Fault]] = [
             "RequestsWait",
             "DeadLetters",
             "DeadLettersWait",
+            "RequestsKeepFailing",
             "WriteAuditErrors",
             "ReconcileRefundsErrors",
             "BackupRefundsErrors",

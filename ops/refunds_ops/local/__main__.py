@@ -55,12 +55,13 @@ def down_command(workspace: Workspace) -> None:
 
 
 @main.command("demo")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw it as SVG.")
 @click.pass_obj
-def demo_command(workspace: Workspace) -> None:
+def demo_command(workspace: Workspace, picture: Path | None) -> None:
     """The whole flow in a minute, on a stack of its own that is gone afterwards."""
     from refunds_ops.local.demo import run_demo
 
-    sys.exit(run_demo(Workspace(workspace.folder / "demo"), Console()))
+    sys.exit(run_demo(Workspace(workspace.folder / "demo"), picture))
 
 
 @main.command("invoke")
@@ -69,7 +70,7 @@ def invoke_command(workspace: Workspace) -> None:
     """`sam local invoke` of each function, in a container, against the local stack."""
     from refunds_ops.local.sam_local import invoke_all
 
-    sys.exit(invoke_all(workspace, Console()))
+    sys.exit(invoke_all(Workspace(workspace.folder / "sam-local"), Console()))
 
 
 def _shown(path: Path) -> str:

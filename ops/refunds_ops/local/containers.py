@@ -6,6 +6,7 @@ host.docker.internal; on Linux a relay has to listen on the engine's bridge addr
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shutil
 import socket
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from refunds_ops.local.processes import Started, start, wait_until
 from refunds_ops.local.workspace import Workspace, plain_environment
-from refunds_ops.stack import OUTPUTS, Stack
+from refunds_ops.stack import FUNCTIONS, Stack
 
 DESKTOP_HOST = "host.docker.internal"
 ENGINE_SECONDS = 20.0
@@ -34,14 +35,11 @@ def container_host() -> str:
     if sys.platform != "linux":
         return DESKTOP_HOST
     found = _docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
-    try:
-        addresses = [
-            each["Gateway"] for each in json.loads(found or "[]") if "." in each["Gateway"]
-        ]
-    except (ValueError, TypeError, KeyError):
-        addresses = []
-    for address in addresses:
-        if _is_here(address):
+    for network in json.loads(found or "[]"):
+        # Not every version says which address is its own; it is the network's first then.
+        subnet = ipaddress.ip_network(network["Subnet"])
+        address = network.get("Gateway") or str(subnet[1])
+        if subnet.version == 4 and _is_here(address):
             return str(address)
     return DESKTOP_HOST
 
@@ -72,26 +70,21 @@ def from_container(url: str, host: str) -> str:
     return parts._replace(netloc=f"{host}:{loopback_port(url)}").geturl()
 
 
-def container_variables(stack: Stack, gateway_url: str, host: str) -> dict[str, str]:
-    """The functions' environment for a container, by the names that template.yaml declares."""
-    names = {
-        "REFUNDS_TABLE": "RefundsTableName",
-        "LEDGER_TABLE": "LedgerTableName",
-        "AUDIT_TABLE": "AuditTableName",
-        "REFUND_QUEUE_URL": "RefundQueueUrl",
-        "DEAD_LETTER_QUEUE_URL": "RefundDeadLetterQueueUrl",
-        "EVENT_BUS_NAME": "EventBusName",
-        "FAILURES_BUCKET": "FailuresBucketName",
-        "BACKUP_BUCKET": "BackupBucketName",
-        "GATEWAY_SECRET_ARN": "GatewaySecretArn",
-    }
-    assert set(names.values()) <= {*OUTPUTS, "GatewaySecretArn"}
-    return {
-        **{name: from_container(stack[output], host) for name, output in names.items()},
-        "STAGE": "local",
-        "GATEWAY_URL": from_container(gateway_url, host),
-        "AWS_ENDPOINT_URL": from_container(stack.settings["AWS_ENDPOINT_URL"], host),
-    }
+def container_variables(stack: Stack, host: str) -> dict[str, dict[str, str]]:
+    """Each function's own environment, by its logical id, as its container has to see it."""
+    found = {}
+    for logical_id in FUNCTIONS:
+        configuration = stack.functions.get_function_configuration(
+            FunctionName=stack[f"{logical_id}FunctionName"]
+        )
+        # Not set in AWS, but declared in template.yaml, so that it may be set here.
+        variables = {"AWS_ENDPOINT_URL": stack.settings["AWS_ENDPOINT_URL"]}
+        variables |= configuration.get("Environment", {}).get("Variables", {})
+        found[logical_id] = {
+            name: from_container(value, host) if "://" in value else value
+            for name, value in variables.items()
+        }
+    return found
 
 
 def _docker(*arguments: str) -> str | None:

@@ -42,16 +42,16 @@ def sam_environment(more: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def build(workspace: Workspace, log: Path, parameters: Mapping[str, str]) -> None:
-    """`sam build` into the workspace. Raises ``NotReadyError``."""
+def build(workspace: Workspace, parameters: Mapping[str, str], folder: Path) -> None:
+    """`sam build` into ``folder``. Raises ``NotReadyError``."""
     run(
         [
             *(_BIN / "sam", "build", "--config-file", _no_config(workspace)),
-            *("--template-file", PROJECT / "template.yaml", "--build-dir", workspace.build),
+            *("--template-file", PROJECT / "template.yaml", "--build-dir", folder),
             *("--parameter-overrides", *_overrides(parameters)),
         ],
         sam_environment({"AWS_DEFAULT_REGION": "us-east-1"}),
-        log,
+        workspace.log("build"),
         seconds=BUILD_SECONDS,
         failure="sam build failed",
         to_do=["It downloads what src/requirements.txt locks: check the network, then try again."],

@@ -47,7 +47,9 @@ def external_gateway() -> External | None:
 
 def start_sandbox(workspace: Workspace, port: int, *, reset: bool) -> Started:
     """Begin starting the sandbox gateway; see ``wait_for_gateway``."""
-    command = [sys.executable, "-m", "refunds_ops.cli", "sandbox-gateway", "--port", str(port)]
+    # What `refunds sandbox-gateway` runs, without the rest of the command line.
+    run = "from refunds_ops.sandbox.command import sandbox_gateway; sandbox_gateway()"
+    command = [sys.executable, "-c", run, "--port", str(port)]
     command += ["--database", str(workspace.folder / "gateway.sqlite3"), "--api-key", api_key()]
     if reset:
         command.append("--reset")

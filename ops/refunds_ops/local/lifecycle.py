@@ -109,7 +109,7 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
         wait_for_emulator(workspace, emulator, record.emulator_port)
 
     with progress.step("sam build", "template.yaml built"):
-        build(workspace, workspace.log("build"), build_parameters())
+        build(workspace, build_parameters(), workspace.build)
     with progress.step("sam deploy to the emulator", "template.yaml deployed"):
         stack = deploy(workspace, record.emulator_port, record.gateway_url)
         _put_key(stack)
@@ -120,7 +120,7 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
         record = _open_to_containers(workspace, record)
     write_files(workspace, record, stack)
     _saved(workspace, replace(record, ready=True))
-    return stack
+    return read_stack_env(workspace.stack_env)
 
 
 def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stack | None:
@@ -178,8 +178,8 @@ def write_files(workspace: Workspace, record: Record, stack: Stack) -> None:
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
     write_whole(workspace.stack_env, "".join(lines))
     host = record.container_host or containers.DESKTOP_HOST
-    variables = containers.container_variables(stack, record.gateway_url, host)
-    write_whole(workspace.sam_env, json.dumps({"Parameters": variables}, indent=2) + "\n")
+    variables = containers.container_variables(stack, host)
+    write_whole(workspace.sam_env, json.dumps(variables, indent=2) + "\n")
 
 
 def _put_key(stack: Stack) -> None:

@@ -18,6 +18,9 @@ TERM_SECONDS = 10.0
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
+_children: list[subprocess.Popen[bytes]] = []
+# Kept, because Python complains of one that is dropped while it runs; these are meant to run on.
+
 
 @dataclass(frozen=True)
 class Started:
@@ -40,6 +43,7 @@ def start(command: Sequence[str | Path], environment: Mapping[str, str], log: Pa
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _children.append(process)
     return Started(process.pid, _began(process.pid) or "")
 
 

@@ -16,12 +16,18 @@ class Steps:
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:
         """Shows that something is being done, then that it is done and how long it took."""
-        began = time.monotonic()
-        if self._console.is_terminal:
-            with self._console.status(f"{doing} …"):
+        with self.timed(done):
+            if self._console.is_terminal:
+                with self._console.status(f"{doing} …"):
+                    yield
+            else:
                 yield
-        else:
-            yield
+
+    @contextmanager
+    def timed(self, done: str) -> Iterator[None]:
+        """Shows only that it is done, for what shows its own progress."""
+        began = time.monotonic()
+        yield
         seconds = time.monotonic() - began
         self._console.print(f"[green]✓[/] {done} [dim]({seconds:.1f} s)[/]", highlight=False)
 

@@ -1,9 +1,9 @@
 """Whether a refund request would really be processed, found out without leaving a trace.
 
-A probe that is no valid request goes the whole way: queue, event source mapping, ProcessRefund with
-all it imports and all its settings, the event bus, and the dead-letter queue, where it is taken out
-again. No table has it, and no refund is made. Beside it: the gateway answers with the key that is
-in the stack's secret, WriteAudit starts, and both mappings are on.
+A probe that is no valid request goes the whole way: queue, event source mapping, ProcessRefund, the
+event bus, and the dead-letter queue, where it is taken out again. No table has it, and no refund is
+made. Before it: the gateway answers with the key in the stack's secret, both functions start with
+all that they import and all their settings, and both mappings are on.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ def _find_fault(stack: Stack, gateway_url: str) -> str | None:
         return f"the gateway at {gateway_url} is of no use: {wrong}"
     if not wait_until(lambda: _mappings(stack) == ["Enabled", "Enabled"], MAPPINGS_SECONDS):
         return f"the event source mappings are {', '.join(_mappings(stack)) or 'missing'}"
-    answer = stack.functions.invoke(
-        FunctionName=stack["WriteAuditFunctionName"], Payload=json.dumps({"Records": []})
-    )
-    if "FunctionError" in answer:
-        return f"WriteAudit fails: {_text(answer['Payload'].read())}"
+    for function in ("ProcessRefund", "WriteAudit"):
+        answer = stack.functions.invoke(
+            FunctionName=stack[f"{function}FunctionName"], Payload=json.dumps({"Records": []})
+        )
+        if "FunctionError" in answer:
+            return f"{function} fails: {_text(answer['Payload'].read())}"
     if not _probe_passes(stack):
         return f"a probe sent to the queue was not processed within {PROBE_SECONDS:.0f} s"
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from refunds_ops.errors import NotReadyError
 
+TERM_SECONDS = 10.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -22,8 +23,11 @@ def run(
     seconds: float,
     failure: str,
     to_do: Sequence[str] = (),
-) -> None:
-    """Run ``command`` to its end. Raises ``NotReadyError`` with the log's last lines."""
+) -> str:
+    """Run ``command`` to its end; returns its standard output, which is in the log too.
+
+    Raises ``NotReadyError`` with the log's last lines when it fails or takes too long.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         # A session of its own: a Ctrl-C reaches only us, and we end all of it.
@@ -31,22 +35,34 @@ def run(
             command,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=output,
             start_new_session=True,
         )
         try:
-            status = process.wait(seconds)
+            said, _ = process.communicate(timeout=seconds)
+            status: int | None = process.returncode
         except subprocess.TimeoutExpired:
-            status = None
+            said, status = b"", None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _end(process)
+        output.write(said)
     if status == 0:
-        return
+        return said.decode(errors="replace")
     how = f"did not end within {seconds:.0f} s" if status is None else f"ended with {status}"
     raise NotReadyError(f"{failure} ({how}).", *last_lines(log), *to_do, f"Log: {log}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what still runs: gently first, so that a container started for it is removed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(TERM_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def last_lines(log: Path, count: int = 8) -> list[str]:

@@ -61,7 +61,10 @@ class Strikes:
 
 
 class Gateway:
-    """The API over one ledger. `stopping` ends every wait when the server shuts down."""
+    """The API over one ledger. `stopping` ends every wait when the server shuts down.
+
+    Another API over the same books and faults is a subclass with its own routes and `shape`.
+    """
 
     def __init__(self, ledger: Ledger, api_key: str, stopping: asyncio.Event) -> None:
         self.ledger = ledger
@@ -94,6 +97,10 @@ class Gateway:
                 return Silence(self.stopping)
 
         return guarded
+
+    def shape(self, answer: Answer) -> Answer:
+        """The answer in the words of the API that is spoken; the contract's own, here."""
+        return answer
 
     # Reading
 
@@ -157,7 +164,7 @@ class Gateway:
                     answer = look_up()
                 except RefusedError as refused:
                     answer = Answer(refused.status, refused.body())
-                response = deliver(answer, late, self.stopping)
+                response = deliver(answer, late, self.stopping, self.shape)
             self.ledger.log_call(
                 Call(
                     operation,
@@ -201,18 +208,20 @@ class Gateway:
             case "html_502":
                 return html_502()
             case "error_500":
-                return Answer(500, error_body("internal_error", "Something broke.")).response()
+                answer = Answer(500, error_body("internal_error", "Something broke."))
             case "error_503":
-                return Answer(503, error_body("service_unavailable", "Try later.")).response()
+                answer = Answer(503, error_body("service_unavailable", "Try later."))
             case "in_use":
-                return _key_in_use().response()
+                answer = _key_in_use()
             case "rate_limited":
-                return Answer(
+                answer = Answer(
                     429,
                     error_body("rate_limited", "Too many requests."),
                     {"Retry-After": str(fault["retry_after_seconds"])},
-                ).response()
-        raise AssertionError(fault.kind)
+                )
+            case _:
+                raise AssertionError(fault.kind)
+        return self.shape(answer).response()
 
     async def _wait(self, seconds: float) -> None:
         """Waits even when the client has gone: what it asked for is still done afterwards."""
@@ -271,11 +280,14 @@ class Creation:
             return None, False
         if stored.fingerprint != self.fingerprint:
             body = error_body("idempotency_key_reused", "This key was used with another body.")
-            return Answer(409, body).response(), False
+            return self.gateway.shape(Answer(409, body)).response(), False
         if stored.status is None or stored.body is None:
-            return _key_in_use().response(), False
+            return self.gateway.shape(_key_in_use()).response(), False
         answer = Answer(stored.status, json.loads(stored.body), {"Idempotent-Replayed": "true"})
-        return deliver(answer, strikes.at("answer"), self.gateway.stopping), True
+        return self._deliver(answer, strikes), True
+
+    def _deliver(self, answer: Answer, strikes: Strikes) -> Response:
+        return deliver(answer, strikes.at("answer"), self.gateway.stopping, self.gateway.shape)
 
     def _finish(self, number: int, strikes: Strikes) -> Response:
         answer = self._execute(strikes)
@@ -283,7 +295,7 @@ class Creation:
         ledger.finish_key(number, answer.status, json.dumps(answer.body))
         if strikes.at("key"):
             ledger.forget_key(number)
-        response = deliver(answer, strikes.at("answer"), self.gateway.stopping)
+        response = self._deliver(answer, strikes)
         self._log(response, strikes)
         return response
 
@@ -329,6 +341,8 @@ def outcome_of(fault: Fault | None) -> Outcome:
             return Outcome("failed", fault["code"], fault["message"])
         case "pending":
             return Outcome("pending")
+        case "requires_action":
+            return Outcome("pending", "requires_action")
         case "pending_then_succeeded":
             assert fault is not None
             return Outcome("pending", later=Settlement("succeeded", _micros(fault)))
@@ -370,21 +384,26 @@ def _unread(message: str) -> RefusedError:
 
 
 def make_app(gateway: Gateway, more: list[BaseRoute]) -> Starlette:
+    def shaped(request: Request, answer: Answer) -> Response:
+        ours = request.url.path.startswith("/_sandbox")
+        return (answer if ours else gateway.shape(answer)).response()
+
     async def refused(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RefusedError)
-        return Answer(exc.status, exc.body(), exc.headers).response()
+        return shaped(request, Answer(exc.status, exc.body(), exc.headers))
 
     async def no_route(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "http_error")
         body = error_body(code, str(exc.detail))
-        return Answer(exc.status_code, body, exc.headers or {}).response()
+        return shaped(request, Answer(exc.status_code, body, exc.headers or {}))
 
     async def gone(request: Request, exc: Exception) -> Response:
         return Silence(gateway.stopping)
 
     async def broken(request: Request, exc: Exception) -> Response:
-        return Answer(500, error_body("internal_error", "The sandbox itself failed.")).response()
+        body = error_body("internal_error", "The sandbox itself failed.")
+        return shaped(request, Answer(500, body))
 
     app = Starlette(
         routes=[*gateway.routes(), *more],

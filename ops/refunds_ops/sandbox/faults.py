@@ -61,6 +61,8 @@ KINDS: dict[str, Kind] = {
     "commit_then_error_500_remembered": Kind("outcome"),
     "failed": Kind("outcome", {"code": "bank_rejected", "message": "The bank refused it."}),
     "pending": Kind("outcome"),
+    # As pending, but Stripe's API says that the customer has to act.
+    "requires_action": Kind("outcome"),
     "pending_then_succeeded": Kind("outcome", {"seconds": SETTLE_SECONDS}),
     "pending_then_failed": Kind(
         "outcome",

@@ -413,6 +413,11 @@ class Ledger:
         row = self._refund_row(refund_id)
         return None if row is None else refund_json(row)
 
+    def place(self, refund_id: str) -> tuple[int, int] | None:
+        """Where the refund stands in a `page`: what is after it has a smaller place."""
+        row = self._refund_row(refund_id)
+        return None if row is None else (row["created_at"], row["seq"])
+
     def _refund_row(self, refund_id: str) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self._db.execute(
             "SELECT * FROM refunds WHERE id = ?", (refund_id,)

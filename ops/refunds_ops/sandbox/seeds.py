@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refunds_ops.sandbox.contract import RefundCreate
@@ -75,7 +75,20 @@ SEEDS = (
 )
 
 
-def plant(ledger: Ledger, settle_seconds: float = SETTLE_SECONDS) -> None:
+# Stripe's ids of payments, and its rule that three-decimal amounts end with a 0.
+STRIPE_SEEDS = tuple(
+    replace(
+        seed,
+        id=seed.id.replace("pay_", "pi_"),
+        amount_captured=12_340 if seed.currency == "KWD" else seed.amount_captured,
+    )
+    for seed in SEEDS
+)
+
+
+def plant(
+    ledger: Ledger, settle_seconds: float = SETTLE_SECONDS, seeds: Sequence[Seed] = SEEDS
+) -> None:
     """Adds the seeds that are missing. `settle_seconds` is how long pending and reversed take.
 
     What is used up of a fault that strikes a few times stays used up until a reset.
@@ -83,7 +96,7 @@ def plant(ledger: Ledger, settle_seconds: float = SETTLE_SECONDS) -> None:
     with ledger.transaction():
         known = {fault.transaction_id: fault.remaining for fault in ledger.faults() if fault.seeded}
         ledger.remove_faults(seeded=True)
-        for seed in SEEDS:
+        for seed in seeds:
             if not ledger.has_payment(seed.id):
                 ledger.put_payment(
                     seed.id,

@@ -7,7 +7,8 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -18,7 +19,8 @@ from refunds_ops.sandbox.app import Gateway, make_app
 from refunds_ops.sandbox.client import SandboxClient
 from refunds_ops.sandbox.faults import SETTLE_SECONDS
 from refunds_ops.sandbox.ledger import Ledger
-from refunds_ops.sandbox.seeds import plant
+from refunds_ops.sandbox.seeds import SEEDS, STRIPE_SEEDS, Seed, plant
+from refunds_ops.sandbox.stripe_api import StripeApi
 from refunds_ops.sandbox.wire import Connection
 
 DEFAULT_HOST = "127.0.0.1"
@@ -29,6 +31,18 @@ DEFAULT_API_KEY = "test_key"
 KEEP_ALIVE_SECONDS = 75
 START_SECONDS = 10
 STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Api:
+    """An API that the sandbox speaks, and the payments to try that suit it."""
+
+    gateway: type[Gateway]
+    seeds: Sequence[Seed] = ()
+
+
+FLAIR = Api(Gateway, SEEDS)
+APIS = {"flair": FLAIR, "stripe": Api(StripeApi, STRIPE_SEEDS)}
 
 
 class PortTakenError(Exception):
@@ -68,9 +82,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(ledger: Ledger, api_key: str, *, access_log: bool = False) -> _Server:
+def _server(ledger: Ledger, api_key: str, api: Api, *, access_log: bool = False) -> _Server:
     stopping = asyncio.Event()
-    gateway = Gateway(ledger, api_key, stopping)
+    gateway = api.gateway(ledger, api_key, stopping)
     config = uvicorn.Config(
         make_app(gateway, Admin(gateway).routes()),
         http=Connection,
@@ -92,6 +106,7 @@ def serve(
     database: str | Path = ":memory:",
     api_key: str = DEFAULT_API_KEY,
     *,
+    api: Api = FLAIR,
     reset: bool = False,
     seed: bool = True,
     settle_seconds: float = SETTLE_SECONDS,
@@ -111,8 +126,8 @@ def serve(
             if reset:
                 ledger.reset()
             if seed:
-                plant(ledger, settle_seconds)
-            server = _server(ledger, api_key, access_log=access_log)
+                plant(ledger, settle_seconds, api.seeds)
+            server = _server(ledger, api_key, api, access_log=access_log)
 
             def stop(number: int, frame: FrameType | None) -> None:
                 server.should_exit = True
@@ -145,6 +160,7 @@ class SandboxGateway:
         database: str | Path = ":memory:",
         api_key: str = DEFAULT_API_KEY,
         *,
+        api: Api = FLAIR,
         host: str = DEFAULT_HOST,
         port: int = 0,
         seed: bool = True,
@@ -154,6 +170,7 @@ class SandboxGateway:
         self.api_key = api_key
         self.host = host
         self.port = port
+        self._api = api
         self._seed = seed
         self._settle_seconds = settle_seconds
         self._running: tuple[_Server, threading.Thread, Ledger] | None = None
@@ -175,10 +192,10 @@ class SandboxGateway:
             listener.close()
             raise
         if self._seed:
-            plant(ledger, self._settle_seconds)
+            plant(ledger, self._settle_seconds, self._api.seeds)
         self.port = listener.getsockname()[1]
         self.client = SandboxClient(self.url)
-        server = _server(ledger, self.api_key)
+        server = _server(ledger, self.api_key, self._api)
         thread = threading.Thread(
             target=server.run, args=([listener],), name="sandbox-gateway", daemon=True
         )

@@ -216,21 +216,26 @@ def _echo_wrong(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return wrong
 
 
-def deliver(answer: Answer, fault: Fault | None, stopping: asyncio.Event) -> Response:
+Shape = Callable[[Answer], Answer]
+"""Puts an answer of the contract into the words of the API that is spoken."""
+
+
+def deliver(answer: Answer, fault: Fault | None, stopping: asyncio.Event, shape: Shape) -> Response:
     """The answer as the fault of the answer stage lets it through."""
     if fault is None:
-        return answer.response()
+        return shape(answer).response()
     if fault.kind in _WRONG:
-        return Answer(
-            answer.status, _echo_wrong(answer.body, fault.kind), answer.headers
-        ).response()
+        wrong = Answer(answer.status, _echo_wrong(answer.body, fault.kind), answer.headers)
+        return shape(wrong).response()
+    answer = shape(answer)
     match fault.kind:
         case "commit_then_timeout":
             return Silence(stopping, fault["seconds"])
         case "commit_then_drop":
             return Silence(stopping)
         case "commit_then_error_503":
-            return Answer(503, error_body("service_unavailable", "Try again later.")).response()
+            down = Answer(503, error_body("service_unavailable", "Try again later."))
+            return shape(down).response()
         case "commit_then_html_502":
             return html_502()
         case "commit_then_delay":

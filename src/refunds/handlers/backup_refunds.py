@@ -1,31 +1,77 @@
-"""BackupRefunds: every day, one backup of refunds, ledger and audit trail. Takes any event."""
+"""BackupRefunds: every day, one backup of refunds, ledger and audit trail.
+
+Takes any event, ``{}`` too, for a whole run, and its own ``{"continue": …}`` for the rest of one.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 
-from refunds.backup import BackupRun, sources
-from refunds.runtime import CLIENT, deadline_of, new_token
-from refunds.settings import Tables, text
+from refunds.backup import SEGMENTS, BackupRun
+from refunds.digest_chain import DigestChain, KmsSigner
+from refunds.export_format import compressor
+from refunds.native_export import NativeExport
+from refunds.runtime import deadline_of, new_token
+from refunds.settings import BackupSettings, Tables, text
+from refunds.table_scan import PageReader, ReadLimit, sources
 from refunds.times import SystemClock
+
+# A run has minutes, and the scan of a busy table is throttled now and then.
+PATIENT = Config(
+    connect_timeout=5,
+    read_timeout=30,
+    retries={"mode": "standard", "total_max_attempts": 8},
+    max_pool_connections=2 * SEGMENTS,
+)
 
 logger = Logger()
 metrics = Metrics()
 tracer = Tracer(patch_modules=["botocore"])
 
 _clock = SystemClock()
-_tables = Tables.from_environment()
+_tables, _settings = Tables.from_environment(), BackupSettings.from_environment()
+compressor(_settings.compression)  # a wrong setting shows at the first start, not after the scan
+_s3 = boto3.client("s3", config=PATIENT)
+_lambda = boto3.client("lambda", config=PATIENT)
+_dynamodb = boto3.client("dynamodb", config=PATIENT)
+
+
+def _hand_on(event: dict[str, Any]) -> None:
+    _lambda.invoke(
+        FunctionName=text("AWS_LAMBDA_FUNCTION_NAME"),
+        Qualifier=text("AWS_LAMBDA_FUNCTION_VERSION"),
+        InvocationType="Event",
+        Payload=json.dumps(event),
+    )
+
+
 _run = BackupRun(
-    dynamodb=boto3.client("dynamodb", config=CLIENT),
-    s3=boto3.client("s3", config=CLIENT),
-    bucket=text("BACKUP_BUCKET"),
+    dynamodb=_dynamodb,
+    s3=_s3,
+    bucket=_settings.bucket,
+    key_arn=_settings.data_key_arn,
+    reader=PageReader(_dynamodb, ReadLimit(_settings.read_units_per_second)),
+    native=NativeExport(
+        dynamodb=_dynamodb, s3=_s3, bucket=_settings.bucket, key_arn=_settings.data_key_arn
+    ),
+    chain=DigestChain(
+        _s3,
+        _settings.bucket,
+        KmsSigner(boto3.client("kms", config=PATIENT), _settings.signing_key_arn),
+    ),
+    tables=sources(_tables.refunds, _tables.ledger, _tables.audit),
     clock=_clock,
     new_token=new_token,
+    hand_on=_hand_on,
+    compression=_settings.compression,
+    native_above_bytes=_settings.native_above_bytes,
 )
 
 
@@ -33,12 +79,14 @@ _run = BackupRun(
 @metrics.log_metrics(capture_cold_start_metric=True)
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Returns where the backup is and what it holds."""
-    told = _run.run(
-        sources(_tables.refunds, _tables.ledger, _tables.audit), deadline_of(context, _clock)
-    )
+    """Returns where the backup is and what it holds, or how far it is."""
+    told = _run.run(event, deadline_of(context, _clock))
+    if "continued" in told:
+        metrics.add_metric("BackupContinued", MetricUnit.Count, 1)
+        logger.info("backup goes on in another invocation", **told)
+        return told
     metrics.add_metric("BackupCompleted", MetricUnit.Count, 1)
     for name, table in told["tables"].items():
         metrics.add_metric(f"BackupItems{name.title()}", MetricUnit.Count, table["item_count"])
-    logger.info("backup written", **told)
+    logger.info("backup published", **told)
     return told

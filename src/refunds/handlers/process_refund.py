@@ -9,37 +9,50 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from refunds.breaker import Breaker, GatewayCalls
 from refunds.message import RefusedError
-from refunds.outcomes import OutcomeBus
+from refunds.outcomes import OutcomeBus, gateway_down_event
 from refunds.processing import Processor
 from refunds.refund import Refund
 from refunds.refund_queue import PutBackError, RefundQueue, Result, handle_batch
 from refunds.runtime import CLIENT, deadline_of
 from refunds.safe_errors import describe, shown_code
 from refunds.settings import function_identity, number, text
+from refunds.times import Deadline
 from refunds.wiring import jitter, parts
 
 logger = Logger()
 metrics = Metrics()
 tracer = Tracer(patch_modules=["botocore"])
 
-_parts = parts(function_identity())
+_calls = GatewayCalls()
+_parts = parts(function_identity(), _calls)
+_bus = OutcomeBus(boto3.client("events", config=CLIENT), text("EVENT_BUS_NAME"))
+_breaker = Breaker(
+    control=_parts.control,
+    gateways=_parts.gateways,
+    calls=_calls,
+    clock=_parts.clock,
+    by=function_identity(),
+    announce=lambda intake: _bus.publish([gateway_down_event(intake)]),
+)
 _queue = RefundQueue(
     client=boto3.client("sqs", config=CLIENT),
     queue_url=text("REFUND_QUEUE_URL"),
     dead_letter_queue_url=text("DEAD_LETTER_QUEUE_URL"),
-    bus=OutcomeBus(boto3.client("events", config=CLIENT), text("EVENT_BUS_NAME")),
+    bus=_bus,
     processor=Processor(
         refunds=_parts.refunds,
         ledger=_parts.ledger,
         audit=_parts.audit,
         reserver=_parts.reserver,
         settler=_parts.settler,
-        gateway=_parts.gateway,
+        gateways=_parts.gateways,
         clock=_parts.clock,
     ),
     first_retry_seconds=number("FIRST_RETRY_SECONDS", 1, 900),
     random=jitter,
+    hold_seconds=_breaker.hold_seconds,
 )
 
 
@@ -49,22 +62,40 @@ _queue = RefundQueue(
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Returns SQS's partial batch response: the messages that must come back."""
     results: list[Result] = []
+    ages_seconds = [0]
+    now_seconds = _parts.clock.now().timestamp()
 
     def tell(record: dict[str, Any], result: Result) -> None:
         results.append(result)
+        if isinstance(result, PutBackError):
+            sent_ms = int(record["attributes"].get("SentTimestamp", now_seconds * 1000))
+            ages_seconds.append(int(now_seconds - sent_ms / 1000))
         _log(record["messageId"], result)
 
+    deadline = deadline_of(context, _parts.clock)
     response = handle_batch(
         event["Records"],
         _queue,
-        deadline_of(context, _parts.clock),
+        deadline,
         _parts.pool,
         tell,
         look_up_first=_parts.control.look_up_first(_parts.clock.now()),
     )
     for result in results:
         metrics.add_metric(_metric(result), MetricUnit.Count, 1)
+    metrics.add_metric("OldestPutBackAgeSeconds", MetricUnit.Seconds, max(ages_seconds))
+    _watch_gateway(deadline)
     return response
+
+
+def _watch_gateway(deadline: Deadline) -> None:
+    try:
+        if opened := _breaker.after_batch(deadline):
+            metrics.add_metric("BreakerOpened", MetricUnit.Count, 1)
+            logger.error("the gateway is down: the queue stops", reason=opened.why)
+    except Exception as exc:
+        # The batch is done: that its calls were not counted must not send it round again.
+        logger.error("calls to the gateway not counted", extra=describe(exc))
 
 
 def _metric(result: Result) -> str:

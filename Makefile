@@ -1,0 +1,61 @@
+# Everything that people and CI run. `make` alone lists it.
+# Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check coverage test-local sam-local lock clean emulator
+
+VENV := .venv/bin
+LOCAL := $(VENV)/python -m refunds_ops.local
+# More for pytest: make test ARGS="-k ledger -x"
+ARGS ?=
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- Try it ---
+
+demo: emulator  ## the whole flow on this machine in a minute, explained
+	@$(LOCAL) demo
+
+up: emulator  ## start the local stack; .local/stack.env says where it is
+	@$(LOCAL) up
+
+down: setup  ## stop the local stack
+	@$(LOCAL) down
+
+# --- Test ---
+
+test: setup  ## all tests that need nothing but Python
+	@$(VENV)/pytest $(ARGS)
+
+coverage: setup  ## the same, and how much of src/refunds they cover (90 % at least)
+	@$(VENV)/pytest --cov --cov-report=term $(ARGS)
+
+check: setup  ## format, lint, types, template
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/cfn-lint template.yaml
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(VENV)/sam validate --lint
+
+test-local: emulator  ## end-to-end tests on the local stack (on the running one, or one of their own)
+	@$(VENV)/pytest tests/local $(ARGS)
+
+sam-local: emulator  ## `sam local invoke` of each function in a container; needs Docker
+	@$(LOCAL) invoke
+
+# --- Keep it ---
+
+setup:  ## install what is locked into .venv (all of the above do it when needed)
+	@sh ops/bootstrap.sh dev
+
+emulator: setup
+	@sh ops/bootstrap.sh emulator
+
+lock: setup  ## pin everything anew: requirements/*.txt and src/requirements.txt
+	@sh ops/lock.sh
+
+clean: down  ## stop the local stack and delete all that was made here
+	rm -rf .venv .venv-emulator .local .aws-sam .coverage htmlcov .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,329 @@
+"""`refunds audit …`: the trail shown, repaired where it can be, and given to others."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from refunds.audit_writer import NOT_AN_IMAGE
+from refunds.dynamo import item_from_wire
+from refunds.outcomes import OutcomeBus
+from refunds.refund import Item
+from refunds.times import SystemClock, rfc3339
+from refunds_ops.audit import sources
+from refunds_ops.audit.failures import CLOSED
+from refunds_ops.audit.rebuild import Outcome, Rebuilder, candidates_in, payments_in
+from refunds_ops.audit.receipts import MAX_RECEIPT_BYTES, check_receipt, make_receipt
+from refunds_ops.audit.replay import Replayer
+from refunds_ops.audit.rows import EntryRow, entry_row
+from refunds_ops.audit.tables import Tables
+from refunds_ops.audit.timeline import broken_links, payment_story, refund_story
+from refunds_ops.audit.verify import Verification
+from refunds_ops.backup.places import AbsentError
+from refunds_ops.backup.reading import DamagedError
+from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.stack import find_stack
+
+_KEY_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+@click.group()
+def audit() -> None:
+    """Show the audit trail, make lost entries again, and prove what became of a refund."""
+
+
+# --- Showing --------------------------------------------------------------------------------------
+
+
+@audit.command()
+@click.argument("refund_id", required=False)
+@click.option("--transaction", "transaction_id", metavar="ID", help="All refunds of a payment.")
+@click.option("--json", "as_json", is_flag=True, help="The entries as JSON.")
+@click.pass_obj
+def show(
+    stack_name: str | None, refund_id: str | None, transaction_id: str | None, as_json: bool
+) -> None:
+    """Show what became of a refund, or of all refunds of a payment: who, what, when, outcome.
+
+    Every entry's hash is recomputed. Exit status 1 when one doesn't follow from the one before.
+    """
+    if (refund_id is None) == (transaction_id is None):
+        raise click.UsageError("Give a refund's id or --transaction ID.")
+    stack = find_stack(stack_name)
+    tables = sources.tables(stack)
+    entries = _entries(tables, refund_id, transaction_id)
+    if as_json:
+        click.echo(json.dumps(entries, indent=2))
+        return
+    console = Console()
+    try:
+        if transaction_id is not None:
+            ledger, held = tables.ledger_of(transaction_id) or (None, {})
+            console.print(payment_story(transaction_id, entries, ledger, held))
+        else:
+            console.print(refund_story(entries))
+    except NOT_AN_IMAGE as exc:
+        raise RefusedError("An entry can't be read.", "refunds verify tells which.") from exc
+    # What is wrong is told where it is; here it only makes the exit status.
+    if any(broken_links(story) for story in _by_refund(entries)):
+        console.print("[bold red]✗ refunds verify tells what is wrong.[/]")
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _entries(tables: Tables, refund_id: str | None, transaction_id: str | None) -> list[Item]:
+    """The entries of a refund or of a payment's refunds. Raises ``RefusedError``."""
+    if not _ID.fullmatch(refund_id or transaction_id or ""):
+        raise RefusedError("That is no id: 1 to 128 of A-Z, a-z, 0-9, _ and -.")
+    if transaction_id is None:
+        assert refund_id is not None
+        transaction_id = _payment_of(tables, refund_id)
+    try:
+        entries = [
+            item_from_wire(wire)
+            for wire in tables.entries_of(transaction_id, refund_id)
+            if isinstance(entry_row(wire), EntryRow)
+        ]
+    except ValueError as exc:
+        raise RefusedError("An entry can't be read.", "refunds verify tells which.") from exc
+    if not entries:
+        raise RefusedError(
+            f"The trail has nothing of {refund_id or transaction_id}.",
+            "Just requested? The trail is a second or two behind.",
+            "refunds verify tells whether something is missing.",
+        )
+    return entries
+
+
+def _payment_of(tables: Tables, refund_id: str) -> str:
+    refund = tables.refund(refund_id)
+    transaction_id = (refund or {}).get("transaction_id", {}).get("S")
+    if transaction_id is None:
+        raise RefusedError(
+            f"There is no refund {refund_id}.",
+            "Was it removed? Its trail is still there: refunds audit show --transaction PAYMENT",
+        )
+    return str(transaction_id)
+
+
+def _by_refund(entries: list[Item]) -> Iterator[list[Item]]:
+    for refund_id in dict.fromkeys(entry["refund_id"] for entry in entries):
+        yield [entry for entry in entries if entry["refund_id"] == refund_id]
+
+
+# --- Repairing ------------------------------------------------------------------------------------
+
+
+@audit.command()
+@click.argument("refund_ids", nargs=-1)
+@click.option("--all", "everywhere", is_flag=True, help="Look for lost entries in the whole trail.")
+@click.option("--dry-run", is_flag=True, help="Say what could be made again; store nothing.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def rebuild(
+    stack_name: str | None,
+    refund_ids: tuple[str, ...],
+    everywhere: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make lost audit entries again, identical in hash, and mark them as rebuilt.
+
+    From the stream records that failed (kept in S3), or from the refund itself for its latest
+    version; only what the chain proves. Publishes nothing. Exit status 1 when a gap is left.
+    """
+    if bool(refund_ids) == everywhere:
+        raise click.UsageError("Give refund ids, or --all.")
+    stack = find_stack(stack_name)
+    tables = sources.tables(stack)
+    verification = Verification(
+        tables, clock=SystemClock(), progress=lambda _, pages, __: iter(pages)
+    )
+    places: dict[str, set[str]] = {refund_id: set() for refund_id in refund_ids}
+    if everywhere:
+        for finding in verification.run().findings:
+            if finding.kind in ("gap", "no_entries", "orphan") and finding.refund_id:
+                place = {finding.transaction_id} if finding.transaction_id else set()
+                places.setdefault(finding.refund_id, set()).update(place)
+    seen = candidates_in(sources.failures(stack), set(places))
+    rebuilder = Rebuilder(sources.audit_table(stack), SystemClock(), _operator(), dry_run=dry_run)
+    outcomes: list[Outcome] = []
+    for refund_id, payments in places.items():
+        read = verification.settled(refund_id, payments | payments_in(seen, refund_id))
+        outcomes += rebuilder.rebuild(read, seen)
+    if as_json:
+        click.echo(json.dumps([vars(outcome) for outcome in outcomes], indent=2))
+    else:
+        _tell_rebuilt(outcomes, dry_run=dry_run)
+    if any(outcome.why_not for outcome in outcomes):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _tell_rebuilt(outcomes: list[Outcome], *, dry_run: bool) -> None:
+    console = Console()
+    if not outcomes:
+        console.print("No entry is missing.")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for outcome in outcomes:
+        done = "could be rebuilt" if dry_run else "rebuilt"
+        table.add_row(
+            Text(outcome.refund_id, style="bold"),
+            f"v{outcome.version}",
+            Text(done, style="green") if outcome.source else Text("stays a gap", style="red"),
+            Text(f"from {outcome.source}" if outcome.source else str(outcome.why_not)),
+        )
+    console.print(table)
+
+
+@audit.command()
+@click.argument("keys", nargs=-1)
+@click.option("--publish", is_flag=True, help="Publish the outcome events, too.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be put back.")
+@click.pass_obj
+def replay(stack_name: str | None, keys: tuple[str, ...], publish: bool, dry_run: bool) -> None:
+    """Put stream records that failed back through the writer: all, or the objects named by KEYS.
+
+    What is in the trail then is moved to handled/. Exit status 1 when something is left.
+    """
+    stack = find_stack(stack_name)
+    failures = sources.failures(stack)
+    bus = OutcomeBus(stack.events, stack["EventBusName"]) if publish else None
+    replayer = Replayer(
+        failures, sources.audit_table(stack), SystemClock(), bus=bus, dry_run=dry_run
+    )
+    console = Console()
+    objects = stored = published = left = 0
+    for kept in [failures.read(key) for key in keys] if keys else failures.unhandled():
+        objects += 1
+        if dry_run:
+            console.print(f"{kept.key}  {len(kept.records)} records, {kept.problem or kept.reason}")
+            continue
+        result = replayer.replay(kept)
+        stored += result.stored
+        published += len(result.events) if publish else 0
+        if not result.handled:
+            left += 1
+            why = ", ".join(sorted(set(result.left)))
+            console.print(Text.assemble(("✗ ", "red"), result.key, (f"  {why}", "dim")))
+    told = f"{objects} objects, {stored} entries in the trail, {published} events published"
+    console.print(told, highlight=False)
+    if left:
+        console.print(
+            f"{left} left: look at them, then refunds audit close KEY --why TEXT", highlight=False
+        )
+        raise click.exceptions.Exit(REFUSED)
+
+
+@audit.command()
+@click.argument("key")
+@click.option("--why", required=True, help="What it was, and what was done about it.")
+@click.pass_obj
+def close(stack_name: str | None, key: str, why: str) -> None:
+    """Put a failed stream record away that makes no entry, once a person has looked into it.
+
+    It is moved to closed/ in the failures bucket, with who and why in its metadata.
+    """
+    stack = find_stack(stack_name)
+    plain = why.encode("ascii", "backslashreplace").decode()[:1000]
+    try:
+        moved = sources.failures(stack).move(key, CLOSED, why=plain, by=_operator())
+    except stack.s3.exceptions.ClientError as exc:
+        if exc.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
+        raise
+    click.echo(moved)
+
+
+def _operator() -> str:
+    return f"operator:{getpass.getuser()}"
+
+
+# --- Receipts -------------------------------------------------------------------------------------
+
+
+@audit.command()
+@click.argument("refund_id")
+@click.option(
+    "--backup",
+    "sequence",
+    type=click.IntRange(1),
+    metavar="NUMBER",
+    help="Cover it by the backup of this digest, not by the newest.",
+)
+@click.option("--backup-folder", type=_FOLDER, help="Backups that were downloaded.")
+@click.option("--public-key", type=_KEY_FILE, metavar="PEM", help="Instead of what KMS says it is.")
+@click.pass_obj
+def receipt(
+    stack_name: str | None,
+    refund_id: str,
+    output: Path | None,
+    sequence: int | None,
+    backup_folder: Path | None,
+    public_key: Path | None,
+) -> None:
+    """Write a file that proves what became of a refund, without this stack or its code.
+
+    It holds the audit entries and, once a backup covers them, its signed digest and each entry's
+    path to it.
+    """
+    stack = find_stack(stack_name)
+    entries = _entries(sources.tables(stack), refund_id, None)
+    place = sources.place(stack, backup_folder)
+    try:
+        made = make_receipt(
+            entries,
+            made_at=rfc3339(datetime.now(UTC)),
+            place=place,
+            stored=sources.digest(place, sequence),
+            public_key=sources.public_key(stack, public_key),
+        )
+    except (DamagedError, AbsentError) as exc:
+        raise RefusedError(f"The backup can't be read: {exc}.", "refunds backup verify") from exc
+    path = output or Path(f"{refund_id}.receipt.json")
+    path.write_text(json.dumps(made, indent=1) + "\n")
+    console = Console()
+    console.print(
+        f"{path}: {len(entries)} entries, {len(made['proofs'])} covered by a signed digest",
+        highlight=False,
+    )
+    if len(made["proofs"]) < len(entries):
+        console.print("[dim]The next backup covers the rest.[/]")
+
+
+@audit.command("check-receipt")
+@click.argument("file", type=_KEY_FILE)
+@click.option("--public-key", type=_KEY_FILE, metavar="PEM", help="The key that you trust.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check_receipt_(file: Path, public_key: Path | None, as_json: bool) -> None:
+    """Verify a receipt offline: entries, chain, Merkle paths and the digest's signature."""
+    if file.stat().st_size > MAX_RECEIPT_BYTES:
+        raise RefusedError(f"{file} is too large to be a receipt.")
+    key = sources.read_public_key(public_key) if public_key else None
+    checked = check_receipt(file.read_bytes(), key)
+    if as_json:
+        click.echo(json.dumps(vars(checked) | {"sound": not checked.problems}, indent=2))
+    else:
+        console = Console()
+        for problem in checked.problems:
+            console.print(Text.assemble(("✗ ", "bold red"), problem))
+        if not checked.problems:
+            told = f"✓ {checked.refund_id}: {checked.versions} entries follow from each other"
+            console.print(Text(told, style="green"))
+            if checked.covered:
+                told = f"✓ {checked.covered} of them signed by {checked.fingerprint}"
+                console.print(Text(told, style="green"))
+        for note in checked.notes:
+            console.print(Text(note, style="dim"))
+    if checked.problems:
+        raise click.exceptions.Exit(REFUSED)

@@ -1,0 +1,83 @@
+"""A published backup as something to hold the tables against: read, and checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from refunds.digests import Digest, Export
+from refunds_ops.audit.findings import Finding
+from refunds_ops.backup.places import AbsentError, Place
+from refunds_ops.backup.reading import DamagedError, Wire, items
+from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.verifying import StoredDigest, load, published
+
+PAGE_ITEMS = 1000
+
+
+class BackupReader:
+    """The data of one backup, a page at a time. What is wrong with it, once read, is in
+    ``findings``; ``key`` None leaves the digest's signature unchecked."""
+
+    def __init__(self, place: Place, stored: StoredDigest, key: PublicKey | None) -> None:
+        self._place = place
+        self.digest: Digest = stored.digest
+        self.signature_checked = key is not None
+        self.findings: list[Finding] = []
+        if key is not None and not is_signed(place, stored, key):
+            what = "its signature is not one of the signing key"
+            self.findings.append(Finding(kind="backup_damaged", what=what, where=self.digest.key))
+
+    def pages(self, table: str) -> Iterator[list[Wire]]:
+        """The items of ``refunds``, ``ledger`` or ``audit``, in wire form."""
+        for export in self.digest.exports:
+            if export.table == table:
+                yield from self._export_pages(export)
+
+    @property
+    def audited_until(self) -> str:
+        """Every entry that was recorded before this instant is in the backup."""
+        return next(export.export_time for export in self.digest.exports if export.table == "audit")
+
+    def _export_pages(self, export: Export) -> Iterator[list[Wire]]:
+        page: list[Wire] = []
+        try:
+            for item in items(self._place, export):
+                page.append(item)
+                if len(page) == PAGE_ITEMS:
+                    yield page
+                    page = []
+        except AbsentError as exc:
+            what = f"{exc} is missing"
+            self.findings.append(Finding(kind="backup_damaged", what=what, where=export.root))
+        except DamagedError as exc:
+            self.findings.append(Finding(kind="backup_damaged", what=str(exc), where=export.root))
+        if page:
+            yield page
+
+
+def chosen(place: Place, sequence: int | None) -> StoredDigest | None:
+    """The digest of that number, or the newest; None when there is none.
+
+    Raises ``DigestError`` for one that can't be read.
+    """
+    numbers = published(place)
+    if sequence is None:
+        return load(place, numbers[-1]) if numbers else None
+    return load(place, sequence) if sequence in numbers else None
+
+
+def signature_of(place: Place, stored: StoredDigest) -> bytes:
+    """From beside the digest, else from its metadata; empty when there is none."""
+    if stored.signature is not None:
+        return stored.signature
+    try:
+        return bytes.fromhex(place.signature(stored.digest.key) or "")
+    except ValueError:
+        return b""
+
+
+def is_signed(place: Place, stored: StoredDigest, key: PublicKey) -> bool:
+    """Whether the digest is as the key's owner signed it."""
+    return stored.digest.fingerprint == key.fingerprint and key.verifies(
+        stored.content, signature_of(place, stored)
+    )

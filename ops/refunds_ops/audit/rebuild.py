@@ -1,0 +1,165 @@
+"""Making lost entries again: only what the chain itself proves to be the lost one, bit by bit.
+
+An entry is a pure function of a refund's image, so any stored image of a version makes its entry
+again. Images are in the stream records that failed, in the refund itself for its latest version,
+and in the records of the version after, whose old image it is. A candidate is stored only if its
+hash is the one that the version after names; the latest version has none after it, so there all
+images that are left must agree. What can't be proven stays a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from refunds.audit import audit_entry
+from refunds.audit_table import AuditTable
+from refunds.audit_writer import NOT_AN_IMAGE, same_entry
+from refunds.dynamo import from_wire
+from refunds.refund import AUDITED, Item
+from refunds.times import Clock, rfc3339
+from refunds_ops.audit.failures import FailureReader, entries_seen
+from refunds_ops.audit.findings import Finding
+from refunds_ops.audit.tables import Read
+
+_MISSING = frozenset({"gap", "no_entries", "orphan", "stream_failure"})
+
+Key = tuple[str, int]
+"""A refund id and a version."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    entry: Item
+    source: str
+    """Where its image was: an object's key, or the refund itself."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one lost entry: ``source`` it was made from, or why it can't be made."""
+
+    refund_id: str
+    version: int
+    source: str | None = None
+    why_not: str | None = None
+
+
+def lost(findings: Iterable[Finding]) -> dict[str, set[str]]:
+    """The refunds whose entries `verify` missed, each with the payments it found them under."""
+    places: dict[str, set[str]] = {}
+    for finding in findings:
+        if finding.kind in _MISSING and finding.refund_id:
+            found = places.setdefault(finding.refund_id, set())
+            found |= {finding.transaction_id} if finding.transaction_id else set()
+    return places
+
+
+def payments_in(seen: Mapping[Key, Sequence[Candidate]], refund_id: str) -> set[str]:
+    """The payments that the candidates for a refund's entries name."""
+    return {
+        candidate.entry["transaction_id"]
+        for (each, _), candidates in seen.items()
+        if each == refund_id
+        for candidate in candidates
+    }
+
+
+def candidates_in(failures: FailureReader, wanted: set[str]) -> dict[Key, list[Candidate]]:
+    """The entries of some refunds that the failed stream records allow to make."""
+    found: dict[Key, list[Candidate]] = {}
+    for kept in failures.everything():
+        for record in kept.records:
+            for entry in entries_seen(record):
+                if entry["refund_id"] in wanted:
+                    key = entry["refund_id"], entry["version"]
+                    found.setdefault(key, []).append(Candidate(entry, kept.key))
+    return found
+
+
+class Rebuilder:
+    def __init__(self, audit: AuditTable, clock: Clock, by: str, *, dry_run: bool = False) -> None:
+        """``by`` is noted in what is rebuilt; a dry run stores nothing."""
+        self._audit = audit
+        self._clock = clock
+        self._by = by
+        self._dry_run = dry_run
+
+    def rebuild(self, read: Read, seen: Mapping[Key, Sequence[Candidate]]) -> Iterator[Outcome]:
+        """Make a refund's missing entries again, latest first: each proves the one before it."""
+        story = read.story
+        hashes = {entry.version: entry.entry_hash for entry in story.entries if not entry.problem}
+        previous = {
+            entry.version: entry.previous_hash for entry in story.entries if not entry.problem
+        }
+        taken = {entry.version for entry in story.entries}
+        current = _current(read)
+        if current:
+            hashes.setdefault(current.entry["version"], current.entry["entry_hash"])
+            previous.setdefault(current.entry["version"], current.entry["previous_hash"])
+        last = max([*hashes, *taken], default=0)
+        if story.refund is None and (story.refund_id, last + 1) in seen:
+            last += 1  # its removal, which nothing else tells of
+        for version in range(last, 0, -1):
+            if version in taken:
+                continue
+            candidates = [*seen.get((story.refund_id, version), ())]
+            if current and current.entry["version"] == version:
+                candidates.insert(0, current)
+            fits, why_not = _fitting(version, candidates, hashes, previous, latest=version == last)
+            if fits is not None and (why_not := self._put(fits)) is None:
+                hashes[version] = fits.entry["entry_hash"]
+                previous[version] = fits.entry["previous_hash"]
+                yield Outcome(story.refund_id, version, source=fits.source)
+            else:
+                yield Outcome(story.refund_id, version, why_not=why_not)
+
+    def _put(self, candidate: Candidate) -> str | None:
+        """Store it, marked; returns why it was not."""
+        if self._dry_run:
+            return None
+        stored = self._audit.put_new(
+            candidate.entry
+            | {
+                "recorded_at": rfc3339(self._clock.now()),
+                "rebuilt": {"by": self._by, "from": candidate.source},
+            }
+        )
+        if stored is not None and not same_entry(stored, candidate.entry):
+            return "something else is stored under its key"
+        return None
+
+
+def _fitting(
+    version: int,
+    candidates: Sequence[Candidate],
+    hashes: Mapping[int, str | None],
+    previous: Mapping[int, str | None],
+    *,
+    latest: bool,
+) -> tuple[Candidate | None, str | None]:
+    """The candidate that the chain proves to be the lost entry, or why there is none."""
+    if not candidates:
+        return None, "no image of it is left"
+    if version + 1 in previous:
+        named = previous[version + 1]
+        candidates = [each for each in candidates if each.entry["entry_hash"] == named]
+        if not candidates:
+            return None, "no image that is left is the one that its successor names"
+    elif not latest:
+        return None, "its successor is lost too, so nothing proves the image that is left"
+    elif len({each.entry["entry_hash"] for each in candidates}) > 1:
+        return None, "the images that are left differ, and no successor tells which was it"
+    if version - 1 in hashes and hashes[version - 1] != candidates[0].entry["previous_hash"]:
+        return None, "the image that is left does not follow the version before"
+    return candidates[0], None
+
+
+def _current(read: Read) -> Candidate | None:
+    if read.refund is None:
+        return None
+    try:
+        image = {name: from_wire(read.refund[name]) for name in AUDITED if name in read.refund}
+        return Candidate(audit_entry(image), "the refund's record")
+    except NOT_AN_IMAGE:
+        return None

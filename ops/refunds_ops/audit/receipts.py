@@ -1,0 +1,204 @@
+"""A refund's receipt: one file that proves what became of it to whoever has the public key.
+
+It holds the audit entries, the signed digest of a backup that covers them, and for each covered
+entry the Merkle path from its hash to a root in that digest. docs/audit.md describes the format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from refunds.audit import entry_hash, entry_id
+from refunds.audit_writer import NOT_AN_IMAGE
+from refunds.digests import DataFile, Digest, DigestError, audit_leaf
+from refunds.merkle import inclusion_path, is_included
+from refunds.refund import Item
+from refunds_ops.audit.latest_backup import signature_of
+from refunds_ops.backup.places import Place
+from refunds_ops.backup.reading import checked_lines, item_of
+from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
+from refunds_ops.backup.verifying import StoredDigest
+
+KIND = "refund-receipt"
+VERSION = 1
+MAX_RECEIPT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a receipt proves, and why it doesn't if so."""
+
+    refund_id: str = ""
+    versions: int = 0
+    covered: int = 0
+    fingerprint: str | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def make_receipt(
+    entries: Sequence[Item],
+    *,
+    made_at: str,
+    place: Place | None = None,
+    stored: StoredDigest | None = None,
+    public_key: PublicKey | None = None,
+) -> Item:
+    """The receipt of one refund's entries, covered as far as the backup ``stored`` goes.
+
+    Raises ``DamagedError`` or ``AbsentError`` when the backup can't be read.
+    """
+    receipt: Item = {
+        "kind": KIND,
+        "version": VERSION,
+        "made_at": made_at,
+        "refund_id": entries[0]["refund_id"],
+        "transaction_id": entries[0]["transaction_id"],
+        "entries": list(entries),
+        "digest": None,
+        "proofs": [],
+    }
+    if place is not None and stored is not None:
+        receipt["digest"] = {
+            "content": stored.content.decode(),
+            "signature": signature_of(place, stored).hex(),
+            "public_key": public_key.pem.decode() if public_key else None,
+        }
+        receipt["proofs"] = list(_proofs(entries, place, stored.digest))
+    return receipt
+
+
+def _proofs(entries: Sequence[Item], place: Place, digest: Digest) -> Iterator[Item]:
+    wanted = {(entry["transaction_id"], entry["entry_id"]): entry for entry in entries}
+    for file in _audit_files(digest):
+        # Only a line that names the refund needs to be read as JSON.
+        mark = f'"{entries[0]["refund_id"]}"'.encode()
+        leaves: list[bytes] = []
+        found: dict[str, int] = {}
+        for line in checked_lines(place, file):
+            leaf = audit_leaf(line)
+            if mark in line:
+                item = item_of(line, file.key)
+                key = item["transaction_id"].get("S"), item["entry_id"].get("S")
+                if key in wanted and leaf.hex() == wanted[key]["entry_hash"]:
+                    found[key[1]] = len(leaves)
+            leaves.append(leaf)
+        for name, index in sorted(found.items()):
+            yield {
+                "entry_id": name,
+                "file": file.key,
+                "leaf_index": index,
+                "tree_size": len(leaves),
+                "path": [each.hex() for each in inclusion_path(leaves, index)],
+            }
+
+
+def _audit_files(digest: Digest) -> list[DataFile]:
+    return [
+        file
+        for export in digest.exports
+        if export.table == "audit"
+        for file in export.files
+        if file.merkle_root
+    ]
+
+
+def check_receipt(content: bytes, key: PublicKey | None) -> Checked:
+    """Verify a receipt with nothing but itself and the public key that is trusted.
+
+    Without ``key`` the receipt's own is taken: then it is consistent, and no more.
+    """
+    try:
+        receipt = json.loads(content)
+        if (receipt["kind"], receipt["version"]) != (KIND, VERSION):
+            return Checked(problems=["this is not a refund's receipt of a known version"])
+        entries: list[Item] = receipt["entries"]
+        problems = list(_chain_problems(receipt, entries))
+        if problems:
+            return Checked(str(receipt["refund_id"]), len(entries), problems=problems)
+        return _check_digest(receipt, entries, key)
+    except (*NOT_AN_IMAGE, UnicodeDecodeError, NotAPublicKeyError) as exc:
+        return Checked(problems=[f"the receipt can't be read: {type(exc).__name__}"])
+
+
+def _chain_problems(receipt: Item, entries: Sequence[Item]) -> Iterator[str]:
+    if not entries:
+        yield "it has no entries"
+    for number, entry in enumerate(entries, 1):
+        where = f"entry {number}"
+        if entry["version"] != number:
+            yield f"{where} is of version {entry['version']}"
+        if entry["entry_id"] != entry_id(receipt["refund_id"], number):
+            yield f"{where} has another refund's or version's key"
+        if any(entry[name] != receipt[name] for name in ("refund_id", "transaction_id")):
+            yield f"{where} is another refund's"
+        if entry_hash(entry) != entry["entry_hash"]:
+            yield f"{where} was changed: its hash is not that of its contents"
+    for before, after in pairwise(entries):
+        if after["previous_hash"] != before["entry_hash"]:
+            yield f"entry {after['version']} does not follow the one before it"
+    if entries and entries[0]["previous_hash"] is not None:
+        yield "the first entry says that there is one before it"
+
+
+def _check_digest(receipt: Item, entries: Sequence[Item], key: PublicKey | None) -> Checked:
+    checked = Checked(str(receipt["refund_id"]), len(entries))
+    told = receipt["digest"]
+    if told is None:
+        note = "No signed digest covers it: anyone could have made this chain."
+        return _with(checked, notes=[note])
+    content = told["content"].encode()
+    notes: list[str] = []
+    if key is None:
+        if not told["public_key"]:
+            return _with(checked, problems=["it has no public key; give one with --public-key"])
+        key = PublicKey(told["public_key"].encode())
+        notes.append(
+            "Its own public key was taken. Compare the fingerprint with one that you know, "
+            "or give the key with --public-key."
+        )
+    if not key.verifies(content, bytes.fromhex(told["signature"])):
+        return _with(checked, problems=["the digest's signature is not by this public key"])
+    try:
+        digest = Digest.from_bytes(content)
+    except DigestError as exc:
+        return _with(checked, problems=[str(exc)])
+    files = {file.key: file for file in _audit_files(digest)}
+    proofs = {proof["entry_id"]: proof for proof in receipt["proofs"]}
+    problems, covered = [], 0
+    for entry in entries:
+        if (proof := proofs.get(entry["entry_id"])) is None:
+            notes.append(f"Version {entry['version']} is in no signed digest of this receipt.")
+        elif _proven(entry, proof, files):
+            covered += 1
+        else:
+            problems.append(f"entry {entry['version']} is not among those of the signed digest")
+    return Checked(
+        checked.refund_id,
+        checked.versions,
+        covered,
+        fingerprint=key.fingerprint,
+        problems=problems,
+        notes=notes,
+    )
+
+
+def _proven(entry: Item, proof: Mapping[str, Any], files: Mapping[str, DataFile]) -> bool:
+    file = files.get(proof["file"])
+    if file is None or file.merkle_root is None or proof["tree_size"] != file.item_count:
+        return False
+    return is_included(
+        bytes.fromhex(entry["entry_hash"]),
+        proof["leaf_index"],
+        proof["tree_size"],
+        [bytes.fromhex(each) for each in proof["path"]],
+        bytes.fromhex(file.merkle_root),
+    )
+
+
+def _with(checked: Checked, *, problems: Sequence[str] = (), notes: Sequence[str] = ()) -> Checked:
+    return Checked(checked.refund_id, checked.versions, problems=list(problems), notes=list(notes))

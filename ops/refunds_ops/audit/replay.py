@@ -1,0 +1,73 @@
+"""Putting failed stream records back through the writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from refunds.audit_table import AuditTable
+from refunds.audit_writer import AuditWriter
+from refunds.outcomes import OutcomeBus, OutcomeEvent, outcome_event
+from refunds.times import Clock
+from refunds_ops.audit.failures import HANDLED, FailureReader, Kept
+
+
+@dataclass
+class Replayed:
+    """What became of one object: entries that are in the trail now, and why others are not."""
+
+    key: str
+    stored: int = 0
+    left: list[str] = field(default_factory=list)
+    events: list[OutcomeEvent] = field(default_factory=list)
+
+    @property
+    def handled(self) -> bool:
+        return not self.left
+
+
+class _KeptAlready:
+    """In place of the failures bucket: what fails again is there already."""
+
+    def keep(self, kind: str, name: str | None, content: dict[str, Any]) -> str:
+        return ""
+
+
+class Replayer:
+    """``bus`` None: nothing is published, since the events may have been long ago."""
+
+    def __init__(
+        self,
+        failures: FailureReader,
+        audit: AuditTable,
+        clock: Clock,
+        *,
+        bus: OutcomeBus | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self._failures = failures
+        self._writer = AuditWriter(audit=audit, failures=_KeptAlready(), clock=clock)
+        self._bus = bus
+        self._dry_run = dry_run
+
+    def replay(self, kept: Kept) -> Replayed:
+        """Store what the object's records make, publish it if asked, then put the object away.
+
+        Raises what a later try may mend; then the object stays and can be replayed again.
+        """
+        result = Replayed(kept.key, left=[kept.problem] if kept.problem else [])
+        if self._dry_run:
+            return result
+        for record in kept.records:
+            entry, why = self._writer.write(record)
+            if why is not None:
+                result.left.append(why)
+            elif entry is not None:
+                result.stored += 1
+                if event := outcome_event(entry):
+                    result.events.append(event)
+        if self._bus is not None:
+            self._bus.publish(result.events)
+        if result.handled:
+            self._failures.move(kept.key, HANDLED)
+        return result

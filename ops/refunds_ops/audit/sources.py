@@ -1,0 +1,140 @@
+"""What the audit commands read of a stack: its tables, failures, backups, keys and gateways."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refunds.audit_table import AuditTable
+from refunds.digests import DigestError
+from refunds.gateway import Gateway, GatewayRefund, GatewayUnavailableError, RefundPage
+from refunds.settings import GatewaySettings, SettingsError
+from refunds.table_scan import PageReader, ReadLimit
+from refunds.times import Deadline, SystemClock
+from refunds.wiring import gateways_from
+from refunds_ops.audit.failures import FailureReader
+from refunds_ops.audit.latest_backup import BackupReader, chosen
+from refunds_ops.audit.tables import Tables
+from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
+from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
+from refunds_ops.backup.verifying import StoredDigest
+from refunds_ops.errors import NotReadyError, RefusedError
+from refunds_ops.stack import Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+GATEWAY_TRIES = 6
+MAX_GATEWAY_WAIT_SECONDS = 60.0
+MAX_GATEWAY_PAGES = 1_000_000
+
+
+def tables(stack: Stack, read_units_per_second: int = 0) -> Tables:
+    scan_client: DynamoDBClient = stack.new_client("dynamodb")
+    return Tables(
+        stack.dynamodb,
+        PageReader(scan_client, ReadLimit(read_units_per_second)),
+        refunds=stack["RefundsTableName"],
+        ledger=stack["LedgerTableName"],
+        audit=stack["AuditTableName"],
+    )
+
+
+def audit_table(stack: Stack) -> AuditTable:
+    return AuditTable(stack.dynamodb, stack["AuditTableName"])
+
+
+def failures(stack: Stack) -> FailureReader:
+    return FailureReader(stack.s3, stack["FailuresBucketName"])
+
+
+def place(stack: Stack, folder: Path | None) -> Place:
+    """The backup bucket, or a folder that was downloaded from it. Raises ``RefusedError``."""
+    if folder is None:
+        return Bucket(stack.s3, stack["BackupBucketName"])
+    try:
+        return Folder(folder)
+    except NotADirectoryError as exc:
+        raise RefusedError(f"{exc}.", "Download it: aws s3 sync s3://<bucket> FOLDER") from exc
+
+
+def public_key(stack: Stack, file: Path | None) -> PublicKey | None:
+    """The key in ``file``, else the one that KMS names; None when the stack signs nothing."""
+    if file is not None:
+        return read_public_key(file)
+    if arn := stack.outputs.get("BackupSigningKeyArn"):
+        return PublicKey(stack.new_client("kms").get_public_key(KeyId=arn)["PublicKey"])
+    return None
+
+
+def read_public_key(file: Path) -> PublicKey:
+    try:
+        return PublicKey(file.read_bytes())
+    except (OSError, NotAPublicKeyError) as exc:
+        raise RefusedError(f"{file} can't be read as a public key: {exc}.") from exc
+
+
+def digest(where: Place, sequence: int | None) -> StoredDigest | None:
+    """The digest with that number, or the newest, or None when there is none at all.
+
+    Raises ``RefusedError`` when the one asked for isn't there, or none can be read.
+    """
+    try:
+        found = chosen(where, sequence)
+    except (DigestError, AbsentError) as exc:
+        raise RefusedError(
+            f"The backup's digest can't be read: {exc}.", "refunds backup verify"
+        ) from exc
+    if found is None and sequence is not None:
+        raise RefusedError(f"There is no digest {sequence}.", "refunds backup list")
+    return found
+
+
+def backup(where: Place, sequence: int | None, key: PublicKey | None) -> BackupReader | None:
+    found = digest(where, sequence)
+    return BackupReader(where, found, key) if found else None
+
+
+def gateways(stack: Stack) -> list[Gateway]:
+    """The gateways of the stack's functions, asked as they ask them: by their own settings."""
+    name = stack["ReconcileRefundsFunctionName"]
+    told = stack.functions.get_function_configuration(FunctionName=name)
+    # What builds gateways for the functions reads the environment; here it is this process's.
+    os.environ.update(told.get("Environment", {}).get("Variables", {}))
+    os.environ.update(stack.settings)
+    try:
+        return list(gateways_from(GatewaySettings.from_environment(), SystemClock()))
+    except SettingsError as exc:
+        raise NotReadyError(f"The settings of {name} can't be used here: {exc}.") from exc
+
+
+def gateway_refunds(gateways: Sequence[Gateway]) -> Iterator[Sequence[GatewayRefund]]:
+    """All that the gateways list. Raises ``NotReadyError`` when one stays out of reach."""
+    clock = SystemClock()
+    for gateway in gateways:
+        cursor: str | None = None
+        for _ in range(MAX_GATEWAY_PAGES):
+            page = _page(gateway, cursor, clock)
+            yield page.refunds
+            if (cursor := page.next_cursor) is None:
+                break
+
+
+def _page(gateway: Gateway, cursor: str | None, clock: SystemClock) -> RefundPage:
+    for attempt in range(GATEWAY_TRIES):
+        try:
+            return gateway.list_refunds(
+                Deadline.after(clock, gateway.timeout_seconds), cursor=cursor
+            )
+        except GatewayUnavailableError as exc:
+            if attempt == GATEWAY_TRIES - 1:
+                raise NotReadyError(
+                    f"The gateway {gateway.name} could not be asked: {exc}.",
+                    "Leave --gateway out to verify without it.",
+                ) from exc
+            wait = exc.retry_after_seconds or 2.0**attempt
+            time.sleep(min(wait, MAX_GATEWAY_WAIT_SECONDS))
+    raise AssertionError("unreachable")

@@ -1,0 +1,156 @@
+"""The trail of a refund, or of all refunds of a payment, as a person likes to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby, pairwise
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from refunds.audit import DELETED_EVENT, entry_hash
+from refunds.audit_writer import NOT_AN_IMAGE
+from refunds.refund import Item, Status
+from refunds.times import from_rfc3339
+from refunds_ops.amounts import amount_text
+from refunds_ops.audit.rows import LedgerRow
+from refunds_ops.looks import COLOURS, outcome_of, short_name, why
+
+_NOT_TOLD = frozenset({"changed_fields", "failure_code", "failure_message", "created_at"})
+
+
+def payment_story(
+    transaction_id: str,
+    entries: Sequence[Item],
+    ledger: LedgerRow | None,
+    held: Mapping[str, int],
+) -> RenderableType:
+    """All refunds of a payment, in the order in which they began, below what is left of it."""
+    stories = [list(group) for _, group in groupby(entries, key=lambda entry: entry["refund_id"])]
+    stories.sort(key=lambda story: str(story[0]["occurred_at"]))
+    head = Text.assemble(("payment ", "dim"), (transaction_id, "bold"))
+    if ledger is not None and ledger.captured is not None and ledger.currency:
+        for label, amount in (
+            ("captured", ledger.captured),
+            ("paid back or reserved", sum(held.values())),
+            ("still refundable", ledger.remaining),
+        ):
+            head.append(f"   {label} ", style="dim")
+            head.append(amount_text(amount, ledger.currency))
+    return Group(head, *(refund_story(story) for story in stories))
+
+
+def refund_story(entries: Sequence[Item]) -> Panel:
+    """One refund's entries, and whether each follows from the one before."""
+    last = entries[-1]
+    details: Item = last["details"]
+    status = Status(last["status"])
+    facts = Text.assemble(
+        (amount_text(details.get("amount_minor"), details["currency"]), "bold"),
+        ("  to ", "dim"),
+        last["user_id"],
+        ("  for payment ", "dim"),
+        last["transaction_id"],
+        ("\nasked by ", "dim"),
+        last["requested_by"],
+        (f", {details['reason']}", "dim"),
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="dim", justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    table.add_column(no_wrap=True, justify="right")
+    broken = broken_links(entries)
+    times = [from_rfc3339(entry["occurred_at"]) for entry in entries]
+    for number, entry in enumerate(entries):
+        table.add_row(
+            _when(times, number),
+            Text(
+                f"{'●' if entry is last else '○'} {entry['event'].removeprefix('refund.')}",
+                style=_colour(entry),
+            ),
+            _told(entry),
+            _link(entry, broken.get(entry["version"])),
+        )
+    return Panel(
+        Group(facts, Text(), table),
+        title=Text.assemble(
+            (f" {escape(last['refund_id'])} ", "bold"), (f"{outcome_of(status)} ", COLOURS[status])
+        ),
+        title_align="left",
+        border_style="red" if broken else COLOURS[status],
+        padding=(1, 2),
+    )
+
+
+def broken_links(entries: Sequence[Item]) -> dict[int, str]:
+    """Versions whose entry is not sound, and how so."""
+    broken: dict[int, str] = {}
+    for entry in entries:
+        try:
+            if entry_hash(entry) != entry["entry_hash"]:
+                broken[entry["version"]] = "changed"
+        except NOT_AN_IMAGE:
+            broken[entry["version"]] = "unreadable"
+    if entries[0]["version"] != 1:
+        broken.setdefault(entries[0]["version"], f"{entries[0]['version'] - 1} before it missing")
+    for before, after in pairwise(entries):
+        if after["version"] != before["version"] + 1:
+            missing = after["version"] - before["version"] - 1
+            broken.setdefault(after["version"], f"{missing} before it missing")
+        elif after["previous_hash"] != before["entry_hash"]:
+            broken.setdefault(after["version"], "does not follow")
+    return broken
+
+
+def _when(times: Sequence[datetime], number: int) -> Text:
+    at = times[number]
+    if number == 0:
+        return Text(f"{at:%Y-%m-%d %H:%M:%S} UTC")
+    return Text(f"+ {_span((at - times[number - 1]).total_seconds())}")
+
+
+def _span(seconds: float) -> str:
+    """A span as a person says it: 0.412 s, 12.3 s, 5 min 12 s, 3 h 20 min, 2 d 4 h."""
+    if seconds < 10:
+        return f"{seconds:.3f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for unit, size, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {lesser}"
+    return f"{whole // 60} min {whole % 60} s"
+
+
+def _colour(entry: Item) -> str:
+    return "bold red" if entry["event"] == DELETED_EVENT else COLOURS[Status(entry["status"])]
+
+
+def _told(entry: Item) -> Text:
+    details: Item = entry["details"]
+    told = Text.assemble(("by ", "dim"), short_name(str(entry["processed_by"])))
+    changed = details.get("changed_fields") or ()
+    if "gateway_refund_id" in changed:
+        told.append(f"  {details['gateway']} ", style="dim")
+        told.append(str(details.get("gateway_refund_id")))
+    if reason := why(details):
+        told.append(f"\n{reason}", style=COLOURS[Status.FAILED])
+    if "review" in changed and (review := details.get("review")):
+        told.append(f"\n“{review.get('why')}”")
+        told.append(f" {review.get('evidence')}, decided by {review.get('by')}", style="dim")
+    if rebuilt := entry.get("rebuilt"):
+        source = rebuilt.get("from") if isinstance(rebuilt, Mapping) else rebuilt
+        told.append(f"\nmade again from {source}", style="yellow")
+    return told
+
+
+def _link(entry: Item, broken: str | None) -> Text:
+    short = str(entry.get("entry_hash"))[:8]
+    if broken:
+        return Text.assemble((f"{short} ", "dim"), (f"✗ {broken}", "bold red"))
+    return Text.assemble((f"{short} ", "dim"), ("✓", "green"))

@@ -1,0 +1,152 @@
+"""The drill: the latest backup restored into tables of its own, compared, and removed again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refunds.digests import Digest, Export
+from refunds.table_scan import Source
+from refunds_ops.backup.places import Place
+from refunds_ops.backup.reading import items
+from refunds_ops.backup.restoring import Progress, Tell, import_table
+from refunds_ops.backup.tables import (
+    Differences,
+    TableReader,
+    Wire,
+    audited,
+    compare,
+    everything,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@dataclass
+class TableDrill:
+    """One table's drill: against the backup's files, and against the live table."""
+
+    table: str
+    scratch: str
+    against_backup: Differences
+    against_source: Differences
+    import_seconds: float
+    compare_seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return self.against_backup.none and self.against_source.none
+
+
+@dataclass
+class Drill:
+    digest: Digest
+    tables: list[TableDrill] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return all(table.passed for table in self.tables)
+
+
+class Driller:
+    def __init__(
+        self,
+        *,
+        dynamodb: DynamoDBClient,
+        place: Place,
+        reader: TableReader,
+        sources: tuple[Source, ...],
+        bucket: str,
+        work: Path,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``work``: a folder for the progress of imports; nothing of it is left."""
+        self._dynamodb = dynamodb
+        self._place = place
+        self._reader = reader
+        self._sources = {source.name: source for source in sources}
+        self._bucket = bucket
+        self._work = work
+        self._sleep = sleep
+
+    def run(self, digest: Digest, token: str, tell: Tell) -> Drill:
+        """Restore, compare and remove each table. Raises ``RestoreError`` and ``DamagedError``."""
+        drill = Drill(digest)
+        changed: set[str] = set()
+        for export in digest.exports:
+            scratch = f"refunds-drill-{digest.sequence}-{token}-{export.table}"
+            progress = Progress(self._work / f"{scratch}.json")
+            try:
+                drill.tables.append(self._drill(digest, export, scratch, progress, changed, tell))
+            finally:
+                self._remove(scratch)
+                progress.end()
+        return drill
+
+    def _drill(
+        self,
+        digest: Digest,
+        export: Export,
+        scratch: str,
+        progress: Progress,
+        changed: set[str],
+        tell: Tell,
+    ) -> TableDrill:
+        began = time.monotonic()
+        import_table(
+            self._dynamodb, self._bucket, export, scratch, progress, tell, sleep=self._sleep
+        )
+        imported = time.monotonic()
+        source = self._sources[export.table]
+
+        def restored() -> Iterator[Wire]:
+            return self._reader.items(Source(export.table, scratch))
+
+        tell(f"compare {export.table} with the backup", 0, export.item_count)
+        against_backup = compare(export.table, lambda: items(self._place, export), restored)
+        tell(f"compare {export.table} with the source", 0, export.item_count)
+        against_source = compare(
+            export.table,
+            restored,
+            lambda: self._reader.items(source),
+            view=audited if export.table == "refunds" else everything,
+            since=_written_since(export.table, digest.start_time, changed),
+        )
+        return TableDrill(
+            export.table,
+            scratch,
+            against_backup,
+            against_source,
+            imported - began,
+            time.monotonic() - imported,
+        )
+
+    def _remove(self, table: str) -> None:
+        try:
+            self._dynamodb.delete_table(TableName=table)
+        except self._dynamodb.exceptions.ResourceNotFoundException:
+            return  # the import did not get so far
+
+
+def _written_since(table: str, start: str, changed: set[str]) -> Callable[[Wire], bool]:
+    """Whether a row of the live table was written after the run had begun.
+
+    A ledger row has no time of its own. It changes with its transaction's refunds, which are
+    compared first: ``changed`` has the transactions of those written since.
+    """
+
+    def written_since(item: Wire) -> bool:
+        if table == "ledger":
+            return item["transaction_id"]["S"] in changed
+        written = item.get("updated_at" if table == "refunds" else "recorded_at", {}).get("S", "")
+        if written < start:
+            return False
+        if table == "refunds":
+            changed.add(item["transaction_id"]["S"])
+        return True
+
+    return written_since

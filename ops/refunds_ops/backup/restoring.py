@@ -1,0 +1,234 @@
+"""Putting a backup back: whole tables by ImportTable, or row by row where newer rows stay.
+
+Every step can be taken again: what is done is kept in a file, and writes are conditional.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.digests import Export
+from refunds.dynamo import condition_failed
+from refunds.refund import AUDITED
+from refunds_ops.backup.places import Place
+from refunds_ops.backup.reading import checked_lines, item_for_boto, item_of
+from refunds_ops.backup.tables import KEYS, Wire, creation_parameters, row_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ROWS_AT_ONCE = 400
+MAX_TOLD = 1000
+MAX_IMPORT_SECONDS = 24 * 3600.0
+
+Tell = Callable[[str, int, int], None]
+"""Called with what is being done, and how many rows of how many are."""
+
+
+class RestoreError(Exception):
+    """What was restored is not what the backup holds."""
+
+
+@dataclass
+class Progress:
+    """What a restore has done, kept in a file so that it can go on after it was stopped."""
+
+    path: Path
+    imports: dict[str, str] = field(default_factory=dict)
+    """Import ARNs by table."""
+    files: list[str] = field(default_factory=list)
+    """Data files that are restored, with the table they went to."""
+    ledger_after: str = ""
+    """The last transaction whose ledger is rebuilt."""
+
+    @classmethod
+    def load(cls, path: Path) -> Progress:
+        try:
+            return cls(path, **json.loads(path.read_text()))
+        except FileNotFoundError:
+            return cls(path)
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        told = asdict(self)
+        del told["path"]
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(told, indent=1))
+        new.replace(self.path)
+
+    def end(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+# --- Whole tables ---------------------------------------------------------------------------------
+
+
+def import_table(
+    dynamodb: DynamoDBClient,
+    bucket: str,
+    export: Export,
+    table: str,
+    progress: Progress,
+    tell: Tell,
+    *,
+    key_arn: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Restore an export into a new table, by the AWS API alone.
+
+    Raises ``RestoreError`` unless every item was imported.
+    """
+    if table not in progress.imports:
+        zstd = any(file.key.endswith(".zst") for file in export.files)
+        answer = dynamodb.import_table(
+            S3BucketSource={"S3Bucket": bucket, "S3KeyPrefix": export.data_prefix},
+            InputFormat="DYNAMODB_JSON",
+            InputCompressionType="ZSTD" if zstd else "GZIP",
+            TableCreationParameters=creation_parameters(export.table, table, key_arn),  # type: ignore[arg-type]
+        )
+        progress.imports[table] = answer["ImportTableDescription"]["ImportArn"]
+        progress.save()
+    told = _ended_import(dynamodb, progress.imports[table], export, table, tell, sleep)
+    errors, imported = told.get("ErrorCount", 0), told.get("ImportedItemCount", 0)
+    if told["ImportStatus"] != "COMPLETED" or errors or imported != export.item_count:
+        raise RestoreError(
+            f"the import into {table} ended {told['ImportStatus']} with {imported} of "
+            f"{export.item_count} items and {errors} errors: {told.get('FailureMessage', '')}"
+        )
+
+
+def _ended_import(
+    dynamodb: DynamoDBClient,
+    arn: str,
+    export: Export,
+    table: str,
+    tell: Tell,
+    sleep: Callable[[float], None],
+) -> Any:
+    waited, wait = 0.0, 0.1
+    while waited < MAX_IMPORT_SECONDS:
+        told = dynamodb.describe_import(ImportArn=arn)["ImportTableDescription"]
+        tell(f"import {table}", told.get("ImportedItemCount", 0), export.item_count)
+        if told["ImportStatus"] not in ("IN_PROGRESS", "CANCELLING"):
+            dynamodb.get_waiter("table_exists").wait(TableName=table)
+            return told
+        sleep(wait)
+        waited, wait = waited + wait, min(wait * 1.5, 10.0)
+    raise RestoreError(f"the import into {table} is still on after a day")
+
+
+# --- Row by row -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Rows:
+    """What became of an export's rows. Keys of differing rows: at most 1,000 are told."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """``restored``, ``same`` (it was there), ``newer`` (there, and kept), ``different``."""
+    different: list[str] = field(default_factory=list)
+
+
+class RowRestore:
+    """``pool``: as many writes at once as it has threads; the client needs as many connections."""
+
+    def __init__(self, dynamodb: DynamoDBClient, place: Place, pool: Executor) -> None:
+        self._dynamodb = dynamodb
+        self._place = place
+        self._pool = pool
+
+    def restore(self, export: Export, table: str, progress: Progress, tell: Tell) -> Rows:
+        """Put each row that isn't there, or only in an older version. Raises ``DamagedError``."""
+        rows, done = Rows(), 0
+        for file in export.files:
+            name = f"{file.key} > {table}"
+            if name not in progress.files:
+                lines = checked_lines(self._place, file)
+                while chunk := list(islice(lines, ROWS_AT_ONCE)):
+                    items = [item_of(line, file.key) for line in chunk]
+                    results = self._pool.map(
+                        lambda item: self._put(export.table, table, item), items
+                    )
+                    for item, result in zip(items, results, strict=True):
+                        rows.counts[result] += 1
+                        if result == "different" and len(rows.different) < MAX_TOLD:
+                            rows.different.append(row_key(export.table, item))
+                    tell(f"rows of {table}", done + sum(rows.counts.values()), export.item_count)
+                progress.files.append(name)
+                progress.save()
+            else:
+                done += file.item_count
+        return rows
+
+    def _put(self, kind: str, table: str, wire: Wire) -> str:
+        item = item_for_boto(wire)
+        absent = f"attribute_not_exists({KEYS[kind][0]})"
+        more: dict[str, Any] = {"ConditionExpression": absent}
+        if kind == "refunds":
+            older = "#version < :version"
+            more = {
+                "ConditionExpression": f"{absent} OR {older}",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": {":version": item["version"]},
+            }
+        try:
+            self._dynamodb.put_item(
+                TableName=table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **more
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            there: Any = exc.response.get("Item") or self._get(kind, table, item)
+            return _verdict(kind, item, there)
+        return "restored"
+
+    def _get(self, kind: str, table: str, item: Wire) -> Wire:
+        # Not every engine returns the item that failed the condition.
+        answer = self._dynamodb.get_item(
+            TableName=table, Key={name: item[name] for name in KEYS[kind]}, ConsistentRead=True
+        )
+        return answer.get("Item", {})
+
+
+def _verdict(kind: str, ours: Wire, there: Wire) -> str:
+    if ours == there:
+        return "same"
+    if kind == "ledger":
+        return "newer"  # it has no version of its own: it is rebuilt in any case
+    if kind == "refunds":
+        if int(there["version"]["N"]) > int(ours["version"]["N"]):
+            return "newer"
+        same = all(ours.get(name) == there.get(name) for name in AUDITED)
+    else:
+        # The stream's replay of a restored refund writes the entry again, at another moment.
+        same = ours.get("entry_hash") == there.get("entry_hash") and _told(ours) == _told(there)
+    return "same" if same else "different"
+
+
+def _told(entry: Wire) -> Wire:
+    return {name: value for name, value in entry.items() if name not in ("recorded_at", "rebuilt")}
+
+
+def create_table(dynamodb: DynamoDBClient, kind: str, table: str, key_arn: str | None) -> bool:
+    """Create the table unless it is there; whether it was created."""
+    try:
+        dynamodb.create_table(**creation_parameters(kind, table, key_arn))
+    except dynamodb.exceptions.ResourceInUseException:
+        return False
+    dynamodb.get_waiter("table_exists").wait(TableName=table)
+    return True
+
+
+def chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while chunk := list(islice(items, size)):
+        yield chunk

@@ -1,0 +1,206 @@
+"""The tables of a backup as a restore makes them, and their items read and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from refunds.refund import AUDITED
+from refunds.refunds_table import OPEN_INDEX
+from refunds.table_scan import PageReader, ReadLimit, Source
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Wire = dict[str, Any]
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "refunds": ("refund_id",),
+    "ledger": ("transaction_id",),
+    "audit": ("transaction_id", "entry_id"),
+}
+"""The tables that a backup has, and their keys, all strings. A test holds them to the template."""
+
+
+def creation_parameters(kind: str, name: str, key_arn: str | None = None) -> Wire:
+    """What CreateTable and ImportTable take for a new table of a kind."""
+    attributes = list(KEYS[kind])
+    parameters: Wire = {
+        "TableName": name,
+        "KeySchema": _schema(KEYS[kind]),
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+    if kind == "refunds":
+        index = ("open_shard", "check_at")
+        attributes += index
+        parameters["GlobalSecondaryIndexes"] = [
+            {
+                "IndexName": OPEN_INDEX,
+                "KeySchema": _schema(index),
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ]
+    if key_arn:
+        parameters["SSESpecification"] = {
+            "Enabled": True,
+            "SSEType": "KMS",
+            "KMSMasterKeyId": key_arn,
+        }
+    parameters["AttributeDefinitions"] = [
+        {"AttributeName": attribute, "AttributeType": "S"} for attribute in attributes
+    ]
+    return parameters
+
+
+def _schema(names: tuple[str, ...]) -> list[dict[str, str]]:
+    return [
+        {"AttributeName": name, "KeyType": kind}
+        for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
+    ]
+
+
+class TableReader:
+    """Reads whole tables, with a client of its own (see ``PageReader``)."""
+
+    def __init__(self, client: DynamoDBClient, limit: ReadLimit) -> None:
+        self._reader = PageReader(client, limit)
+
+    def items(self, source: Source) -> Iterator[Wire]:
+        """A table's items in wire form, bytes in base64 as in a backup."""
+        start = None
+        while True:
+            page = self._reader.read(source, 0, 1, start)
+            for line in page.lines.splitlines():
+                yield json.loads(line)["Item"]
+            if (start := page.last_key) is None:
+                return
+
+
+# --- Comparing ------------------------------------------------------------------------------------
+
+BUCKETS = 65_536
+MAX_TOLD = 1000
+
+View = Callable[[Wire], Wire]
+
+
+def everything(item: Wire) -> Wire:
+    return item
+
+
+def audited(item: Wire) -> Wire:
+    """A refund without what the protocol changes without a new version."""
+    return {name: item[name] for name in AUDITED if name in item}
+
+
+@dataclass
+class Differences:
+    """Keys of rows that one side lacks or has otherwise; at most 1,000 of a kind are told."""
+
+    rows: int = 0
+    """How many the expected side has."""
+    lacking: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    since: int = 0
+    """Rows that differ because they were written after the cut-off."""
+
+    @property
+    def none(self) -> bool:
+        return not (self.lacking or self.unexpected or self.different)
+
+
+def compare(
+    kind: str,
+    expected: Callable[[], Iterator[Wire]],
+    actual: Callable[[], Iterator[Wire]],
+    *,
+    view: View = everything,
+    since: Callable[[Wire], bool] = lambda item: False,
+) -> Differences:
+    """How the ``actual`` rows differ from the ``expected`` ones, in any order, in flat memory.
+
+    ``since`` says of an actual row that it was written after the cut-off: it may differ. Each side
+    is hashed into 65,536 buckets; only rows of buckets that differ are read again and held.
+    """
+    found = Differences()
+    sums = _Buckets(kind, view)
+    for item in expected():
+        found.rows += 1
+        sums.add(item, 1)
+    for item in actual():
+        sums.add(item, -1)
+    unequal = sums.unequal()
+    if not unequal:
+        return found
+    there = {
+        key: digest
+        for item in expected()
+        for key, digest in [(row_key(kind, item), _digest(view(item)))]
+        if _bucket(key) in unequal
+    }
+    for item in actual():
+        key = row_key(kind, item)
+        if _bucket(key) not in unequal:
+            continue
+        digest = there.pop(key, None)
+        if digest == _digest(view(item)):
+            continue
+        if since(item):
+            found.since += 1
+        else:
+            _tell(found.unexpected if digest is None else found.different, key)
+    for key in there:
+        _tell(found.lacking, key)
+    return found
+
+
+class _Buckets:
+    """The sums of rows' hashes, by bucket: equal for equal rows in any order."""
+
+    def __init__(self, kind: str, view: View) -> None:
+        self._kind = kind
+        self._view = view
+        self._sums = [0] * BUCKETS
+
+    def add(self, item: Wire, times: int) -> None:
+        bucket = _bucket(row_key(self._kind, item))
+        self._sums[bucket] += times * int.from_bytes(_digest(self._view(item)))
+
+    def unequal(self) -> set[int]:
+        return {bucket for bucket, total in enumerate(self._sums) if total}
+
+
+def row_key(kind: str, item: Wire) -> str:
+    return " ".join(item[name]["S"] for name in KEYS[kind])
+
+
+def _bucket(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=2).digest())
+
+
+def _digest(item: Wire) -> bytes:
+    text = json.dumps(item, sort_keys=True, separators=(",", ":"))
+    if '"SS":[' in text or '"NS":[' in text or '"BS":[' in text:
+        text = json.dumps(_in_order(item), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _in_order(value: Any) -> Any:
+    """Sets have no order of their own; each engine has another."""
+    match value:
+        case {"SS": list() as members} | {"NS": list() as members} | {"BS": list() as members}:
+            return {next(iter(value)): sorted(members)}
+        case dict():
+            return {name: _in_order(each) for name, each in value.items()}
+        case list():
+            return [_in_order(each) for each in value]
+    return value
+
+
+def _tell(keys: list[str], key: str) -> None:
+    if len(keys) < MAX_TOLD:
+        keys.append(key)

@@ -1,0 +1,193 @@
+"""Driving the demo's requests through the stack: waiting on conditions, collecting what is there.
+
+Every wait has a deadline; what is not there by then is missing in the report, and fails the demo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from refunds.dynamo import item_from_wire
+from refunds.refund import ENDED_WITHOUT_MONEY, Item, Status
+from refunds_ops.backups import Backup, list_backups
+from refunds_ops.local.demo_requests import PAYMENTS, Case, Story
+from refunds_ops.local.processes import wait_until
+from refunds_ops.sandbox.client import SandboxClient
+from refunds_ops.stack import Stack
+from refunds_ops.trail import audit_entries, refund_item
+
+SETTLE_SECONDS = 60.0
+FINAL = ENDED_WITHOUT_MONEY | {Status.SUCCEEDED}
+
+
+@dataclass
+class Seen:
+    """All that is there when the demo is over."""
+
+    refunds: dict[str, Item] = field(default_factory=dict)
+    entries: list[Item] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    ledger: dict[str, Item] = field(default_factory=dict)
+    books: dict[str, Any] = field(default_factory=dict)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    backup: Backup | None = None
+    backup_keys: list[tuple[str, int]] = field(default_factory=list)
+    waiting_messages: int = 0
+
+
+class Run:
+    """One run of the story. ``changed`` is called whenever there may be news to show."""
+
+    def __init__(self, stack: Stack, sandbox: SandboxClient, story: Story) -> None:
+        self._stack = stack
+        self._sandbox = sandbox
+        self.story = story
+        self.seen = Seen()
+        self.sent = 0
+        self.changed: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        """Send, wait, settle, back up, and look at everything."""
+        self._send(self.story.first)
+        self._wait(self._first_done)
+        self._send(self.story.second)
+        self._wait(lambda: self._all_refused() and not self._messages_waiting())
+        self._settle_pending()
+        self._wait(self._audited)
+        self._back_up()
+        self._look_at_all()
+
+    def _send(self, cases: tuple[Case, ...]) -> None:
+        for case in cases:
+            for _ in range(case.copies):
+                self._stack.sqs.send_message(
+                    QueueUrl=self._stack["RefundQueueUrl"], MessageBody=case.body
+                )
+        self.sent += len(cases)
+        self.changed()
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        def looked() -> bool:
+            self._look_at_refunds()
+            done = condition()
+            self.changed()
+            return done
+
+        wait_until(looked, SETTLE_SECONDS)
+
+    def _first_done(self) -> bool:
+        statuses = {refund_id: refund["status"] for refund_id, refund in self.seen.refunds.items()}
+        pending = statuses.pop(self.story.pending.refund_id, None)
+        return (
+            pending in ("PENDING", "SUCCEEDED")
+            and len(statuses) == len(self.story.refunds) - 1
+            and all(Status(status) in FINAL for status in statuses.values())
+        )
+
+    def _settle_pending(self) -> None:
+        """The bank's answer comes in; the next run of the reconciler finds it."""
+        refund = self.seen.refunds.get(self.story.pending.refund_id, {})
+        if refund.get("status") == Status.PENDING:
+            self._sandbox.settle(refund["gateway_refund_id"], "succeeded")
+
+        def reconciled() -> bool:
+            if not self._is_due(refund):
+                return False
+            self._invoke("ReconcileRefunds")
+            self._look_at_refunds()
+            there = self.seen.refunds.get(self.story.pending.refund_id, {})
+            return bool(there.get("status") == Status.SUCCEEDED)
+
+        self._wait(reconciled)
+
+    def _is_due(self, refund: Item) -> bool:
+        there = self.seen.refunds.get(refund.get("refund_id", ""), {})
+        now = self._sandbox.health()["now"]
+        return str(there.get("check_at", "")) <= str(now)
+
+    def _audited(self) -> bool:
+        self._look_at_trail()
+        expected = sum(refund["version"] for refund in self.seen.refunds.values())
+        return bool(len(self.seen.entries) >= expected)
+
+    def _all_refused(self) -> bool:
+        self._look_at_refused()
+        return len(self.seen.refused) >= sum(1 for case in self.story.cases if case.refused)
+
+    def _messages_waiting(self) -> int:
+        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self._stack.sqs.get_queue_attributes(
+            QueueUrl=self._stack["RefundQueueUrl"], AttributeNames=names
+        )["Attributes"]
+        self.seen.waiting_messages = sum(int(value) for value in found.values())
+        return self.seen.waiting_messages
+
+    def _back_up(self) -> None:
+        self._invoke("BackupRefunds")
+        self.changed()
+
+    def _invoke(self, function: str) -> None:
+        answer = self._stack.functions.invoke(
+            FunctionName=self._stack[f"{function}FunctionName"], Payload=b"{}"
+        )
+        if "FunctionError" in answer:
+            raise RuntimeError(f"{function} failed: {answer['Payload'].read()[:1000]!r}")
+
+    def _look_at_all(self) -> None:
+        self._look_at_refunds()
+        self._look_at_trail()
+        self._messages_waiting()
+        self.seen.books = self._sandbox.ledger()
+        self.seen.calls = self._sandbox.calls(reference=self.story.timed_out.refund_id)
+        pages = self._stack.dynamodb.scan(
+            TableName=self._stack["LedgerTableName"], ConsistentRead=True
+        )
+        items = [item_from_wire(wire) for wire in pages["Items"]]
+        self.seen.ledger = {item["transaction_id"]: item for item in items}
+        found = list_backups(self._stack, 1)
+        self.seen.backup = found[0] if found else None
+        if self.seen.backup:
+            listed = self._stack.s3.list_objects_v2(
+                Bucket=self._stack["BackupBucketName"], Prefix=f"{self.seen.backup.prefix}/"
+            )
+            self.seen.backup_keys = [
+                (each["Key"], each["Size"]) for each in listed.get("Contents", [])
+            ]
+
+    def _look_at_refunds(self) -> None:
+        for case in self.story.refunds:
+            if item := refund_item(self._stack, case.refund_id):
+                self.seen.refunds[case.refund_id] = item
+
+    def _look_at_trail(self) -> None:
+        self.seen.entries = [
+            entry for payment in PAYMENTS for entry in audit_entries(self._stack, payment.id)[0]
+        ]
+
+    def _look_at_refused(self) -> None:
+        known = {message["MessageId"] for message in self.seen.refused}
+        # Looked at, not taken: they come back when the time is up.
+        answer = self._stack.sqs.receive_message(
+            QueueUrl=self._stack["RefundDeadLetterQueueUrl"],
+            MaxNumberOfMessages=10,
+            MessageAttributeNames=["All"],
+            VisibilityTimeout=0,
+        )
+        for message in answer.get("Messages", []):
+            if message["MessageId"] not in known:
+                self.seen.refused.append(dict(message))
+
+
+def refused_of(seen: Seen, case: Case) -> dict[str, str] | None:
+    """error_code and error_message of a case's refused message; None when it isn't there."""
+    for message in seen.refused:
+        if message["Body"] == case.body:
+            attributes = message.get("MessageAttributes", {})
+            return {name: value["StringValue"] for name, value in attributes.items()}
+    return None
+
+
+def movements_of(seen: Seen, refund_id: str) -> list[dict[str, Any]]:
+    return [each for each in seen.books.get("movements", []) if each["reference"] == refund_id]

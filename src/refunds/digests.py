@@ -1,0 +1,258 @@
+"""The signed chain of digests: what each backup holds, and which one came before.
+
+The shape is that of CloudTrail's digest files. A digest is signed as it is stored, byte for byte,
+so that openssl alone can check it; docs/backup.md shows how. Nothing here needs AWS: who signs
+and where digests are kept is in digest_chain.py, who checks a signature in the operator's tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = "refund-backups"
+DIGESTS_PREFIX = f"{PREFIX}/digests/"
+SIGNATURE_ALGORITHM = "SHA256withRSA"
+HASH_ALGORITHM = "SHA-256"
+FIRST_SEQUENCE = 1
+VERSION = 1
+
+_DIGEST_KEY = re.compile(re.escape(DIGESTS_PREFIX) + r"(\d{12})\.(json|sig)", re.ASCII)
+_NO_HASH = bytes(32)
+
+
+class DigestError(ValueError):
+    """What should be a digest is none."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An object's key, and the hex SHA-256 of its bytes as stored (compressed, for data)."""
+
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataFile(StoredFile):
+    """``size`` in bytes as stored. ``merkle_root`` (hex) only for the audit trail's files."""
+
+    size: int
+    item_count: int
+    merkle_root: str | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """One table's part of a backup. ``table`` is ``refunds``, ``ledger`` or ``audit``.
+
+    ``root`` is ``…/AWSDynamoDB/<ExportId>``, without a slash at its end. ``export_time``: every row
+    that was not changed after it is there as it was then.
+    """
+
+    table: str
+    table_arn: str
+    root: str
+    export_time: str
+    item_count: int
+    manifests: tuple[StoredFile, ...]
+    files: tuple[DataFile, ...]
+
+    @property
+    def data_prefix(self) -> str:
+        """What ImportTable takes as ``S3KeyPrefix``."""
+        return f"{self.root}/data/"
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The digest before: its place, the hex SHA-256 of its bytes, and its signature in hex."""
+
+    bucket: str
+    key: str
+    sha256: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What was published, between which instants (RFC 3339, UTC), and where."""
+
+    sequence: int
+    bucket: str
+    start_time: str
+    end_time: str
+    backup_prefix: str
+    """``refund-backups/<YYYY>/<MM>/<DD>/<YYYYMMDDTHHMMSSZ>``: everything of the run is below it."""
+    exports: tuple[Export, ...]
+    fingerprint: str
+    """Hex SHA-256 of the public key in DER form (SubjectPublicKeyInfo)."""
+    previous: Previous | None
+
+    @property
+    def key(self) -> str:
+        return digest_key(self.sequence)
+
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every object of the backup, the digest and its signature apart."""
+        return tuple(file for export in self.exports for file in (*export.manifests, *export.files))
+
+    def to_bytes(self) -> bytes:
+        """The digest file: what is stored, hashed and signed."""
+        before = self.previous
+        return json.dumps(
+            {
+                "digestVersion": VERSION,
+                "digestSequence": self.sequence,
+                "digestS3Bucket": self.bucket,
+                "digestS3Object": self.key,
+                "digestStartTime": self.start_time,
+                "digestEndTime": self.end_time,
+                "digestPublicKeyFingerprint": self.fingerprint,
+                "digestSignatureAlgorithm": SIGNATURE_ALGORITHM,
+                "previousDigestS3Bucket": before and before.bucket,
+                "previousDigestS3Object": before and before.key,
+                "previousDigestHashValue": before and before.sha256,
+                "previousDigestHashAlgorithm": before and HASH_ALGORITHM,
+                "previousDigestSignature": before and before.signature,
+                "backupS3Prefix": self.backup_prefix,
+                "exports": [_export_json(export) for export in self.exports],
+            },
+            indent=1,
+        ).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Digest:
+        """Read a digest file. Raises ``DigestError``; checks no signature."""
+        try:
+            told = json.loads(content)
+            if told["digestVersion"] != VERSION:
+                raise DigestError(f"digest version {told['digestVersion']} is not known here")
+            previous = None
+            if told["previousDigestS3Object"] is not None:
+                previous = Previous(
+                    bucket=_text(told, "previousDigestS3Bucket"),
+                    key=_text(told, "previousDigestS3Object"),
+                    sha256=_text(told, "previousDigestHashValue"),
+                    signature=_text(told, "previousDigestSignature"),
+                )
+            return cls(
+                sequence=_count(told, "digestSequence"),
+                bucket=_text(told, "digestS3Bucket"),
+                start_time=_text(told, "digestStartTime"),
+                end_time=_text(told, "digestEndTime"),
+                backup_prefix=_text(told, "backupS3Prefix"),
+                exports=tuple(_export(each) for each in told["exports"]),
+                fingerprint=_text(told, "digestPublicKeyFingerprint"),
+                previous=previous,
+            )
+        except DigestError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            raise DigestError(f"not a digest: {type(exc).__name__}") from exc
+
+
+def digest_key(sequence: int) -> str:
+    return f"{DIGESTS_PREFIX}{sequence:012d}.json"
+
+
+def signature_key(sequence: int) -> str:
+    return f"{DIGESTS_PREFIX}{sequence:012d}.sig"
+
+
+def sequence_of(key: str) -> int | None:
+    """The sequence number in a digest's or a signature's key; None for any other key."""
+    match = _DIGEST_KEY.fullmatch(key)
+    return int(match[1]) if match else None
+
+
+def sha256_hex(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# --- The leaves of an audit file's Merkle tree ----------------------------------------------------
+
+_ENTRY_HASH = re.compile(rb'"entry_hash":\{"S":"([0-9a-f]{64})"\}')
+
+
+def audit_leaf(line: bytes) -> bytes:
+    """A line's leaf data: the 32 bytes of its entry's ``entry_hash``.
+
+    So an auditor gets from an entry's plain JSON to the leaf with docs/audit.md alone. 32 zero
+    bytes for a line without one, which nothing of ours writes.
+    """
+    found = _ENTRY_HASH.findall(line)
+    if len(found) == 1 and b'"metadata":{' not in line:
+        return bytes.fromhex(found[0].decode())
+    # A key of the requester's metadata may have the same name: only the top level counts.
+    try:
+        text = json.loads(line)["Item"]["entry_hash"]["S"]
+        return bytes.fromhex(text) if re.fullmatch("[0-9a-f]{64}", text) else _NO_HASH
+    except (ValueError, KeyError, TypeError):
+        return _NO_HASH
+
+
+# --- JSON and back --------------------------------------------------------------------------------
+
+
+def _export_json(export: Export) -> dict[str, Any]:
+    return {
+        "table": export.table,
+        "tableArn": export.table_arn,
+        "exportS3Prefix": export.root,
+        "exportTime": export.export_time,
+        "itemCount": export.item_count,
+        "manifests": [_stored_json(file) for file in export.manifests],
+        "dataFiles": [
+            _stored_json(file)
+            | {"size": file.size, "itemCount": file.item_count}
+            | ({"merkleRoot": file.merkle_root} if file.merkle_root else {})
+            for file in export.files
+        ],
+    }
+
+
+def _stored_json(file: StoredFile) -> dict[str, Any]:
+    return {"s3Object": file.key, "hashValue": file.sha256, "hashAlgorithm": HASH_ALGORITHM}
+
+
+def _export(told: Mapping[str, Any]) -> Export:
+    return Export(
+        table=_text(told, "table"),
+        table_arn=_text(told, "tableArn"),
+        root=_text(told, "exportS3Prefix"),
+        export_time=_text(told, "exportTime"),
+        item_count=_count(told, "itemCount"),
+        manifests=tuple(
+            StoredFile(_text(each, "s3Object"), _text(each, "hashValue"))
+            for each in told["manifests"]
+        ),
+        files=tuple(
+            DataFile(
+                key=_text(each, "s3Object"),
+                sha256=_text(each, "hashValue"),
+                size=_count(each, "size"),
+                item_count=_count(each, "itemCount"),
+                merkle_root=_text(each, "merkleRoot") if "merkleRoot" in each else None,
+            )
+            for each in told["dataFiles"]
+        ),
+    )
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told[name]
+    if not isinstance(value, str):
+        raise DigestError(f"{name} is not text")
+    return value
+
+
+def _count(told: Mapping[str, Any], name: str) -> int:
+    value = told[name]
+    if type(value) is not int or value < 0:
+        raise DigestError(f"{name} is not a count")
+    return value

@@ -1,0 +1,57 @@
+"""ReceiveWebhook: a gateway says that a refund has changed; the reconciler is told to look.
+
+Whoever calls may be anybody: what isn't signed changes nothing. This function can read its own
+secret and start the reconciler, no more.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from refunds.runtime import CLIENT
+from refunds.settings import text
+from refunds.times import SystemClock
+from refunds.webhooks import RefusedWebhookError, refund_to_look_at
+
+SECRET_SECONDS = 300
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer(patch_modules=["botocore"])
+
+_clock = SystemClock()
+_secrets = SecretsProvider(boto_config=CLIENT)
+_secret_arn = text("WEBHOOK_SECRET_ARN")
+_functions = boto3.client("lambda", config=CLIENT)
+_reconciler = text("RECONCILE_FUNCTION")
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics(capture_cold_start_metric=True)
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Returns the HTTP answer: 202 once the reconciler is on its way, or nothing is to be done."""
+    secrets = str(_secrets.get(_secret_arn, max_age=SECRET_SECONDS))
+    try:
+        refund_id = refund_to_look_at(event, secrets, _clock.now())
+    except RefusedWebhookError as refused:
+        metrics.add_metric("WebhooksRefused", MetricUnit.Count, 1)
+        logger.warning("webhook refused", reason=str(refused), status=refused.status)
+        return {"statusCode": refused.status}
+    metrics.add_metric("WebhooksReceived", MetricUnit.Count, 1)
+    if refund_id is not None:
+        # Without waiting: it asks the gateway, which may be waiting for this answer.
+        _functions.invoke(
+            FunctionName=_reconciler,
+            InvocationType="Event",
+            Payload=json.dumps({"look_at": refund_id}).encode(),
+        )
+        logger.info("webhook received", refund_id=refund_id)
+    return {"statusCode": 202}

@@ -1,0 +1,95 @@
+"""RFC 6962 Merkle trees: one root for many leaves, and short proofs that a leaf is among them.
+
+A leaf's hash is SHA-256(0x00 || data), a node's SHA-256(0x01 || left || right); a tree of n > 1
+leaves splits at the largest power of two below n. docs/backup.md says what a leaf's data is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+
+def leaf_hash(data: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class MerkleTree:
+    """The root of leaves that come one by one; keeps one hash for each power of two."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._whole: list[bytes] = []
+        """Roots of complete subtrees, largest first: one for each 1 in ``size``'s binary form."""
+
+    def add(self, data: bytes) -> None:
+        """Append a leaf."""
+        node = leaf_hash(data)
+        size = self.size
+        while size & 1:
+            node = node_hash(self._whole.pop(), node)
+            size >>= 1
+        self._whole.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The tree's hash; that of no leaves is SHA-256 of nothing."""
+        if not self._whole:
+            return hashlib.sha256().digest()
+        node = self._whole[-1]
+        for left in reversed(self._whole[:-1]):
+            node = node_hash(left, node)
+        return node
+
+
+def merkle_root(leaves: Iterable[bytes]) -> bytes:
+    """The root over leaves' data, in order."""
+    tree = MerkleTree()
+    for data in leaves:
+        tree.add(data)
+    return tree.root()
+
+
+def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """The hashes that, with leaf ``index``, make the root: the leaf's sibling first.
+
+    Raises ``IndexError`` when there is no such leaf.
+    """
+    if not 0 <= index < len(leaves):
+        raise IndexError(f"no leaf {index} among {len(leaves)}")
+    level = [leaf_hash(data) for data in leaves]
+    path = []
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        above = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        if len(level) % 2:
+            above.append(level[-1])
+        level, index = above, index // 2
+    return path
+
+
+def is_included(data: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
+    """Whether ``data`` is leaf ``index`` of the tree of ``size`` leaves whose root is ``root``.
+
+    The algorithm of RFC 9162, 2.1.3.2.
+    """
+    if not 0 <= index < size:
+        return False
+    node, last = leaf_hash(data), size - 1
+    for sibling in path:
+        if last == 0:
+            return False
+        if index & 1 or index == last:
+            node = node_hash(sibling, node)
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            node = node_hash(node, sibling)
+        index, last = index >> 1, last >> 1
+    return last == 0 and node == root

@@ -1,0 +1,49 @@
+"""The local stack that these tests use: the running one of `make up`, or one of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests.local.flow import Flow
+
+from refunds_ops.errors import CommandError
+from refunds_ops.local.gateway import answer_of, api_key
+from refunds_ops.local.lifecycle import down, stack_of, up
+from refunds_ops.local.progress import Steps
+from refunds_ops.local.workspace import Workspace
+from refunds_ops.sandbox.client import SandboxClient, SandboxError
+from refunds_ops.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    running = _running_stack()
+    if running:
+        yield running
+        return
+    for name in ("GATEWAY_URL", "GATEWAY_API_KEY", "EMULATOR_PORT", "SANDBOX_PORT"):
+        os.environ.pop(name, None)
+    workspace = Workspace(tmp_path_factory.mktemp("stack"))
+    try:
+        yield up(workspace, Steps(Console()), for_containers=False)
+    finally:
+        down(workspace)
+
+
+@pytest.fixture(scope="session")
+def flow(stack: Stack) -> Flow:
+    return Flow(stack, SandboxClient(stack["GATEWAY_URL"]))
+
+
+def _running_stack() -> Stack | None:
+    """The stack of `make up`, if it is up and has a sandbox whose faults can be scripted."""
+    try:
+        stack = stack_of(Workspace(Path(".local").resolve()))
+        SandboxClient(stack["GATEWAY_URL"]).health()
+        return None if answer_of(stack["GATEWAY_URL"], api_key()) else stack
+    except (CommandError, SandboxError, OSError, ValueError):
+        return None

@@ -1,0 +1,128 @@
+"""What the end-to-end tests do with the stack: send, wait with a deadline, look."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from refunds.refund import Item
+from refunds_ops.sandbox.client import SandboxClient
+from refunds_ops.stack import Stack
+from refunds_ops.trail import audit_entries, refund_item
+
+Found = TypeVar("Found")
+
+DEADLINE_SECONDS = 60.0
+POLL_SECONDS = 0.1
+
+
+def eventually(look: Callable[[], Found | None], what: str) -> Found:
+    """What ``look`` finds, once it finds something. Fails the test after a minute."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"not within {DEADLINE_SECONDS:.0f} s: {what}")
+
+
+class Flow:
+    def __init__(self, stack: Stack, sandbox: SandboxClient) -> None:
+        self.stack = stack
+        self.sandbox = sandbox
+
+    def payment(self, captured_minor: int = 10_000, currency: str = "USD") -> str:
+        """A new payment; its id."""
+        transaction_id = f"pay_{secrets.token_hex(6)}"
+        self.sandbox.add_payment(transaction_id, captured_minor, currency)
+        return transaction_id
+
+    def request(self, transaction_id: str, amount_minor: Any = None, **fields: Any) -> str:
+        """A message body, each with a refund id of its own unless ``fields`` has one."""
+        message = {
+            "refund_id": f"rf_{secrets.token_hex(6)}",
+            "transaction_id": transaction_id,
+            "user_id": "user_ada",
+            "currency": "USD",
+            "reason": "order_cancelled",
+            "requested_by": "agent:grace",
+        }
+        if amount_minor is not None:
+            fields["amount_minor"] = amount_minor
+        return json.dumps(message | fields)
+
+    def send(self, *bodies: str) -> None:
+        for body in bodies:
+            self.stack.sqs.send_message(QueueUrl=self.stack["RefundQueueUrl"], MessageBody=body)
+
+    def refund(self, body: str, *statuses: str) -> Item:
+        """The refund that a body asked for, once it has one of ``statuses``."""
+        refund_id = json.loads(body)["refund_id"]
+
+        def look() -> Item | None:
+            item = refund_item(self.stack, refund_id)
+            return item if item and item["status"] in statuses else None
+
+        try:
+            return eventually(look, f"{refund_id} is {' or '.join(statuses)}")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; it is {refund_item(self.stack, refund_id)}") from None
+
+    def entries(self, refund: Item) -> list[Item]:
+        """A refund's audit entries, once there is one for each version."""
+
+        def look() -> list[Item] | None:
+            found, _ = audit_entries(self.stack, refund["transaction_id"], refund["refund_id"])
+            return found if len(found) >= refund["version"] else None
+
+        return eventually(look, f"{refund['version']} audit entries of {refund['refund_id']}")
+
+    def dead_letter(self, body: str) -> dict[str, Any]:
+        """The refused message with this very body, taken out of the dead-letter queue."""
+        queue = self.stack["RefundDeadLetterQueueUrl"]
+
+        def look() -> dict[str, Any] | None:
+            answer = self.stack.sqs.receive_message(
+                QueueUrl=queue,
+                MaxNumberOfMessages=10,
+                MessageAttributeNames=["All"],
+                VisibilityTimeout=1,
+            )
+            for message in answer.get("Messages", []):
+                if message["Body"] == body:
+                    self.stack.sqs.delete_message(
+                        QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"]
+                    )
+                    return dict(message)
+            return None
+
+        return eventually(look, f"a dead letter with the body {body[:80]}")
+
+    def moved(self, transaction_id: str) -> list[int]:
+        """Each movement of money at the gateway for a payment."""
+        return [each["amount"] for each in self.sandbox.movements(transaction_id=transaction_id)]
+
+    def queue_is_empty(self) -> None:
+        """Waits until no message is visible or being worked on."""
+        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+
+        def look() -> bool:
+            found = self.stack.sqs.get_queue_attributes(
+                QueueUrl=self.stack["RefundQueueUrl"], AttributeNames=names
+            )
+            return not any(int(value) for value in found["Attributes"].values())
+
+        eventually(look, "the queue is empty")
+
+    def invoke(self, function: str, event: object = None) -> Any:
+        """Run a function once, whole; its answer."""
+        answer = self.stack.functions.invoke(
+            FunctionName=self.stack[f"{function}FunctionName"],
+            Payload=json.dumps({} if event is None else event).encode(),
+        )
+        said = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, said
+        return said

@@ -1,0 +1,115 @@
+"""``python -m tests.simulator``: many histories, or one again (``--seed``), or the mutants."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from tests.simulator.histories import Outcome, run_history
+from tests.simulator.mutants import MAX_SEEDS, MUTANTS, hunt
+from tests.simulator.report import show_history, show_mutants, show_summary
+
+CHUNK = 25
+
+
+def main() -> int:
+    """Returns 0 when all held (all mutants were caught), else 1."""
+    parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
+    parser.add_argument("--histories", type=int, help="how many (20000; with --seed, 1)")
+    parser.add_argument("--seed", type=int, help="of the first history (1)")
+    parser.add_argument("--mutants", action="store_true", help="hunt the deliberate faults")
+    parser.add_argument("--full", action="store_true", help="show every step of a history")
+    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
+    asked = parser.parse_args()
+    first = 1 if asked.seed is None else asked.seed
+    histories = asked.histories or (20_000 if asked.seed is None else 1)
+    console = Console()
+    if asked.mutants:
+        return _mutants(console, first, asked.processes)
+    if histories == 1:
+        outcome = run_history(first, trace=True)
+        show_history(console, outcome, full=asked.full)
+        return int(outcome.violation is not None)
+    return _histories(console, first, histories, asked.processes)
+
+
+def _histories(console: Console, first: int, histories: int, processes: int) -> int:
+    began, done = time.monotonic(), 0
+    counts: Counter[str] = Counter()
+    failed: list[int] = []
+    starts = [
+        (start, min(CHUNK, first + histories - start))
+        for start in range(first, first + histories, CHUNK)
+    ]
+    with _progress(console) as bar, multiprocessing.Pool(processes) as pool:
+        task = bar.add_task("histories", total=histories)
+        for size, counted, violated in pool.imap_unordered(_chunk, starts):
+            counts.update(counted)
+            failed += violated
+            done += size
+            bar.advance(task, size)
+            if failed:
+                break
+    show_summary(console, done, time.monotonic() - began, counts)
+    if not failed:
+        console.print("no violation", style="green")
+        return 0
+    show_history(console, run_history(min(failed), trace=True), full=False)
+    return 1
+
+
+def _chunk(seeds: tuple[int, int]) -> tuple[int, Counter[str], list[int]]:
+    """A few histories; which of them failed."""
+    first, size = seeds
+    counts: Counter[str] = Counter()
+    failed = []
+    for seed in range(first, first + size):
+        outcome = run_history(seed)
+        counts.update(outcome.counts)
+        if outcome.violation is not None:
+            failed.append(seed)
+    return size, counts, failed
+
+
+def _mutants(console: Console, first: int, processes: int) -> int:
+    def caught() -> Iterator[tuple[str, Outcome | None, int]]:
+        places = [(place, first) for place in range(len(MUTANTS))]
+        with _progress(console) as bar, multiprocessing.Pool(processes) as pool:
+            for name, outcome in bar.track(
+                pool.imap(_hunt, places), total=len(places), description="mutants"
+            ):
+                yield name, outcome, first
+
+    survivors = show_mutants(console, caught())
+    if survivors:
+        console.print(f"{survivors} of {len(MUTANTS)} lived through {MAX_SEEDS:,} histories")
+        return 1
+    console.print(f"all {len(MUTANTS)} caught", style="green")
+    return 0
+
+
+def _hunt(place: tuple[int, int]) -> tuple[str, Outcome | None]:
+    mutant = MUTANTS[place[0]]
+    return mutant.name, hunt(mutant, place[1])
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

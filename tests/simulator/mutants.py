@@ -1,0 +1,429 @@
+"""Deliberate faults of the protocol, each a small change of production code, to see whether the
+simulator sees.
+
+A mutant is a snippet of a function and what stands there instead. The snippet must be there exactly
+once, so a mutant can't rot unnoticed. The function's code is swapped while the mutant lives.
+"""
+
+from __future__ import annotations
+
+import __future__
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from tests.simulator.histories import Outcome, run_history
+
+
+@dataclass(frozen=True)
+class Patch:
+    """``where``: module and qualified name, as in ``settling:Settler.call``."""
+
+    where: str
+    snippet: str
+    instead: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    patches: tuple[Patch, ...]
+
+
+def _mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, tuple(Patch(*patch) for patch in patches))
+
+
+CONDITION = 'f"{same_version} AND {same_status} AND {same_attempt}"'
+
+MUTANTS = (
+    _mutant(
+        "claim after the call",
+        (
+            "processing:Processor._claim",
+            "there = self._refunds.put_new(refund)",
+            "self._settler.call(refund, deadline, called_before=False)\n"
+            "        there = self._refunds.put_new(refund)",
+        ),
+    ),
+    _mutant(
+        "new key on retry",
+        (
+            "flair:FlairGateway.create_refund",
+            '"Idempotency-Key": reference',
+            '"Idempotency-Key": f"{reference}-{self._clock.now()}"',
+        ),
+    ),
+    _mutant(
+        "release on timeout",
+        (
+            "settling:Settler.call",
+            "case Unknown(reason=reason):",
+            "case Unknown(reason=reason):\n"
+            "                self._ledger.release(refund.transaction_id, refund.refund_id)",
+        ),
+    ),
+    _mutant(
+        "timeout recorded as failed",
+        (
+            "settling:Settler.call",
+            "case Unknown(reason=reason):\n                return self._leave(refund, reason)",
+            "case Unknown(reason=reason):\n"
+            "                return self.finish(refund, Status.FAILED, failure_code='timeout')",
+        ),
+    ),
+    _mutant(
+        "retryable recorded as failed",
+        (
+            "settling:Settler.call",
+            "return self._leave(refund, reason, wait)",
+            "return self.finish(refund, Status.FAILED, failure_code='later')",
+        ),
+    ),
+    _mutant(
+        "unconditional finish",
+        (
+            "refunds_table:RefundsTable.save",
+            CONDITION,
+            'f"({same_version} AND {same_status} AND {same_attempt})'
+            ' OR attribute_exists(refund_id)"',
+        ),
+    ),
+    _mutant(
+        "no fencing: any attempt may write over another's",
+        (
+            "refunds_table:RefundsTable.save",
+            CONDITION,
+            'f"{same_version} AND ({same_status} OR {same_attempt})"',
+        ),
+        (
+            "processing:Processor._resume",
+            "return self._settler.take_over(refund, deadline)",
+            "return self._settler.call(refund, deadline, called_before=False)",
+        ),
+    ),
+    _mutant(
+        "every attempt has the same token",
+        ("settling:Settler.new_lease", "self._new_token()", "'the-token'"),
+    ),
+    _mutant(
+        "no fingerprint",
+        (
+            "processing:Processor._resume",
+            "if refund.fingerprint != request.fingerprint():",
+            "if False:",
+        ),
+    ),
+    _mutant(
+        "a final status is overwritten",
+        (
+            "refunds_table:RefundsTable.save",
+            "if new.status != old.status and new.status not in TRANSITIONS[old.status]:",
+            "if False:",
+        ),
+        ("refund:change_status", "if to not in TRANSITIONS[refund.status]:", "if False:"),
+        (
+            "processing:Processor._resume",
+            "if refund.status is not Status.PROCESSING:",
+            "if refund.status in (Status.PENDING, Status.IN_REVIEW):",
+        ),
+    ),
+    _mutant(
+        "amount not compared",
+        (
+            "settling:_mismatch",
+            "if (shown.amount_minor, shown.currency) != (refund.amount_minor, refund.currency):",
+            "if False:",
+        ),
+    ),
+    _mutant(
+        "key's age not looked at",
+        ("flair:FlairGateway.create_refund", "if self._clock.now() >= not_after:", "if False:"),
+    ),
+    _mutant(
+        "look-up skipped past expiry",
+        ("flair:FlairGateway.create_refund", "if self._clock.now() >= not_after:", "if False:"),
+        ("settling:Settler.ask_then_call", "if found:", "if False:"),
+    ),
+    _mutant(
+        "an expired key means failed",
+        (
+            "settling:Settler.call",
+            """return self._review(
+                    refund,
+                    "idempotency_key_expired",
+                    "the gateway shows no refund, and calling again might pay twice",
+                )""",
+            "return self.finish(refund, Status.FAILED, failure_code='expired')",
+        ),
+    ),
+    _mutant(
+        "nothing shown means failed",
+        (
+            "settling:Settler.ask_then_call",
+            "return self.call(refund, deadline, called_before=True)",
+            "return self.finish(refund, Status.FAILED, failure_code='none')",
+        ),
+    ),
+    _mutant(
+        "decline after unknown trusted",
+        ("settling:Settler._declined", "if called_before:", "if False:"),
+    ),
+    _mutant(
+        "key in use taken for a decline",
+        (
+            "flair:FlairGateway._answer",
+            'return Unknown(f"HTTP {status} {shown_code(error.code)}")',
+            'return Declined(error.code, "")',
+        ),
+    ),
+    _mutant(
+        "a page of HTML taken for a decline",
+        (
+            "flair:FlairGateway._answer",
+            'return Unknown(f"HTTP {status}")',
+            'return Declined("html", "") if status in (404, 422) else Unknown("HTTP")',
+        ),
+    ),
+    _mutant(
+        "reservation not released on failure",
+        (
+            "recording:Recorder.give_back",
+            "self._ledger.release(refund.transaction_id, refund.refund_id)",
+            "pass",
+        ),
+    ),
+    _mutant(
+        "released twice",
+        (
+            "ledger_table:LedgerTable.release",
+            '"SET remaining = remaining + #r, #r = :zero"',
+            '"SET remaining = remaining + #r"',
+        ),
+    ),
+    _mutant(
+        "no tombstone after a release",
+        (
+            "ledger_table:LedgerTable.release",
+            '"SET remaining = remaining + #r, #r = :zero"',
+            '"SET remaining = remaining + #r REMOVE #r"',
+        ),
+    ),
+    _mutant(
+        "reviewed money released at once",
+        (
+            "settling:Settler._review",
+            "return self.finish(",
+            "self._ledger.release(refund.transaction_id, refund.refund_id)\n"
+            "        return self.finish(",
+        ),
+    ),
+    _mutant(
+        "reserve without looking at what remains",
+        (
+            "ledger_table:LedgerTable.reserve",
+            'f"{not_yet_held} AND {enough_left}"',
+            'f"{not_yet_held} AND ({enough_left} OR attribute_exists(remaining))"',
+        ),
+    ),
+    _mutant(
+        "a ledger begun twice",
+        (
+            "ledger_table:LedgerTable.open",
+            'f"{not_begun} AND {not_yet_held}"',
+            'f"({not_begun} OR attribute_exists(captured)) AND {not_yet_held}"',
+        ),
+    ),
+    _mutant(
+        "recount without a condition",
+        (
+            "ledger_table:LedgerTable.recount",
+            '"captured = :read_captured AND remaining = :read_remaining"',
+            '"captured = :read_captured OR remaining = :read_remaining"',
+        ),
+    ),
+    _mutant(
+        "others' refunds not counted",
+        (
+            "reserving:Reserver.recount",
+            "remaining = payment.captured_minor - foreign - sum",
+            "remaining = payment.captured_minor - sum",
+        ),
+    ),
+    _mutant(
+        "the amount held is not the refund's",
+        (
+            "processing:Processor._seen_before",
+            "return self._claim(request, held, deadline, ask_first=True)",
+            "return self._claim(request, request.amount_minor or 1, deadline, ask_first=True)",
+        ),
+    ),
+    _mutant(
+        "a conflict keeps its reservation",
+        (
+            "processing:Processor._resume",
+            "self._ledger.release(request.transaction_id, request.refund_id)",
+            "pass",
+        ),
+    ),
+    _mutant(
+        "a batch that returns empty after an error",
+        ("refund_queue:handle_batch", "tell(raw, exc)\n            raise", "tell(raw, exc)\n            return"),
+    ),
+    _mutant(
+        "work in progress taken for done",
+        (
+            "processing:Processor._resume",
+            'return Later("another attempt is at work", left)',
+            "return Recorded(refund)",
+        ),
+    ),
+    _mutant(
+        "a refused message is dropped",
+        (
+            "refund_queue:RefundQueue._refuse",
+            "self._client.send_message(",
+            "(lambda **message: None)(",
+        ),
+    ),
+    _mutant(
+        "pending dropped without the open index",
+        (
+            "recording:Recorder.finish",
+            "if to is Status.SUCCEEDED else self._opened(new)",
+            "if to in (Status.SUCCEEDED, Status.PENDING) else self._opened(new)",
+        ),
+    ),
+    _mutant(
+        "still pending, and off the open index",
+        (
+            "settling:Settler._still_open",
+            "left = replace(self._opened(refund, again=True), lease_until=None)",
+            "left = replace(refund, open_since=None, open_shard=None, check_at=None)",
+        ),
+    ),
+    _mutant(
+        "archived and forgotten",
+        ("reconciling:DeadLetterArchiver._archive", 'self._keep_open(message["Body"])', "pass"),
+        (
+            "settling:Settler._leave",
+            "replace(self._opened(refund, again=True), lease_until=None)",
+            "replace(refund, lease_until=None)",
+        ),
+        ("settling:Settler.take_over", "replace(self._opened(refund), ", "replace(refund, "),
+    ),
+    _mutant(
+        "a dead letter deleted, not archived",
+        (
+            "reconciling:DeadLetterArchiver._archive",
+            "self._failures.keep(",
+            "(lambda *content: None)(",
+        ),
+    ),
+    _mutant(
+        "late reversals not looked for",
+        ("reconciling:Reconciler._sweep", "for shown in page.refunds:", "for shown in ():"),
+    ),
+    _mutant(
+        "only the first page is swept",
+        (
+            "reconciling:Reconciler._sweep",
+            "cursor, failures = page.next_cursor, 0",
+            "cursor, failures = None, 0",
+        ),
+    ),
+    _mutant(
+        "version not raised",
+        ("refund:change_status", "version=refund.version + 1", "version=refund.version"),
+    ),
+    _mutant(
+        "the audit chain does not chain",
+        (
+            "refund:change_status",
+            "previous_hash=previous_hash",
+            "previous_hash=refund.previous_hash",
+        ),
+    ),
+    _mutant(
+        "audit entries written over",
+        (
+            "audit_table:AuditTable.put_new",
+            'ConditionExpression="attribute_not_exists(entry_id)"',
+            'ConditionExpression="attribute_not_exists(no_such_attribute)"',
+        ),
+    ),
+    _mutant(
+        "duplicates in the audit trail",
+        (
+            "audit_writer:AuditWriter.write",
+            "stored = self._audit.put_new(entry | {",
+            'stored = self._audit.put_new(entry | {"entry_id": entry["entry_id"] + record["eventID"], ',
+        ),
+    ),
+    _mutant(
+        "an audit record that fails is passed over",
+        (
+            "audit_writer:handle_stream_batch",
+            "tell(record.raw_event, exc)\n            raise",
+            "tell(record.raw_event, exc)\n            return None",
+        ),
+    ),
+    _mutant(
+        "events that the bus did not take are lost",
+        ("outcomes:OutcomeBus.publish", 'if answer["FailedEntryCount"]:', "if False:"),
+    ),
+)
+
+
+MAX_SEEDS = 3000
+"""A mutant that lives through so many histories has survived."""
+
+
+@contextmanager
+def alive(mutant: Mutant) -> Iterator[None]:
+    """Production code with this mutant in it. Raises ``ValueError`` when a snippet has gone."""
+    swapped: list[tuple[FunctionType, Any]] = []
+    try:
+        for patch in mutant.patches:
+            function = _function(patch.where)
+            swapped.append((function, function.__code__))
+            function.__code__ = _mutated(function, patch)
+        yield
+    finally:
+        for function, code in reversed(swapped):
+            function.__code__ = code
+
+
+def hunt(mutant: Mutant, first_seed: int, most: int = MAX_SEEDS) -> Outcome | None:
+    """The first history that catches the mutant, or None."""
+    with alive(mutant):
+        for seed in range(first_seed, first_seed + most):
+            outcome = run_history(seed)
+            if outcome.violation is not None:
+                return outcome
+    return None
+
+
+def _function(where: str) -> FunctionType:
+    module, _, path = where.partition(":")
+    found: Any = importlib.import_module(f"refunds.{module}")
+    for name in path.split("."):
+        found = inspect.getattr_static(found, name)
+    return found  # type: ignore[no-any-return]
+
+
+def _mutated(function: FunctionType, patch: Patch) -> Any:
+    source = inspect.getsource(function)
+    if source.count(patch.snippet) != 1:
+        raise ValueError(f"{patch.where} has {source.count(patch.snippet)} x {patch.snippet!r}")
+    source = textwrap.dedent(source.replace(patch.snippet, patch.instead))
+    flags = __future__.annotations.compiler_flag
+    code = compile(source, f"<mutant of {patch.where}>", "exec", flags, dont_inherit=True)
+    scope: dict[str, Any] = {}
+    exec(code, dict(function.__globals__), scope)
+    return scope[function.__name__].__code__

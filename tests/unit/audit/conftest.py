@@ -1,0 +1,23 @@
+"""Fixtures for the tests of the audit trail."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from tests.unit.audit.factories import Trail
+from tests.unit.factories import REGION, Clients, Stack
+
+from refunds.table_scan import PageReader, ReadLimit
+
+
+@pytest.fixture(scope="module")
+def scan(clients: Clients) -> PageReader:
+    return PageReader(boto3.client("dynamodb", region_name=REGION), ReadLimit(0))
+
+
+@pytest.fixture
+def trail(stack: Stack, scan: PageReader) -> Trail:
+    """A stack with four refunds and a clean trail."""
+    made = Trail(stack, scan)
+    made.populate()
+    return made

@@ -1,0 +1,132 @@
+"""What only a backup can show: a trail that was rewritten so that it fits itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from tests.unit.audit.backups import Backups, Signer
+from tests.unit.audit.factories import Trail, named, rehashed
+
+from refunds.audit import audit_entry
+from refunds.refund import Status
+
+
+@pytest.fixture
+def backups(trail: Trail) -> Backups:
+    trail.clock.advance(hours=1)
+    made = Backups(trail)
+    made.publish()
+    trail.clock.advance(hours=1)
+    return made
+
+
+def rewrite_whole_chain(trail: Trail, refund_id: str) -> None:
+    """Another amount from the first version on, every hash made anew, the refund and the ledger
+    along with it: nothing that is stored now contradicts it."""
+    previous = None
+    for entry in trail.entries(refund_id):
+        details = entry["details"] | {"amount_minor": 2499}
+        new = rehashed(entry | {"details": details, "previous_hash": previous})
+        trail.put_entry(new)
+        previous, before = new["entry_hash"], previous
+    trail.edit_refund(refund_id, amount_minor=2499, previous_hash=before)
+    trail.edit_ledger("p1", **{f"r#{refund_id}": 2499})
+
+
+def test_a_clean_stack_agrees_with_its_backup(trail: Trail, backups: Backups) -> None:
+    report = trail.verify(backup=backups.read())
+    assert report.findings == []
+    assert report.checked["backup_entries"] == 9
+
+
+def test_what_was_written_after_the_backup_is_no_finding(trail: Trail, backups: Backups) -> None:
+    trail.paid("r5", "p4", 700)
+    trail.finish(trail.refunds.get("r1"), Status.REVERSED, failure_code="x")  # type: ignore[arg-type]
+    trail.deliver()
+    assert trail.verify(backup=backups.read()).findings == []
+
+
+def test_a_consistent_rewrite_shows_only_against_the_signed_digest(
+    trail: Trail, backups: Backups
+) -> None:
+    rewrite_whole_chain(trail, "r1")
+    assert trail.verify().findings == []
+    assert named(trail.verify(backup=backups.read()).findings) == {
+        ("backup_entry_differs", "r1", 1),
+        ("backup_entry_differs", "r1", 2),
+        ("backup_refund_differs", "r1", 2),
+    }
+
+
+def test_a_rewrite_before_the_newest_backup_shows_against_an_older_one(
+    trail: Trail, backups: Backups
+) -> None:
+    rewrite_whole_chain(trail, "r1")
+    backups.publish()
+    assert trail.verify(backup=backups.read()).findings == []
+    found = named(trail.verify(backup=backups.read(sequence=1)).findings)
+    assert ("backup_entry_differs", "r1", 1) in found
+
+
+def test_a_backup_that_was_rewritten_along_with_the_trail_fails_its_digest(
+    trail: Trail, backups: Backups
+) -> None:
+    rewrite_whole_chain(trail, "r1")
+    items = trail.all_items()[trail.stack.audit_table]
+    lines = [json.dumps({"Item": each}) for each in items if each.get("record_type")]
+    (file,) = backups.read().digest.exports[2].files
+    backups.rewrite(file.key, gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+    report = trail.verify(backup=backups.read())
+    assert {each.kind for each in report.findings} == {"backup_damaged"}
+
+
+def test_a_digest_signed_by_another_key_is_not_believed(trail: Trail, backups: Backups) -> None:
+    forged = Backups(trail, Signer("mallory"))
+    rewrite_whole_chain(trail, "r1")
+    forged.publish()
+    report = trail.verify(backup=forged.read(key=backups.signer.public))
+    assert named(report.findings) == {("backup_damaged", None, None)}
+
+
+def test_a_refund_that_vanished_with_all_its_traces(trail: Trail, backups: Backups) -> None:
+    trail.client.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r3"}})
+    for version in (1, 2):
+        trail.drop_entry("r3", version)
+    trail.client.delete_item(
+        TableName=trail.stack.ledger_table, Key={"transaction_id": {"S": "p2"}}
+    )
+    assert trail.verify().findings == []
+    assert named(trail.verify(backup=backups.read()).findings) == {
+        ("backup_entry_gone", "r3", 1),
+        ("backup_entry_gone", "r3", 2),
+        ("backup_refund_gone", "r3", 2),
+    }
+
+
+def test_a_refund_that_was_invented_later_and_backdated(trail: Trail, backups: Backups) -> None:
+    past = trail.entry("r2", 1)["recorded_at"]
+    made = trail.paid("r5", "p4", 700)
+    for record in trail.stream.records[-2:]:
+        image = record["dynamodb"]["NewImage"]
+        version = int(image["version"]["N"])
+        there = made if version == 2 else None
+        if there is not None:
+            trail.put_entry(audit_entry(there.item()) | {"recorded_at": past})
+        else:
+            from refunds.dynamo import item_from_wire
+
+            trail.put_entry(audit_entry(item_from_wire(image)) | {"recorded_at": past})
+    assert trail.verify().findings == []
+    assert named(trail.verify(backup=backups.read()).findings) == {
+        ("backup_entry_new", "r5", 1),
+        ("backup_entry_new", "r5", 2),
+    }
+
+
+def test_a_missing_data_file_is_named(trail: Trail, backups: Backups) -> None:
+    (file,) = backups.read().digest.exports[0].files
+    backups.s3.delete_object(Bucket=backups.bucket, Key=file.key)
+    (finding,) = trail.verify(backup=backups.read()).findings
+    assert finding.kind == "backup_damaged"
