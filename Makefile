@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check coverage test-local sam-local lock clean emulator
+.PHONY: help demo up down test coverage check test-local sam-local setup emulator lock clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_ops.local
@@ -55,7 +55,8 @@ emulator: setup
 lock: setup  ## pin everything anew: requirements/*.txt and src/requirements.txt
 	@sh ops/lock.sh
 
-clean: down  ## stop the local stack and delete all that was made here
+clean:  ## stop the local stack and delete all that was made here
+	@if [ -x $(VENV)/python ]; then $(LOCAL) down; fi
 	rm -rf .venv .venv-emulator .local .aws-sam .coverage htmlcov .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -78,57 +78,67 @@ def _make(name: str, environment: Environment) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         wanted = _mark(environment)
         mark = environment.folder / "made-from"
-        if mark.is_file() and mark.read_text() == wanted and _works(environment.folder):
+        there = mark.read_text() if mark.is_file() and _works(environment.folder) else ""
+        if there == wanted:
             return 0
         began = time.monotonic()
         print(f"Setting up {environment.folder.name} with Python {_python_version()} …")
         mark.unlink(missing_ok=True)
+        # Whole before, and of the same Python: only what the lock has changed is installed.
+        if there.split()[:1] != [_python_version()]:
+            _make_empty(name, environment)
+        _download_locked(environment)
         if name == "dev":
-            _make_dev(environment)
-        else:
-            _make_emulator(environment)
+            _install_project(environment)
         mark.write_text(wanted)
         print(f"Set up {environment.folder.name} in {time.monotonic() - began:.0f} s.")
     return 0
 
 
-def _make_dev(environment: Environment) -> None:
+def _make_empty(name: str, environment: Environment) -> None:
+    """A new environment; .venv has pip and uv, which fill both."""
+    if name == "emulator":
+        if not (ROOT / ".venv/bin/uv").exists():
+            raise BootstrapError("There is no .venv yet.\n  Do: ops/bootstrap.sh dev")
+        _run(
+            "making the environment",
+            [_base_python(), "-m", "venv", "--clear", "--without-pip", environment.folder],
+        )
+        return
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         short = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise BootstrapError(
-            f"This Python ({_base_python()}) has no venv module.\n"
+            f"This Python ({_base_python()}) can't make virtual environments: venv is missing.\n"
             f"  Debian, Ubuntu: apt-get install python{short}-venv   (or python3-venv)\n"
             "  Elsewhere: install a Python that has it, then: make … PYTHON=/path/to/python3"
         )
-    folder = environment.folder
-    _run("making the environment", [_base_python(), "-m", "venv", "--clear", folder])
-    pip = _pip_install(folder / "bin/python")
+    command: Command = [_base_python(), "-m", "venv", "--clear", environment.folder]
+    _run("making the environment", command)
     with tempfile.TemporaryDirectory() as scratch:
         uv_lock = Path(scratch) / "uv.txt"
         uv_lock.write_text(_locked("uv", environment.lock))
+        pip = _pip_install(environment.folder / "bin/python")
         _download("uv", [*pip, "--require-hashes", "--no-deps", "-r", uv_lock])
-    _download_locked(environment)
-    # Editable, with the locked build backend: needs no network.
-    _run(
-        "installing the project",
-        [*pip, "--no-deps", "--no-build-isolation", "--no-index", "--editable", ROOT],
-    )
 
 
-def _make_emulator(environment: Environment) -> None:
-    if not (ROOT / ".venv/bin/uv").exists():
-        raise BootstrapError("There is no .venv yet.\n  Do: ops/bootstrap.sh dev   (make does it)")
-    _run(
-        "making the environment",
-        [_base_python(), "-m", "venv", "--clear", "--without-pip", environment.folder],
-    )
-    _download_locked(environment)
+def _install_project(environment: Environment) -> None:
+    """Editable, with the locked build backend: needs no network."""
+    pip = _pip_install(environment.folder / "bin/python")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--editable")
+    _run("installing the project", [*pip, *options, ROOT])
 
 
 def _pip_install(python: Path) -> list[str | Path]:
     """.venv's pip, installing for ``python``."""
-    pip = [ROOT / ".venv/bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    return [*pip, "--python", python, "install"]
+    base: Command = [
+        ROOT / ".venv/bin/python",
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--retries",
+        "2",
+    ]
+    return [*base, "--quiet", "--python", python, "install"]
 
 
 def _download_locked(environment: Environment) -> None:
@@ -184,7 +194,8 @@ def _run(
         raise BootstrapError(f"Could not finish {what}: {exc}") from exc
     except subprocess.CalledProcessError as exc:
         output = str(exc.stdout).strip()
-        told = "\n".join(f"  | {line[:200]}" for line in output.splitlines()[-12:])
+        lines = [line for line in output.splitlines() if "Retrying (Retry" not in line] or [output]
+        told = "\n".join(f"  | {line[:200]}" for line in lines[-12:])
         raise BootstrapError(f"{what} failed:\n{told}\n{hint(output)}".rstrip()) from exc
 
 

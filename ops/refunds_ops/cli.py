@@ -8,6 +8,7 @@ import click
 
 from refunds_ops.audit.commands import audit
 from refunds_ops.audit.verify_command import verify
+from refunds_ops.backup.commands import backup
 from refunds_ops.backups import backups
 from refunds_ops.intake import pause, resume, status
 from refunds_ops.listing import list_refunds
@@ -64,6 +65,7 @@ ON_A_STACK = (
     show,
     list_refunds,
     review,
+    backup,
     backups,
     output,
     pause,

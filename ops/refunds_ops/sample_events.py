@@ -15,8 +15,10 @@ from typing import Any
 from refunds.audit import audit_entry
 from refunds.dynamo import item_to_wire
 from refunds.message import parse_message
+from refunds.outcomes import GATEWAY_DOWN, SOURCE
 from refunds.refund import Refund, Status, change_status
 from refunds.times import rfc3339
+from refunds_ops.sandbox.webhooks import sign
 
 Event = dict[str, Any]
 
@@ -28,6 +30,7 @@ _STREAM_ARN = (
     "arn:aws:dynamodb:us-east-1:123456789012:table/refunds-local-Refunds/stream/"
     "2026-11-23T07:00:00.000"
 )
+WEBHOOK_SECRET = "sample-webhook-secret"  # noqa: S105 - signs the sample and nothing else
 _PROCESSOR = "refunds-local-ProcessRefund:1"
 
 
@@ -54,6 +57,9 @@ def sample_events() -> dict[str, Event]:
         **_stream_events(),
         "reconcile": {},
         "reconcile-scheduled": _scheduled_event("ReconcileRefunds"),
+        "reconcile-gateway-down": _gateway_down_event(),
+        "reconcile-look-at": {"look_at": "sample_full"},
+        "receive-webhook": _webhook_event("sample_full", "pay_full"),
         "backup": {},
         "backup-scheduled": _scheduled_event("BackupRefunds"),
     }
@@ -199,6 +205,54 @@ def _scheduled_event(function: str) -> Event:
         "region": "us-east-1",
         "resources": [f"arn:aws:events:us-east-1:123456789012:rule/{function}"],
         "detail": {},
+    }
+
+
+def _gateway_down_event() -> Event:
+    """What the stack's bus sends when ProcessRefund has opened the breaker."""
+    detail = {"since": rfc3339(_BEGAN), "why": "flair: HTTP 503"}
+    return _scheduled_event("ReconcileRefundsGatewayDown") | {
+        "source": SOURCE,
+        "detail-type": GATEWAY_DOWN,
+        "resources": [],
+        "detail": detail,
+    }
+
+
+def _webhook_event(refund_id: str, transaction_id: str) -> Event:
+    """What a function URL makes of a gateway's call, signed with ``WEBHOOK_SECRET``."""
+    shown = {
+        "id": "re_1",
+        "transaction_id": transaction_id,
+        "reference": refund_id,
+        "amount": 10_000,
+        "currency": "USD",
+        "status": "succeeded",
+        "failure_code": None,
+        "failure_message": None,
+        "created_at": rfc3339(_BEGAN),
+        "updated_at": rfc3339(_BEGAN + timedelta(seconds=5)),
+    }
+    at = int(_BEGAN.timestamp()) + 5
+    body = json.dumps(
+        {"id": "evt_1", "type": "refund.updated", "created": at, "data": {"object": shown}}
+    )
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/",
+        "rawQueryString": "",
+        "headers": {
+            "content-type": "application/json",
+            "flair-signature": sign(WEBHOOK_SECRET, body.encode(), at),
+        },
+        "requestContext": {
+            "http": {"method": "POST", "path": "/", "sourceIp": "192.0.2.7"},
+            "stage": "$default",
+            "timeEpoch": at * 1000,
+        },
+        "body": body,
+        "isBase64Encoded": False,
     }
 
 

@@ -26,7 +26,8 @@ def run_command(command: Callable[[], object]) -> int:
         signal.signal(number, _end)
     console = Console(stderr=True)
     try:
-        command()
+        # click hands an Exit's status back as the command's result.
+        status = command()
     except CommandError as exc:
         _tell(console, exc.what, *exc.to_do)
         return exc.status
@@ -49,7 +50,7 @@ def run_command(command: Callable[[], object]) -> int:
         return exc.exit_code
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _tell(console: Console, what: str, *to_do: str) -> None:

@@ -10,13 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from aws_lambda_powertools.utilities.batch import EventType
-from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
 from botocore.exceptions import ClientError
 
 from refunds.audit import audit_entry, removal_entry, told
 from refunds.audit_table import AuditTable
-from refunds.batches import ConcurrentBatchProcessor, Pool
+from refunds.batches import Pool, run_batch
 from refunds.dynamo import from_wire
 from refunds.outcomes import OutcomeBus, OutcomeEvent, outcome_event
 from refunds.refund import AUDITED, Item
@@ -83,21 +81,32 @@ def handle_stream_batch(
     the whole batch comes again, changes nothing in the trail, and publishes at least once.
     """
 
-    def handle(record: DynamoDBRecord) -> OutcomeEvent | None:
+    def handle(record: dict[str, Any]) -> OutcomeEvent | None:
         try:
-            entry, kept = writer.write(record.raw_event)
+            entry, kept = writer.write(record)
         except Exception as exc:
-            tell(record.raw_event, exc)
+            tell(record, exc)
             raise
-        tell(record.raw_event, kept)
+        tell(record, kept)
         return outcome_event(entry) if entry is not None else None
 
-    batch = ConcurrentBatchProcessor(EventType.DynamoDBStreams, pool)
-    with batch(records=records, handler=handle):
-        results = batch.process()
+    results, response = run_batch(
+        records, handle, pool, identify=_sequence_number, in_order=_refund_of
+    )
     # In the stream's order: two versions of a refund are announced one after the other.
-    bus.publish([each[1] for each in results if isinstance(each[1], OutcomeEvent)])
-    return dict(batch.response())
+    bus.publish([each for each in results if isinstance(each, OutcomeEvent)])
+    return response
+
+
+def _sequence_number(record: dict[str, Any]) -> str:
+    return str(record["dynamodb"]["SequenceNumber"])
+
+
+def _refund_of(record: dict[str, Any]) -> str:
+    try:
+        return str(record["dynamodb"]["Keys"])
+    except NOT_AN_IMAGE:
+        return str(id(record))  # in no order with any other
 
 
 class UnversionedChangeError(ValueError):
@@ -120,7 +129,7 @@ def entry_of(record: dict[str, Any]) -> Item | None:
             removed_by=(record.get("userIdentity") or {}).get("principalId", "unknown"),
         )
     new = _audited(change["NewImage"])
-    if new == old:
+    if old and new == old:
         return None
     if old and new.get("version") == old.get("version"):
         raise UnversionedChangeError("changed without a new version")

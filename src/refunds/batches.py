@@ -1,11 +1,12 @@
-"""Powertools' batch processor with the records of a batch running side by side."""
+"""The records of a batch side by side, and Lambda's partial batch response."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
+Record = dict[str, Any]
+"""A record of an event, as Lambda gives it."""
 
 
 class Pool(Protocol):
@@ -16,17 +17,37 @@ class Pool(Protocol):
         ...
 
 
-class ConcurrentBatchProcessor(BatchProcessor):
-    """A batch takes about as long as its slowest record; each record fails for itself.
+def run_batch(
+    records: list[Record],
+    handle: Callable[[Record], Any],
+    pool: Pool,
+    *,
+    identify: Callable[[Record], str],
+    in_order: Callable[[Record], str] | None = None,
+) -> tuple[list[Any], dict[str, Any]]:
+    """Handle all records; a batch takes about as long as its slowest. Each fails for itself.
 
-    Powertools' own asynchronous processor does the same through an event loop that outside Lambda
-    is a new one each call; a pool's ``map`` is all that blocking I/O needs.
+    ``identify`` names a record to Lambda; records for which ``in_order`` says the same are handled
+    one after the other. Returns the results in the records' order, None for those that raised, and
+    the response that brings those back: also when all did, which is why nothing is raised.
     """
+    lines: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
+        lines.setdefault(in_order(record) if in_order else str(number), []).append(number)
+    results: list[Any] = [None] * len(records)
+    failed: set[int] = set()
 
-    def __init__(self, event_type: EventType, pool: Pool) -> None:
-        # An exception for a wholly failed batch would hide which records to hand back.
-        super().__init__(event_type=event_type, raise_on_entire_batch_failure=False)
-        self._pool = pool
+    def run(numbers: list[int]) -> None:
+        for number in numbers:
+            try:
+                results[number] = handle(records[number])
+            except Exception:
+                failed.add(number)
 
-    def process(self) -> list[tuple]:  # type: ignore[type-arg]  # as Powertools declares it
-        return list(self._pool.map(self._process_record, self.records))
+    for _ in pool.map(run, lines.values()):
+        pass
+    return results, {
+        "batchItemFailures": [
+            {"itemIdentifier": identify(records[number])} for number in sorted(failed)
+        ]
+    }

@@ -4,6 +4,7 @@ call, bodies of bounded size, and errors that say whether anything was sent.
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -70,6 +71,9 @@ class HttpTransport(Protocol):
         ...
 
 
+# It warns of headers that it can't read by quoting them, and the URL.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+
 _call = threading.local()
 """Of the call that this thread is in: its ``deadline``, and whether it is still ``connecting``
 (or in the TLS handshake), so that nothing of the request has been sent. A thread makes one call at
@@ -98,7 +102,49 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
         return super().recv_into(*args, **kwargs)
 
 
-class _PlainConnection(HTTPConnection):
+class _OneWrite:
+    """Of a connection: head and body of a request leave in one write, not in two or three. Each is
+    a system call (and a TLS record), which is a good part of what a small request costs."""
+
+    _collected: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._collected = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            whole = b"".join(self._collected)
+        finally:
+            self._collected = None
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._collected is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._collected.append(data)
+
+
+class _OneWriteConnection(_OneWrite, HTTPConnection):
+    pass
+
+
+class _OneWriteTlsConnection(_OneWrite, HTTPSConnection):
+    pass
+
+
+class PlainPool(HTTPConnectionPool):
+    """urllib3's, for small requests whose body is bytes."""
+
+    ConnectionCls = _OneWriteConnection
+
+
+class TlsPool(HTTPSConnectionPool):
+    """urllib3's, for small requests whose body is bytes."""
+
+    ConnectionCls = _OneWriteTlsConnection
+
+
+class _PlainConnection(_OneWriteConnection):
     def connect(self) -> None:
         _call.connecting = True
         super().connect()
@@ -108,7 +154,7 @@ class _PlainConnection(HTTPConnection):
         _connected()
 
 
-class _TlsConnection(HTTPSConnection):
+class _TlsConnection(_OneWriteTlsConnection):
     def connect(self) -> None:
         _call.connecting = True
         super().connect()

@@ -181,7 +181,7 @@ class LedgerTable:
     def replace(self, read: Ledger | None, new: Ledger) -> bool:
         """Put a ledger that a restore rebuilt; False when the one ``read`` has changed since.
 
-        The queue is closed then, but the reconciler may release: hence each reservation's condition.
+        The queue is closed then, but the reconciler may release: so reservations are fenced too.
         """
         before = read or Ledger(new.transaction_id)
         # The sum of all changes with each; an expression has room for so many.

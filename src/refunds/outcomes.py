@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from refunds.audit import DELETED_EVENT
-from refunds.intake import Intake
-from refunds.message import RefusedError
 from refunds.refund import Item, Status
 from refunds.safe_errors import shown_code
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
+
+    from refunds.intake import Intake
+    from refunds.message import RefusedError
 
 SOURCE = "refunds"
 GATEWAY_DOWN = "Gateway Down"

@@ -14,7 +14,7 @@ from refunds.gateway import GatewayUnavailableError
 from refunds.ledger_table import LedgerTable
 from refunds.message import ErrorCode, RefundRequest, RefusedError
 from refunds.recording import Later, Recorded
-from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.refund import Refund, Status
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.routing import Gateways
@@ -142,11 +142,8 @@ class Processor:
         self, request: RefundRequest, refund: Refund, deadline: Deadline
     ) -> Recorded | Later:
         """The refund id has a refund: whose is it, and how far has it come?"""
-        if refund.status in ENDED_WITHOUT_MONEY:
-            self._settler.give_back(refund)
+        self._settler.give_back_unused(refund, request.transaction_id)
         if refund.fingerprint != request.fingerprint():
-            if refund.transaction_id != request.transaction_id:
-                self._ledger.release(request.transaction_id, request.refund_id)
             raise _conflict()
         if refund.status is not Status.PROCESSING:
             return Recorded(refund)

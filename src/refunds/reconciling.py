@@ -346,12 +346,17 @@ class DeadLetterArchiver:
         )
 
     def _keep_open(self, body: str) -> None:
-        """Once its message is gone, an unfinished refund must be found through the index (10)."""
+        """Once its message is gone, an unfinished refund must be found through the index (10), and
+        nobody else would release what a request of a refund that has ended still holds (3)."""
         try:
-            refund = self._refunds.get(parse_message(body).refund_id)
+            request = parse_message(body)
         except RefusedError:
             return
-        if refund is None or refund.status is not Status.PROCESSING or refund.open_shard:
+        refund = self._refunds.get(request.refund_id)
+        if refund is None:
+            return
+        self._settler.give_back_unused(refund, request.transaction_id)
+        if refund.status is not Status.PROCESSING or refund.open_shard:
             return
         if not self._settler.recheck(refund):
             raise RuntimeError("the refund is being worked on; its message is archived next time")

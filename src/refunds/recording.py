@@ -79,6 +79,14 @@ class Recorder:
             self._refunds.save(refund, _closed(refund))
         return Recorded(refund)
 
+    def give_back_unused(self, refund: Refund, transaction_id: str) -> None:
+        """Release what a request with this refund's id may hold of ``transaction_id`` for nothing:
+        the refund has ended without money, or it is another transaction's."""
+        if refund.status in ENDED_WITHOUT_MONEY:
+            self.give_back(refund)
+        if refund.transaction_id != transaction_id:
+            self._ledger.release(transaction_id, refund.refund_id)
+
     def recheck(self, refund: Refund) -> bool:
         """Put an open refund's next look off, further the longer it has been open."""
         return self._refunds.save(refund, self._opened(refund, again=True))

@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.batch import EventType
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.exceptions import BotoCoreError, ClientError
 
-from refunds.batches import ConcurrentBatchProcessor, Pool
+from refunds.batches import Pool, run_batch
 from refunds.message import RefusedError, parse_message
 from refunds.outcomes import OutcomeBus, refused_event
 from refunds.processing import Processor
@@ -146,8 +144,7 @@ def handle_batch(
     ``tell`` is called with each record and its result, in the thread that handled it.
     """
 
-    def handle(record: SQSRecord) -> None:
-        raw = record.raw_event
+    def handle(raw: dict[str, Any]) -> None:
         try:
             result: Result = queue.handle(raw, deadline, look_up_first=look_up_first)
         except Exception as exc:
@@ -155,7 +152,4 @@ def handle_batch(
             raise
         tell(raw, result)
 
-    batch = ConcurrentBatchProcessor(EventType.SQS, pool)
-    with batch(records=records, handler=handle):
-        batch.process()
-    return dict(batch.response())
+    return run_batch(records, handle, pool, identify=lambda raw: str(raw["messageId"]))[1]

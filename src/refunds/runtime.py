@@ -1,13 +1,22 @@
-"""What every function shares: the AWS clients' limits, and an invocation's deadline."""
+"""What every function shares: its AWS clients and their limits, and an invocation's deadline."""
 
 from __future__ import annotations
 
 import secrets
+from threading import Lock
+from typing import TYPE_CHECKING, Any, cast
 
+import botocore.session
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+from refunds.aws_json import DynamoDB, Events, Queues, Secrets
 from refunds.times import Clock, Deadline
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_sqs import SQSClient
 
 POOL_WIDTH = 50
 """As wide as the widest batch, so that all of a batch runs at once."""
@@ -21,6 +30,48 @@ CLIENT = Config(
 """Short limits, so that a lost answer leaves time for another try."""
 
 _SPARE_SECONDS = 1.0
+
+
+class Aws:
+    """The AWS clients of one function, on one session: its credentials are found only once.
+
+    Those of ``aws_json`` have what is called here of boto3's clients, by the same names: hence
+    their declared types.
+    """
+
+    def __init__(self) -> None:
+        self._session = botocore.session.get_session()
+
+    def dynamodb(self) -> DynamoDBClient:
+        return cast("DynamoDBClient", DynamoDB(CLIENT, self._session))
+
+    def events(self) -> EventBridgeClient:
+        return cast("EventBridgeClient", Events(CLIENT, self._session))
+
+    def queues(self) -> SQSClient:
+        return cast("SQSClient", Queues(CLIENT, self._session))
+
+    def secrets(self) -> Secrets:
+        return Secrets(CLIENT, self._session)
+
+    def when_needed(self, service: str) -> Any:
+        """botocore's client of a service that most invocations do without: made at its first call,
+        since its making takes as long as many calls."""
+        return _WhenNeeded(self._session, service)
+
+
+class _WhenNeeded:
+    def __init__(self, session: botocore.session.Session, service: str) -> None:
+        self._session = session
+        self._service = service
+        self._client: Any = None
+        self._lock = Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._session.create_client(self._service, config=CLIENT)
+        return getattr(self._client, name)
 
 
 def deadline_of(context: LambdaContext, clock: Clock) -> Deadline:

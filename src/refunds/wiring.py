@@ -6,13 +6,12 @@ import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
-
-import boto3
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
 from refunds.adapters import ADAPTERS, open_gateway
 from refunds.audit_table import AuditTable
+from refunds.aws_json import Secrets
 from refunds.breaker import GatewayCalls, WatchedGateway
 from refunds.control import Control
 from refunds.gateway import Gateway
@@ -21,10 +20,10 @@ from refunds.ledger_table import LedgerTable
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
 from refunds.routing import Gateways
-from refunds.runtime import CLIENT, POOL_WIDTH, new_token
+from refunds.runtime import POOL_WIDTH, Aws, new_token
 from refunds.settings import GatewayAccount, GatewaySettings, SettingsError, Tables
 from refunds.settling import Settler
-from refunds.times import SystemClock
+from refunds.times import Clock, SystemClock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -38,22 +37,35 @@ class SecretKey:
     ``field``: the secret is a JSON object, and the key is its value of that name.
     """
 
-    def __init__(self, arn: str, field: str | None = None) -> None:
+    def __init__(self, secrets: Secrets, clock: Clock, arn: str, field: str | None = None) -> None:
+        self._secrets = secrets
+        self._clock = clock
         self._arn = arn
         self._field = field
-        self._provider = SecretsProvider(boto_config=CLIENT)
-        self._stale = False
+        self._value = ""
+        self._until = 0.0
+        self._lock = Lock()
 
     def get(self) -> str:
-        value = self._provider.get(self._arn, max_age=SECRET_SECONDS, force_fetch=self._stale)
-        self._stale = False
-        if self._field is not None:
-            value = _field_of(str(value), self._field)
-        # A line break that came along when it was stored can't go into a header.
-        return str(value).strip()
+        # One thread asks, the others of its batch wait for what it gets. By the wall clock: the
+        # monotonic one stands still while a function is frozen.
+        with self._lock:
+            if (now := self._clock.now().timestamp()) >= self._until:
+                self._value = self._fetch()
+                self._until = now + SECRET_SECONDS
+            return self._value
 
     def forget(self) -> None:
-        self._stale = True
+        with self._lock:
+            self._until = 0.0
+
+    def _fetch(self) -> str:
+        answer = self._secrets.get_secret_value(SecretId=self._arn)
+        value = str(answer["SecretString"])
+        if self._field is not None:
+            value = _field_of(value, self._field)
+        # A line break that came along when it was stored can't go into a header.
+        return value.strip()
 
 
 def _field_of(secret: str, field: str) -> str:
@@ -74,6 +86,7 @@ class Parts:
 
     clock: SystemClock
     pool: ThreadPoolExecutor
+    aws: Aws
     dynamodb: DynamoDBClient
     refunds: RefundsTable
     ledger: LedgerTable
@@ -90,15 +103,16 @@ def parts(processed_by: str, calls: GatewayCalls | None = None) -> Parts:
     Raises ``SettingsError``.
     """
     tables, settings = Tables.from_environment(), GatewaySettings.from_environment()
-    clock = SystemClock()
-    dynamodb = boto3.client("dynamodb", config=CLIENT)
+    clock, aws = SystemClock(), Aws()
+    dynamodb = aws.dynamodb()
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
-    gateways = gateways_from(settings, clock, calls)
+    gateways = gateways_from(settings, clock, aws.secrets(), calls)
     reserver = Reserver(ledger, gateways)
     return Parts(
         clock=clock,
         pool=ThreadPoolExecutor(POOL_WIDTH),
+        aws=aws,
         dynamodb=dynamodb,
         refunds=refunds,
         ledger=ledger,
@@ -120,15 +134,20 @@ def parts(processed_by: str, calls: GatewayCalls | None = None) -> Parts:
 
 
 def gateways_from(
-    settings: GatewaySettings, clock: SystemClock, calls: GatewayCalls | None = None
+    settings: GatewaySettings,
+    clock: SystemClock,
+    secrets: Secrets,
+    calls: GatewayCalls | None = None,
 ) -> Gateways:
     """The gateways that the settings name. Raises ``SettingsError`` for one that is not known."""
-    found = [_gateway(account, settings, clock) for account in settings.accounts]
+    found = [_gateway(account, settings, clock, secrets) for account in settings.accounts]
     watched = found if calls is None else [WatchedGateway(each, calls) for each in found]
     return Gateways(watched, settings.routes)
 
 
-def _gateway(account: GatewayAccount, settings: GatewaySettings, clock: SystemClock) -> Gateway:
+def _gateway(
+    account: GatewayAccount, settings: GatewaySettings, clock: SystemClock, secrets: Secrets
+) -> Gateway:
     if (adapter := ADAPTERS.get(account.name)) is None:
         known = ", ".join(ADAPTERS)
         raise SettingsError(f"there is no gateway {account.name}; there are {known}")
@@ -139,7 +158,7 @@ def _gateway(account: GatewayAccount, settings: GatewaySettings, clock: SystemCl
     return open_gateway(
         adapter,
         base_url=url,
-        api_key=SecretKey(account.secret_arn, account.secret_field),
+        api_key=SecretKey(secrets, clock, account.secret_arn, account.secret_field),
         # Each its own: how old an idle connection is must not be told by another gateway's traffic.
         transport=PooledTransport(POOL_WIDTH),
         clock=clock,

@@ -80,7 +80,7 @@ def test_the_payment_sides_records_in_the_same_table_are_left_alone(flow: Flow) 
         "transaction_id": {"S": payment},
         "entry_id": {"S": "PAYMENT#captured"},
         "record_type": {"S": "PAYMENT"},
-        "amount": {"N": "100.50"},
+        "amount": {"N": "100.5"},
     }
     flow.stack.dynamodb.put_item(TableName=flow.stack["AuditTableName"], Item=theirs)
     body = flow.request(payment, 100)

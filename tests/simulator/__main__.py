@@ -1,4 +1,7 @@
-"""``python -m tests.simulator``: many histories, or one again (``--seed``), or the mutants."""
+"""``python -m tests.simulator``: many histories, or one again (``--seed``), or the mutants.
+
+Beside each 500 histories one day of outage is played; ``--outages`` plays nothing else.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from tests.simulator.histories import Outcome, run_history
 from tests.simulator.mutants import MAX_SEEDS, MUTANTS, hunt
+from tests.simulator.outages import run_outage
 from tests.simulator.report import show_history, show_mutants, show_summary
 
 CHUNK = 25
@@ -25,6 +29,7 @@ def main() -> int:
     parser.add_argument("--histories", type=int, help="how many (20000; with --seed, 1)")
     parser.add_argument("--seed", type=int, help="of the first history (1)")
     parser.add_argument("--mutants", action="store_true", help="hunt the deliberate faults")
+    parser.add_argument("--outages", action="store_true", help="days of outage, in their stead")
     parser.add_argument("--full", action="store_true", help="show every step of a history")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     asked = parser.parse_args()
@@ -34,10 +39,38 @@ def main() -> int:
     if asked.mutants:
         return _mutants(console, first, asked.processes)
     if histories == 1:
-        outcome = run_history(first, trace=True)
+        outcome = (run_outage if asked.outages else run_history)(first, trace=True)
         show_history(console, outcome, full=asked.full)
         return int(outcome.violation is not None)
-    return _histories(console, first, histories, asked.processes)
+    if asked.outages:
+        return _outages(console, first, histories, asked.processes)
+    violated = _histories(console, first, histories, asked.processes)
+    return violated or _outages(console, first, max(1, histories // 500), asked.processes)
+
+
+def _outages(console: Console, first: int, days: int, processes: int) -> int:
+    """Days of outage, each a history of its own kind."""
+    began = time.monotonic()
+    counts: Counter[str] = Counter()
+    with multiprocessing.Pool(processes) as pool:
+        for seed, counted, violated in pool.imap_unordered(_day, range(first, first + days)):
+            counts.update(counted)
+            if violated:
+                show_history(console, run_outage(seed, trace=True), full=False)
+                console.print(f"again: --outages --seed {seed}")
+                return 1
+    console.print(
+        f"{days} days of outage, {counts['messages']} requests, {counts['movements of money']} "
+        f"movements of money, {counts['messages to the DLQ']} messages to the DLQ: no violation "
+        f"({time.monotonic() - began:.0f} s)",
+        style="green",
+    )
+    return 0
+
+
+def _day(seed: int) -> tuple[int, Counter[str], bool]:
+    outcome = run_outage(seed)
+    return seed, outcome.counts, outcome.violation is not None
 
 
 def _histories(console: Console, first: int, histories: int, processes: int) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
-
 from tests.simulator.kernel import Clock, Kernel
+
+from refunds.outcomes import GATEWAY_DOWN
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class EventBridge:
         self._wire = wire
         self.taken: set[tuple[str, int]] = set()
         self.refused: set[str] = set()
+        self.on_gateway_down: list[Callable[[], None]] = []
 
     def put_events(self, *, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         assert 1 <= len(Entries) <= 10
@@ -100,7 +102,10 @@ class EventBridge:
                     failed += 1
                     continue
                 detail = json.loads(entry["Detail"])
-                if "message_id" in detail:
+                if entry["DetailType"] == GATEWAY_DOWN:
+                    for listener in self.on_gateway_down:
+                        listener()
+                elif "message_id" in detail:
                     self.refused.add(detail["message_id"])
                 else:
                     self.taken.add((detail["refund_id"], detail["version"]))
@@ -124,9 +129,7 @@ class S3:
         Body: bytes,  # noqa: N803
         ContentType: str,  # noqa: N803
     ) -> None:
-        self._wire.call(
-            "s3", "put", Key, lambda: self.objects.__setitem__(Key, Body), writes=True
-        )
+        self._wire.call("s3", "put", Key, lambda: self.objects.__setitem__(Key, Body), writes=True)
 
 
 class Secret:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.simulator.aws import Wire, client_error
 from tests.simulator.expressions import (
     ExpressionError,
+    check_paths,
     check_placeholders,
     compile_condition,
     compile_update,
@@ -155,7 +156,7 @@ class DynamoDB:
     ) -> dict[str, Any]:
         table = self._tables[TableName]
         key = table.key_of(Item)
-        names, values = ExpressionAttributeNames or {}, ExpressionAttributeValues or {}
+        names, values = ExpressionAttributeNames, ExpressionAttributeValues
 
         def apply() -> dict[str, Any]:
             _check(
@@ -184,7 +185,7 @@ class DynamoDB:
     ) -> dict[str, Any]:
         table = self._tables[TableName]
         key = table.key_of(Key)
-        names, values = ExpressionAttributeNames or {}, ExpressionAttributeValues or {}
+        names, values = ExpressionAttributeNames, ExpressionAttributeValues
 
         def apply() -> dict[str, Any]:
             there = table.items.get(key)
@@ -198,7 +199,9 @@ class DynamoDB:
                 UpdateExpression,
             )
             try:
-                new = compile_update(UpdateExpression).apply(there or Key, names, values)
+                new = compile_update(UpdateExpression).apply(
+                    there or Key, names or {}, values or {}
+                )
             except ExpressionError as exc:
                 raise client_error("UpdateItem", "ValidationException") from exc
             table.write(key, new)
@@ -267,14 +270,19 @@ def _check(
     operation: str,
     there: Item | None,
     condition: str | None,
-    names: dict[str, str],
-    values: Item,
+    names: dict[str, str] | None,
+    values: Item | None,
     on_failure: str,
     update: str = "",
 ) -> None:
     """Raises what DynamoDB answers to a bad expression or a condition that does not hold."""
+    if names == {} or values == {}:  # leave them out instead
+        raise client_error(operation, "ValidationException")
+    names, values = names or {}, values or {}
     try:
         check_placeholders([each for each in (condition, update) if each], names, values)
+        if update:
+            check_paths(update, names)
         holds = condition is None or compile_condition(condition)(there or {}, names, values)
     except ExpressionError as exc:
         raise client_error(operation, "ValidationException") from exc

@@ -45,6 +45,15 @@ class Update:
         return new
 
 
+def check_paths(update: str, names: Names) -> None:
+    """DynamoDB refuses an update that names an attribute twice, before any condition is asked."""
+    compiled = compile_update(update)
+    targets = [_name(each, names) for each, _ in compiled.sets]
+    targets += [_name(each, names) for each in compiled.removes]
+    if len(set(targets)) != len(targets):
+        raise ExpressionError("two paths overlap")
+
+
 def check_placeholders(expressions: list[str], names: Names, values: Values) -> None:
     """DynamoDB refuses a name or value that no expression uses, and one that isn't there."""
     used: set[str] = set()

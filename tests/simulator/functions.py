@@ -7,31 +7,36 @@ whoever invoked it hears nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
-from refunds.audit_table import AuditTable
-from refunds.audit_writer import AuditWriter, handle_stream_batch
-from refunds.control import Control
-from refunds.failures import FailureStore
-from refunds.flair import FlairGateway
-from refunds.ledger_table import LedgerTable
-from refunds.outcomes import OutcomeBus
-from refunds.processing import Processor
-from refunds.reconciling import DeadLetterArchiver, Reconciler, Summary
-from refunds.refund_queue import RefundQueue, handle_batch
-from refunds.refunds_table import RefundsTable
-from refunds.reserving import Reserver
-from refunds.runtime import deadline_of
-from refunds.routing import Gateways
-from refunds.settling import Settler
-from refunds.times import Deadline
 from tests.simulator.aws import S3, CachedSecret, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB
 from tests.simulator.gateway import Network
 from tests.simulator.kernel import Clock, Kernel, Process, TaskPool
 from tests.simulator.sqs import SQS
+from tests.simulator.tap import MAPPING_ID, Tap
+
+from refunds.audit_table import AuditTable
+from refunds.audit_writer import AuditWriter, handle_stream_batch
+from refunds.breaker import Breaker, GatewayCalls, WatchedGateway
+from refunds.control import Control
+from refunds.failures import FailureStore
+from refunds.flair import FlairGateway
+from refunds.ledger_table import LedgerTable
+from refunds.outcomes import GATEWAY_DOWN, OutcomeBus, gateway_down_event
+from refunds.processing import Processor
+from refunds.reconciling import DeadLetterArchiver, Reconciler, Summary
+from refunds.refund_queue import RefundQueue, handle_batch
+from refunds.refunds_table import RefundsTable
+from refunds.reserving import Reserver
+from refunds.routing import Gateways
+from refunds.runtime import deadline_of
+from refunds.settling import Settler
+from refunds.switching import IntakeKeeper, Switch
+from refunds.times import Deadline
 
 TIMEOUT_SECONDS = {"process": 60.0, "audit": 60.0, "reconcile": 240.0, "operator": 600.0}
 """As template.yaml has them; a person is patient."""
@@ -51,6 +56,8 @@ class Services:
     s3: S3
     secret: Secret
     network: Network
+    tap: Tap | None = None
+    """Lambda's control plane for the queue's mapping; None in a world without a breaker."""
 
 
 class Context:
@@ -92,7 +99,8 @@ class Environment:
             clock=self.clock,
             timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
         )
-        gateways = Gateways([self.gateway])
+        self.calls = GatewayCalls()
+        gateways = Gateways([WatchedGateway(self.gateway, self.calls)])
         reserver = Reserver(self.ledger, gateways)
         self.settler = Settler(
             refunds=self.refunds,
@@ -121,7 +129,31 @@ class Environment:
             processor=self.processor,
             first_retry_seconds=2,
             random=kernel.random.random,
+            hold_seconds=lambda: self.breaker.hold_seconds() if services.tap else None,
         )
+        self.breaker = Breaker(
+            control=self.control,
+            gateways=gateways,
+            calls=self.calls,
+            clock=self.clock,
+            by=f"{function}:1",
+            announce=lambda intake: self.bus.publish([gateway_down_event(intake)]),
+        )
+        self.tap = services.tap
+        if self.tap is not None:
+            self.switch = Switch(
+                control=self.control,
+                client=cast(Any, self.tap),
+                mapping_id=MAPPING_ID,
+                maximum_concurrency=self.tap.most,
+            )
+            self.keeper = IntakeKeeper(
+                control=self.control,
+                switch=self.switch,
+                gateways=gateways,
+                clock=self.clock,
+                by=f"{function}:1",
+            )
         self.reconciler = Reconciler(
             refunds=self.refunds,
             settler=self.settler,
@@ -143,7 +175,7 @@ class Environment:
     # What the handlers do, less their logging and metrics.
 
     def process(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        return handle_batch(
+        response = handle_batch(
             event["Records"],
             self.queue,
             deadline,
@@ -151,13 +183,22 @@ class Environment:
             lambda record, result: None,
             look_up_first=self.control.look_up_first(self.clock.now()),
         )
+        if self.tap is not None:
+            with suppress(Exception):
+                self.breaker.after_batch(deadline)
+        return response
 
     def write_audit(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         return handle_stream_batch(
             event["Records"], self.writer, self.bus, self.pool, lambda record, result: None
         )
 
-    def reconcile(self, event: dict[str, Any], deadline: Deadline) -> Summary:
+    def reconcile(self, event: dict[str, Any], deadline: Deadline) -> Summary | None:
+        if self.tap is not None:
+            with suppress(Exception):
+                self.keeper.keep(deadline)
+            if event.get("detail-type") == GATEWAY_DOWN:
+                return None
         return self.reconciler.run(deadline)
 
 

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from refunds.http import HttpResponse, NoAnswerError, NotSentError
-from refunds.times import Deadline, from_rfc3339
 from tests.simulator.aws import Secret
 from tests.simulator.kernel import Kernel, Mailbox, Task
+
+from refunds.http import HttpResponse, NoAnswerError, NotSentError
+from refunds.times import Deadline, from_rfc3339
 
 KEY_LIFETIME_SECONDS = 24 * 3600.0
 LATEST_ARRIVAL_SECONDS = 120.0
@@ -321,9 +322,7 @@ class Flair:
 
 
 def _json(status: int, content: Any) -> HttpResponse:
-    return HttpResponse(
-        status, {"content-type": "application/json"}, json.dumps(content).encode()
-    )
+    return HttpResponse(status, {"content-type": "application/json"}, json.dumps(content).encode())
 
 
 def _error(status: int, code: str, headers: dict[str, str] | None = None) -> HttpResponse:
@@ -341,6 +340,8 @@ class Network:
         self._kernel = kernel
         self._flair = flair
         self.foreign_read: dict[tuple[int, str], int] = {}
+        self.outage: str | None = None
+        """What a gateway that is down does: "refuses", "is silent" or "answers 503"."""
 
     def request(
         self,
@@ -364,6 +365,8 @@ class Network:
             kernel.tell("refused", told)
             raise NotSentError("refused")
         kernel.counts[f"gateway {method}s"] += 1
+        if self.outage is not None:
+            return self._down(left)
         box = Mailbox()
         task = kernel.task()
 
@@ -393,6 +396,16 @@ class Network:
             raise NoAnswerError("timed out")
         kernel.step(f"gateway {method}, done", 0.005)
         return response
+
+    def _down(self, left: float) -> HttpResponse:
+        match self.outage:
+            case "refuses":
+                raise NotSentError("refused")
+            case "is silent":
+                self._kernel.pause(left)
+                raise NoAnswerError("timed out")
+        self._kernel.pause(0.1)
+        return HttpResponse(503, {}, b"<html>maintenance</html>")
 
     def _remember(self, task: Task | None, url: str) -> None:
         parts = urlsplit(url)

@@ -76,6 +76,10 @@ class Kernel:
         self.trace: list[str] | None = [] if trace else None
         self.fault_rates: dict[str, float] = {}
         self.faults_on = True
+        self.script: dict[str, list[bool]] = {}
+        """For scripted histories: what the next dice of a fault will say. ``crash at <step>`` too."""
+        self.steps: list[str] | None = None
+        """The steps of I/O that were made, when set to a list."""
         self.events = 0
         self._queue: list[tuple[float, int, Any, int]] = []
         self._doomed: list[Process] = []
@@ -203,6 +207,8 @@ class Kernel:
 
     def fault(self, kind: str) -> bool:
         """Whether this fault strikes now."""
+        if self.script.get(kind):
+            return self.script[kind].pop(0)
         rate = self.fault_rates.get(kind)
         if rate is None or not self.faults_on or self.random.random() >= rate:
             return False
@@ -212,7 +218,9 @@ class Kernel:
     def step(self, name: str, seconds: float) -> None:
         """A step of I/O: time passes, others run, and the machine may stop right here."""
         task = self._running()
-        if self.fault("crash"):
+        if self.steps is not None:
+            self.steps.append(name)
+        if self.fault("crash") or (self.script and self.fault("crash at " + name)):
             self.counts["crash " + name] += 1
             self.tell("crash", f"at {name}")
             self.kill(task.process)

@@ -11,13 +11,14 @@ import __future__
 import importlib
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
 from tests.simulator.histories import Outcome, run_history
+from tests.simulator.outages import run_outage
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,19 @@ class Patch:
 
 @dataclass(frozen=True)
 class Mutant:
+    """``play``: the kind of history that has to catch it."""
+
     name: str
     patches: tuple[Patch, ...]
+    play: Callable[[int], Outcome] = run_history
 
 
 def _mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
     return Mutant(name, tuple(Patch(*patch) for patch in patches))
+
+
+def _outage_mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, tuple(Patch(*patch) for patch in patches), run_outage)
 
 
 CONDITION = 'f"{same_version} AND {same_status} AND {same_attempt}"'
@@ -266,14 +274,18 @@ MUTANTS = (
     _mutant(
         "a conflict keeps its reservation",
         (
-            "processing:Processor._resume",
-            "self._ledger.release(request.transaction_id, request.refund_id)",
+            "recording:Recorder.give_back_unused",
+            "self._ledger.release(transaction_id, refund.refund_id)",
             "pass",
         ),
     ),
     _mutant(
         "a batch that returns empty after an error",
-        ("refund_queue:handle_batch", "tell(raw, exc)\n            raise", "tell(raw, exc)\n            return"),
+        (
+            "refund_queue:handle_batch",
+            "tell(raw, exc)\n            raise",
+            "tell(raw, exc)\n            return",
+        ),
     ),
     _mutant(
         "work in progress taken for done",
@@ -309,7 +321,7 @@ MUTANTS = (
     ),
     _mutant(
         "archived and forgotten",
-        ("reconciling:DeadLetterArchiver._archive", 'self._keep_open(message["Body"])', "pass"),
+        ("reconciling:DeadLetterArchiver._move", 'self._keep_open(message["Body"])', "pass"),
         (
             "settling:Settler._leave",
             "replace(self._opened(refund, again=True), lease_until=None)",
@@ -320,7 +332,7 @@ MUTANTS = (
     _mutant(
         "a dead letter deleted, not archived",
         (
-            "reconciling:DeadLetterArchiver._archive",
+            "reconciling:DeadLetterArchiver._move",
             "self._failures.keep(",
             "(lambda *content: None)(",
         ),
@@ -369,13 +381,45 @@ MUTANTS = (
         "an audit record that fails is passed over",
         (
             "audit_writer:handle_stream_batch",
-            "tell(record.raw_event, exc)\n            raise",
-            "tell(record.raw_event, exc)\n            return None",
+            "tell(record, exc)\n            raise",
+            "tell(record, exc)\n            return None",
         ),
     ),
     _mutant(
         "events that the bus did not take are lost",
         ("outcomes:OutcomeBus.publish", 'if answer["FailedEntryCount"]:', "if False:"),
+    ),
+    _outage_mutant(
+        "the breaker never opens",
+        ("intake:opened", "if intake.breaker is BreakerState.OPEN:", "if True:"),
+    ),
+    _outage_mutant(
+        "the breaker never closes",
+        ("intake:probed", "if trouble is not None:", "if True:"),
+    ),
+    _outage_mutant(
+        "resumed though a person has paused",
+        (
+            "intake:wanted",
+            "Wanted(intake.flows,",
+            "Wanted(intake.breaker is not BreakerState.OPEN,",
+        ),
+    ),
+    _outage_mutant(
+        "the mapping is not made to follow after a crash",
+        (
+            "switching:Switch._set",
+            'if state == "Disabled" and not want.enabled:',
+            'if state == "Disabled":',
+        ),
+    ),
+    _outage_mutant(
+        "recovery stays at its first step",
+        (
+            "intake:probed",
+            "more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR",
+            "more = FIRST_CONCURRENCY",
+        ),
     ),
 )
 
@@ -403,7 +447,7 @@ def hunt(mutant: Mutant, first_seed: int, most: int = MAX_SEEDS) -> Outcome | No
     """The first history that catches the mutant, or None."""
     with alive(mutant):
         for seed in range(first_seed, first_seed + most):
-            outcome = run_history(seed)
+            outcome = mutant.play(seed)
             if outcome.violation is not None:
                 return outcome
     return None

@@ -35,20 +35,24 @@ class QueueSource:
         self._concurrency = concurrency
         self._running = 0
         self._polling = False
+        self.enabled = True
         sqs.on_visible.append(lambda visible: self.nudge() if visible is queue else None)
 
     def nudge(self) -> None:
-        if not self._polling and self._running < self._concurrency:
+        if self.enabled and not self._polling and self._running < self._concurrency:
             self._polling = True
             self._kernel.after(self._kernel.random.random(), self._poll)
 
+    def switch(self, *, enabled: bool, concurrency: int) -> None:
+        """What the mapping is told takes effect. Batches that have begun go on."""
+        self.enabled, self._concurrency = enabled, concurrency
+        self.nudge()
+
     def _poll(self) -> None:
         self._polling = False
-        if self._running >= self._concurrency:
+        if self._running >= self._concurrency or not self.enabled:
             return
-        batch = self._sqs.receive(
-            self._queue, self._kernel.random.randint(1, self._batch_size)
-        )
+        batch = self._sqs.receive(self._queue, self._kernel.random.randint(1, self._batch_size))
         if not batch:
             return
         kernel = self._kernel

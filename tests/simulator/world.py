@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from refunds.refund import Status
-from refunds.reviewing import decide
-from refunds.times import Deadline, from_rfc3339
 from tests.simulator.aws import S3, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table
 from tests.simulator.functions import Environment, Functions, Services
@@ -16,6 +13,12 @@ from tests.simulator.invariants import Checker
 from tests.simulator.kernel import Kernel
 from tests.simulator.sources import QueueSource, StreamSource
 from tests.simulator.sqs import DAY, SQS, Message, Queue
+from tests.simulator.tap import Tap
+
+from refunds.outcomes import GATEWAY_DOWN
+from refunds.refund import Status
+from refunds.reviewing import decide
+from refunds.times import Deadline, from_rfc3339
 
 IN_FLIGHT_SECONDS = 2 * 3600.0
 """A person decides only when nothing can be under way any more."""
@@ -36,6 +39,7 @@ class World:
         lanes: int = 2,
         enforces_balance: bool = True,
         page_size: int = 100,
+        breaker: bool = False,
     ) -> None:
         self.kernel = kernel = Kernel(seed, trace=trace)
         wire = Wire(kernel, attempts)
@@ -77,6 +81,12 @@ class World:
             batch_size=batch_size,
             concurrency=concurrency,
         )
+        if breaker:
+            self.tap = self.services.tap = Tap(kernel, wire, self.source, concurrency)
+            # At least once, and in no time; or it is lost, and the schedule has to do.
+            self.bus.on_gateway_down.append(
+                lambda: kernel.after(kernel.random.random(), self._stop_requests)
+            )
         self.stream = StreamSource(kernel, self.functions, lanes=lanes)
         self.refunds.on_write.append(self.stream.write)
         self.checker = Checker(
@@ -114,6 +124,17 @@ class World:
         self.functions.invoke(
             "reconcile",
             lambda env, deadline: env.reconcile({}, deadline),
+            lambda result: None,
+            lambda: None,
+        )
+
+    def _stop_requests(self) -> None:
+        if self.kernel.fault("gateway-down event lost"):
+            return
+        event = {"detail-type": GATEWAY_DOWN}
+        self.functions.invoke(
+            "reconcile",
+            lambda env, deadline: env.reconcile(event, deadline),
             lambda result: None,
             lambda: None,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Lock
+from typing import Any
 
 import boto3
 import pytest
@@ -10,12 +12,33 @@ from moto import mock_aws
 from tests.unit.factories import REGION, Clients, FakeClock, Stack, World
 
 
+class OneAtATime:
+    """A client for several threads: moto checks a condition and writes in two steps, where
+    DynamoDB does both in one."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._lock = Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                return found(*args, **kwargs)
+
+        return call
+
+
 @pytest.fixture(scope="module")
 def clients() -> Iterator[Clients]:
     """AWS in moto, for one module's tests."""
     with mock_aws():
+        dynamodb: Any = OneAtATime(boto3.client("dynamodb", region_name=REGION))
         yield Clients(
-            boto3.client("dynamodb", region_name=REGION),
+            dynamodb,
             boto3.client("sqs", region_name=REGION),
             boto3.client("s3", region_name=REGION),
             boto3.client("events", region_name=REGION),

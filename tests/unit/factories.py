@@ -69,6 +69,10 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._seconds
 
+    def set(self, now: datetime) -> None:
+        """Put the wall clock only, as a machine's may be."""
+        self._now = now
+
     def advance(self, **span: float) -> None:
         """``advance(hours=3)``, as ``timedelta`` has it."""
         delta = timedelta(**span)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -172,6 +173,31 @@ def test_an_entry_repeats_nothing_in_its_details() -> None:
 def test_an_image_that_is_not_a_refunds_makes_no_entry(status: Any) -> None:
     with pytest.raises((KeyError, ValueError)):
         audit_entry({"refund_id": "r", "status": status})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 0},
+        {"version": 1_000_000},
+        {"version": True},
+        {"version": "1"},
+        {"amount_minor": True},
+        {"amount_minor": "2500"},
+        {"amount_minor": 2**53},
+        {"user_id": None},
+        {"updated_at": 7},
+        {"refund_id": "a#b"},
+        {"transaction_id": ""},
+        {"failure_message": "\ud800"},
+    ],
+    ids=str,
+)
+def test_a_refund_with_a_value_that_cant_be_makes_no_entry(changes: dict[str, Any]) -> None:
+    image = SUCCEEDED.item() | changes
+    for make in (audit_entry, partial(removal_entry, removed_at="then", removed_by="x")):
+        with pytest.raises(ValueError, match=r".+"):
+            make(image)
 
 
 def test_a_usual_refund_and_its_entries_stay_within_1_kb() -> None:

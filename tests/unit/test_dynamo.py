@@ -27,7 +27,8 @@ def test_every_plain_value_survives_the_wire(value: Any) -> None:
 
 @given(values)
 def test_the_wire_form_is_the_one_boto3_reads(value: Any) -> None:
-    assert TypeDeserializer().deserialize(to_wire(value)) == value
+    wire: Any = to_wire(value)
+    assert TypeDeserializer().deserialize(wire) == value
 
 
 def test_a_bool_is_no_number_on_the_wire() -> None:

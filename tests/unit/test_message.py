@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tests.unit.factories import EMAIL, LEFT_OUT, SECRET, VISA, InlinePool, World, body, request
 
 from refunds.message import (
-    MAX_BODY_BYTES,
     MAX_ERROR_MESSAGE_BYTES,
     ErrorCode,
     RefundRequest,
@@ -28,6 +27,7 @@ from refunds.message import (
 from refunds.money import EXPONENTS
 from refunds.refund_queue import handle_batch
 
+LARGEST_BYTES = 262_144
 FIELDS = sorted(RefundRequest.model_fields)
 OPTIONAL = {"amount_minor", "requested_at", "metadata"}
 
@@ -104,7 +104,7 @@ def test_ids_may_look_like_card_numbers() -> None:
 
 def test_a_body_of_exactly_256_kib_is_read_and_one_byte_more_is_refused() -> None:
     text = json.dumps(body())
-    padded = text + " " * (MAX_BODY_BYTES - len(text))
+    padded = text + " " * (LARGEST_BYTES - len(text))
 
     assert parse_message(padded).refund_id == "refund-1"
     assert refused(padded + " ").code is ErrorCode.TOO_LARGE
@@ -112,9 +112,9 @@ def test_a_body_of_exactly_256_kib_is_read_and_one_byte_more_is_refused() -> Non
 
 
 def test_size_is_counted_in_bytes_not_characters() -> None:
-    text = json.dumps(body(user_id="€" * (MAX_BODY_BYTES // 2)), ensure_ascii=False)
+    text = json.dumps(body(user_id="€" * (LARGEST_BYTES // 2)), ensure_ascii=False)
 
-    assert len(text) < MAX_BODY_BYTES
+    assert len(text) < LARGEST_BYTES
     assert refused(text).code is ErrorCode.TOO_LARGE
 
 

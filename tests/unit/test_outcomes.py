@@ -133,6 +133,17 @@ def test_what_could_not_be_handled_is_kept_whole_under_its_day(stack: Stack) -> 
     assert stack.kept(stack.failures_bucket) == {key: {"body": "\ud800 é", "n": 1}}
 
 
+def test_what_has_no_name_is_kept_by_its_contents_and_binary_as_lambda_gives_it(
+    stack: Stack,
+) -> None:
+    store = FailureStore(stack.clients.s3, stack.failures_bucket, FakeClock())
+    keys = {store.keep("audit", None, {"value": value}) for value in (b"x", {"b", "a"}, NOW)}
+
+    assert len(keys) == 3
+    kept = [each["value"] for each in stack.kept(stack.failures_bucket).values()]
+    assert sorted(kept, key=str) == ["2026-11-23 07:10:00+00:00", ["a", "b"], "eA=="]
+
+
 def test_a_long_name_still_makes_a_key(stack: Stack) -> None:
     store = FailureStore(stack.clients.s3, stack.failures_bucket, FakeClock())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil
@@ -287,6 +288,17 @@ def test_a_released_reservation_without_a_refund_is_never_paid_again(world: Worl
     assert len(world.gateway.orders) == 1
 
 
+def test_a_reservation_that_vanishes_meanwhile_is_for_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    seen = iter([world.ledger.get("payment-1"), None])
+    monkeypatch.setattr(world.ledger, "get", lambda transaction_id: next(seen))
+
+    assert isinstance(process(world), Later)
+    assert world.gateway.calls == []
+
+
 def test_a_removed_refund_goes_on_in_its_audit_chain(world: World) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
     last = audit_entry(refund(version=4).item())
@@ -333,7 +345,11 @@ def test_a_claim_lost_to_another_attempt_is_left_to_it(world: World) -> None:
 
 def test_a_rejection_lost_to_another_attempt_gives_way_to_it(world: World) -> None:
     world.gateway.payments.clear()
-    world.gateway.on_call = lambda name: world.refunds.put_new(refund()) and None
+
+    def overtake(name: str) -> None:
+        world.refunds.put_new(refund())
+
+    world.gateway.on_call = overtake
 
     assert isinstance(process(world), Later)
     assert world.stored().status is Status.PROCESSING
@@ -359,7 +375,7 @@ class Meter:
         self.largest: dict[str, int] = {}
         self._last: dict[str, Any] = {}
         self._events = world.stack.clients.dynamodb.meta.events
-        self._handlers = {
+        self._handlers: dict[str, Callable[..., None]] = {
             "provide-client-params.dynamodb": self._asked,
             "after-call.dynamodb": self._answered,
         }

@@ -157,6 +157,21 @@ def test_one_refund_that_cant_be_looked_at_does_not_hold_up_the_others(
     assert from_rfc3339(check_at) > NOW
 
 
+def test_a_refund_that_cant_even_be_put_off_is_counted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("x")
+
+    opened(world, "bad")
+    opened(world, "good")
+    monkeypatch.setattr(world.settler, "recheck", broken)
+    monkeypatch.setattr(world.settler, "ask_then_call", broken)
+    summary = run(world)
+
+    assert summary.errors == ["RuntimeError", "RuntimeError"]
+
+
 def test_a_gateway_that_is_down_leaves_everything_open_and_reserved(world: World) -> None:
     opened(world)
     world.gateway.down = True
@@ -170,11 +185,11 @@ def test_a_gateway_that_is_down_leaves_everything_open_and_reserved(world: World
 
 def test_more_than_one_page_of_open_refunds_is_settled_in_one_run(world: World) -> None:
     # One shard's pages are of 25.
-    ids = [f"r{n}" for n in range(1000) if shard_of(f"r{n}") == "3"][:30]
+    ids = [f"r{n}" for n in range(1000) if shard_of(f"r{n}") == "3"][:27]
     for refund_id in ids:
         opened(world, refund_id)
 
-    assert run(world).settled == 30
+    assert run(world).settled == 27
 
 
 def test_with_its_time_up_a_run_ends_and_the_next_goes_on(world: World) -> None:
@@ -187,7 +202,7 @@ def test_with_its_time_up_a_run_ends_and_the_next_goes_on(world: World) -> None:
 
 
 def test_a_flood_of_open_refunds_leaves_time_for_the_sweep(world: World) -> None:
-    for n in range(60):
+    for n in range(30):
         opened(world, f"r{n}")
     # Each look takes ten seconds.
     world.gateway.on_call = lambda name: world.clock.advance(
@@ -380,7 +395,7 @@ def dead_letter(world: World, content: Any) -> None:
 def old(world: World) -> World:
     """Four days and a minute after now: what is sent to the DLQ is old enough."""
     # moto stamps messages with the machine's own time.
-    world.clock._now = datetime.now(UTC) + timedelta(days=4, minutes=1)
+    world.clock.set(datetime.now(UTC) + timedelta(days=4, minutes=1))
     return world
 
 
@@ -397,12 +412,12 @@ def test_what_was_in_the_dlq_for_four_days_is_moved_to_s3_whole(old: World) -> N
 
 
 def test_what_is_younger_stays_and_its_age_is_told(world: World) -> None:
-    world.clock._now = datetime.now(UTC) + timedelta(days=3)
+    world.clock.set(datetime.now(UTC) + timedelta(days=3))
     dead_letter(world, body())
     summary = run(world)
 
     assert summary.archived == 0
-    assert 0 <= summary.oldest_dead_letter_seconds - 3 * 86_400 < 60
+    assert abs(summary.oldest_dead_letter_seconds - 3 * 86_400) < 60
     assert world.stack.kept(world.stack.failures_bucket) == {}
 
 
@@ -466,6 +481,17 @@ def test_without_time_no_dead_letter_is_looked_at(old: World) -> None:
 
     assert run(old, seconds=14).archived == 0
     assert len(old.stack.dead_letters()) == 1
+
+
+def test_a_dead_letter_gives_back_what_it_holds_of_another_payment(old: World) -> None:
+    old.put(refund(status=Status.SUCCEEDED))
+    old.open_ledger("payment-2", "refund-1", 300)
+    dead_letter(old, body(transaction_id="payment-2"))
+    dead_letter(old, body(refund_id="nobody"))
+    run(old)
+
+    assert (old.held(transaction_id="payment-2"), old.held()) == (0, 2500)
+    assert old.stack.dead_letters() == []
 
 
 # One refund out of turn

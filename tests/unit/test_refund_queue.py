@@ -21,6 +21,7 @@ from refunds.refund import Refund, Status
 from refunds.refund_queue import (
     LONGEST_DELAY_SECONDS,
     PutBackError,
+    RefundQueue,
     handle_batch,
     retry_delay_seconds,
 )
@@ -259,15 +260,37 @@ def test_the_records_of_a_batch_run_side_by_side(world: World) -> None:
         assert handle(world, records, pool) == {"batchItemFailures": []}
 
 
-def test_whether_to_look_up_first_reaches_the_processor(world: World) -> None:
+def test_while_the_gateway_is_down_requests_go_back_untried_and_bad_ones_are_refused(
+    world: World,
+) -> None:
+    held = RefundQueue(
+        client=world.stack.clients.sqs,
+        queue_url=world.stack.queue_url,
+        dead_letter_queue_url=world.stack.dead_letter_queue_url,
+        bus=world.bus,
+        processor=world.processor,
+        first_retry_seconds=2,
+        random=lambda: 0.5,
+        hold_seconds=lambda: 60.0,
+    )
+    with pytest.raises(PutBackError) as caught:
+        held.handle(world.stack.send(body()), world.deadline())
+    assert caught.value.delay_seconds == 61
+    assert world.gateway.calls == []
+    assert isinstance(held.handle(world.stack.send("bad"), world.deadline()), RefusedError)
+
+
+def test_whether_to_look_up_first_reaches_the_processor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[bool] = []
     process: Callable[..., Any] = world.processor.process
 
-    def watched(*args: Any, look_up_first: bool) -> Any:
+    def watched(*args: Any, look_up_first: bool = False) -> Any:
         seen.append(look_up_first)
         return process(*args, look_up_first=look_up_first)
 
-    world.processor.process = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(world.processor, "process", watched)
     handle_batch(
         [world.stack.send(body())],
         world.queue,

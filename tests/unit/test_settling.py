@@ -219,6 +219,17 @@ def test_the_keys_age_counts_from_its_first_use_not_from_the_latest_attempt(worl
     assert world.gateway.not_after == used + timedelta(hours=24, seconds=-74, minutes=-10)
 
 
+def test_without_its_own_gateway_a_refund_waits_and_keeps_its_money(world: World) -> None:
+    # Another gateway could not tell what became of it.
+    there = world.put(refund(gateway="gone", lease_until=EXPIRED))
+
+    assert isinstance(call(world, there), Later)
+    assert isinstance(world.settler.take_over(world.stored(), world.deadline()), Later)
+    assert world.gateway.calls == []
+    assert is_open(world.stored())
+    assert (world.stored().status, world.held()) == (Status.PROCESSING, 2500)
+
+
 # After an attempt whose outcome is unknown
 
 

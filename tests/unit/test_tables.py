@@ -173,7 +173,8 @@ class Mute:
             try:
                 return call(**arguments)
             except ClientError as exc:
-                exc.response.pop("Item", None)  # type: ignore[misc]
+                response: Any = exc.response
+                response.pop("Item", None)
                 raise
 
         return mute if name in ("put_item", "update_item") else call
@@ -189,6 +190,18 @@ def test_an_engine_that_keeps_the_old_item_to_itself_is_asked_for_it(world: Worl
     assert world.refunds.save(there, new)
     assert table.save(there, new)
     assert not table.save(there, replace(new, processed_by="other"))
+
+
+def test_a_refund_that_is_neither_stored_nor_there_is_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put(refund())
+    mute: Any = Mute(world.stack.clients.dynamodb)
+    table = RefundsTable(mute, world.stack.refunds_table)
+    monkeypatch.setattr(table, "get", lambda refund_id: None)
+
+    with pytest.raises(ClientError):
+        table.put_new(refund(attempt_token=MINE))
 
 
 class Failing:

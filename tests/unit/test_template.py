@@ -21,6 +21,9 @@ import pytest
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from refunds.adapters import ADAPTERS
+from refunds.outcomes import GATEWAY_DOWN, SOURCE
+
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "eu-central-1", "111122223333"
 FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
@@ -343,11 +346,15 @@ def test_a_version_description_fits_lambdas_256_characters(stack: Stack) -> None
     longest = stack.given(
         GatewayUrl="https://" + "x" * (stack.template["Parameters"]["GatewayUrl"]["MaxLength"] - 8),
         AuditTableName="t" * 80,
+        GatewayName="stripe",
+        GatewayRoutes="r" * stack.template["Parameters"]["GatewayRoutes"]["MaxLength"],
+        GatewayStage="s" * 10,
         GatewayTimeoutSeconds="25",
         FirstRetrySeconds="900",
         ReconcileAfterSeconds="3600",
     )
     assert "{3,80}" in stack.template["Parameters"]["AuditTableName"]["AllowedPattern"]
+    assert "{0,10}" in stack.template["Parameters"]["GatewayStage"]["AllowedPattern"]
     for name, version in longest.of_type("AWS::Lambda::Version").items():
         assert len(version["Description"]) <= 256, name
 
@@ -484,6 +491,35 @@ def test_only_what_calls_the_gateway_reads_its_key(stack: Stack) -> None:
     assert stack.may("BackupRefunds", "secretsmanager") == {}
 
 
+def test_routed_gateways_have_a_secret_of_their_own(stack: Stack) -> None:
+    assert "RoutedGatewaySecret" not in stack.resources
+    routed = stack.given(GatewayRoutes="pi_|ch_=stripe")
+    reads = {
+        "GatewaySecret.Id": {"GetSecretValue"},
+        "RoutedGatewaySecret.Id": {"GetSecretValue"},
+    }
+    for name in ("ProcessRefund", "ReconcileRefunds"):
+        assert routed.may(name, "secretsmanager") == reads
+        variables = routed[name]["Environment"]["Variables"]
+        assert variables["ROUTED_SECRET_ARN"] == "RoutedGatewaySecret.Id"  # noqa: S105
+        assert variables["GATEWAY_ROUTES"] == "pi_|ch_=stripe"
+    assert routed["RoutedGatewaySecret"]["KmsKeyId"] == "DataKey.Arn"
+    assert routed.outputs["RoutedGatewaySecretArn"]["Value"] == "RoutedGatewaySecret.Id"
+
+
+def test_every_gateway_that_has_an_adapter_can_be_chosen(stack: Stack) -> None:
+    assert stack.template["Parameters"]["GatewayName"]["AllowedValues"] == list(ADAPTERS)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    ["", "pi_=stripe", "pi_|ch_=stripe,f-=flair@https://api.flair.example", "x=a@http://b:1"],
+)
+def test_routes_that_the_functions_understand_can_be_deployed(rules: str) -> None:
+    definition = load_template()["Parameters"]["GatewayRoutes"]
+    assert re.fullmatch(definition["AllowedPattern"], rules)
+
+
 def test_backups_are_written_below_their_prefix_only(stack: Stack) -> None:
     assert stack.may("BackupRefunds", "s3") == {
         "BackupBucket.Arn/refund-backups/*": {"AbortMultipartUpload", "GetObject", "PutObject"},
@@ -547,6 +583,68 @@ def test_a_function_may_use_the_key_of_another_owners_audit_table(stack: Stack) 
         assert set(stack.may(name, "kms")) == {"DataKey.Arn", key}
         assert stack[name]["Environment"]["Variables"]["AUDIT_TABLE"] == "theirs"
         assert any(arn.endswith(":table/theirs") for arn in stack.may(name, "dynamodb"))
+
+
+# --- The queue's tap, and webhooks ----------------------------------------------------------------
+
+MAPPING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:ProcessRefundRefundRequests"
+
+
+def test_only_the_reconciler_may_switch_the_queue_and_nothing_else(stack: Stack) -> None:
+    assert stack.may("ReconcileRefunds", "lambda") == {
+        MAPPING: {"GetEventSourceMapping", "UpdateEventSourceMapping"},
+    }
+    for name in set(FUNCTIONS) - {"ReconcileRefunds"}:
+        assert "EventSourceMapping" not in str(stack.may(name, "lambda"))
+    stack = stack.given(Stage="prod", MaximumConcurrency="50")
+    variables = stack["ReconcileRefunds"]["Environment"]["Variables"]
+    assert variables["REQUESTS_MAPPING_ID"] == "ProcessRefundRefundRequests"
+    assert stack.outputs["RefundRequestsMappingId"]["Value"] == "ProcessRefundRefundRequests"
+    # What the breaker goes back to is what the stack was given.
+    assert variables["MAXIMUM_CONCURRENCY"] == stack.outputs["MaximumConcurrency"]["Value"] == "50"
+
+
+def test_a_gateway_that_is_down_stops_the_queue_at_once(stack: Stack) -> None:
+    (rule,) = stack.of_type("AWS::Events::Rule").values()
+    assert rule["EventBusName"] == "RefundEvents"
+    assert rule["EventPattern"] == {"source": [SOURCE], "detail-type": [GATEWAY_DOWN]}
+    (target,) = rule["Targets"]
+    assert target["Arn"] == "ReconcileRefundsAliaslive"
+    assert stack.may("ProcessRefund", "events") == {"RefundEvents.Arn": {"PutEvents"}}
+
+
+def test_webhooks_are_off_unless_asked_for(stack: Stack) -> None:
+    assert not any("Webhook" in name for name in stack.resources)
+    assert not any(r["Type"] == "AWS::Lambda::Url" for r in stack.resources.values())
+    asked = stack.given(Webhooks="true")
+    (url,) = asked.of_type("AWS::Lambda::Url").values()
+    assert url["AuthType"] == "NONE"  # a gateway can't sign for IAM; its own signature is checked
+    assert asked["ReceiveWebhook"]["Handler"] == "refunds.handlers.receive_webhook.handler"
+
+
+def test_what_the_internet_reaches_may_hardly_do_anything(stack: Stack) -> None:
+    stack = stack.given(Webhooks="true")
+    allowed = {
+        (action, resource)
+        for statement in stack.statements("ReceiveWebhook")
+        for action in _list(statement["Action"])
+        for resource in _list(statement["Resource"])
+    }
+    assert allowed == {
+        ("lambda:InvokeFunction", "ReconcileRefunds.Arn:live"),
+        ("secretsmanager:GetSecretValue", "WebhookSecret.Id"),
+        ("kms:Decrypt", "DataKey.Arn"),
+        ("logs:CreateLogStream", "ReceiveWebhookLogGroup.Arn"),
+        ("logs:PutLogEvents", "ReceiveWebhookLogGroup.Arn"),
+        ("xray:PutTelemetryRecords", "*"),
+        ("xray:PutTraceSegments", "*"),
+    }
+    # A flood takes no concurrency from refunds.
+    assert 1 <= stack["ReceiveWebhook"]["ReservedConcurrentExecutions"] <= 10
+    secret = stack["WebhookSecret"]
+    assert secret["KmsKeyId"] == "DataKey.Arn"
+    assert "SecretString" not in secret  # a placeholder would be a secret that everybody knows
+    assert secret["GenerateSecretString"]["PasswordLength"] >= 32
 
 
 # --- Encryption, TLS, secrets ---------------------------------------------------------------------
@@ -741,6 +839,7 @@ def test_what_is_watched(stack: Stack) -> None:
     assert stack["WriteAuditRefundChanges"]["MetricsConfig"] == {"Metrics": ["EventCount"]}
     assert watched["OldestOpenRefundAgeSeconds", service] == DAY_SECONDS
     assert watched["RefundsInReview", service] == 0
+    assert watched["QueuePaused", service] == 0
     assert watched["AuditEntriesRejected", service] == 0
     assert ("BackupCompleted", service) in watched
     assert ("Invocations", "ReconcileRefunds") in watched
@@ -1057,6 +1156,14 @@ FAULTS: list[tuple[Check, Fault]] = [
         allow("BackupRefunds", "ReadTables", "secretsmanager:GetSecretValue"),
     ),
     (
+        test_routed_gateways_have_a_secret_of_their_own,
+        put(f"ReconcileRefunds.{ENV}.ROUTED_SECRET_ARN", {"Ref": "AWS::NoValue"}),
+    ),
+    (
+        test_every_gateway_that_has_an_adapter_can_be_chosen,
+        put("/Parameters.GatewayName.AllowedValues", ["flair"]),
+    ),
+    (
         test_backups_are_written_below_their_prefix_only,
         allow("BackupRefunds", "WriteBackups", resource="BackupBucket.Arn/*"),
     ),
@@ -1102,6 +1209,40 @@ FAULTS: list[tuple[Check, Fault]] = [
     (
         test_a_function_may_use_the_key_of_another_owners_audit_table,
         allow("BackupRefunds", "UseDataKey", resource="DataKey.Arn"),
+    ),
+    (
+        test_only_the_reconciler_may_switch_the_queue_and_nothing_else,
+        allow("ReconcileRefunds", "SwitchRequests", "lambda:DeleteEventSourceMapping"),
+    ),
+    (
+        test_only_the_reconciler_may_switch_the_queue_and_nothing_else,
+        allow("ProcessRefund", "RecordRefunds", "lambda:UpdateEventSourceMapping"),
+    ),
+    (
+        test_only_the_reconciler_may_switch_the_queue_and_nothing_else,
+        put(f"ReconcileRefunds.{ENV}.MAXIMUM_CONCURRENCY", "10"),
+    ),
+    (
+        test_a_gateway_that_is_down_stops_the_queue_at_once,
+        drop("ReconcileRefunds.Properties.Events.GatewayDown"),
+    ),
+    (
+        test_a_gateway_that_is_down_stops_the_queue_at_once,
+        put("ReconcileRefunds.Properties.Events.GatewayDown.Properties.Pattern.source", ["x"]),
+    ),
+    (test_webhooks_are_off_unless_asked_for, put("/Parameters.Webhooks.Default", "true")),
+    (test_webhooks_are_off_unless_asked_for, drop("WebhookSecret.Condition")),
+    (
+        test_what_the_internet_reaches_may_hardly_do_anything,
+        allow("ReceiveWebhook", "StartReconciler", resource="ProcessRefund.Arn:live"),
+    ),
+    (
+        test_what_the_internet_reaches_may_hardly_do_anything,
+        drop("ReceiveWebhook.Properties.ReservedConcurrentExecutions"),
+    ),
+    (
+        test_what_the_internet_reaches_may_hardly_do_anything,
+        put("WebhookSecret.Properties.SecretString", "not-set"),
     ),
     *(
         (test_everything_at_rest_is_encrypted_with_the_data_key, drop(path))
@@ -1219,6 +1360,7 @@ FAULTS: list[tuple[Check, Fault]] = [
             "ProcessRefundThrottles",
             "OpenRefundsWait",
             "RefundsToReview",
+            "QueuePaused",
             "AuditLags",
             "AuditRejects",
             "RecordsLeftTheStream",

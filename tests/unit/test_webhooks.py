@@ -6,19 +6,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.factories import NOW, World, refund, shown
+from moto import mock_aws
+from tests.unit.factories import NOW, REGION, World, refund, shown
 
 from refunds.gateway import GatewayStatus, GatewayUnavailableError
 from refunds.refund import Refund, Status
@@ -30,6 +35,7 @@ from refunds.webhooks import (
     refund_to_look_at,
     usable,
 )
+from refunds_ops.sample_events import WEBHOOK_SECRET
 from refunds_ops.sandbox.server import SandboxGateway
 from refunds_ops.sandbox.webhooks import WebhookSender, event_of, sign
 
@@ -299,10 +305,8 @@ def test_the_sample_event_is_one_for_its_secret_and_time() -> None:
     path = Path(__file__).parents[2] / "events" / "receive-webhook.json"
     event = json.loads(path.read_text())
     at = int(event["headers"]["flair-signature"].split(",")[0].removeprefix("t="))
-    from datetime import UTC, datetime
-
     when = datetime.fromtimestamp(at, UTC)
-    assert refund_to_look_at(event, "sample-webhook-secret", when) == "sample-full-1"
+    assert refund_to_look_at(event, WEBHOOK_SECRET, when) == "sample_full"
 
 
 # --- The one refund is looked at ------------------------------------------------------------------
@@ -415,6 +419,89 @@ def test_a_gateway_that_is_down_leaves_everything_as_it_was(world: World) -> Non
     assert world.stored().status is Status.SUCCEEDED
 
 
+# --- The function at the URL ----------------------------------------------------------------------
+
+
+class Endpoint:
+    """ReceiveWebhook as it is deployed, over Secrets Manager in moto; ``started`` is what the
+    reconciler was started with."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self.started: list[Any] = []
+        module._functions = SimpleNamespace(invoke=self._invoke)
+
+    def _invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> None:  # noqa: N803
+        assert (FunctionName, InvocationType) == ("reconciler:live", "Event")
+        self.started.append(json.loads(Payload))
+
+    def call(self, event: dict[str, Any]) -> Any:
+        context = SimpleNamespace(
+            function_name="ReceiveWebhook",
+            memory_limit_in_mb=256,
+            invoked_function_arn="arn:aws:lambda:eu-central-1:123456789012:function:x",
+            aws_request_id="0",
+        )
+        return self._module.handler(event, context)
+
+
+@pytest.fixture
+def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    name = "refunds.handlers.receive_webhook"
+    with mock_aws():
+        made = boto3.client("secretsmanager", region_name=REGION).create_secret(
+            Name="webhook", SecretString=f"{OTHER}\n{SECRET}\n"
+        )
+        for variable, value in {
+            "AWS_DEFAULT_REGION": REGION,
+            "WEBHOOK_SECRET_ARN": made["ARN"],
+            "RECONCILE_FUNCTION": "reconciler:live",
+            "POWERTOOLS_TRACE_DISABLED": "true",
+            "POWERTOOLS_SERVICE_NAME": "refunds-test",
+            "POWERTOOLS_METRICS_NAMESPACE": "Refunds",
+        }.items():
+            monkeypatch.setenv(variable, value)
+        sys.modules.pop(name, None)
+        yield Endpoint(importlib.import_module(name))
+        sys.modules.pop(name, None)
+
+
+def now_signed(content: Any = None, secret: str = SECRET) -> dict[str, Any]:
+    body = json.dumps(told() if content is None else content)
+    signature = sign(secret, body.encode(), int(time.time()))
+    return {"headers": {"flair-signature": signature}, "body": body, "isBase64Encoded": False}
+
+
+def test_a_signed_event_starts_the_reconciler_for_that_refund(function: Endpoint) -> None:
+    assert function.call(now_signed()) == {"statusCode": 202}
+    assert function.started == [{"look_at": "refund-1"}]
+
+
+def test_nothing_of_the_event_but_the_refund_id_is_passed_on(function: Endpoint) -> None:
+    content = told(data={"object": {"reference": "refund-1", "status": "failed", "amount": 1}})
+    function.call(now_signed(content))
+    assert function.started == [{"look_at": "refund-1"}]
+
+
+def test_forged_and_uninteresting_events_start_nothing(
+    function: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert function.call(now_signed(secret="forged-by-somebody")) == {"statusCode": 401}
+    assert function.call(now_signed({"type": "refund.created", "data": 1})) == {"statusCode": 202}
+    assert function.call({"headers": {}, "body": "planted-in-a-body"}) == {"statusCode": 401}
+    assert function.started == []
+    assert "planted" not in "".join(capsys.readouterr())
+
+
+def test_an_event_that_could_not_be_passed_on_is_asked_for_again(function: Endpoint) -> None:
+    def broken(event: Any) -> None:
+        raise RuntimeError("throttled")
+
+    function._module._functions = SimpleNamespace(invoke=lambda **call: broken(call))
+    with pytest.raises(RuntimeError):  # to whoever called, that is HTTP 502
+        function.call(now_signed())
+
+
 # --- The sandbox gateway sends them ---------------------------------------------------------------
 
 
@@ -467,9 +554,9 @@ def test_the_sandbox_tells_of_a_refund_that_has_changed_and_signs_it(endpoint: R
             secret=SECRET,
         )
         gateway.client.add_payment("payment-1", 1000)
-        gateway.client.add_refund("payment-1", 100, reference="refund-1", status="pending")
+        gateway.client.add_foreign_refund("payment-1", 100, reference="refund-1", status="pending")
         assert sender.look() == 0  # it is new: whoever asked for it knows
-        (there,) = gateway.client.books()["refunds"]
+        (there,) = gateway.client.ledger()["refunds"]
         gateway.client.settle(there["id"], "succeeded")
         endpoint.refusing = 2
         assert sender.look() == 1
@@ -477,8 +564,6 @@ def test_the_sandbox_tells_of_a_refund_that_has_changed_and_signs_it(endpoint: R
     assert len(endpoint.got) == 3
     headers, body = endpoint.got[-1]
     event = {"headers": headers, "body": body.decode()}
-    from datetime import UTC, datetime
-
     assert refund_to_look_at(event, SECRET, datetime.now(UTC)) == "refund-1"
 
 

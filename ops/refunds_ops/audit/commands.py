@@ -255,6 +255,9 @@ def _operator() -> str:
 @audit.command()
 @click.argument("refund_id")
 @click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="[default: REFUND_ID.receipt.json]"
+)
+@click.option(
     "--backup",
     "sequence",
     type=click.IntRange(1),

@@ -34,13 +34,14 @@ def payment_story(
     stories.sort(key=lambda story: str(story[0]["occurred_at"]))
     head = Text.assemble(("payment ", "dim"), (transaction_id, "bold"))
     if ledger is not None and ledger.captured is not None and ledger.currency:
+        head.append("\n")
         for label, amount in (
             ("captured", ledger.captured),
             ("paid back or reserved", sum(held.values())),
             ("still refundable", ledger.remaining),
         ):
-            head.append(f"   {label} ", style="dim")
-            head.append(amount_text(amount, ledger.currency))
+            head.append(f"{label} ", style="dim")
+            head.append(f"{amount_text(amount, ledger.currency)}   ")
     return Group(head, *(refund_story(story) for story in stories))
 
 
@@ -59,7 +60,7 @@ def refund_story(entries: Sequence[Item]) -> Panel:
         last["requested_by"],
         (f", {details['reason']}", "dim"),
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False, expand=True)
     table.add_column(no_wrap=True, style="dim", justify="right")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
@@ -70,7 +71,7 @@ def refund_story(entries: Sequence[Item]) -> Panel:
         table.add_row(
             _when(times, number),
             Text(
-                f"{'●' if entry is last else '○'} {entry['event'].removeprefix('refund.')}",
+                f"{'●' if entry is last else '○'} {_event(entry)}",
                 style=_colour(entry),
             ),
             _told(entry),
@@ -125,6 +126,10 @@ def _span(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // part} {lesser}"
     return f"{whole // 60} min {whole % 60} s"
+
+
+def _event(entry: Item) -> str:
+    return str(entry["event"]).removeprefix("refund.").replace("_", " ")
 
 
 def _colour(entry: Item) -> str:

@@ -8,7 +8,8 @@ while the scans ran, and entries that the stream has yet to deliver, are none.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
@@ -102,9 +103,9 @@ class Verification:
         report = Report()
         with Stage() as stage:
             self._scan(stage, report)
-            findings = self._all(stage)
-            report.findings = list(islice(findings, self._max_findings))
-            report.more = next(findings, None) is not None
+            with closing(self._all(stage)) as findings:
+                report.findings = list(islice(findings, self._max_findings))
+                report.more = next(findings, None) is not None
         return report
 
     # --- Scanning ---------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ class Verification:
 
     # --- Finding ----------------------------------------------------------------------------------
 
-    def _all(self, stage: Stage) -> Iterator[Finding]:
+    def _all(self, stage: Stage) -> Generator[Finding]:
         suspects = stage.count("refunds")
         stories = self._progress("chains", ([story] for story in stage.stories()), suspects)
         for [story] in stories:

@@ -13,6 +13,7 @@ from refunds_ops.local.demo_checks import checks
 from refunds_ops.local.demo_report import opening, progress, report
 from refunds_ops.local.demo_requests import plant, story
 from refunds_ops.local.demo_run import Run
+from refunds_ops.local.gateway import gateway_name
 from refunds_ops.local.lifecycle import down, up
 from refunds_ops.local.progress import Steps
 from refunds_ops.local.workspace import Workspace
@@ -37,8 +38,8 @@ def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
     try:
         stack = up(workspace, steps, for_containers=False)
         sandbox = SandboxClient(stack["GATEWAY_URL"])
-        told = story()
-        plant(sandbox)
+        told = story(gateway_name())
+        plant(sandbox, told.payments)
         run = Run(stack, sandbox, told)
         with steps.timed("Requests processed, settled, audited and backed up"):
             _run_live(console, run)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refunds.audit import entry_hash
-from refunds_ops.local.demo_requests import PAYMENTS, Story
+from refunds_ops.local.demo_requests import Story
 from refunds_ops.local.demo_run import Seen, movements_of, refused_of
 
 
@@ -64,7 +64,7 @@ def _money(story: Story, seen: Seen) -> Iterator[Check]:
             moved == wanted,
             f"it moved {moved}",
         )
-    for payment in PAYMENTS:
+    for payment in story.payments:
         refunded = sum(
             each["amount"]
             for each in seen.books.get("movements", [])

@@ -19,7 +19,7 @@ from refunds.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.backups import TABLES
 from refunds_ops.local.demo_checks import Check
-from refunds_ops.local.demo_requests import PAYMENTS, Case, Story
+from refunds_ops.local.demo_requests import Case, Story
 from refunds_ops.local.demo_run import FINAL, Seen, refused_of
 from refunds_ops.looks import Moment, moments, short_name, status_text, timeline
 
@@ -83,7 +83,7 @@ def report(console: Console, story: Story, seen: Seen, checked: Sequence[Check])
         ("What became of each request", _outcomes(story, seen)),
         ("One of them: money moved, but the gateway never answered", _story(story, seen)),
         ("The audit trail (PaymentAuditTrail)", _trail(seen)),
-        ("Money at the gateway", _money(seen)),
+        ("Money at the gateway", _money(story, seen)),
         ("The backup", _backup(seen)),
     ):
         console.print()
@@ -175,14 +175,14 @@ def _trail(seen: Seen) -> Table:
     return table
 
 
-def _money(seen: Seen) -> Table:
+def _money(story: Story, seen: Seen) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True)
     table.add_column("payment", no_wrap=True)
     table.add_column("captured", justify="right", no_wrap=True)
     table.add_column("movements of money", ratio=1)
     table.add_column("refunded", justify="right", no_wrap=True)
     table.add_column("left in our ledger", justify="right", no_wrap=True)
-    for payment in PAYMENTS:
+    for payment in story.payments:
         moved = [
             each for each in seen.books.get("movements", []) if each["transaction_id"] == payment.id
         ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refunds.refund import Status
@@ -58,13 +59,13 @@ PAYMENTS = (
 )
 
 
-def plant(sandbox: SandboxClient) -> None:
+def plant(sandbox: SandboxClient, payments: Sequence[Payment]) -> None:
     """Make the payments, and script what strikes them."""
     sandbox.add_payments(
         {"id": each.id, "amount_captured": each.captured_minor, "currency": each.currency}
-        for each in PAYMENTS
+        for each in payments
     )
-    for payment in PAYMENTS:
+    for payment in payments:
         if payment.fault:
             sandbox.add_fault(payment.fault, transaction_id=payment.id)
 
@@ -92,6 +93,7 @@ class Story:
     second: tuple[Case, ...]
     pending: Case
     timed_out: Case = field(repr=False)
+    payments: tuple[Payment, ...] = PAYMENTS
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -103,8 +105,25 @@ class Story:
         return tuple(case for case in self.first if case.status)
 
 
-def story() -> Story:
-    """The same each time: the stack it runs on is new."""
+def story(gateway: str = "flair") -> Story:
+    """The same each time: the stack it runs on is new. Only the payments' ids are the gateway's."""
+    told = _story()
+    if gateway != "stripe":
+        return told
+
+    def stripe(case: Case) -> Case:
+        return replace(case, body=case.body.replace('"pay_', '"pi_'))
+
+    return Story(
+        first=tuple(map(stripe, told.first)),
+        second=tuple(map(stripe, told.second)),
+        pending=stripe(told.pending),
+        timed_out=stripe(told.timed_out),
+        payments=tuple(replace(each, id=each.id.replace("pay_", "pi_")) for each in PAYMENTS),
+    )
+
+
+def _story() -> Story:
     full = _body("rf_full", "pay_1001", 12_000)
     part = _body("rf_part_1", "pay_1002", 3_000)
     pending = Case(

@@ -12,7 +12,7 @@ from typing import Any
 from refunds.dynamo import item_from_wire
 from refunds.refund import ENDED_WITHOUT_MONEY, Item, Status
 from refunds_ops.backups import Backup, list_backups
-from refunds_ops.local.demo_requests import PAYMENTS, Case, Story
+from refunds_ops.local.demo_requests import Case, Story
 from refunds_ops.local.processes import wait_until
 from refunds_ops.sandbox.client import SandboxClient
 from refunds_ops.stack import Stack
@@ -163,7 +163,9 @@ class Run:
 
     def _look_at_trail(self) -> None:
         self.seen.entries = [
-            entry for payment in PAYMENTS for entry in audit_entries(self._stack, payment.id)[0]
+            entry
+            for payment in self.story.payments
+            for entry in audit_entries(self._stack, payment.id)[0]
         ]
 
     def _look_at_refused(self) -> None:

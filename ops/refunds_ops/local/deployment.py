@@ -63,13 +63,14 @@ def build_parameters() -> dict[str, str]:
     return {"PythonRuntime": runtime(), "Architecture": architecture()}
 
 
-def deploy(workspace: Workspace, port: int, gateway_url: str) -> Stack:
+def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
     """`sam deploy` of what was built; returns the stack. Raises ``NotReadyError``."""
     settings = aws_settings(port)
     stack = Stack(f"the stack {STACK_NAME}", {}, settings)
     # The same as --resolve-s3 would do, without a stack of SAM's own for it.
     stack.s3.create_bucket(Bucket=ARTIFACTS_BUCKET)
-    parameters = PARAMETERS | build_parameters() | {"GatewayUrl": gateway_url}
+    parameters = PARAMETERS | build_parameters()
+    parameters |= {"GatewayName": gateway_name, "GatewayUrl": gateway_url}
     log = workspace.log("deploy")
     run(
         [

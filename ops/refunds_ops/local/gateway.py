@@ -13,6 +13,7 @@ from refunds_ops.local.processes import Started, is_running, start, wait_until
 from refunds_ops.local.running import last_lines
 from refunds_ops.local.workspace import Workspace, plain_environment
 
+APIS = ("flair", "stripe")
 DEFAULT_API_KEY = "test_key"
 START_SECONDS = 30.0
 ANSWER_SECONDS = 15.0
@@ -45,11 +46,19 @@ def external_gateway() -> External | None:
     return External(url, api_key())
 
 
-def start_sandbox(workspace: Workspace, port: int, *, reset: bool) -> Started:
-    """Begin starting the sandbox gateway; see ``wait_for_gateway``."""
+def gateway_name() -> str:
+    """Whose API the gateway speaks, from GATEWAY. Raises ``NotReadyError``."""
+    name = os.environ.get("GATEWAY") or APIS[0]
+    if name not in APIS:
+        raise NotReadyError(f"There is no GATEWAY={name}.", f"There are: {', '.join(APIS)}.")
+    return name
+
+
+def start_sandbox(workspace: Workspace, port: int, api: str, *, reset: bool) -> Started:
+    """Begin starting the sandbox gateway with that API; see ``wait_for_gateway``."""
     # What `refunds sandbox-gateway` runs, without the rest of the command line.
     run = "from refunds_ops.sandbox.command import sandbox_gateway; sandbox_gateway()"
-    command = [sys.executable, "-c", run, "--port", str(port)]
+    command = [sys.executable, "-c", run, "--api", api, "--port", str(port)]
     command += ["--database", str(workspace.folder / "gateway.sqlite3"), "--api-key", api_key()]
     if reset:
         command.append("--reset")

@@ -6,6 +6,7 @@ Whatever was started is recorded before anything else is done, so `down` always 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from refunds_ops.local.gateway import (
     answer_of,
     api_key,
     external_gateway,
+    gateway_name,
     start_sandbox,
     wait_for_external,
     wait_for_sandbox,
@@ -90,7 +92,7 @@ def stack_of(workspace: Workspace) -> Stack:
 
 def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) -> Stack:
     external = external_gateway()
-    record = Record(emulator_port=chosen_port("EMULATOR_PORT"))
+    record = Record(emulator_port=chosen_port("EMULATOR_PORT"), gateway_name=gateway_name())
     if external:
         record = replace(record, gateway_url=external.url)
     else:
@@ -103,7 +105,7 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
         if external:
             wait_for_external(external)
         else:
-            gateway = start_sandbox(workspace, port, reset=True)
+            gateway = start_sandbox(workspace, port, record.gateway_name, reset=True)
             record = _saved(workspace, replace(record, gateway=gateway))
             wait_for_sandbox(workspace, gateway, record.gateway_url)
         wait_for_emulator(workspace, emulator, record.emulator_port)
@@ -111,7 +113,7 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
     with progress.step("sam build", "template.yaml built"):
         build(workspace, build_parameters(), workspace.build)
     with progress.step("sam deploy to the emulator", "template.yaml deployed"):
-        stack = deploy(workspace, record.emulator_port, record.gateway_url)
+        stack = deploy(workspace, record.emulator_port, record.gateway_name, record.gateway_url)
         _put_key(stack)
     with progress.step("Sending a probe through the queue", "Messages are processed"):
         wait_until_ready(stack, workspace, record.gateway_url)
@@ -129,6 +131,11 @@ def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stac
     if not (is_running(record.emulator) and is_healthy(record.emulator_port)):
         progress.note("The emulator has ended, and the stack with it.")
         return None
+    if os.environ.get("GATEWAY") and (name := gateway_name()) != record.gateway_name:
+        raise NotReadyError(
+            f"The stack is up with {record.gateway_name} as its gateway, not {name}.",
+            "Begin anew: make down up   (or unset GATEWAY to keep it)",
+        )
     if (external := external_gateway()) and external.url != record.gateway_url:
         raise NotReadyError(
             f"The stack is up with the gateway {record.gateway_url}, not {external.url}.",
@@ -138,7 +145,7 @@ def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stac
         with progress.step("Starting the gateway again", "The gateway runs again"):
             port = containers.loopback_port(record.gateway_url)
             assert port is not None
-            gateway = start_sandbox(workspace, port, reset=False)
+            gateway = start_sandbox(workspace, port, record.gateway_name, reset=False)
             record = _saved(workspace, replace(record, gateway=gateway))
             wait_for_sandbox(workspace, gateway, record.gateway_url)
     stack = read_stack_env(workspace.stack_env)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TERM_SECONDS = 10.0
+TERM_SECONDS = 5.0
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 

@@ -30,7 +30,11 @@ async def _join(
     except OSError:
         to_client.close()
         return
-    await asyncio.gather(_pass(from_client, to_server), _pass(from_server, to_client))
+    try:
+        await asyncio.gather(_pass(from_client, to_server), _pass(from_server, to_client))
+    finally:
+        to_client.close()
+        to_server.close()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,10 +42,10 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while chunk := await reader.read(CHUNK_BYTES):
             writer.write(chunk)
             await writer.drain()
+        # Only this direction has ended; the answer may still be on its way.
+        writer.write_eof()
     except OSError:
-        pass  # one side has gone; the other is told by the close
-    finally:
-        writer.close()
+        writer.close()  # that side has gone, and so has the reason for the other direction
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def run(
             said, status = b"", None
         finally:
             _end(process)
+            assert process.stdout is not None
+            process.stdout.close()
         output.write(said)
     if status == 0:
         return said.decode(errors="replace")

@@ -24,6 +24,7 @@ class Record:
     emulator: Started | None = None
     emulator_port: int = 0
     gateway: Started | None = None
+    gateway_name: str = "flair"
     gateway_url: str = ""
     relay: Started | None = None
     container_host: str = ""

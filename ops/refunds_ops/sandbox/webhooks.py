@@ -32,7 +32,7 @@ def sign(secret: str, body: bytes, at_seconds: int) -> str:
 
 
 class WebhookSender:
-    """Posts to ``url``, signed with ``secret``, about the refunds of the gateway at ``gateway_url``.
+    """Posts to ``url``, signed with ``secret``, about refunds of the gateway at ``gateway_url``.
 
     ``api``: ``flair`` or ``stripe``; the event's refund is as that API shows it.
     """

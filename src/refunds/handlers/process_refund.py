@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -15,7 +14,7 @@ from refunds.outcomes import OutcomeBus, gateway_down_event
 from refunds.processing import Processor
 from refunds.refund import Refund
 from refunds.refund_queue import PutBackError, RefundQueue, Result, handle_batch
-from refunds.runtime import CLIENT, deadline_of
+from refunds.runtime import deadline_of
 from refunds.safe_errors import describe, shown_code
 from refunds.settings import function_identity, number, text
 from refunds.times import Deadline
@@ -27,7 +26,7 @@ tracer = Tracer(patch_modules=["botocore"])
 
 _calls = GatewayCalls()
 _parts = parts(function_identity(), _calls)
-_bus = OutcomeBus(boto3.client("events", config=CLIENT), text("EVENT_BUS_NAME"))
+_bus = OutcomeBus(_parts.aws.events(), text("EVENT_BUS_NAME"))
 _breaker = Breaker(
     control=_parts.control,
     gateways=_parts.gateways,
@@ -37,7 +36,7 @@ _breaker = Breaker(
     announce=lambda intake: _bus.publish([gateway_down_event(intake)]),
 )
 _queue = RefundQueue(
-    client=boto3.client("sqs", config=CLIENT),
+    client=_parts.aws.queues(),
     queue_url=text("REFUND_QUEUE_URL"),
     dead_letter_queue_url=text("DEAD_LETTER_QUEUE_URL"),
     bus=_bus,

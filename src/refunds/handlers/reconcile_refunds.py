@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -14,7 +13,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from refunds.failures import FailureStore
 from refunds.outcomes import GATEWAY_DOWN
 from refunds.reconciling import DeadLetterArchiver, Reconciler
-from refunds.runtime import CLIENT, deadline_of
+from refunds.runtime import deadline_of
 from refunds.safe_errors import describe
 from refunds.settings import function_identity, number, text
 from refunds.switching import RUNNING, IntakeKeeper, Switch
@@ -34,13 +33,11 @@ _reconciler = Reconciler(
     clock=_parts.clock,
     pool=_parts.pool,
     archiver=DeadLetterArchiver(
-        client=boto3.client("sqs", config=CLIENT),
+        client=_parts.aws.queues(),
         queue_url=text("DEAD_LETTER_QUEUE_URL"),
         refunds=_parts.refunds,
         settler=_parts.settler,
-        failures=FailureStore(
-            boto3.client("s3", config=CLIENT), text("FAILURES_BUCKET"), _parts.clock
-        ),
+        failures=FailureStore(_parts.aws.when_needed("s3"), text("FAILURES_BUCKET"), _parts.clock),
         clock=_parts.clock,
     ),
 )
@@ -49,7 +46,7 @@ _keeper = IntakeKeeper(
     control=_parts.control,
     switch=Switch(
         control=_parts.control,
-        client=boto3.client("lambda", config=CLIENT),
+        client=_parts.aws.when_needed("lambda"),
         mapping_id=text("REQUESTS_MAPPING_ID"),
         maximum_concurrency=number("MAXIMUM_CONCURRENCY", 2, 1000),
     ),
@@ -92,6 +89,7 @@ def _keep_intake(deadline: Deadline) -> dict[str, Any]:
     except Exception as exc:
         # The refunds that are open are settled all the same; the next run tries again.
         logger.error("queue not switched", extra=describe(exc))
+        metrics.add_metric("QueueSwitchErrors", MetricUnit.Count, 1)
         return {"requests": "not switched"}
     intake = switched.intake
     stands = not intake.flows or switched.mapping_state not in RUNNING
@@ -104,5 +102,6 @@ def _keep_intake(deadline: Deadline) -> dict[str, Any]:
 def _look_at(refund_id: str, deadline: Deadline) -> dict[str, Any]:
     refund = _reconciler.look_at(refund_id, deadline)
     status = refund.status.value if refund else None
+    metrics.add_metric("RefundsLookedAt", MetricUnit.Count, 1)
     logger.info("refund looked at", refund_id=refund_id, status=status)
     return {"refund_id": refund_id, "status": status}

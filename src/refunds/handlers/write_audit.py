@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -14,7 +13,7 @@ from refunds.audit_table import AuditTable
 from refunds.audit_writer import AuditWriter, handle_stream_batch
 from refunds.failures import FailureStore
 from refunds.outcomes import OutcomeBus
-from refunds.runtime import CLIENT, POOL_WIDTH
+from refunds.runtime import POOL_WIDTH, Aws
 from refunds.safe_errors import describe
 from refunds.settings import text
 from refunds.times import SystemClock
@@ -23,12 +22,12 @@ logger = Logger()
 metrics = Metrics()
 tracer = Tracer(patch_modules=["botocore"])
 
-_clock = SystemClock()
+_clock, _aws = SystemClock(), Aws()
 _pool = ThreadPoolExecutor(POOL_WIDTH)
-_bus = OutcomeBus(boto3.client("events", config=CLIENT), text("EVENT_BUS_NAME"))
+_bus = OutcomeBus(_aws.events(), text("EVENT_BUS_NAME"))
 _writer = AuditWriter(
-    audit=AuditTable(boto3.client("dynamodb", config=CLIENT), text("AUDIT_TABLE")),
-    failures=FailureStore(boto3.client("s3", config=CLIENT), text("FAILURES_BUCKET"), _clock),
+    audit=AuditTable(_aws.dynamodb(), text("AUDIT_TABLE")),
+    failures=FailureStore(_aws.when_needed("s3"), text("FAILURES_BUCKET"), _clock),
     clock=_clock,
 )
 

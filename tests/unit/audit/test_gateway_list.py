@@ -48,7 +48,7 @@ def test_others_refunds_are_no_finding(trail: Trail) -> None:
         ({"r1": None}, "gateway_missing"),
         ({"r1": {"amount_minor": 2501}}, "gateway_differs"),
         ({"r1": {"currency": "EUR"}}, "gateway_differs"),
-        ({"r1": {"transaction_id": "p2"}}, "gateway_differs"),
+        ({"r1": {"transaction_id": "p3"}}, "gateway_differs"),
         ({"r1": {"status": GatewayStatus.FAILED}}, "gateway_failed"),
         ({"r4": {"status": GatewayStatus.SUCCEEDED}}, "gateway_paid"),
     ],

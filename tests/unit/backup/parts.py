@@ -65,26 +65,24 @@ class LocalSigner:
 
 def refund(number: int, **fields: Any) -> Refund:
     """A refund that succeeded; every one of another transaction."""
-    return Refund(
-        **{
-            "refund_id": f"rf-{number:06d}",
-            "transaction_id": f"tx-{number:06d}",
-            "user_id": f"user-{number}",
-            "amount_minor": 100 + number,
-            "currency": "EUR",
-            "status": Status.SUCCEEDED,
-            "reason": "order_cancelled",
-            "requested_by": "agent:ann",
-            "processed_by": "ProcessRefund:1",
-            "gateway": "flair",
-            "gateway_refund_id": f"fr_{number}",
-            "created_at": rfc3339(NOW),
-            "updated_at": rfc3339(NOW),
-            "version": 1,
-            "fingerprint": f"1:{number:064x}",
-        }
-        | fields
-    )
+    told: dict[str, Any] = {
+        "refund_id": f"rf-{number:06d}",
+        "transaction_id": f"tx-{number:06d}",
+        "user_id": f"user-{number}",
+        "amount_minor": 100 + number,
+        "currency": "EUR",
+        "status": Status.SUCCEEDED,
+        "reason": "order_cancelled",
+        "requested_by": "agent:ann",
+        "processed_by": "ProcessRefund:1",
+        "gateway": "flair",
+        "gateway_refund_id": f"fr_{number}",
+        "created_at": rfc3339(NOW),
+        "updated_at": rfc3339(NOW),
+        "version": 1,
+        "fingerprint": f"1:{number:064x}",
+    } | fields
+    return Refund(**told)
 
 
 def ledger_row(refunds: list[Refund], captured: int = 1_000_000) -> Item:
@@ -163,15 +161,11 @@ class BackedUp:
 
         dynamodb, s3 = client("dynamodb"), client("s3")
         number = next(cls._names)
-        names = [f"{kind}-{number}" for kind in ("Refunds", "Ledger", "Audit")]
+        names = (f"Refunds-{number}", f"Ledger-{number}", f"Audit-{number}")
         create_tables(dynamodb, *names)
         bucket = f"backups-{number}"
-        s3.create_bucket(
-            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
-        s3.put_bucket_versioning(
-            Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
-        )
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         return cls(dynamodb, s3, *names, bucket, **more)
 
     def put(self, table: str, item: Item) -> None:
@@ -186,24 +180,22 @@ class BackedUp:
             self.put(self.audit, entry | {"recorded_at": each.updated_at})
 
     def make_run(self, signer: LocalSigner | None = None, **more: Any) -> BackupRun:
-        return BackupRun(
-            **{
-                "dynamodb": self.dynamodb,
-                "s3": self.s3,
-                "bucket": self.bucket,
-                "key_arn": "arn:aws:kms:eu-central-1:111122223333:key/data",
-                "reader": PageReader(self.dynamodb, ReadLimit(0)),
-                "native": NativeExport(
-                    dynamodb=self.dynamodb, s3=self.s3, bucket=self.bucket, key_arn=None
-                ),
-                "chain": DigestChain(self.s3, self.bucket, signer or self.signer),
-                "tables": sources(self.refunds, self.ledger, self.audit),
-                "clock": self.clock,
-                "new_token": self.token,
-                "hand_on": self.handed_on.append,
-            }
-            | more
-        )
+        parts: dict[str, Any] = {
+            "dynamodb": self.dynamodb,
+            "s3": self.s3,
+            "bucket": self.bucket,
+            "key_arn": "arn:aws:kms:eu-central-1:111122223333:key/data",
+            "reader": PageReader(self.dynamodb, ReadLimit(0)),
+            "native": NativeExport(
+                dynamodb=self.dynamodb, s3=self.s3, bucket=self.bucket, key_arn=None
+            ),
+            "chain": DigestChain(self.s3, self.bucket, signer or self.signer),
+            "tables": sources(self.refunds, self.ledger, self.audit),
+            "clock": self.clock,
+            "new_token": self.token,
+            "hand_on": self.handed_on.append,
+        } | more
+        return BackupRun(**parts)
 
     def back_up(self, event: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         return self.make_run(**more).run(event or {}, Deadline.after(self.clock, 900))
@@ -212,10 +204,9 @@ class BackedUp:
         place = Bucket(self.s3, self.bucket)
         return Verification(place, [self.signer.public_key]).run(**more)
 
-    def keys(self, prefix: str = "") -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=prefix
-        )
+    def listed(self, prefix: str = "") -> list[str]:
+        """The keys that are there."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
     def object(self, key: str) -> bytes:

@@ -1,0 +1,163 @@
+"""Canned servers: DynamoDB, SQS, Secrets Manager, EventBridge, KMS, S3 and the gateway on one port,
+answering at once or after a set delay, and counting what the wire brings.
+
+A process of its own, as lean as can be, so that what is measured is the client. It keeps just
+enough state to tell a write's size: every condition holds, nothing is ever throttled.
+
+    python -m benchmarks.canned   # prints its port; ends when its standard input does
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.canned_dynamodb import Tables
+from benchmarks.canned_others import Buckets, aws_answer, gateway_answer
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Canned:
+    """What is answered, how late, and what has been asked since the last reset."""
+
+    delays: dict[str, float] = field(default_factory=dict)
+    """Seconds for ``dynamodb``, ``gateway``, ``aws`` and ``s3``."""
+    requests: dict[str, int] = field(default_factory=dict)
+    tables: Tables = field(default_factory=Tables)
+    buckets: Buckets = field(default_factory=Buckets)
+
+    def count(self, name: str) -> None:
+        self.requests[name] = self.requests.get(name, 0) + 1
+
+    def answer(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[float, Answer]:
+        """How long to wait, and what to say then."""
+        if path.startswith("/_bench/"):
+            return 0.0, self._control(path.removeprefix("/_bench/"), body)
+        if target := headers.get("x-amz-target"):
+            service, _, operation = target.partition(".")
+            self.count(f"{service.partition('_')[0]} {operation}")
+            if service.startswith("DynamoDB"):
+                said = self.tables.answer(operation, body)
+                kind = "application/x-amz-json-1.0"
+                return self.delays.get("dynamodb", 0.0), Answer(200, said, {"content-type": kind})
+            said = json.dumps(aws_answer(operation, json.loads(body))).encode()
+            kind = "application/x-amz-json-1.1"
+            return self.delays.get("aws", 0.0), Answer(200, said, {"content-type": kind})
+        if path.startswith("/v1/"):
+            self.count(f"gateway {method} {'/'.join(path.split('/')[:3]).partition('?')[0]}")
+            status, said = gateway_answer(method, path, body)
+            kind = "application/json"
+            return self.delays.get("gateway", 0.0), Answer(status, said, {"content-type": kind})
+        self.count(f"s3 {method}")
+        status, more, said = self.buckets.answer(method, path, headers, body)
+        return self.delays.get("s3", 0.0), Answer(status, said, more)
+
+    def _control(self, what: str, body: bytes) -> Answer:
+        if what == "reset":
+            told = json.loads(body or b"{}")
+            self.delays = told.get("delays", {})
+            self.requests = {}
+            self.buckets = Buckets()
+            self.tables = Tables(rows=told.get("rows", {}), stream_of=told.get("stream_of"))
+            return Answer(200, b"{}")
+        if what == "counts":
+            counts = {"requests": self.requests, **self.tables.counts()}
+            return Answer(200, json.dumps(counts).encode())
+        return Answer(200, json.dumps(self.tables.stream).encode())
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive HTTP/1.1 connection; bodies need a content length."""
+
+    def __init__(self, canned: Canned) -> None:
+        self._canned = canned
+        self._received = bytearray()
+        self._transport: Any = None
+        self._continued = False
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while self._one_request():
+            pass
+
+    def _one_request(self) -> bool:
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        lines = self._received[:end].decode("latin-1").split("\r\n")
+        headers = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        length = int(headers.get("content-length", 0))
+        if len(self._received) < end + 4 + length:
+            if headers.get("expect", "").lower() == "100-continue" and not self._continued:
+                self._continued = True
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return False
+        body = bytes(self._received[end + 4 : end + 4 + length])
+        del self._received[: end + 4 + length]
+        self._continued = False
+        method, path, _ = lines[0].split(" ", 2)
+        wait, answer = self._canned.answer(method, path, headers, body)
+        if wait:
+            asyncio.get_running_loop().call_later(wait, self._send, answer, method)
+        else:
+            self._send(answer, method)
+        return True
+
+    def _send(self, answer: Answer, method: str) -> None:
+        if self._transport.is_closing():
+            return
+        told = {"content-length": str(len(answer.body))} | answer.headers
+        head = f"HTTP/1.1 {answer.status} Canned\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in told.items()
+        )
+        self._transport.write(head.encode() + b"\r\n")
+        if method != "HEAD":
+            self._transport.write(answer.body)
+
+
+async def serve(on_listening: Callable[[int], None], ended: asyncio.Event) -> None:
+    """Serve on a free loopback port until ``ended``."""
+    canned = Canned()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(canned), "127.0.0.1", 0, backlog=512)
+    on_listening(server.sockets[0].getsockname()[1])
+    await ended.wait()
+    server.close()
+
+
+async def main() -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait_for_parent() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()
+    await serve(lambda port: print(port, flush=True), ended)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

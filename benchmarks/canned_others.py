@@ -1,0 +1,108 @@
+"""The canned rest: the gateway, S3, and what AWS's small JSON services say."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+API_KEY = "bench_key"
+CAPTURED_MINOR = 10_000
+
+# An RSA public key (2048 bits, DER), for a signing key whose signatures nobody here checks.
+_PUBLIC_KEY = bytes.fromhex("30820122300d06092a864886f70d01010105000382010f003082010a0282010100") + (
+    b"\xc5" * 256 + bytes.fromhex("0203010001")
+)
+
+
+def aws_answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What Secrets Manager, EventBridge, SQS and KMS say."""
+    match operation:
+        case "GetSecretValue":
+            return {"Name": "gateway", "SecretString": API_KEY, "VersionId": "1"}
+        case "PutEvents":
+            entries = [{"EventId": str(number)} for number in range(len(request["Entries"]))]
+            return {"FailedEntryCount": 0, "Entries": entries}
+        case "GetPublicKey":
+            return {"KeyId": "key", "PublicKey": base64.b64encode(_PUBLIC_KEY).decode()}
+        case "Sign":
+            return {"KeyId": "key", "Signature": base64.b64encode(bytes(256)).decode()}
+    return {}
+
+
+def gateway_answer(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    """Flair, for whom every payment was captured and every refund succeeds."""
+    if method == "POST":
+        order = json.loads(body)
+        refund = {
+            "id": f"re_{order['reference']}"[:40],
+            "transaction_id": order["transaction_id"],
+            "reference": order["reference"],
+            "amount": order["amount"],
+            "currency": order["currency"],
+            "status": "succeeded",
+            "failure_code": None,
+            "failure_message": None,
+            "created_at": "2026-11-23T07:10:00Z",
+        }
+        return 201, json.dumps(refund).encode()
+    if "/payments/" in path:
+        payment = {
+            "id": unquote(path.rpartition("/")[2]),
+            "status": "captured",
+            "currency": "USD",
+            "amount_captured": CAPTURED_MINOR,
+            "amount_refunded": 0,
+        }
+        return 200, json.dumps(payment).encode()
+    return 200, b'{"data": [], "next_cursor": null}'
+
+
+class Buckets:
+    """S3 that keeps sizes, and the bytes of small objects."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._contents: dict[str, bytes] = {}
+
+    def answer(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        url = urlsplit(path)
+        query = parse_qs(url.query, keep_blank_values=True)
+        key = url.path
+        xml = {"content-type": "application/xml"}
+        match method:
+            case "PUT" if "partNumber" in query:
+                self._sizes[key] = self._sizes.get(key, 0) + _plain_length(headers, body)
+                return 200, {"etag": '"part"'}, b""
+            case "PUT":
+                self._sizes[key] = _plain_length(headers, body)
+                if len(body) < 65_536:
+                    self._contents[key] = body
+                return 200, {"etag": '"whole"'}, b""
+            case "POST" if "uploads" in query:
+                self._sizes[key] = 0
+                upload = "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+                return 200, xml, f"{upload}</InitiateMultipartUploadResult>".encode()
+            case "POST":
+                done = "<CompleteMultipartUploadResult><ETag>&quot;whole&quot;</ETag>"
+                return 200, xml, f"{done}</CompleteMultipartUploadResult>".encode()
+            case "HEAD" if key in self._sizes:
+                size = str(self._sizes[key])
+                return 200, {"content-length": size, "etag": '"whole"'}, b""
+            case "GET" if "list-type" in query:
+                return 200, xml, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
+            case "GET" if key in self._contents:
+                return 200, {}, self._contents[key]
+            case "DELETE":
+                return 204, {}, b""
+        return 404, xml, b"<Error><Code>NoSuchKey</Code></Error>"
+
+
+def _plain_length(headers: dict[str, str], body: bytes) -> int:
+    """What was uploaded, whether or not it came in signed chunks."""
+    if "x-amz-decoded-content-length" in headers:
+        return int(headers["x-amz-decoded-content-length"])
+    return len(body)

@@ -1,0 +1,89 @@
+"""A warm function in a process of its own: takes events on standard input, tells what they cost.
+
+    python -m benchmarks.worker refunds.handlers.process_refund
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.environment import function_environment, lambda_context
+from benchmarks.servers import PROJECT
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one invocation: seconds, and what the handler returned. ``peak_kib`` is the process's
+    largest memory so far."""
+
+    wall: float
+    cpu: float
+    peak_kib: int
+    response: Any
+
+
+class Worker:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def invoke(self, event: Any) -> Cost:
+        """Hand over an event and wait. Raises ``RuntimeError`` when the function failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(event) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the function's process has ended; its error is above")
+        return Cost(**json.loads(line))
+
+
+@contextmanager
+def worker(module: str, url: str, **variables: str) -> Iterator[Worker]:
+    """The function in ``module``, against the canned server at ``url``; gone at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.worker", module],
+        cwd=PROJECT,
+        env=function_environment(url) | variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Worker(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+def main(module: str) -> None:
+    # Logs are written as in Lambda, to nowhere; answers go where logs would have gone.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    handler = importlib.import_module(module).handler
+    for line in sys.stdin:
+        event = json.loads(line)
+        wall, cpu = time.perf_counter(), time.process_time()
+        response = handler(event, lambda_context())
+        cost = {
+            "wall": time.perf_counter() - wall,
+            "cpu": time.process_time() - cpu,
+            "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "response": response,
+        }
+        answers.write(json.dumps(cost, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

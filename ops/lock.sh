@@ -1,0 +1,21 @@
+#!/bin/sh
+# Pin everything anew: requirements/dev.txt, requirements/emulator.txt and src/requirements.txt.
+# What is pinned already stays where it is; ops/lock.sh --upgrade takes the newest.
+set -eu
+
+cd "$(dirname "$0")/.."
+export UV_CUSTOM_COMPILE_COMMAND="make lock"
+
+compile() {
+  # For every Python from 3.11 and every platform at once, with each file's hash. The configuration
+  # is not read: uv.toml is for `sam build` and would leave all dependencies out.
+  .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes "$@"
+}
+
+compile requirements/dev.in --output-file requirements/dev.txt "$@"
+compile requirements/emulator.in --output-file requirements/emulator.txt "$@"
+# The same versions as in dev.txt. requirements/runtime.in says why these are left out.
+compile requirements/runtime.in --constraint requirements/dev.txt --output-file src/requirements.txt \
+  --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six \
+  --no-emit-package requests --no-emit-package certifi --no-emit-package charset-normalizer \
+  --no-emit-package idna "$@"

@@ -1,0 +1,36 @@
+"""Stripe under test: the scripted Stripe server, its books in Stripe's own units."""
+
+from __future__ import annotations
+
+from tests.conformance.harness import Sample, SandboxHarness
+
+from refunds.stripe_gateway import StripeGateway
+from refunds_ops.sandbox.server import APIS
+
+# Written out here rather than asked of the adapter: what it converts is under test. How many of
+# Stripe's units one of ISO 4217's minor units is.
+_STRIPE_UNITS = {"ISK": 100, "UGX": 100}
+_ISO_UNITS = {"MGA": 100}
+
+
+class StripeHarness(SandboxHarness):
+    api = APIS["stripe"]
+    adapter = StripeGateway
+    payment_prefixes = ("pi_", "ch_")
+    expressible = (
+        Sample(2_500, "USD"),
+        Sample(1, "EUR"),
+        Sample(5_000, "JPY"),
+        Sample(12_340, "KWD"),
+        Sample(999_999_999, "HUF"),
+        Sample(7, "ISK"),
+        Sample(5, "UGX"),
+        Sample(300, "MGA"),
+    )
+    inexpressible = (Sample(12_345, "KWD"), Sample(1, "TND"), Sample(250, "MGA"))
+
+    def in_books(self, amount_minor: int, currency: str) -> int:
+        return amount_minor * _STRIPE_UNITS.get(currency, 1) // _ISO_UNITS.get(currency, 1)
+
+    def from_books(self, amount: int, currency: str) -> int:
+        return amount * _ISO_UNITS.get(currency, 1) // _STRIPE_UNITS.get(currency, 1)

@@ -1,0 +1,183 @@
+"""The Stripe adapter against Stripe's own mock: what is sent is what Stripe's specification allows,
+and what that specification answers can be read.
+
+stripe-mock keeps nothing; what becomes of refunds is tested in tests/conformance.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from refunds.gateway import (
+    Accepted,
+    Answer,
+    GatewayStatus,
+    GatewayUnavailableError,
+    RefundOrder,
+    Retryable,
+    Stage,
+)
+from refunds.http import PooledTransport
+from refunds.stripe_gateway import StripeGateway
+from refunds.times import Deadline, SystemClock
+
+MODULE = "github.com/stripe/stripe-mock"
+VERSION = "v0.203.0"
+TOOLS = Path(__file__).parents[2] / ".local" / "tools"
+BUILD_SECONDS = 300
+START_SECONDS = 20
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture(scope="module")
+def stripe_mock() -> Path:
+    """The program, built once with Go from the module's pinned version."""
+    program = TOOLS / f"stripe-mock-{VERSION}"
+    if program.exists():
+        return program
+    if (go := shutil.which("go")) is None:
+        pytest.skip("Go is not installed, and stripe-mock is a Go program")
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [go, "install", f"{MODULE}@{VERSION}"],
+        env={**os.environ, "GOBIN": str(TOOLS), "GOFLAGS": ""},
+        check=True,
+        timeout=BUILD_SECONDS,
+    )
+    (TOOLS / "stripe-mock").rename(program)
+    return program
+
+
+@pytest.fixture(scope="module")
+def url(stripe_mock: Path) -> Iterator[str]:
+    http, https = _free_port(), _free_port()
+    ports = ["-http-port", str(http), "-https-port", str(https)]
+    with subprocess.Popen([stripe_mock, *ports], stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(http, process)
+            yield f"http://127.0.0.1:{http}"
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("stripe-mock did not start")
+
+
+class Key:
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def get(self) -> str:
+        return self._value
+
+    def forget(self) -> None:
+        """It stays."""
+
+
+def gateway(url: str, key: str = "sk_test_123", stage: str = "") -> StripeGateway:
+    return StripeGateway(
+        base_url=url,
+        api_key=Key(key),
+        transport=PooledTransport(2),
+        clock=CLOCK,
+        timeout_seconds=10,
+        stage=Stage(stage),
+    )
+
+
+def soon() -> Deadline:
+    return Deadline.after(CLOCK, 10)
+
+
+def refund(
+    url: str, transaction_id: str, *, amount_minor: int = 2500, reason: str = "other"
+) -> Answer:
+    order = RefundOrder("refund-1", transaction_id, amount_minor, "USD", reason)
+    until = datetime(2100, 1, 1, tzinfo=UTC)
+    return gateway(url, stage="dev").create_refund(order, soon(), not_after=until)
+
+
+@pytest.mark.parametrize("transaction_id", ["pi_123", "ch_123"])
+def test_a_payment_as_stripe_specifies_it_can_be_read(url: str, transaction_id: str) -> None:
+    payment = gateway(url).get_payment(transaction_id, soon())
+
+    assert payment is not None
+    assert (payment.transaction_id, payment.currency) == (transaction_id, "USD")
+
+
+@pytest.mark.parametrize("transaction_id", ["pi_123", "ch_123"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "requested_by_customer",
+        "order_cancelled",
+        "payment_error",
+        "duplicate",
+        "fraudulent",
+        "other",
+    ],
+)
+def test_stripe_takes_what_we_send_for_every_reason(
+    url: str, transaction_id: str, reason: str
+) -> None:
+    answer = refund(url, transaction_id, reason=reason)
+
+    assert isinstance(answer, Accepted), answer
+    shown = answer.refund
+    told = (shown.transaction_id, shown.amount_minor, shown.currency)
+    assert told == (transaction_id, 2500, "USD")
+    assert shown.status is GatewayStatus.SUCCEEDED
+
+
+def test_a_list_as_stripe_specifies_it_can_be_read(url: str) -> None:
+    page = gateway(url).list_refunds(soon(), created_from=datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert [refund.amount_minor for refund in page.refunds]
+    assert page.next_cursor is None
+
+
+def test_a_payments_list_is_asked_for_as_stripe_allows(url: str) -> None:
+    # The mock shows a refund of another payment, which the adapter must not take for an answer.
+    with pytest.raises(GatewayUnavailableError, match="list"):
+        gateway(url).find_refunds("refund-1", "pi_123", soon())
+
+
+def test_a_key_that_is_none_is_told_as_such(url: str) -> None:
+    order = RefundOrder("refund-1", "pi_123", 2500, "USD", "other")
+    answer = gateway(url, key="not-a-key").create_refund(
+        order, soon(), not_after=datetime(2100, 1, 1, tzinfo=UTC)
+    )
+
+    assert isinstance(answer, Retryable)
+
+
+def test_disputes_are_asked_for_as_stripe_allows(url: str) -> None:
+    stripe = gateway(url)
+    shown = stripe._read(soon(), lambda client: client.v1.disputes.list({"charge": "ch_123"}))
+
+    assert shown["object"] == "list"

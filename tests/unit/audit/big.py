@@ -1,0 +1,176 @@
+"""How much memory and time `refunds verify` takes for a trail of many entries.
+
+    PYTHONPATH=src:ops:. python -m tests.unit.audit.big 1000000
+
+A server in another process answers Scan as DynamoDB does: pages of up to 1 MB, in an order that
+has nothing to do with ids. What reads them is boto3 and all of `verify`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import boto3
+
+from refunds.audit import audit_entry
+from refunds.dynamo import item_to_wire
+from refunds.refund import Refund, Status, change_status
+from refunds.table_scan import PageReader, ReadLimit
+from refunds.times import SystemClock
+from refunds_ops.audit.tables import Tables
+from refunds_ops.audit.verify import Report, Verification
+
+PAGE_ITEMS = {"Refunds": 900, "Ledger": 2000, "Audit": 350}
+"""About as many as 1 MB has of each."""
+
+_PRIME = 2_147_483_647
+
+
+def versions(number: int) -> list[Refund]:
+    """A refund of which two versions, and so two entries, are stored."""
+    at = f"2026-11-23T07:10:00.{number % 1_000_000:06d}Z"
+    first = Refund(
+        refund_id=f"refund-{number:07d}",
+        transaction_id=f"payment-{number:07d}",
+        user_id=f"user-{number}",
+        amount_minor=2500,
+        currency="USD",
+        status=Status.PROCESSING,
+        reason="requested_by_customer",
+        requested_by="agent:anna",
+        processed_by="refunds-ProcessRefund-Q1W2E3R4T5Z6:7",
+        gateway="flair",
+        created_at=at,
+        updated_at=at,
+        version=1,
+        fingerprint="1:" + "0" * 64,
+    )
+    second = change_status(
+        first,
+        Status.SUCCEEDED,
+        at=at,
+        by=first.processed_by,
+        previous_hash=audit_entry(first.item())["entry_hash"],
+        gateway_refund_id=f"fr_{number:010d}",
+    )
+    return [first, second]
+
+
+def items(table: str, place: int, refunds: int) -> Iterator[dict[str, Any]]:
+    """The items at one place of a table whose order is not that of the ids."""
+    number = place * _PRIME % refunds
+    if table == "Ledger":
+        yield {
+            "transaction_id": f"payment-{number:07d}",
+            "captured": 10_000,
+            "remaining": 7_500,
+            "currency": "USD",
+            f"r#refund-{number:07d}": 2_500,
+        }
+    elif table == "Refunds":
+        yield versions(number)[-1].item()
+    else:
+        for each in versions(number):
+            yield audit_entry(each.item()) | {"recorded_at": each.updated_at}
+
+
+def serve(refunds: int) -> None:
+    """Answer until killed; prints the port first."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            operation = self.headers["X-Amz-Target"].partition(".")[2]
+            content = json.dumps(answer(operation, body), separators=(",", ":")).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+    def answer(operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        table = body["TableName"]
+        if operation == "DescribeTable":
+            return {"Table": {"ItemCount": refunds * (2 if table == "Audit" else 1)}}
+        assert operation == "Scan", operation
+        start = int(body.get("ExclusiveStartKey", {}).get("place", {}).get("N", "0"))
+        end = min(start + PAGE_ITEMS[table], refunds)
+        found = [
+            item_to_wire(item)
+            for place in range(start, end)
+            for item in items(table, place, refunds)
+        ]
+        more = {"LastEvaluatedKey": {"place": {"N": str(end)}}} if end < refunds else {}
+        return {"Items": found, "Count": len(found), "ScannedCount": len(found), **more}
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+def verify(port: int, *, quiet: bool) -> tuple[Report, float]:
+    def client() -> Any:
+        return boto3.client(
+            "dynamodb",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="eu-central-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - none is needed
+        )
+
+    def progress(name: str, pages: Iterable[list[Any]], about: int) -> Iterator[list[Any]]:
+        began = time.monotonic()
+        yield from pages
+        if not quiet:
+            rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            print(f"{name}: {time.monotonic() - began:.1f} s, {rss} MB", flush=True)
+
+    tables = Tables(
+        client(),
+        PageReader(client(), ReadLimit(0)),
+        refunds="Refunds",
+        ledger="Ledger",
+        audit="Audit",
+    )
+    began = time.monotonic()
+    report = Verification(tables, clock=SystemClock(), progress=progress).run()
+    return report, time.monotonic() - began
+
+
+def main(entries: int, *, quiet: bool) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.audit.big", "serve", str(entries // 2)],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert server.stdout is not None
+        report, seconds = verify(int(server.stdout.readline()), quiet=quiet)
+    finally:
+        server.kill()
+        server.wait()
+    told = {
+        **report.checked,
+        "findings": len(report.findings),
+        "seconds": round(seconds, 1),
+        "max_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(int(sys.argv[2]))
+    else:
+        main(int(sys.argv[1]), quiet="--quiet" in sys.argv)

@@ -1,0 +1,163 @@
+"""The audit commands as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.audit.backups import Backups, Signer
+from tests.unit.audit.factories import Trail
+from tests.unit.audit.test_repairing import keep_as_lambda, records_of
+from tests.unit.factories import REGION
+
+from refunds_ops.cli import cli
+from refunds_ops.terminal import run_command
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(trail: Trail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs a command on the trail's stack; returns its exit status."""
+    stack = trail.stack
+    outputs = {
+        "RefundQueueUrl": stack.queue_url,
+        "RefundsTableName": stack.refunds_table,
+        "LedgerTableName": stack.ledger_table,
+        "AuditTableName": stack.audit_table,
+        "FailuresBucketName": stack.failures_bucket,
+        "BackupBucketName": stack.backup_bucket,
+        "EventBusName": stack.bus_name,
+        "AWS_REGION": REGION,
+        "COLUMNS": "120",
+    }
+    for name, value in outputs.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key.pem").write_bytes(Signer().public.pem)
+
+    def run_(*arguments: str) -> int:
+        return run_command(lambda: cli(list(arguments), standalone_mode=False))
+
+    return run_
+
+
+def test_verify_says_that_all_is_well(run: Run, capsys: Any) -> None:
+    assert run("verify") == 0
+    assert "Everything is as it must be" in capsys.readouterr().out
+
+
+def test_verify_as_json(run: Run, trail: Trail, capsys: Any) -> None:
+    trail.drop_entry("r4", 2)
+    assert run("verify", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    (finding,) = told["findings"]
+    assert not told["clean"]
+    assert (finding["kind"], finding["refund_id"], finding["version"]) == ("gap", "r4", 2)
+    assert "rebuild" in finding["to_do"]
+
+
+def test_verify_names_what_is_wrong_and_what_to_do(run: Run, trail: Trail, capsys: Any) -> None:
+    trail.edit_refund("r1", processed_by="mallory")
+    assert run("verify") == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "refund_changed" in out
+    assert "'mallory' in Refunds" in out
+
+
+def test_verify_without_a_stack_is_an_environment_error(run: Run, monkeypatch: Any) -> None:
+    for name in ("RefundQueueUrl", "RefundsTableName"):
+        monkeypatch.delenv(name)
+    assert run("verify") == 3
+
+
+def test_verify_of_a_table_that_is_not_there(run: Run, monkeypatch: Any) -> None:
+    monkeypatch.setenv("AuditTableName", "nowhere")
+    assert run("verify") == 3
+
+
+def test_verify_holds_against_the_signed_backup(run: Run, trail: Trail, capsys: Any) -> None:
+    Backups(trail, Signer("mallory")).publish()
+    assert run("verify", "--public-key", "key.pem") == 1
+    assert "backup_damaged" in capsys.readouterr().out
+
+
+def test_a_gap_is_rebuilt_and_then_gone(run: Run, trail: Trail, capsys: Any) -> None:
+    trail.drop_entry("r4", 2)
+    assert run("audit", "rebuild", "r4") == 1
+    keep_as_lambda(trail, records_of(trail, "r4"))
+    assert run("audit", "rebuild", "--all", "--dry-run") == 0
+    assert run("verify") == 1
+    assert run("audit", "rebuild", "--all") == 0
+    capsys.readouterr()
+    assert run("verify") == 0
+    assert run("audit", "rebuild", "r4") == 0
+    assert "No entry is missing" in capsys.readouterr().out
+
+
+def test_replay_publishes_nothing_unless_asked(run: Run, trail: Trail, capsys: Any) -> None:
+    keep_as_lambda(trail, records_of(trail, "r1"))
+    trail.stack.events()
+    assert run("audit", "replay", "--dry-run") == 0
+    assert run("audit", "replay") == 0
+    assert trail.stack.events() == []
+    keep_as_lambda(trail, records_of(trail, "r1"))
+    assert run("audit", "replay", "--publish") == 0
+    assert len(trail.stack.events()) == 1
+    assert "1 events published" in capsys.readouterr().out
+
+
+def test_a_failure_is_closed_with_a_reason(run: Run, trail: Trail) -> None:
+    trail.stack.clients.s3.put_object(
+        Bucket=trail.stack.failures_bucket, Key="audit/x.json", Body=b"{}"
+    )
+    assert run("audit", "replay") == 1
+    assert run("audit", "close", "audit/x.json", "--why", "a test, über all") == 0
+    assert run("verify") == 0
+    assert run("audit", "close", "audit/x.json", "--why", "again") == 1
+
+
+def test_show_tells_the_story_of_a_refund(run: Run, capsys: Any) -> None:
+    assert run("audit", "show", "r4") == 0
+    out = capsys.readouterr().out
+    for told in ("r4", "5.00 USD", "processing", "succeeded", "reversed", "account_closed"):
+        assert told in out
+
+
+def test_show_tells_the_story_of_a_payment(run: Run, capsys: Any) -> None:
+    assert run("audit", "show", "--transaction", "p1") == 0
+    out = capsys.readouterr().out
+    assert "captured" in out
+    assert "r1" in out
+    assert "r2" in out
+
+
+def test_show_marks_where_a_chain_is_broken(run: Run, trail: Trail, capsys: Any) -> None:
+    trail.drop_entry("r4", 2)
+    trail.put_entry(trail.entry("r4", 3) | {"processed_by": "mallory"})
+    assert run("audit", "show", "r4") == 1
+    assert "✗" in capsys.readouterr().out
+
+
+def test_show_of_what_is_not_there(run: Run) -> None:
+    assert run("audit", "show", "nothing") == 1
+    assert run("audit", "show", "--transaction", "nothing") == 1
+    assert run("audit", "show", "no id!") == 1
+    assert run("audit", "show") == 2
+
+
+def test_a_receipt_goes_out_and_is_checked_offline(run: Run, trail: Trail, capsys: Any) -> None:
+    Backups(trail).publish()
+    assert run("audit", "receipt", "r4", "--public-key", "key.pem") == 0
+    path = Path("r4.receipt.json")
+    assert run("audit", "check-receipt", str(path), "--public-key", "key.pem") == 0
+    out = capsys.readouterr().out
+    assert "3 of them signed by" in out
+    receipt = json.loads(path.read_text())
+    receipt["entries"][0]["user_id"] = "mallory"
+    path.write_text(json.dumps(receipt))
+    assert run("audit", "check-receipt", str(path), "--public-key", "key.pem", "--json") == 1
+    assert not json.loads(capsys.readouterr().out)["sound"]

@@ -1,0 +1,34 @@
+"""`verify` keeps to its memory however long the trail is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+ENTRIES = 60_000
+
+
+def measured(entries: int) -> dict[str, int]:
+    paths = os.pathsep.join(str(ROOT / name) for name in ("src", "ops", "."))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.audit.big", str(entries), "--quiet"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    told: dict[str, int] = json.loads(done.stdout)
+    return told
+
+
+def test_verify_stays_below_200_mb() -> None:
+    told = measured(ENTRIES)
+    assert told["entries"] == ENTRIES
+    assert told["findings"] == 0
+    assert told["max_rss_mb"] < 200

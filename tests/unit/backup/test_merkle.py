@@ -1,0 +1,81 @@
+"""The trees are RFC 6962's: an auditor's own code gets the same root and accepts the same paths."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refunds.merkle import MerkleTree, inclusion_path, is_included, merkle_root
+
+# The test vectors of Google's Certificate Transparency code (merkletree/merkle_tree_test.cc).
+LEAVES = [
+    bytes.fromhex(leaf)
+    for leaf in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
+ROOTS = (
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+)
+
+
+def recursive_root(leaves: list[bytes]) -> bytes:
+    """RFC 6962, 2.1, word for word."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\x00" + leaves[0]).digest()
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    left, right = recursive_root(leaves[:split]), recursive_root(leaves[split:])
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_roots_are_those_of_certificate_transparency(size: int) -> None:
+    assert merkle_root(LEAVES[:size]).hex() == ROOTS[size - 1]
+
+
+def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
+    assert MerkleTree().root() == hashlib.sha256().digest()
+
+
+@given(st.lists(st.binary(max_size=8), max_size=70))
+def test_the_root_grown_leaf_by_leaf_is_the_rfcs(leaves: list[bytes]) -> None:
+    assert merkle_root(leaves) == recursive_root(leaves)
+
+
+@given(st.lists(st.binary(max_size=4), min_size=1, max_size=70), st.data())
+def test_a_path_proves_its_leaf_and_nothing_else(leaves: list[bytes], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    path, root, size = inclusion_path(leaves, index), merkle_root(leaves), len(leaves)
+    assert is_included(leaves[index], index, size, path, root)
+    assert not is_included(leaves[index] + b"!", index, size, path, root)
+    assert not is_included(leaves[index], index, size, [*path, bytes(32)], root)
+    assert not is_included(leaves[index], size, size, path, root)
+    if path:
+        assert not is_included(leaves[index], index, size, path[:-1], root)
+        assert not is_included(leaves[index], index, size, [bytes(32), *path[1:]], root)
+
+
+def test_there_is_no_path_for_a_leaf_that_is_not_there() -> None:
+    with pytest.raises(IndexError):
+        inclusion_path(LEAVES, 8)
