@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from aws_lambda_powertools.utilities.batch import EventType
 from botocore.exceptions import ClientError
 
 from refunds.audit import audit_entry, removal_entry, told
@@ -91,15 +92,11 @@ def handle_stream_batch(
         return outcome_event(entry) if entry is not None else None
 
     results, response = run_batch(
-        records, handle, pool, identify=_sequence_number, in_order=_refund_of
+        records, handle, EventType.DynamoDBStreams, pool, in_order=_refund_of
     )
     # In the stream's order: two versions of a refund are announced one after the other.
     bus.publish([each for each in results if isinstance(each, OutcomeEvent)])
     return response
-
-
-def _sequence_number(record: dict[str, Any]) -> str:
-    return str(record["dynamodb"]["SequenceNumber"])
 
 
 def _refund_of(record: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
-"""The records of a batch side by side, and Lambda's partial batch response."""
+"""Powertools' batch processor with the records of a batch running side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 
 Record = dict[str, Any]
 """A record of an event, as Lambda gives it."""
@@ -17,37 +19,54 @@ class Pool(Protocol):
         ...
 
 
+class _SideBySide(BatchProcessor):
+    # Powertools' asynchronous processor does the same through an event loop, which outside Lambda
+    # is a new one each call; a pool's map is all that blocking I/O needs.
+
+    def __init__(
+        self, event_type: EventType, pool: Pool, in_order: Callable[[Record], str] | None
+    ) -> None:
+        # An exception for a wholly failed batch would hide which records to hand back.
+        super().__init__(event_type=event_type, raise_on_entire_batch_failure=False)
+        self._pool = pool
+        self._in_order = in_order
+
+    def process(self) -> list[tuple]:  # type: ignore[type-arg]  # as Powertools declares it
+        lines: dict[str, list[int]] = {}
+        for number, record in enumerate(self.records):
+            line = self._in_order(record) if self._in_order else str(number)
+            lines.setdefault(line, []).append(number)
+        done: dict[int, tuple] = {}  # type: ignore[type-arg]
+
+        def run(numbers: list[int]) -> None:
+            for number in numbers:
+                done[number] = self._process_record(self.records[number])
+
+        for _ in self._pool.map(run, lines.values()):
+            pass
+        return [done[number] for number in range(len(self.records))]
+
+
 def run_batch(
     records: list[Record],
     handle: Callable[[Record], Any],
+    event_type: EventType,
     pool: Pool,
     *,
-    identify: Callable[[Record], str],
     in_order: Callable[[Record], str] | None = None,
 ) -> tuple[list[Any], dict[str, Any]]:
     """Handle all records; a batch takes about as long as its slowest. Each fails for itself.
 
-    ``identify`` names a record to Lambda; records for which ``in_order`` says the same are handled
-    one after the other. Returns the results in the records' order, None for those that raised, and
-    the response that brings those back: also when all did, which is why nothing is raised.
+    Records for which ``in_order`` says the same are handled one after the other. Returns the
+    results in the records' order, None for those that raised, and Lambda's partial batch response,
+    which brings those back: also when all did.
     """
-    lines: dict[str, list[int]] = {}
-    for number, record in enumerate(records):
-        lines.setdefault(in_order(record) if in_order else str(number), []).append(number)
-    results: list[Any] = [None] * len(records)
-    failed: set[int] = set()
+    batch = _SideBySide(event_type, pool, in_order)
 
-    def run(numbers: list[int]) -> None:
-        for number in numbers:
-            try:
-                results[number] = handle(records[number])
-            except Exception:
-                failed.add(number)
+    def handler(record: Any) -> Any:
+        return handle(record.raw_event)
 
-    for _ in pool.map(run, lines.values()):
-        pass
-    return results, {
-        "batchItemFailures": [
-            {"itemIdentifier": identify(records[number])} for number in sorted(failed)
-        ]
-    }
+    with batch(records=records, handler=handler):
+        results = batch.process()
+    answers = [answer if outcome == "success" else None for outcome, answer, _ in results]
+    return answers, dict(batch.response())

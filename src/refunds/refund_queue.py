@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools.utilities.batch import EventType
 from botocore.exceptions import BotoCoreError, ClientError
 
 from refunds.batches import Pool, run_batch
@@ -152,4 +153,4 @@ def handle_batch(
             raise
         tell(raw, result)
 
-    return run_batch(records, handle, pool, identify=lambda raw: str(raw["messageId"]))[1]
+    return run_batch(records, handle, EventType.SQS, pool)[1]

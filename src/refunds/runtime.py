@@ -10,7 +10,6 @@ import botocore.session
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from refunds.aws_json import DynamoDB, Events, Queues, Secrets
 from refunds.times import Clock, Deadline
 
 if TYPE_CHECKING:
@@ -33,30 +32,27 @@ _SPARE_SECONDS = 1.0
 
 
 class Aws:
-    """The AWS clients of one function, on one session: its credentials are found only once.
+    """botocore's clients, those of boto3, on one session: its credentials are found only once.
 
-    Those of ``aws_json`` have what is called here of boto3's clients, by the same names: hence
-    their declared types.
+    Never our own: what signs requests, retries them and reads AWS's answers is not ours to keep
+    right (docs/decisions/0006-libraries-for-aws.md).
     """
 
     def __init__(self) -> None:
         self._session = botocore.session.get_session()
 
     def dynamodb(self) -> DynamoDBClient:
-        return cast("DynamoDBClient", DynamoDB(CLIENT, self._session))
+        return cast("DynamoDBClient", self._session.create_client("dynamodb", config=CLIENT))
 
     def events(self) -> EventBridgeClient:
-        return cast("EventBridgeClient", Events(CLIENT, self._session))
+        return cast("EventBridgeClient", self._session.create_client("events", config=CLIENT))
 
     def queues(self) -> SQSClient:
-        return cast("SQSClient", Queues(CLIENT, self._session))
-
-    def secrets(self) -> Secrets:
-        return Secrets(CLIENT, self._session)
+        return cast("SQSClient", self._session.create_client("sqs", config=CLIENT))
 
     def when_needed(self, service: str) -> Any:
-        """botocore's client of a service that most invocations do without: made at its first call,
-        since its making takes as long as many calls."""
+        """The client of a service that most invocations do without: made at its first call, since
+        its making takes as long as many calls."""
         return _WhenNeeded(self._session, service)
 
 

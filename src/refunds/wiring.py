@@ -6,12 +6,12 @@ import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
 from refunds.adapters import ADAPTERS, open_gateway
 from refunds.audit_table import AuditTable
-from refunds.aws_json import Secrets
 from refunds.breaker import GatewayCalls, WatchedGateway
 from refunds.control import Control
 from refunds.gateway import Gateway
@@ -20,10 +20,10 @@ from refunds.ledger_table import LedgerTable
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
 from refunds.routing import Gateways
-from refunds.runtime import POOL_WIDTH, Aws, new_token
+from refunds.runtime import CLIENT, POOL_WIDTH, Aws, new_token
 from refunds.settings import GatewayAccount, GatewaySettings, SettingsError, Tables
 from refunds.settling import Settler
-from refunds.times import Clock, SystemClock
+from refunds.times import SystemClock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,35 +37,25 @@ class SecretKey:
     ``field``: the secret is a JSON object, and the key is its value of that name.
     """
 
-    def __init__(self, secrets: Secrets, clock: Clock, arn: str, field: str | None = None) -> None:
-        self._secrets = secrets
-        self._clock = clock
+    def __init__(self, arn: str, field: str | None = None) -> None:
         self._arn = arn
         self._field = field
-        self._value = ""
-        self._until = 0.0
-        self._lock = Lock()
+        self._provider: SecretsProvider | None = None
+        self._stale = False
 
     def get(self) -> str:
-        # One thread asks, the others of its batch wait for what it gets. By the wall clock: the
-        # monotonic one stands still while a function is frozen.
-        with self._lock:
-            if (now := self._clock.now().timestamp()) >= self._until:
-                self._value = self._fetch()
-                self._until = now + SECRET_SECONDS
-            return self._value
+        if self._provider is None:
+            # At the first call to the gateway, not at every cold start.
+            self._provider = SecretsProvider(boto_config=CLIENT)
+        value = self._provider.get(self._arn, max_age=SECRET_SECONDS, force_fetch=self._stale)
+        self._stale = False
+        if self._field is not None:
+            value = _field_of(str(value), self._field)
+        # A line break that came along when it was stored can't go into a header.
+        return str(value).strip()
 
     def forget(self) -> None:
-        with self._lock:
-            self._until = 0.0
-
-    def _fetch(self) -> str:
-        answer = self._secrets.get_secret_value(SecretId=self._arn)
-        value = str(answer["SecretString"])
-        if self._field is not None:
-            value = _field_of(value, self._field)
-        # A line break that came along when it was stored can't go into a header.
-        return value.strip()
+        self._stale = True
 
 
 def _field_of(secret: str, field: str) -> str:
@@ -107,7 +97,7 @@ def parts(processed_by: str, calls: GatewayCalls | None = None) -> Parts:
     dynamodb = aws.dynamodb()
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
-    gateways = gateways_from(settings, clock, aws.secrets(), calls)
+    gateways = gateways_from(settings, clock, calls)
     reserver = Reserver(ledger, gateways)
     return Parts(
         clock=clock,
@@ -136,18 +126,15 @@ def parts(processed_by: str, calls: GatewayCalls | None = None) -> Parts:
 def gateways_from(
     settings: GatewaySettings,
     clock: SystemClock,
-    secrets: Secrets,
     calls: GatewayCalls | None = None,
 ) -> Gateways:
     """The gateways that the settings name. Raises ``SettingsError`` for one that is not known."""
-    found = [_gateway(account, settings, clock, secrets) for account in settings.accounts]
+    found = [_gateway(account, settings, clock) for account in settings.accounts]
     watched = found if calls is None else [WatchedGateway(each, calls) for each in found]
     return Gateways(watched, settings.routes)
 
 
-def _gateway(
-    account: GatewayAccount, settings: GatewaySettings, clock: SystemClock, secrets: Secrets
-) -> Gateway:
+def _gateway(account: GatewayAccount, settings: GatewaySettings, clock: SystemClock) -> Gateway:
     if (adapter := ADAPTERS.get(account.name)) is None:
         known = ", ".join(ADAPTERS)
         raise SettingsError(f"there is no gateway {account.name}; there are {known}")
@@ -158,7 +145,7 @@ def _gateway(
     return open_gateway(
         adapter,
         base_url=url,
-        api_key=SecretKey(secrets, clock, account.secret_arn, account.secret_field),
+        api_key=SecretKey(account.secret_arn, account.secret_field),
         # Each its own: how old an idle connection is must not be told by another gateway's traffic.
         transport=PooledTransport(POOL_WIDTH),
         clock=clock,

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
 from tests.simulator.histories import Outcome, run_history
 from tests.simulator.mutants import MAX_SEEDS, MUTANTS, hunt
 from tests.simulator.outages import run_outage

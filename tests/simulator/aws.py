@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -52,7 +53,7 @@ class Wire:
                 task = kernel.task()
                 kernel.after(
                     READ_TIMEOUT_SECONDS * (0.5 + 4 * kernel.random.random()),
-                    lambda: kernel.on_behalf(task, lambda: _in_vain(apply)),
+                    partial(kernel.on_behalf, task, partial(_in_vain, apply)),
                 )
                 kernel.pause(READ_TIMEOUT_SECONDS)
                 error = ReadTimeoutError(endpoint_url=service)

@@ -242,8 +242,8 @@ class _Parser:
                 return _sum(left, self._operand(self.take()), factor)
         return left
 
-    def _operand(self, token: str) -> Operand:
-        if token == "if_not_exists":
+    def _operand(self, word: str) -> Operand:
+        if word == "if_not_exists":
             self.expect("(")
             path = self._operand(self.take())
             self.expect(",")
@@ -252,15 +252,15 @@ class _Parser:
             return lambda item, names, values: (
                 path(item, names, values) or other(item, names, values)
             )
-        if token.startswith(":"):
+        if word.startswith(":"):
 
             def value(item: Wire, names: Names, values: Values) -> Wire | None:
-                if token not in values:
-                    raise ExpressionError(f"no value {token}")
-                return values[token]
+                if word not in values:
+                    raise ExpressionError(f"no value {word}")
+                return values[word]
 
             return value
-        return lambda item, names, values: item.get(_name(token, names))
+        return lambda item, names, values: item.get(_name(word, names))
 
 
 def _sum(left: Operand, right: Operand, factor: int) -> Operand:

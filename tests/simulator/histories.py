@@ -132,14 +132,14 @@ def _play(world: World, dice: Random) -> None:
         body = _request(dice, f"r{number}", payments, world, sent)
         sent.append(body)
         for _ in range(dice.choice((1, 1, 1, 2, 3))):
-            _at(world, dice.random() * busy_seconds, lambda body=body: world.send(body))  # type: ignore[misc]
+            _at(world, dice.random() * busy_seconds, lambda body=body: world.send(body))
     for _ in range(dice.choice((0, 0, 1, 2))):
         paid = world.flair.payments[dice.choice(payments)]
         amount = dice.randint(1, max(1, paid.captured // 2))
         _at(
             world,
             dice.random() * busy_seconds,
-            lambda paid=paid, amount=amount: world.flair.refund_by_others(paid.id, amount),  # type: ignore[misc]
+            lambda paid=paid, amount=amount: world.flair.refund_by_others(paid.id, amount),
         )
     if dice.random() < 0.1:
         paid = world.flair.payments[dice.choice(payments)]

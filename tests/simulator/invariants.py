@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
-from refunds.audit import audit_entry, entry_id
-from refunds.dynamo import item_from_wire
-from refunds.message import RefusedError, parse_message
-from refunds.times import from_rfc3339
 from tests.simulator.aws import S3, EventBridge
 from tests.simulator.dynamodb import Item, Key, Table
 from tests.simulator.gateway import Flair, Moved, Network
 from tests.simulator.kernel import Kernel, Violation
 from tests.simulator.sources import StreamSource
 from tests.simulator.sqs import SQS, Message, Queue
+
+from refunds.audit import audit_entry, entry_id
+from refunds.dynamo import item_from_wire
+from refunds.message import RefusedError, parse_message
+from refunds.times import from_rfc3339
 
 MAY_FOLLOW = {
     None: {"REJECTED", "PROCESSING"},
@@ -102,7 +102,8 @@ class Checker:
             raise Violation("rule 12", f"refund {refund_id} was deleted", refund_id)
         new = item_from_wire(new_wire)
         old = item_from_wire(old_wire) if old_wire else None
-        was, status = old and old["status"], new["status"]
+        was: str | None = old["status"] if old else None
+        status: str = new["status"]
         if was != status:
             self.kernel.counts[f"status {status}"] += 1
             self.kernel.tell("status", f"{refund_id} {was or 'new'} to {status}")
@@ -278,7 +279,9 @@ class Checker:
         asked = self.request_of(message)
         told = f"{message.id} ({asked.refund_id})"
         if message.gone == "expired":
-            raise Violation("I3", f"message {told} grew too old and vanished", asked.refund_id or "")
+            raise Violation(
+                "I3", f"message {told} grew too old and vanished", asked.refund_id or ""
+            )
         if message.gone == "archived":
             self.kernel.counts["messages archived"] += 1
             kept = [json.loads(body)["body"] for body in self.s3.objects.values()]
@@ -343,7 +346,9 @@ class Checker:
         for queue in (self.queue, self.dlq):
             for message in queue.messages.values():
                 told = self.request_of(message).refund_id or ""
-                raise Violation("I3", f"message {message.id} ({told}) is still in {queue.name}", told)
+                raise Violation(
+                    "I3", f"message {message.id} ({told}) is still in {queue.name}", told
+                )
         for (refund_id,), wire in self.refunds.items.items():
             if refund_id not in self.tampered:
                 self._agrees(refund_id, item_from_wire(wire))
@@ -353,7 +358,9 @@ class Checker:
                 self._nothing_stuck(transaction_id, item_from_wire(wire))
         for moved in self.flair.refunds:
             if moved.ours and (moved.reference,) not in self.refunds.items:
-                raise Violation("I3", f"{moved.reference} was paid and is not known", moved.reference)
+                raise Violation(
+                    "I3", f"{moved.reference} was paid and is not known", moved.reference
+                )
         assert self.refunds.index is not None
         for (refund_id,) in self.refunds.index.entries:
             raise Violation("rule 10", f"{refund_id} is finished and still open", refund_id)
@@ -411,8 +418,6 @@ class Checker:
         count = sum(entry["refund_id"]["S"] == refund_id for entry in self.audit.items.values())
         if count != last:
             raise Violation("I4", f"{refund_id} has {count} entries of {last} versions", refund_id)
-
-
 
 
 def _as_recorded(refund: Item, there: list[Moved]) -> bool:

@@ -20,7 +20,7 @@ MAX_EVENTS = 60_000
 """A history that has not ended by then never will: a livelock."""
 
 
-class Violation(BaseException):  # noqa: N818  # not an error of the code that it passes through
+class Violation(BaseException):  # not an error of the code that it passes through
     """An invariant does not hold. Production code catches ``Exception``, so never this."""
 
     def __init__(self, invariant: str, what: str, subject: str = "") -> None:
@@ -77,7 +77,7 @@ class Kernel:
         self.fault_rates: dict[str, float] = {}
         self.faults_on = True
         self.script: dict[str, list[bool]] = {}
-        """For scripted histories: what the next dice of a fault will say. ``crash at <step>`` too."""
+        """What the next dice of a fault will say; ``crash at <step>`` is one too."""
         self.steps: list[str] | None = None
         """The steps of I/O that were made, when set to a list."""
         self.events = 0

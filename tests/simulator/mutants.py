@@ -6,8 +6,8 @@ once, so a mutant can't rot unnoticed. The function's code is swapped while the 
 """
 
 from __future__ import annotations
-
 import __future__
+
 import importlib
 import inspect
 import textwrap
@@ -374,7 +374,8 @@ MUTANTS = (
         (
             "audit_writer:AuditWriter.write",
             "stored = self._audit.put_new(entry | {",
-            'stored = self._audit.put_new(entry | {"entry_id": entry["entry_id"] + record["eventID"], ',
+            'entry["entry_id"] += record["eventID"]\n'
+            "            stored = self._audit.put_new(entry | {",
         ),
     ),
     _mutant(

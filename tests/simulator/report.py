@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
-
 from tests.simulator.histories import Outcome
 
 MAX_LINES = 60
@@ -89,9 +88,9 @@ def about(subject: str, trace: list[str]) -> list[str]:
             names.add(moved[1])
     pattern = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, names)) + r")(?![\w-])")
     kept = [bool(pattern.search(line)) for line in trace]
-    processes = {
-        line.split()[2] for line, keep in zip(trace, kept, strict=True) if keep
-    } - {"world"}
+    processes = {line.split()[2] for line, keep in zip(trace, kept, strict=True) if keep} - {
+        "world"
+    }
     lines = [
         line
         for line, keep in zip(trace, kept, strict=True)

@@ -62,9 +62,7 @@ class SQS:
 
     # --- what the service does ------------------------------------------------------------------
 
-    def enqueue(
-        self, queue: Queue, body: str, attributes: dict[str, Any] | None = None
-    ) -> Message:
+    def enqueue(self, queue: Queue, body: str, attributes: dict[str, Any] | None = None) -> Message:
         message = Message(f"m{len(self.all) + 1}", body, attributes or {}, self._kernel.now)
         self.all[message.id] = message
         self._place(queue, message)

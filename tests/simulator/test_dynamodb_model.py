@@ -10,6 +10,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from tests.simulator.aws import Wire
+from tests.simulator.dynamodb import DynamoDB, Index, Table, item_size
+from tests.simulator.kernel import Kernel, Process
 
 from refunds.audit import audit_entry
 from refunds.audit_table import AuditTable
@@ -18,9 +21,6 @@ from refunds.dynamo import item_from_wire, item_to_wire
 from refunds.ledger_table import LedgerTable
 from refunds.refund import Refund, Status, change_status
 from refunds.refunds_table import OPEN_INDEX, RefundsTable, shard_of
-from tests.simulator.aws import Wire
-from tests.simulator.dynamodb import DynamoDB, Index, Table, item_size
-from tests.simulator.kernel import Kernel, Process
 
 KEYS = {
     "Refunds": ("refund_id",),
@@ -29,7 +29,7 @@ KEYS = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
@@ -78,9 +78,7 @@ class Simulated:
             )
             for name, keys in KEYS.items()
         }
-        self.client: Any = DynamoDB(
-            self.kernel, Wire(self.kernel, 1), list(self.tables.values())
-        )
+        self.client: Any = DynamoDB(self.kernel, Wire(self.kernel, 1), list(self.tables.values()))
 
     def run(self, operation: Callable[[], Any]) -> Any:
         results: list[Any] = []

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.simulator.histories import run_history
 from tests.simulator.mutants import MUTANTS, Mutant, alive, hunt
 from tests.simulator.report import about

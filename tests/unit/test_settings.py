@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from tests.unit.factories import FakeClock
 
 from refunds.gateway import Stage
-from refunds.routing import Gateways, Route
+from refunds.routing import Route
 from refunds.settings import (
     GatewayAccount,
     GatewaySettings,
@@ -30,11 +28,6 @@ GATEWAY = {
     "GATEWAY_TIMEOUT_SECONDS": "15",
     "RECONCILE_AFTER_SECONDS": "300",
 }
-
-
-def gateways_of(settings: GatewaySettings) -> Gateways:
-    no_secrets: Any = None
-    return gateways_from(settings, SystemClock(), no_secrets)
 
 
 @pytest.fixture
@@ -80,7 +73,7 @@ def test_the_local_stage_may_talk_to_its_sandbox_without_tls(
 def test_a_gateway_without_an_adapter_is_not_guessed_at(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("GATEWAY", "strype")
     with pytest.raises(SettingsError, match=r"strype.*flair, stripe"):
-        gateways_of(GatewaySettings.from_environment())
+        gateways_from(GatewaySettings.from_environment(), SystemClock())
 
 
 def test_routes_bring_their_gateways_each_with_its_own_key(
@@ -127,7 +120,7 @@ def test_where_a_routed_gateway_is_must_be_known(environment: pytest.MonkeyPatch
     environment.setenv("GATEWAY_ROUTES", "f-=flair")
     environment.setenv("ROUTED_SECRET_ARN", "arn:routed")
     with pytest.raises(SettingsError, match=r"GATEWAY_ROUTES.*flair"):
-        gateways_of(GatewaySettings.from_environment())
+        gateways_from(GatewaySettings.from_environment(), SystemClock())
 
 
 @pytest.mark.parametrize("name", ["dev.eu", "d e", "x" * 21, "dév"])
@@ -173,94 +166,64 @@ def test_who_processes_is_the_functions_name_and_version(monkeypatch: pytest.Mon
     assert function_identity() == "ProcessRefund:7"
 
 
-class SecretStore:
-    """Secrets Manager, which counts how often it is asked."""
+class Secrets:
+    """A secret's store behind Powertools' cache: tells when it was asked in earnest."""
 
     def __init__(self, value: str) -> None:
         self.value = value
-        self.asked = 0
+        self.asked: list[bool] = []
 
-    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803 - AWS's name
-        assert SecretId == "arn:secret"
-        self.asked += 1
-        return {"SecretString": self.value}
-
-
-class Keys:
-    """Makes keys that come from one store, by one clock."""
-
-    def __init__(self) -> None:
-        self.store = SecretStore("sk_1\n")
-        self.clock = FakeClock()
-
-    def key(self, field: str | None = None) -> SecretKey:
-        store: Any = self.store
-        return SecretKey(store, self.clock, "arn:secret", field)
+    def get(self, name: str, *, max_age: int, force_fetch: bool) -> str:
+        assert (name, max_age) == ("arn:secret", 300)
+        self.asked.append(force_fetch)
+        return self.value
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys()
+def key(monkeypatch: pytest.MonkeyPatch) -> tuple[SecretKey, Secrets]:
+    secrets = Secrets("sk_1\n")
+    monkeypatch.setattr("refunds.wiring.SecretsProvider", lambda boto_config: secrets)
+    return SecretKey("arn:secret"), secrets
 
 
-def test_the_key_is_asked_for_once_in_five_minutes(keys: Keys) -> None:
-    key = keys.key()
-    key.get()
-    keys.clock.advance(minutes=5, microseconds=-1)
-    key.get()
-    assert keys.store.asked == 1
+def test_the_key_is_asked_for_anew_once_after_it_was_forgotten(
+    key: tuple[SecretKey, Secrets],
+) -> None:
+    secret, secrets = key
+    secret.get()
+    secret.forget()
+    secret.get()
+    secret.get()
 
-    keys.store.value = "sk_2"
-    keys.clock.advance(microseconds=1)
-    assert key.get() == "sk_2"
-
-
-def test_the_key_is_asked_for_anew_once_after_it_was_forgotten(keys: Keys) -> None:
-    key = keys.key()
-    key.get()
-    key.forget()
-    keys.store.value = "sk_2"
-
-    assert [key.get(), key.get()] == ["sk_2", "sk_2"]
-    assert keys.store.asked == 2
+    assert secrets.asked == [False, True, False]
 
 
-def test_a_store_that_fails_is_asked_again_by_the_next(keys: Keys) -> None:
-    key, store = keys.key(), keys.store
-
-    def down(**arguments: str) -> dict[str, str]:
-        raise RuntimeError
-
-    keys.store.get_secret_value = down  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError):
-        key.get()
-    del store.get_secret_value
-    assert key.get() == "sk_1"
+def test_a_line_break_stored_with_the_key_is_not_part_of_it(key: tuple[SecretKey, Secrets]) -> None:
+    assert key[0].get() == "sk_1"
 
 
-def test_a_line_break_stored_with_the_key_is_not_part_of_it(keys: Keys) -> None:
-    assert keys.key().get() == "sk_1"
+def test_a_routed_gateways_key_is_its_field_of_the_secret(
+    key: tuple[SecretKey, Secrets],
+) -> None:
+    key[1].value = '{"stripe": "sk_2", "acme": "sk_3"}'
 
-
-def test_a_routed_gateways_key_is_its_field_of_the_secret(keys: Keys) -> None:
-    keys.store.value = '{"stripe": "sk_2", "acme": "sk_3"}'
-
-    assert keys.key("acme").get() == "sk_3"
+    assert SecretKey("arn:secret", "acme").get() == "sk_3"
 
 
 @pytest.mark.parametrize("secret", ["sk_live_4", '{"stripe": "sk_live_4"}', '["sk_live_4"]', "{"])
-def test_a_secret_without_the_field_is_not_repeated(keys: Keys, secret: str) -> None:
-    keys.store.value = secret
+def test_a_secret_without_the_field_is_not_repeated(
+    key: tuple[SecretKey, Secrets], secret: str
+) -> None:
+    key[1].value = secret
     with pytest.raises(SettingsError, match="acme") as raised:
-        keys.key("acme").get()
+        SecretKey("arn:secret", "acme").get()
 
     assert "sk_live_4" not in str(raised.value)
     assert raised.value.__cause__ is None
     assert raised.value.__context__ is None
 
 
-def test_the_key_is_in_no_repr(keys: Keys) -> None:
-    key = keys.key()
-    key.get()
+def test_the_key_is_in_no_repr(key: tuple[SecretKey, Secrets]) -> None:
+    key[0].get()
 
-    assert "sk_1" not in repr(key)
+    assert "sk_1" not in repr(key[0])

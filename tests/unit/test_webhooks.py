@@ -450,7 +450,7 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     name = "refunds.handlers.receive_webhook"
     with mock_aws():
         made = boto3.client("secretsmanager", region_name=REGION).create_secret(
-            Name="webhook", SecretString=f"{OTHER}\n{SECRET}\n"
+            Name=f"webhook-{time.time_ns()}", SecretString=f"{OTHER}\n{SECRET}\n"
         )
         for variable, value in {
             "AWS_DEFAULT_REGION": REGION,
@@ -486,7 +486,7 @@ def test_nothing_of_the_event_but_the_refund_id_is_passed_on(function: Endpoint)
 def test_forged_and_uninteresting_events_start_nothing(
     function: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert function.call(now_signed(secret="forged-by-somebody")) == {"statusCode": 401}
+    assert function.call(now_signed(None, "forged-by-somebody")) == {"statusCode": 401}
     assert function.call(now_signed({"type": "refund.created", "data": 1})) == {"statusCode": 202}
     assert function.call({"headers": {}, "body": "planted-in-a-body"}) == {"statusCode": 401}
     assert function.started == []

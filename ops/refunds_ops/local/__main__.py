@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from refunds_ops.local.gateway import gateway_name
 from refunds_ops.local.lifecycle import down, up
 from refunds_ops.local.progress import Steps
 from refunds_ops.local.workspace import Workspace
@@ -34,11 +35,12 @@ def up_command(workspace: Workspace) -> None:
     """Start the stack, or what is missing of it; returns when a message would be processed."""
     console = Console()
     stack = up(workspace, Steps(console))
+    payment = "pi_full" if gateway_name() == "stripe" else "pay_full"
     console.print(
         f"\n[bold green]The stack is up.[/]  Emulator {stack.settings['AWS_ENDPOINT_URL']}\n"
         f"  set -a; . {_shown(workspace.stack_env)}; set +a"
         "            [dim]# then any AWS client works on it[/]\n"
-        "  .venv/bin/refunds request --transaction pay_full --user ada --amount 25.00 "
+        f"  .venv/bin/refunds request --transaction {payment} --user ada --amount 25.00 "
         "--currency USD --reason order_cancelled\n"
         "  make down",
         highlight=False,

@@ -15,6 +15,7 @@ from tests.unit.audit.backups import REFUND
 from tests.unit.audit.factories import Trail, stream_record
 from tests.unit.factories import NOW, Clients, FakeClock, InlinePool, Stack
 
+from refunds.audit_table import AuditTable
 from refunds.audit_writer import AuditWriter, handle_stream_batch
 from refunds.dynamo import item_from_wire
 from refunds.refund import Status
@@ -260,7 +261,7 @@ def test_events_come_in_the_streams_order_and_with_each_delivery(trail: Trail) -
 
 
 def test_a_payment_record_under_a_refunds_prefix_is_not_its_latest_entry(trail: Trail) -> None:
-    latest = trail.writer._audit.latest("p1", "r1")  # type: ignore[attr-defined]
+    latest = AuditTable(trail.client, trail.stack.audit_table).latest("p1", "r1")
     assert latest == trail.entry("r1", 2)
 
 

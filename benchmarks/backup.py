@@ -1,0 +1,96 @@
+"""Backups: rows a second against the common ways, against the limit, and memory as tables grow."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.environment import function_environment, run_folder
+from benchmarks.results import Result, median_result, ratio_result
+from benchmarks.servers import PROJECT, CannedServer
+from benchmarks.worker import worker
+
+TABLE = "Refunds"
+SMALL_ROWS, LARGE_ROWS = 10_000, 1_000_000
+
+
+def backup_results(
+    server: CannedServer, runs: int, rows: int, *, large_rows: int | None
+) -> list[Result]:
+    """Target 5; ``large_rows`` None leaves the growth of memory out."""
+    ours: list[float] = []
+    resource: list[float] = []
+    dump: list[float] = []
+    limit: list[float] = []
+    with (
+        worker("refunds.handlers.backup_refunds", server.url) as function,
+        worker("benchmarks.baselines.backup", server.url) as baseline,
+        worker("benchmarks.baselines.backup_limit", server.url) as nothing_else,
+    ):
+        server.reset(rows={TABLE: rows})
+        for each in (function, baseline, nothing_else):
+            each.invoke({"table": TABLE})
+        for _ in range(runs):
+            ours.append(rows / function.invoke({}).wall)
+            resource.append(rows / baseline.invoke({"table": TABLE}).wall)
+            dump.append(rows / _dynamodump_seconds(server))
+            limit.append(rows / nothing_else.invoke({"table": TABLE}).wall)
+    results = [
+        median_result("backup", ours, "rows/s", better="higher", baseline=resource,
+                      note="the baseline: resource + json + gzip"),
+        ratio_result("backup / (resource + json + gzip)", ours, resource, better="higher", target=6.0),
+        median_result("dynamodump (PyPI)", dump, "rows/s", better="higher"),
+        ratio_result("backup / dynamodump", ours, dump, better="higher", target=5.0),
+        median_result("backup: the limit", limit, "rows/s", better="higher",
+                      note="the same pages off the socket and compressed, nothing else"),
+        ratio_result("backup / limit", ours, limit, better="higher", target=0.7),
+    ]
+    if large_rows:
+        results.append(_memory(server, large_rows))
+    return results
+
+
+def _memory(server: CannedServer, large_rows: int) -> Result:
+    peaks = []
+    for rows in (SMALL_ROWS, large_rows):
+        server.reset(rows={TABLE: rows})
+        with worker("refunds.handlers.backup_refunds", server.url) as function:
+            peaks.append(function.invoke({}).peak_kib / 1024)
+    return Result(
+        f"backup: memory, {SMALL_ROWS:,} to {large_rows:,} rows",
+        peaks[1] - peaks[0],
+        "MiB more",
+        target=64,
+        note=f"{peaks[0]:.0f} to {peaks[1]:.0f} MiB",
+    )
+
+
+def _dynamodump_seconds(server: CannedServer) -> float:
+    """Its own command line, less what it takes for a table without rows: start and imports."""
+    return max(_dump(server, TABLE) - _dump(server, "PlainRefunds"), 0.001)
+
+
+def _dump(server: CannedServer, table: str) -> float:
+    folder = run_folder() / "dynamodump"
+    command = [
+        str(Path(sys.executable).parent / "dynamodump"),
+        *("-m", "backup", "-r", "us-east-1", "--host", "127.0.0.1"),
+        *("--port", server.url.rpartition(":")[2], "--accessKey", "a", "--secretKey", "b"),
+        *("-s", table, "--dumpPath", str(folder), "--log", "ERROR"),
+    ]
+    started = time.perf_counter()
+    try:
+        subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=function_environment(server.url),
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
+        return time.perf_counter() - started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""What one successful refund costs in requests and capacity units, counted on the wire."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.batch import AUDIT, BASELINE, OURS, whole
+from benchmarks.environment import run_folder
+from benchmarks.requests_to_make import sqs_event
+from benchmarks.results import Result
+from benchmarks.servers import CannedServer
+from benchmarks.worker import worker
+
+BATCH = 10
+MOST_WRITE_UNITS = 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one refund; ``requests`` by name, units by table."""
+
+    requests: dict[str, float]
+    write_units: dict[str, float]
+    read_units: float
+    largest_item_bytes: dict[str, int]
+
+    @property
+    def all_requests(self) -> float:
+        return sum(self.requests.values())
+
+    @property
+    def all_write_units(self) -> float:
+        return sum(self.write_units.values())
+
+
+def measure(server: CannedServer) -> tuple[Work, Work]:
+    """Ours, audit trail and events included, and the baseline's: a batch of ten each."""
+    with worker(OURS, server.url) as process, worker(AUDIT, server.url) as audit:
+        _warm(process)
+        server.reset(stream_of="Refunds")
+        whole(process.invoke(sqs_event(BATCH)))
+        whole(audit.invoke({"Records": server.stream()}))
+        ours = _work(server.counts())
+    with worker(BASELINE, server.url) as baseline:
+        _warm(baseline)
+        server.reset()
+        whole(baseline.invoke(sqs_event(BATCH)))
+        theirs = _work(server.counts())
+    return ours, theirs
+
+
+def _warm(function: Any) -> None:
+    whole(function.invoke(sqs_event(1)))  # the gateway's key is read once in five minutes
+
+
+def _work(counts: dict[str, Any]) -> Work:
+    def each(values: dict[str, float]) -> dict[str, float]:
+        return {name: value / BATCH for name, value in sorted(values.items())}
+
+    return Work(
+        requests=each(counts["requests"]),
+        write_units=each(counts["write_units"]),
+        read_units=counts["read_units"] / BATCH,
+        largest_item_bytes=counts["largest_item_bytes"],
+    )
+
+
+def work_results(server: CannedServer) -> list[Result]:
+    """Target 2's counts; also kept for ``refunds cost`` to be compared with."""
+    ours, theirs = measure(server)
+    found = {"ours": vars(ours), "baseline": vars(theirs)}
+    (run_folder() / "work.json").write_text(json.dumps(found, indent=1) + "\n")
+    by_table = ", ".join(f"{name} {units:g}" for name, units in ours.write_units.items())
+    by_name = ", ".join(f"{name} {number:g}" for name, number in ours.requests.items())
+    largest = max(ours.largest_item_bytes.values())
+    return [
+        Result(
+            "write units per refund",
+            ours.all_write_units,
+            "units",
+            baseline=theirs.all_write_units,
+            target=MOST_WRITE_UNITS,
+            is_count=True,
+            note=by_table,
+        ),
+        Result(
+            "read units per refund",
+            ours.read_units,
+            "units",
+            baseline=theirs.read_units,
+            target=1.1,
+            is_count=True,
+        ),
+        Result(
+            "requests per refund",
+            ours.all_requests,
+            "requests",
+            baseline=theirs.all_requests,
+            target=8.2,
+            is_count=True,
+            note=by_name,
+        ),
+        Result(
+            "largest item of a usual refund",
+            largest,
+            "bytes",
+            target=1024,
+            is_count=True,
+            note="past 1 KB each write of it costs two units",
+        ),
+    ]

@@ -1,0 +1,63 @@
+"""One backup run in a process of its own: prints its rows, seconds and peak memory as JSON.
+
+python -m tests.unit.backup.run_once URL
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import boto3
+from tests.unit.backup.parts import LocalSigner
+
+from refunds.backup import BackupRun
+from refunds.digest_chain import DigestChain
+from refunds.native_export import NativeExport
+from refunds.runtime import new_token
+from refunds.table_scan import PageReader, ReadLimit, sources
+from refunds.times import Deadline, SystemClock
+
+
+def main(url: str) -> None:
+    def client(service: str) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=url,
+            region_name="eu-central-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - no secret
+        )
+
+    dynamodb, s3, clock = client("dynamodb"), client("s3"), SystemClock()
+    run = BackupRun(
+        dynamodb=dynamodb,
+        s3=s3,
+        bucket="backups",
+        key_arn=None,
+        reader=PageReader(dynamodb, ReadLimit(0)),
+        native=NativeExport(dynamodb=dynamodb, s3=s3, bucket="backups", key_arn=None),
+        chain=DigestChain(s3, "backups", LocalSigner()),
+        tables=sources("refunds", "ledger", "audit"),
+        clock=clock,
+        new_token=new_token,
+        hand_on=lambda event: None,
+    )
+    began = time.monotonic()
+    told = run.run({}, Deadline.after(clock, 3600))
+    print(
+        json.dumps(
+            {
+                "rows": sum(table["item_count"] for table in told["tables"].values()),
+                "seconds": time.monotonic() - began,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
