@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test coverage check test-local sam-local setup emulator lock clean
+.PHONY: help demo up down test coverage check simulate mutants test-local test-engines backup-proof sam-local setup emulator lock clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_ops.local
@@ -38,8 +38,21 @@ check: setup  ## format, lint, types, template
 	$(VENV)/cfn-lint template.yaml
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(VENV)/sam validate --lint
 
+simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again
+	@$(VENV)/python -m tests.simulator $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
+
+mutants: setup  ## deliberate faults in the protocol: the simulator must catch each
+	@$(VENV)/python -m tests.simulator --mutants
+
 test-local: emulator  ## end-to-end tests on the local stack (on the running one, or one of their own)
 	@$(VENV)/pytest tests/local $(ARGS)
+
+test-engines: emulator  ## suites that need real engines; what Java, Maven or Go are missing for is skipped
+	@$(VENV)/pytest tests/engines $(ARGS)
+
+backup-proof: emulator  ## a million rows of every attribute type backed up, restored and compared
+	@FULL=1 $(VENV)/pytest -s tests/unit/backup/test_memory.py \
+		tests/engines/test_backup_dynamodb_local.py $(ARGS)
 
 sam-local: emulator  ## `sam local invoke` of each function in a container; needs Docker
 	@$(LOCAL) invoke

@@ -39,13 +39,30 @@ def backup_results(
             dump.append(rows / _dynamodump_seconds(server))
             limit.append(rows / nothing_else.invoke({"table": TABLE}).wall)
     results = [
-        median_result("backup", ours, "rows/s", better="higher", baseline=resource,
-                      note="the baseline: resource + json + gzip"),
-        ratio_result("backup / (resource + json + gzip)", ours, resource, better="higher", target=6.0),
+        median_result(
+            "backup",
+            ours,
+            "rows/s",
+            better="higher",
+            baseline=resource,
+            note="the baseline: resource + json + gzip",
+        ),
+        ratio_result(
+            "backup / (resource + json + gzip)",
+            ours,
+            resource,
+            better="higher",
+            target=6.0,
+        ),
         median_result("dynamodump (PyPI)", dump, "rows/s", better="higher"),
         ratio_result("backup / dynamodump", ours, dump, better="higher", target=5.0),
-        median_result("backup: the limit", limit, "rows/s", better="higher",
-                      note="the same pages off the socket and compressed, nothing else"),
+        median_result(
+            "backup: the limit",
+            limit,
+            "rows/s",
+            better="higher",
+            note="the same pages off the socket and compressed, nothing else",
+        ),
         ratio_result("backup / limit", ours, limit, better="higher", target=0.7),
     ]
     if large_rows:

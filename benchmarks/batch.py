@@ -105,10 +105,16 @@ def cpu_results(server: CannedServer, runs: int) -> list[Result]:
                 process_only.append(costs[0])
                 theirs.append(costs[2])
     return [
-        median_result("CPU per refund", [1000 * each for each in ours], "ms",
-                      baseline=[1000 * each for each in theirs],
-                      note="ProcessRefund and WriteAudit"),
-        median_result("CPU per refund: ProcessRefund", [1000 * each for each in process_only], "ms"),
+        median_result(
+            "CPU per refund",
+            [1000 * each for each in ours],
+            "ms",
+            baseline=[1000 * each for each in theirs],
+            note="ProcessRefund and WriteAudit",
+        ),
+        median_result(
+            "CPU per refund: ProcessRefund", [1000 * each for each in process_only], "ms"
+        ),
         median_result(
             "CPU per refund: WriteAudit",
             [1000 * (one - other) for one, other in zip(ours, process_only, strict=True)],

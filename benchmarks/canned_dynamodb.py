@@ -38,10 +38,10 @@ def attribute_bytes(value: Mapping[str, Any]) -> int:
     ((kind, content),) = value.items()
     match kind:
         case "S":
-            return len(content.encode())
+            return len(str(content).encode())
         case "N":
-            digits = content.lstrip("-").replace(".", "").strip("0")
-            return math.ceil(len(digits) / 2) + 1 + content.startswith("-")
+            digits = str(content).lstrip("-").replace(".", "").strip("0")
+            return math.ceil(len(digits) / 2) + 1 + str(content).startswith("-")
         case "BOOL" | "NULL":
             return 1
         case "L":
@@ -232,7 +232,8 @@ _ZERO = {"S": "0"}
 @cache
 def _page(table: str) -> tuple[int, bytes]:
     """How many rows fill a page, and those."""
-    per_page = PAGE_BYTES // item_bytes(row(table, 0))
+    # The largest of them: a page must not be past its limit by a digit.
+    per_page = PAGE_BYTES // item_bytes(row(table, 99_999))
     return per_page, _items(table, per_page)
 
 
@@ -247,7 +248,8 @@ def row(table: str, number: int) -> Item:
     """A usual refund, ledger item or audit entry; no two alike, so that compression has work."""
     noise = f"{(number * 2_654_435_761) % 2**32:08x}{(number * 40_503) % 2**32:08x}"
     refund_id, transaction_id = f"rf_{noise}", f"pay_{noise[::-1]}"
-    at = f"2026-11-{number % 28 + 1:02d}T{number % 24:02d}:{number % 60:02d}:07.{number % 10**6:06d}Z"
+    day, microsecond = number % 28 + 1, number % 10**6
+    at = f"2026-11-{day:02d}T{number % 24:02d}:{number % 60:02d}:07.{microsecond:06d}Z"
     sha = (noise * 4)[:64]
     if table == "Ledger":
         return {

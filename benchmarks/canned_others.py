@@ -11,9 +11,9 @@ API_KEY = "bench_key"
 CAPTURED_MINOR = 10_000
 
 # An RSA public key (2048 bits, DER), for a signing key whose signatures nobody here checks.
-_PUBLIC_KEY = bytes.fromhex("30820122300d06092a864886f70d01010105000382010f003082010a0282010100") + (
-    b"\xc5" * 256 + bytes.fromhex("0203010001")
-)
+_PUBLIC_KEY = bytes.fromhex(
+    "30820122300d06092a864886f70d01010105000382010f003082010a0282010100"
+) + (b"\xc5" * 256 + bytes.fromhex("0203010001"))
 
 
 def aws_answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -57,10 +57,11 @@ def canned_server() -> Iterator[CannedServer]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         yield CannedServer(int(process.stdout.readline()))
     finally:
         assert process.stdin is not None
         process.stdin.close()
+        process.stdout.close()
         process.wait(timeout=10)

@@ -1,6 +1,6 @@
 """A warm function in a process of its own: takes events on standard input, tells what they cost.
 
-    python -m benchmarks.worker refunds.handlers.process_refund
+python -m benchmarks.worker refunds.handlers.process_refund
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +25,12 @@ from benchmarks.servers import PROJECT
 @dataclass(frozen=True)
 class Cost:
     """Of one invocation: seconds, and what the handler returned. ``peak_kib`` is the process's
-    largest memory so far."""
+    largest memory so far, ``log_bytes`` what was written to the log."""
 
     wall: float
     cpu: float
     peak_kib: int
+    log_bytes: int
     response: Any
 
 
@@ -63,26 +65,36 @@ def worker(module: str, url: str, **variables: str) -> Iterator[Worker]:
         yield Worker(process)
     finally:
         assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
+        process.stdout.close()
         process.wait(timeout=30)
 
 
 def main(module: str) -> None:
-    # Logs are written as in Lambda, to nowhere; answers go where logs would have gone.
+    # Logs are written as in Lambda, but to a file; answers go where logs would have gone.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - it takes standard output's place
+    os.dup2(log.fileno(), 1)
     handler = importlib.import_module(module).handler
     for line in sys.stdin:
         event = json.loads(line)
+        logged = os.lseek(1, 0, os.SEEK_CUR)
         wall, cpu = time.perf_counter(), time.process_time()
         response = handler(event, lambda_context())
         cost = {
             "wall": time.perf_counter() - wall,
             "cpu": time.process_time() - cpu,
             "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "log_bytes": _flushed() - logged,
             "response": response,
         }
         answers.write(json.dumps(cost, default=str) + "\n")
+
+
+def _flushed() -> int:
+    sys.stdout.flush()
+    return os.lseek(1, 0, os.SEEK_CUR)
 
 
 if __name__ == "__main__":

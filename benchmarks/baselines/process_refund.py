@@ -54,7 +54,7 @@ class RefundRequest(BaseModel):
 
 
 class RefundRecord(SqsRecordModel):
-    body: Json[RefundRequest]  # type: ignore[assignment]  # as their documentation has it
+    body: Json[RefundRequest]
 
 
 logger = Logger()
@@ -69,9 +69,7 @@ audit_table = dynamodb.Table("PlainAudit")
 gateway = requests.Session()
 
 
-@idempotent_function(
-    data_keyword_argument="request", config=config, persistence_store=persistence
-)
+@idempotent_function(data_keyword_argument="request", config=config, persistence_store=persistence)
 def refund_payment(*, request: dict[str, Any]) -> dict[str, Any]:
     api_key = parameters.get_secret(os.environ["GATEWAY_SECRET_ARN"], max_age=300)
     answer = gateway.post(
@@ -119,7 +117,8 @@ def refund_payment(*, request: dict[str, Any]) -> dict[str, Any]:
 
 @tracer.capture_method(capture_response=False)
 def record_handler(record: RefundRecord) -> dict[str, Any]:
-    return refund_payment(request=record.body.model_dump())
+    refunded: dict[str, Any] = refund_payment(request=record.body.model_dump())
+    return refunded
 
 
 @logger.inject_lambda_context

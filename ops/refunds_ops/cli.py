@@ -10,6 +10,7 @@ from refunds_ops.audit.commands import audit
 from refunds_ops.audit.verify_command import verify
 from refunds_ops.backup.commands import backup
 from refunds_ops.backups import backups
+from refunds_ops.cost.command import cost
 from refunds_ops.intake import pause, resume, status
 from refunds_ops.listing import list_refunds
 from refunds_ops.output import output
@@ -79,6 +80,7 @@ for command in ON_A_STACK:
     _takes_stack(command)
     cli.add_command(command)
 cli.add_command(sandbox_gateway)
+cli.add_command(cost)
 
 
 def main() -> None:

@@ -1,18 +1,10 @@
-"""Amounts of money: an integer of minor units and its currency, and the ISO 4217 list."""
+"""Amounts of money: an integer of minor units and its currency, in the decimals of ISO 4217."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import iso4217
-
-# Funds codes, metals and test codes (XDR, XAU, XTS, …) have no minor unit, so nothing can be
-# refunded in them.
-EXPONENTS: dict[str, int] = {
-    currency.code: currency.exponent
-    for currency in iso4217.Currency
-    if currency.exponent is not None
-}
+from refunds.currencies import EXPONENTS as EXPONENTS  # for whoever deals in money
 
 MAX_AMOUNT_MINOR = 10**12
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from refunds.gateway import ApiKey, Gateway, GatewayStatus, PaymentStatus, Stage
 from refunds.http import PooledTransport
@@ -90,7 +89,7 @@ class Harness(Protocol):
     inexpressible: Sequence[Sample]
     """Amounts that its API has no number for; none, for most."""
 
-    def __enter__(self) -> Harness: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
@@ -194,16 +193,11 @@ class SandboxHarness:
         self._currencies: dict[str, str] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> SandboxHarness:
+    def __enter__(self) -> Self:
         self._stack.enter_context(self._server)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def in_books(self, amount_minor: int, currency: str) -> int:

@@ -128,7 +128,10 @@ def _play(world: World, dice: Random) -> None:
         )
     sent: list[dict[str, Any] | str] = []
     busy_seconds = dice.choice((3, 120, 1800))
-    for number in range(8 if dice.random() < 0.1 else dice.randint(1, 5)):
+    crowd = dice.random() < 0.1
+    if crowd:  # many at once for the same money
+        payments, busy_seconds = payments[:1], 2
+    for number in range(8 if crowd else dice.randint(1, 5)):
         body = _request(dice, f"r{number}", payments, world, sent)
         sent.append(body)
         for _ in range(dice.choice((1, 1, 1, 2, 3))):
@@ -148,9 +151,12 @@ def _play(world: World, dice: Random) -> None:
         _at(world, dice.random() * busy_seconds, lambda: setattr(world.secret, "value", "key-2"))
     for _ in range(dice.choice((0, 0, 1, 2))):
         _storm(world, dice, busy_seconds)
-    if dice.random() < 0.03:
+    chance = dice.random()
+    if chance < 0.03:
         _outlast_the_key(world, dice)
-    _pass_time(world, dice, busy_seconds)
+    elif chance < 0.06:
+        _decline_what_was_paid(world)
+    _pass_time(world, dice, busy_seconds, days=6 if chance < 0.03 else dice.choice((0, 0, 0, 3, 6)))
     world.settle()
 
 
@@ -178,16 +184,38 @@ def _storm(world: World, dice: Random, busy_seconds: float) -> None:
 
 
 def _outlast_the_key(world: World, dice: Random) -> None:
-    """Right after money has moved its answer is lost, and until the gateway has forgotten the key
-    it takes no orders, nor for longer shows what it has."""
+    """Until the gateway has forgotten the key it takes no orders, nor for longer shows what it
+    has."""
+    hours = dice.uniform(23, 27) * 3600
+    closed = {"gateway takes no orders": 1.0, "gateway hides refunds": 1.0}
+    _when_money_has_moved(
+        world,
+        [
+            (0, {"network loses the answer": 1.0} | closed),
+            (30, closed),
+            (hours, {"gateway hides refunds": 1.0}),
+            (hours + 3 * 3600, {}),
+        ],
+    )
+
+
+def _decline_what_was_paid(world: World) -> None:
+    """The gateway's list is behind, once, and it looks at the balance before the key."""
+    behind = {"gateway hides a refund once": 1.0, "gateway declines a replay": 1.0}
+    _when_money_has_moved(
+        world, [(0, {"network loses the answer": 1.0} | behind), (10, behind), (3600, {})]
+    )
+
+
+def _when_money_has_moved(world: World, storms: list[tuple[float, dict[str, float]]]) -> None:
+    """Right after the first movement of money, one storm after the other: from when (in seconds
+    after it), and what."""
     kernel = world.kernel
     calm = dict(kernel.fault_rates)
-    silent = {"network loses the answer": 1.0}
-    closed = {"gateway takes no orders": 1.0, "gateway hides refunds": 1.0}
     begun = False
 
-    def weather(name: str, faults: dict[str, float]) -> None:
-        kernel.tell("storm", name)
+    def weather(faults: dict[str, float]) -> None:
+        kernel.tell("storm", ", ".join(faults) or "is over")
         kernel.fault_rates = calm | faults
         _keep_apart(kernel.fault_rates)
 
@@ -196,11 +224,11 @@ def _outlast_the_key(world: World, dice: Random) -> None:
         if begun or not kernel.faults_on:
             return
         begun = True
-        hours = dice.uniform(23, 27) * 3600
-        weather("answers are lost, no orders taken, refunds hidden", silent | closed)
-        _at(world, 30, lambda: weather("no orders taken, refunds hidden", closed))
-        _at(world, hours, lambda: weather("refunds hidden", {"gateway hides refunds": 1.0}))
-        _at(world, hours + 3 * 3600, lambda: weather("is over", {}))
+        for seconds, faults in storms:
+            if seconds:
+                _at(world, seconds, lambda faults=faults: weather(faults))
+            else:
+                weather(faults)
 
     world.flair.on_movement.append(moved)
 
@@ -248,7 +276,7 @@ def _request(
     return body
 
 
-def _pass_time(world: World, dice: Random, busy_seconds: float) -> None:
+def _pass_time(world: World, dice: Random, busy_seconds: float, *, days: int) -> None:
     """Minutes, then hours, then perhaps days, with a reconciler that sometimes is not run."""
     world.run_for(busy_seconds)
     for _ in range(dice.randint(0, 4)):
@@ -261,7 +289,7 @@ def _pass_time(world: World, dice: Random, busy_seconds: float) -> None:
             world.redrive()
         if dice.random() < 0.3:
             world.review()
-    for _ in range(dice.choice((0, 0, 0, 3, 6))):
+    for _ in range(days):
         world.run_for(dice.uniform(3600, 30 * 3600))
         if dice.random() < 0.8:
             world.reconcile()

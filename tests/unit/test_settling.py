@@ -85,6 +85,7 @@ def test_a_pending_refund_stays_open_and_keeps_its_money(world: World, claimed: 
     there = world.stored()
     assert (there.status, there.gateway_refund_id) == (Status.PENDING, "gw-1")
     assert is_open(there)
+    assert there.lease_until is None
     assert world.held() == 2500
 
 

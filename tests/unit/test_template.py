@@ -359,6 +359,13 @@ def test_a_version_description_fits_lambdas_256_characters(stack: Stack) -> None
         assert len(version["Description"]) <= 256, name
 
 
+def test_snapstart_is_off_by_default_and_on_by_parameter(stack: Stack) -> None:
+    for name in ("ProcessRefund", "WriteAudit"):
+        assert stack[name]["SnapStart"] == {"ApplyOn": "None"}
+        on = stack.given(SnapStart="on")[name]
+        assert on["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+
+
 def test_gradual_deployment_is_off_by_default_and_on_by_parameter(stack: Stack) -> None:
     kinds = {resource["Type"] for resource in stack.resources.values()}
     assert not any(kind.startswith("AWS::CodeDeploy::") for kind in kinds)
@@ -1090,6 +1097,10 @@ FAULTS: list[tuple[Check, Fault]] = [
     (
         test_a_version_description_fits_lambdas_256_characters,
         put("/Parameters.GatewayUrl.MaxLength", 200),
+    ),
+    (
+        test_snapstart_is_off_by_default_and_on_by_parameter,
+        put("/Parameters.SnapStart.Default", "on"),
     ),
     (
         test_gradual_deployment_is_off_by_default_and_on_by_parameter,

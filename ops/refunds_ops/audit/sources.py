@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refunds.audit_table import AuditTable
 from refunds.digests import DigestError
@@ -103,11 +103,11 @@ def gateways(stack: Stack) -> list[Gateway]:
     name = stack["ReconcileRefundsFunctionName"]
     told = stack.functions.get_function_configuration(FunctionName=name)
     # What builds gateways for the functions reads the environment; here it is this process's.
-    variables = told.get("Environment", {}).get("Variables", {})
-    os.environ.update({key: value for key, value in variables.items() if key[:4] != "AWS_"})
-    secrets: Any = stack.secrets
+    os.environ.update(told.get("Environment", {}).get("Variables", {}))
+    os.environ.update(stack.settings)
+    os.environ.setdefault("AWS_DEFAULT_REGION", stack.functions.meta.region_name)
     try:
-        return list(gateways_from(GatewaySettings.from_environment(), SystemClock(), secrets))
+        return list(gateways_from(GatewaySettings.from_environment(), SystemClock()))
     except SettingsError as exc:
         raise NotReadyError(f"The settings of {name} can't be used here: {exc}.") from exc
 

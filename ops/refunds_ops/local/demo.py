@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +31,6 @@ def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
     for name in ("GATEWAY_URL", "GATEWAY_API_KEY", "EMULATOR_PORT", "SANDBOX_PORT"):
         os.environ.pop(name, None)
     down(workspace)  # what a demo that was killed has left
-    shutil.rmtree(workspace.folder, ignore_errors=True)
     console.print(opening())
     steps = Steps(console)
     try:

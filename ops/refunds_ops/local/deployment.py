@@ -23,6 +23,8 @@ PARAMETERS = {
     "GatewayTimeoutSeconds": "5",
     "FirstRetrySeconds": "1",
     "ReconcileAfterSeconds": "2",
+    # Each runs on an interpreter and a copy of the package of its own: ten would fill a laptop.
+    "MaximumConcurrency": "2",
 }
 
 _BIN = Path(sys.executable).parent

@@ -58,9 +58,11 @@ def start_emulator(workspace: Workspace, port: int) -> Started:
             "STATE_DIR": str(workspace.folder / "state"),
             "S3_DATA_DIR": str(workspace.folder / "s3"),
             "PYTHONUNBUFFERED": "1",
+            # Each worker has a copy of the package for itself: what it compiles, none reads again.
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
     )
-    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "SERVICES", "EDGE_PORT", "USE_SSL"):
+    for name in ("PYTHONPATH", "SERVICES", "EDGE_PORT", "USE_SSL"):
         environment.pop(name, None)
     return start([PYTHON, "-m", "ministack"], environment, workspace.log("emulator"))
 

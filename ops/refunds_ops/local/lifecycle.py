@@ -35,7 +35,7 @@ from refunds_ops.local.gateway import (
     wait_for_sandbox,
 )
 from refunds_ops.local.ports import LOOPBACK, chosen_port
-from refunds_ops.local.processes import is_running, stop
+from refunds_ops.local.processes import is_running, stop, undisturbed
 from refunds_ops.local.readiness import wait_until_ready
 from refunds_ops.local.workspace import Record, Workspace, write_whole
 from refunds_ops.stack import OUTPUTS, Stack, read_stack_env
@@ -76,8 +76,8 @@ def down(workspace: Workspace) -> list[str]:
         return []
     with workspace.locked():
         stopped = _stop_all(workspace)
-        for folder in (workspace.build, workspace.scratch):
-            shutil.rmtree(folder, ignore_errors=True)
+        # What was built stays, for the next build to write over.
+        shutil.rmtree(workspace.scratch, ignore_errors=True)
         for file in workspace.folder.glob("gateway.sqlite3*"):
             file.unlink(missing_ok=True)
         return stopped
@@ -100,13 +100,15 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
         record = replace(record, gateway_url=f"http://{LOOPBACK}:{port}")
 
     with progress.step("Starting the emulator and the gateway", "Emulator and gateway run"):
-        emulator = start_emulator(workspace, record.emulator_port)
-        record = _saved(workspace, replace(record, emulator=emulator))
+        with undisturbed():
+            emulator = start_emulator(workspace, record.emulator_port)
+            record = _saved(workspace, replace(record, emulator=emulator))
         if external:
             wait_for_external(external)
         else:
-            gateway = start_sandbox(workspace, port, record.gateway_name, reset=True)
-            record = _saved(workspace, replace(record, gateway=gateway))
+            with undisturbed():
+                gateway = start_sandbox(workspace, port, record.gateway_name, reset=True)
+                record = _saved(workspace, replace(record, gateway=gateway))
             wait_for_sandbox(workspace, gateway, record.gateway_url)
         wait_for_emulator(workspace, emulator, record.emulator_port)
 
@@ -145,8 +147,9 @@ def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stac
         with progress.step("Starting the gateway again", "The gateway runs again"):
             port = containers.loopback_port(record.gateway_url)
             assert port is not None
-            gateway = start_sandbox(workspace, port, record.gateway_name, reset=False)
-            record = _saved(workspace, replace(record, gateway=gateway))
+            with undisturbed():
+                gateway = start_sandbox(workspace, port, record.gateway_name, reset=False)
+                record = _saved(workspace, replace(record, gateway=gateway))
             wait_for_sandbox(workspace, gateway, record.gateway_url)
     stack = read_stack_env(workspace.stack_env)
     if wrong := answer_of(record.gateway_url, api_key()):
@@ -170,8 +173,9 @@ def _open_to_containers(workspace: Workspace, record: Record) -> Record:
     ports = [record.emulator_port]
     if gateway_port := containers.loopback_port(record.gateway_url):
         ports.append(gateway_port)
-    relay = containers.start_relay(workspace, host, ports)
-    return _saved(workspace, replace(record, relay=relay, container_host=host))
+    with undisturbed():
+        relay = containers.start_relay(workspace, host, ports)
+        return _saved(workspace, replace(record, relay=relay, container_host=host))
 
 
 def write_files(workspace: Workspace, record: Record, stack: Stack) -> None:
@@ -210,6 +214,7 @@ def _stop_all(workspace: Workspace) -> list[str]:
 
 def _clear(workspace: Workspace, record: Record) -> list[str]:
     # The emulator first: its functions call the gateway.
-    stopped = [name for name, process in record.started.items() if stop(process)]
-    workspace.forget()
+    with undisturbed():
+        stopped = [name for name, process in record.started.items() if stop(process)]
+        workspace.forget()
     return stopped

@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def start(command: Sequence[str | Path], environment: Mapping[str, str], log: Pa
         )
     _children.append(process)
     return Started(process.pid, _began(process.pid) or "")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """What happens inside happens whole: a Ctrl-C or SIGTERM takes effect after it.
+
+    For starting a process and writing it down, and for stopping all that were. Keep it short.
+    """
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, lambda came_now, frame: came.append(came_now))
+        for number in signals
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def is_running(process: Started) -> bool:

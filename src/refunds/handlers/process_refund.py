@@ -26,7 +26,7 @@ tracer = Tracer(patch_modules=["botocore"])
 
 _calls = GatewayCalls()
 _parts = parts(function_identity(), _calls)
-_bus = OutcomeBus(_parts.aws.events(), text("EVENT_BUS_NAME"))
+_bus = OutcomeBus(_parts.aws.when_needed("events"), text("EVENT_BUS_NAME"))
 _breaker = Breaker(
     control=_parts.control,
     gateways=_parts.gateways,
@@ -36,7 +36,7 @@ _breaker = Breaker(
     announce=lambda intake: _bus.publish([gateway_down_event(intake)]),
 )
 _queue = RefundQueue(
-    client=_parts.aws.queues(),
+    client=_parts.aws.when_needed("sqs"),
     queue_url=text("REFUND_QUEUE_URL"),
     dead_letter_queue_url=text("DEAD_LETTER_QUEUE_URL"),
     bus=_bus,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import count
 from typing import Any
 
 from tests.unit.factories import REGION, FakeClock, InlinePool, Stack, refund
@@ -35,7 +35,7 @@ class Stream:
         self._client = client
         self._table = table
         self._clock = clock
-        self._numbers = count(1)
+        self.number = 0
         self.records: list[dict[str, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -63,7 +63,8 @@ class Stream:
         return answer.get("Item")
 
     def record(self, key: Any, old: Any, new: Any, **more: Any) -> dict[str, Any]:
-        return stream_record(next(self._numbers), self._clock.now(), key, old, new, **more)
+        self.number += 1
+        return stream_record(self.number, self._clock.now(), key, old, new, **more)
 
 
 def stream_record(
@@ -198,6 +199,22 @@ class Trail:
         self.finish(self.paid("r4", "p3", 500), Status.REVERSED, failure_code="account_closed")
         self.deliver()
         plant_payments(self.client, self.stack.audit_table)
+
+    def copy_to(self, stack: Stack) -> Trail:
+        """The same in another stack, item by item: much faster than making it anew."""
+        copy = Trail(stack, self.scan)
+        mine = (self.stack.refunds_table, self.stack.ledger_table, self.stack.audit_table)
+        its = (stack.refunds_table, stack.ledger_table, stack.audit_table)
+        for table, other in zip(mine, its, strict=True):
+            puts = [{"PutRequest": {"Item": item}} for item in self._scan(table)]
+            for start in range(0, len(puts), 25):
+                self.client.batch_write_item(RequestItems={other: puts[start : start + 25]})
+        copy.stream.records = json.loads(json.dumps(self.stream.records))
+        copy.stream.number = self.stream.number
+        copy.delivered = self.delivered
+        copy.clock.advance(seconds=(self.clock.now() - copy.clock.now()).total_seconds())
+        copy.clock.advance(minutes=5)  # what the stream has not delivered by now never comes
+        return copy
 
     # --- Looking at it ---
 

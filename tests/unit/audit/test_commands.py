@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from tests.unit.audit.backups import Backups, Signer
 from tests.unit.audit.factories import Trail
 from tests.unit.audit.test_repairing import keep_as_lambda, records_of
 from tests.unit.factories import REGION
 
+from refunds_ops.audit import sources
 from refunds_ops.cli import cli
+from refunds_ops.sandbox.server import SandboxGateway
+from refunds_ops.stack import Stack
 from refunds_ops.terminal import run_command
 
 Run = Callable[..., int]
@@ -83,6 +88,48 @@ def test_verify_holds_against_the_signed_backup(run: Run, trail: Trail, capsys: 
     Backups(trail, Signer("mallory")).publish()
     assert run("verify", "--public-key", "key.pem") == 1
     assert "backup_damaged" in capsys.readouterr().out
+
+
+class Functions:
+    """Lambda, as far as the settings of a function go."""
+
+    meta = SimpleNamespace(region_name=REGION)
+
+    def __init__(self, url: str, secret_arn: str) -> None:
+        self._variables = {
+            "STAGE": "local",
+            "GATEWAY": "flair",
+            "GATEWAY_URL": url,
+            "GATEWAY_SECRET_ARN": secret_arn,
+            "GATEWAY_TIMEOUT_SECONDS": "5",
+            "RECONCILE_AFTER_SECONDS": "300",
+        }
+
+    def get_function_configuration(self, **_: str) -> dict[str, Any]:
+        return {"Environment": {"Variables": self._variables}}
+
+
+def test_verify_asks_the_gateway_as_the_functions_do(
+    run: Run, trail: Trail, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail.clock.advance(hours=1)
+    with SandboxGateway() as gateway:
+        secret = boto3.client("secretsmanager", region_name=REGION).create_secret(
+            Name="gateway", SecretString=gateway.api_key
+        )
+        functions = Functions(gateway.url, secret["ARN"])
+        monkeypatch.setattr(Stack, "functions", functions)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+        monkeypatch.setenv("ReconcileRefundsFunctionName", "reconcile")
+        for name in functions.get_function_configuration()["Environment"]["Variables"]:
+            monkeypatch.setenv(name, "put back at the end")
+        assert run("verify", "--gateway", "--json") == 1
+        told = json.loads(capsys.readouterr().out)
+        found = {(each["kind"], each["refund_id"]) for each in told["findings"]}
+        # The sandbox has none of the trail's refunds.
+        assert found == {("gateway_missing", each) for each in ("r1", "r2", "r3", "r4")}
+    monkeypatch.setattr(sources, "GATEWAY_TRIES", 1)
+    assert run("verify", "--gateway") == 3
 
 
 def test_a_gap_is_rebuilt_and_then_gone(run: Run, trail: Trail, capsys: Any) -> None:

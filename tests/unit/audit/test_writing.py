@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.audit.backups import REFUND
 from tests.unit.audit.factories import Trail, stream_record
-from tests.unit.factories import NOW, Clients, FakeClock, InlinePool, Stack
+from tests.unit.factories import NOW, FakeClock, InlinePool
 
 from refunds.audit_table import AuditTable
 from refunds.audit_writer import AuditWriter, handle_stream_batch
 from refunds.dynamo import item_from_wire
 from refunds.refund import Status
-from refunds.table_scan import PageReader
 
 
 def delivered(trail: Trail) -> list[Any]:
@@ -62,15 +61,7 @@ def deliver_to(table: MemoryTable, records: list[Any]) -> None:
     assert told == [None] * len(records)
 
 
-@pytest.fixture(scope="module")
-def made(clients: Clients, scan: PageReader) -> Trail:
-    """A trail whose stream is delivered over and over."""
-    trail = Trail(Stack.create(clients), scan)
-    trail.populate()
-    return trail
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_split_any_order_any_number_of_times_makes_the_same_trail(
     made: Trail, data: st.DataObject

@@ -150,23 +150,19 @@ class BackedUp:
     _names = count(1)
 
     @classmethod
-    def create(cls, endpoint_url: str | None = None, **more: Any) -> BackedUp:
-        def client(service: str) -> Any:
-            return boto3.client(
-                service,  # type: ignore[call-overload]
-                region_name=REGION,
-                config=ONCE,
-                endpoint_url=endpoint_url,
-            )
-
-        dynamodb, s3 = client("dynamodb"), client("s3")
+    def create(cls, url: str | None = None, dynamodb_url: str | None = None) -> BackedUp:
+        """In moto, or on engines at these addresses."""
+        s3 = boto3.client("s3", region_name=REGION, config=ONCE, endpoint_url=url)
+        dynamodb = boto3.client(
+            "dynamodb", region_name=REGION, config=ONCE, endpoint_url=dynamodb_url or url
+        )
         number = next(cls._names)
         names = (f"Refunds-{number}", f"Ledger-{number}", f"Audit-{number}")
         create_tables(dynamodb, *names)
         bucket = f"backups-{number}"
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        return cls(dynamodb, s3, *names, bucket, **more)
+        return cls(dynamodb, s3, *names, bucket)
 
     def put(self, table: str, item: Item) -> None:
         self.dynamodb.put_item(TableName=table, Item=item_to_wire(item))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 import urllib3
-import yaml  # type: ignore[import-untyped]
+import yaml
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 

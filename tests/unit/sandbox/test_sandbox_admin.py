@@ -11,7 +11,7 @@ import urllib3
 from refunds_ops.sandbox.client import SandboxError
 
 if TYPE_CHECKING:
-    from unit.sandbox.conftest import Flair
+    from tests.unit.sandbox.conftest import Flair
 
 
 def test_thousands_of_payments_at_once(flair: Flair) -> None:

@@ -6,11 +6,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 
 if TYPE_CHECKING:
-    from unit.sandbox.conftest import Flair
+    from tests.unit.sandbox.conftest import Flair
 
 from refunds_ops.sandbox.seeds import SEEDS
 

@@ -15,7 +15,7 @@ from refunds_ops.sandbox.client import SandboxError
 from refunds_ops.sandbox.faults import KINDS
 
 if TYPE_CHECKING:
-    from unit.sandbox.conftest import Flair
+    from tests.unit.sandbox.conftest import Flair
 
 DEADLINE_SECONDS = 10
 MONEY_MOVED = [("out", 100)]

@@ -11,7 +11,7 @@ import pytest
 from refunds_ops.sandbox.ledger import Ledger
 
 if TYPE_CHECKING:
-    from unit.sandbox.conftest import Answer, Flair
+    from tests.unit.sandbox.conftest import Answer, Flair
 
 DAY_SECONDS = 24 * 3600
 REPLAYED = "Idempotent-Replayed"

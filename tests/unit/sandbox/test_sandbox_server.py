@@ -26,7 +26,7 @@ from refunds_ops.sandbox.seeds import SEEDS
 from refunds_ops.sandbox.server import PortTakenError, SandboxGateway
 
 if TYPE_CHECKING:
-    from unit.sandbox.conftest import Flair
+    from tests.unit.sandbox.conftest import Flair
 
 DEADLINE_SECONDS = 20
 AUTHORIZED = {"Authorization": "Bearer test_key"}

@@ -1,0 +1,83 @@
+"""`make bench`: everything measured, printed, drawn, and written to .local/bench.json.
+
+QUICK=1 is what CI runs, in under three minutes: fewer runs, and exit 1 when a count (units,
+requests, imports, package size) misses; times never fail it. FULL=1 adds 100,000 refunds on the
+local stack, which takes hours. ONLY=batch,work runs parts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from benchmarks.audit import audit_results
+from benchmarks.backup import LARGE_ROWS, backup_results
+from benchmarks.batch import batch_results, cpu_results
+from benchmarks.cold_start import cold_start_results
+from benchmarks.cost import cost_results
+from benchmarks.environment import run_folder
+from benchmarks.package import package_results
+from benchmarks.plot import draw
+from benchmarks.report import print_table, write_json
+from benchmarks.results import Result, exit_status
+from benchmarks.scale import ScaleRun, scale_results, scale_runs
+from benchmarks.servers import PROJECT, CannedServer, canned_server
+from benchmarks.work import work_results
+
+
+def main() -> int:
+    quick, full = (os.environ.get(name, "") not in ("", "0") for name in ("QUICK", "FULL"))
+    only = set(filter(None, os.environ.get("ONLY", "").split(",")))
+    console = Console()
+    scaled: list[ScaleRun] = []
+
+    def scale(_: CannedServer) -> list[Result]:
+        sizes = (1_000, 10_000, 100_000) if full else (1_000, 10_000)
+        scaled.extend(scale_runs(sizes))
+        return scale_results(scaled)
+
+    parts: dict[str, Callable[[CannedServer], list[Result]]] = {
+        "work": work_results,
+        "cost": lambda server: cost_results(),
+        "package": lambda server: package_results(),
+        "cold": lambda server: cold_start_results(3 if quick else 11),
+        "cpu": lambda server: cpu_results(server, 2 if quick else 7),
+        "batch": lambda server: (
+            batch_results(server, 2, (10,)) if quick else batch_results(server, 5, (10, 50))
+        ),
+        "audit": lambda server: audit_results(server, 1 if quick else 5),
+        "backup": lambda server: (
+            backup_results(server, 1, 10_000, large_rows=None)
+            if quick
+            else backup_results(server, 5, 100_000, large_rows=LARGE_ROWS)
+        ),
+    }
+    if not quick:
+        parts["scale"] = scale
+    if unknown := only - parts.keys():
+        console.print(f"ONLY knows {', '.join(parts)}, not {', '.join(sorted(unknown))}.")
+        return 2
+    results: list[Result] = []
+    with canned_server() as server:
+        for name, measure in parts.items():
+            if only and name not in only:
+                continue
+            started = time.perf_counter()
+            results += measure(server)
+            console.print(f"[dim]{name}: {time.perf_counter() - started:.0f} s[/]")
+    print_table(console, results)
+    report = PROJECT / ".local/bench.json"
+    write_json(report, results)
+    picture = run_folder() / "bench.png"
+    draw(picture, results, scaled)
+    for path in (report, picture):
+        console.print(f"Written: {path.relative_to(PROJECT)}", highlight=False)
+    return exit_status(results, quick=quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

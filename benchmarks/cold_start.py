@@ -1,0 +1,197 @@
+"""Cold starts: each function's import and first client, against the floor that its libraries set.
+
+Measured in fresh processes on what is packaged (src/requirements.txt) plus the boto3 that Lambda's
+runtime has, so that nothing of a developer's environment is found. Ratios are of CPU time: an
+import is nothing else, and other programs' load doesn't count in it.
+"""
+
+from __future__ import annotations
+
+import compileall
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import function_environment, run_folder
+from benchmarks.results import Result, median_result, ratio_result
+from benchmarks.servers import PROJECT
+from refunds_ops.package_index import pip_settings, uv_environment
+
+POWERTOOLS = (
+    "from aws_lambda_powertools import Logger, Metrics, Tracer\n"
+    "Logger(); Metrics(); Tracer(patch_modules=['botocore'])"
+)
+BATCH = "from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType"
+SECRETS = "from aws_lambda_powertools.utilities.parameters import SecretsProvider"
+# pydantic loads most of itself when the first model is defined.
+PYDANTIC = (
+    "from pydantic import AfterValidator, BaseModel, Field\n"
+    "class Model(BaseModel):\n    name: str = Field(min_length=1)"
+)
+CANONICAL_JSON = "import rfc8785"
+HTTP = "import urllib3"
+BOTOCORE = "import botocore.session; session = botocore.session.get_session()"
+BOTO3 = "import boto3"
+CLIENT = "session.create_client('dynamodb')"
+
+SHARED = {"botocore": BOTOCORE, "Powertools' core with X-Ray": POWERTOOLS}
+FLOORS: dict[str, dict[str, str]] = {
+    "process_refund": SHARED
+    | {
+        "Powertools' batch": BATCH,
+        "Powertools' parameters": SECRETS,
+        "pydantic": PYDANTIC,
+        "rfc8785": CANONICAL_JSON,
+        "urllib3": HTTP,
+        "DynamoDB client": CLIENT,
+    },
+    "write_audit": SHARED
+    | {"Powertools' batch": BATCH, "rfc8785": CANONICAL_JSON, "DynamoDB client": CLIENT},
+    "reconcile_refunds": SHARED
+    | {
+        "Powertools' parameters": SECRETS,
+        "pydantic": PYDANTIC,
+        "rfc8785": CANONICAL_JSON,
+        "urllib3": HTTP,
+        "DynamoDB client": CLIENT,
+    },
+    "backup_refunds": {
+        "boto3": BOTO3,
+        "Powertools' core with X-Ray": POWERTOOLS,
+        "DynamoDB client": "boto3.client('dynamodb')",
+    },
+}
+"""Of each function the libraries that it uses, in their leanest documented way, then a client."""
+
+_CHILD = """
+import json, sys, time
+sys.path[:0] = {paths!r}
+before = set(sys.modules)
+shares, wall, cpu = {{}}, time.perf_counter(), time.process_time()
+for name, code in {steps!r}:
+    start = time.process_time()
+    exec(code, globals())
+    shares[name] = time.process_time() - start
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+modules = sorted({{each.partition(".")[0] for each in set(sys.modules) - before}})
+ours = sorted(each for each in sys.modules if each.startswith("refunds."))
+places = {{each: str(getattr(sys.modules.get(each), "__file__", "")) for each in modules}}
+packages = [each for each, place in places.items() if "{runtime}" in place]
+told = {{"wall": wall, "cpu": cpu, "shares": shares, "packages": packages, "ours": ours}}
+print(json.dumps(told))
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One fresh process: seconds, third-party packages and modules of ours that it loaded."""
+
+    wall: float
+    cpu: float
+    shares: dict[str, float]
+    packages: list[str]
+    ours: list[str]
+
+
+def lambda_runtime() -> Path:
+    """A folder with what is packaged and what Lambda brings, installed if it isn't there yet."""
+    lock = PROJECT / "src/requirements.txt"
+    folder = run_folder() / "runtime"
+    mark = folder / ".installed"
+    wanted = f"{lock.read_text()} {version('botocore')} {sys.version}"
+    if not (mark.exists() and mark.read_text() == wanted):
+        install(folder, "--requirement", str(lock))
+        brought = ("boto3", "botocore", "s3transfer", "python-dateutil", "six", "jmespath")
+        install(folder, *(f"{name}=={version(name)}" for name in brought))
+        compileall.compile_dir(str(folder), quiet=2)
+        mark.write_text(wanted)
+    return folder
+
+
+def install(folder: Path, *what: str) -> None:
+    """Put packages, without what they depend on, into a folder."""
+    subprocess.run(
+        [
+            str(Path(sys.executable).parent / "uv"),
+            *("pip", "install", "--quiet", "--no-deps", "--no-config"),
+            *("--python", sys.executable, "--target", str(folder), *what),
+        ],
+        env=function_environment("http://127.0.0.1:1")
+        | uv_environment(pip_settings(Path(sys.executable))),
+        check=True,
+        timeout=300,
+    )
+
+
+def start(steps: dict[str, str]) -> Start:
+    """Run the steps in a fresh process that sees the Lambda runtime and our source."""
+    runtime = lambda_runtime()
+    code = _CHILD.format(
+        paths=[str(PROJECT / "src"), str(runtime)], steps=list(steps.items()), runtime=runtime
+    )
+    environment = function_environment("http://127.0.0.1:1")
+    environment.pop("PYTHONPATH")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return Start(**told)
+
+
+def cold_start_results(runs: int) -> list[Result]:
+    """Target 3, of each function."""
+    results: list[Result] = []
+    for function, floor in FLOORS.items():
+        handler = {"handler": f"import refunds.handlers.{function}"}
+        start(handler), start(floor)  # compiled, and in the file cache
+        ours: list[Start] = []
+        floors: list[Start] = []
+        for _ in range(runs):
+            ours.append(start(handler))
+            floors.append(start(floor))
+        shares = {
+            name: 1000 * statistics.median(each.shares[name] for each in floors) for name in floor
+        }
+        results += [
+            median_result(
+                f"cold start {function}",
+                [1000 * each.wall for each in ours],
+                "ms",
+                baseline=[1000 * each.wall for each in floors],
+                note="the baseline: its libraries alone",
+            ),
+            ratio_result(
+                f"cold start {function} / floor (CPU)",
+                [each.cpu for each in ours],
+                [each.cpu for each in floors],
+                better="lower",
+                target=1.10,
+                note=", ".join(f"{name} {ms:.0f} ms" for name, ms in shares.items()),
+            ),
+            unused_result(function, ours[0], floors[0]),
+        ]
+    return results
+
+
+def unused_result(function: str, ours: Start, floor: Start) -> Result:
+    """Packages that a function loads and its libraries don't need: none is wanted."""
+    unused = sorted(set(ours.packages) - set(floor.packages))
+    unused += [each for each in ours.ours if each == "refunds.stripe_gateway"]
+    return Result(
+        f"imports of {function} that it doesn't use",
+        len(unused),
+        "packages",
+        target=0,
+        is_count=True,
+        note=", ".join(unused),
+    )

@@ -1,0 +1,64 @@
+"""The results as a table on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.results import Result
+
+
+def shown(value: float | None, unit: str = "") -> str:
+    """A number with three digits that matter."""
+    if value is None:
+        return ""
+    if value == int(value) or abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.{2 if abs(value) >= 10 else 3}f}"
+    return f"{text} {unit}".strip()
+
+
+def print_table(console: Console, results: Sequence[Result]) -> None:
+    """Every result beside its target; a miss says so."""
+    table = Table(title="Benchmarks: medians; ± is the interquartile range", title_justify="left")
+    table.add_column("what", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("±", justify="right", style="dim", no_wrap=True)
+    table.add_column("baseline", justify="right", no_wrap=True)
+    table.add_column("target", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for each in results:
+        sign = "≤" if each.better == "lower" else "≥"
+        target = f"{sign} {shown(each.target)}" if each.target is not None else ""
+        verdict = Text("")
+        if each.target is not None:
+            verdict = Text("MISS", "bold red") if each.miss else Text("met", "green")
+        what = Text(each.name)
+        if each.note:
+            what.append(f"\n{each.note}", style="dim")
+        table.add_row(
+            what,
+            shown(each.value, each.unit),
+            shown(each.spread) if each.spread is not None else "",
+            shown(each.baseline),
+            target,
+            verdict,
+        )
+    console.print(table)
+    with_target = [each for each in results if each.target is not None]
+    missed = [each.name for each in with_target if each.miss]
+    console.print(f"{len(with_target) - len(missed)} of {len(with_target)} targets met.")
+    for name in missed:
+        console.print(f"  [red]missed:[/] {name}", highlight=False)
+
+
+def write_json(path: Path, results: Sequence[Result]) -> None:
+    """The list that design and CI read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([each.to_json() for each in results], indent=1) + "\n")

@@ -1,0 +1,192 @@
+"""Adapters with one fault each, of the kind that shows only in production: the suite sees it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from tests.conformance import test_conformance as suite
+from tests.conformance.flair import FlairHarness
+from tests.conformance.harness import Case, Harness
+
+from refunds.flair import FlairGateway
+from refunds.gateway import (
+    Accepted,
+    Answer,
+    Declined,
+    GatewayRefund,
+    GatewayUnavailableError,
+    KeyReused,
+    Payment,
+    RefundOrder,
+    Retryable,
+    Stage,
+    Unknown,
+)
+from refunds.times import Deadline
+
+FAR = suite.FAR
+
+
+class NewKeyEachTime(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        order = replace(order, refund_id=secrets.token_hex(8))
+        return super().create_refund(order, deadline, not_after=not_after)
+
+
+class OldKeysToo(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        return super().create_refund(order, deadline, not_after=FAR)
+
+
+class UnknownIsDeclined(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        answer = super().create_refund(order, deadline, not_after=not_after)
+        return Declined("failed", "failed") if isinstance(answer, Unknown) else answer
+
+
+class UnknownIsRetryable(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        answer = super().create_refund(order, deadline, not_after=not_after)
+        return Retryable("again") if isinstance(answer, Unknown) else answer
+
+
+class KeyReuseIsDeclined(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        answer = super().create_refund(order, deadline, not_after=not_after)
+        return Declined("reused", "reused") if isinstance(answer, KeyReused) else answer
+
+
+class EchoesWhatWasAsked(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        answer = super().create_refund(order, deadline, not_after=not_after)
+        if isinstance(answer, Accepted):
+            return Accepted(replace(answer.refund, amount_minor=order.amount_minor))
+        return answer
+
+
+class OverBalanceUntold(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        answer = super().create_refund(order, deadline, not_after=not_after)
+        return replace(answer, over_balance=False) if isinstance(answer, Declined) else answer
+
+
+class NoAnswerIsNothing(FlairGateway):
+    def find_refunds(
+        self, refund_id: str, transaction_id: str, deadline: Deadline
+    ) -> tuple[GatewayRefund, ...]:
+        try:
+            return super().find_refunds(refund_id, transaction_id, deadline)
+        except GatewayUnavailableError:
+            return ()
+
+
+class FirstPageOnly(FlairGateway):
+    def find_refunds(
+        self, refund_id: str, transaction_id: str, deadline: Deadline
+    ) -> tuple[GatewayRefund, ...]:
+        page = self.list_refunds(deadline, transaction_id=transaction_id)
+        return tuple(each for each in page.refunds if each.reference == refund_id)
+
+
+class OwnTimeout(FlairGateway):
+    def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
+        return super().get_payment(transaction_id, deadline=suite.seconds(3))
+
+
+class StageForgotten(FlairGateway):
+    def __init__(self, *, stage: Stage, **parts: Any) -> None:
+        super().__init__(stage=Stage(), **parts)
+
+
+class TellsTheKey(FlairGateway):
+    def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
+        logging.getLogger("acme").debug("asking with %s", self._api_key.get())
+        return super().get_payment(transaction_id, deadline)
+
+
+class Cents(FlairGateway):
+    def create_refund(
+        self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
+    ) -> Answer:
+        if order.currency == "JPY":
+            order = replace(order, amount_minor=order.amount_minor * 100)
+        return super().create_refund(order, deadline, not_after=not_after)
+
+
+Test = Callable[[Harness], None]
+
+
+def _reading(case: Case, reading: str) -> Test:
+    return lambda harness: suite.test_no_answer_is_never_taken_for_nothing_there(
+        harness, case, reading
+    )
+
+
+def _lost(case: Case) -> Test:
+    return lambda harness: suite.test_a_lost_answer_is_unknown_found_by_a_look_up_and_paid_once(
+        harness, case
+    )
+
+
+FAULTS: list[tuple[type[FlairGateway], Test]] = [
+    (NewKeyEachTime, suite.test_a_refund_moves_its_money_once),
+    (OldKeysToo, suite.test_a_key_that_may_be_forgotten_is_not_sent),
+    (UnknownIsDeclined, _lost(Case.DROPPED_AFTER)),
+    (UnknownIsRetryable, _lost(Case.PROXY_PAGE_AFTER)),
+    (KeyReuseIsDeclined, suite.test_a_key_with_another_body_is_told_from_a_replay),
+    (
+        EchoesWhatWasAsked,
+        lambda harness: suite.test_a_wrong_answer_is_not_taken_for_ours(harness, Case.OTHER_AMOUNT),
+    ),
+    (OverBalanceUntold, suite.test_more_than_what_others_left_is_declined_as_that),
+    (NoAnswerIsNothing, _reading(Case.DOWN, "look-up")),
+    (FirstPageOnly, suite.test_a_look_up_finds_ours_behind_a_page_of_others),
+    (OwnTimeout, _reading(Case.SILENT, "payment")),
+    (StageForgotten, suite.test_two_stages_may_have_a_refund_of_the_same_id),
+    (Cents, suite.test_amounts_are_the_same_on_both_sides),
+]
+
+
+@pytest.fixture(params=FAULTS, ids=lambda fault: fault[0].__name__)
+def fault(request: pytest.FixtureRequest) -> Iterator[tuple[FlairHarness, Test]]:
+    adapter, test = request.param
+    harness = FlairHarness()
+    harness.adapter = adapter
+    with harness:
+        yield harness, test
+
+
+def test_a_faulty_adapter_does_not_pass(fault: tuple[FlairHarness, Test]) -> None:
+    harness, test = fault
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test(harness)
+
+
+def test_an_adapter_that_tells_its_key_does_not_pass(caplog: pytest.LogCaptureFixture) -> None:
+    harness = FlairHarness()
+    harness.adapter = TellsTheKey
+    with harness, caplog.at_level(logging.DEBUG):
+        harness.gateway().get_payment(harness.new_payment(), suite.seconds(5))
+
+    with pytest.raises(AssertionError):
+        suite.nothing_told(caplog.text)

@@ -1,0 +1,210 @@
+"""That the benchmarks count and compare rightly; what they measure is not looked at here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from benchmarks.canned_dynamodb import (
+    Tables,
+    item_bytes,
+    row,
+    scan_page,
+    updated,
+    write_units,
+)
+from benchmarks.cold_start import Start, unused_result
+from benchmarks.report import shown, write_json
+from benchmarks.results import (
+    Result,
+    exit_status,
+    median_result,
+    pair_ratios,
+    ratio_result,
+    spread,
+)
+from benchmarks.servers import canned_server
+from benchmarks.work import measure
+
+FIELDS = {"name", "value", "unit", "better", "baseline", "target", "miss"}
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "target", "miss"),
+    [
+        (1.0, "lower", 1.3, False),
+        (1.3, "lower", 1.3, False),
+        (1.31, "lower", 1.3, True),
+        (5.0, "higher", 4.5, False),
+        (4.5, "higher", 4.5, False),
+        (4.4, "higher", 4.5, True),
+        (99.0, "lower", None, False),
+    ],
+)
+def test_a_miss_is_a_value_past_its_target(
+    value: float, better: Any, target: float | None, miss: bool
+) -> None:
+    assert Result("x", value, "×", better, target=target).miss is miss
+
+
+def test_the_json_has_the_fixed_form_and_says_what_was_missed(tmp_path: Path) -> None:
+    results = [
+        Result("met", 1.0, "×", target=2.0, spread=0.1, note="a note"),
+        Result("missed", 3.0, "×", target=2.0),
+    ]
+    write_json(tmp_path / "new" / "bench.json", results)
+
+    told = json.loads((tmp_path / "new" / "bench.json").read_text())
+
+    assert [set(each) for each in told] == [FIELDS, FIELDS]
+    assert [each["miss"] for each in told] == [False, True]
+
+
+def test_misses_never_fail_but_for_counts_in_ci() -> None:
+    slow = Result("time", 9.0, "s", target=1.0)
+    fat = Result("units", 6.0, "units", target=5.0, is_count=True)
+
+    assert exit_status([slow, fat], quick=False) == 0
+    assert exit_status([slow], quick=True) == 0
+    assert exit_status([slow, fat], quick=True) == 1
+
+
+def test_ratios_are_of_pairs_so_that_a_slow_moment_slows_both() -> None:
+    # The machine was three times slower in the second run: that is no difference of ours.
+    assert pair_ratios([2.0, 6.0, 2.0], [1.0, 3.0, 1.0]) == [2.0, 2.0, 2.0]
+    result = ratio_result("x", [2.0, 6.0, 2.0], [1.0, 3.0, 1.0], better="lower", target=1.5)
+    assert (result.value, result.spread, result.miss) == (2.0, 0.0, True)
+    with pytest.raises(ValueError, match="shorter"):
+        pair_ratios([1.0, 2.0], [1.0])
+
+
+def test_medians_and_spreads_pass_over_one_wild_run() -> None:
+    result = median_result("x", [1.0, 1.0, 1.0, 1.0, 50.0], "s", baseline=[2.0, 2.0, 90.0])
+
+    assert (result.value, result.spread, result.baseline) == (1.0, 0.0, 2.0)
+    assert spread([1.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(5.0, "5"), (0.6531, "0.653"), (12.3456, "12.35"), (15936.4, "15,936")]
+)
+def test_numbers_are_shown_with_the_digits_that_matter(value: float, text: str) -> None:
+    assert shown(value) == text
+
+
+# --- Counting on the wire -------------------------------------------------------------------------
+
+
+def test_an_items_size_counts_names_and_values_as_dynamodb_does() -> None:
+    assert item_bytes({"id": {"S": "abc"}}) == 5
+    assert item_bytes({"n": {"N": "12345"}}) == 1 + 4
+    assert item_bytes({"n": {"N": "-5"}}) == 1 + 3
+    assert item_bytes({"é": {"BOOL": True}}) == 2 + 1
+    assert item_bytes({"m": {"M": {"a": {"S": "x"}}}}) == 1 + 3 + 1 + 1 + 1
+
+
+def test_a_write_costs_its_larger_image_in_whole_kilobytes() -> None:
+    small, large = {"refund_id": {"S": "r"}}, {"refund_id": {"S": "r" * 1500}}
+
+    assert write_units("Refunds", None, small) == (1, 0)
+    assert write_units("Refunds", None, large) == (2, 0)
+    assert write_units("Refunds", large, small) == (2, 0)
+
+
+def test_entering_leaving_and_moving_in_an_index_cost_writes_of_their_own() -> None:
+    closed = {"refund_id": {"S": "r"}}
+    opened = closed | {"open_shard": {"S": "1"}, "check_at": {"S": "2026"}}
+    later = opened | {"check_at": {"S": "2027"}}
+
+    assert write_units("Refunds", None, closed)[1] == 0
+    assert write_units("Refunds", closed, opened)[1] == 1
+    assert write_units("Refunds", opened, opened | {"version": {"N": "2"}})[1] == 0
+    assert write_units("Refunds", opened, later)[1] == 2
+    assert write_units("Refunds", opened, closed)[1] == 1
+
+
+def test_updates_are_applied_as_they_are_written() -> None:
+    request = {
+        "UpdateExpression": "SET remaining = remaining - :a, #r = :a REMOVE gone",
+        "ExpressionAttributeNames": {"#r": "r#1"},
+        "ExpressionAttributeValues": {":a": {"N": "25"}},
+    }
+
+    assert updated({"remaining": {"N": "100"}, "gone": {"S": "x"}}, request) == {
+        "remaining": {"N": "75"},
+        "r#1": {"N": "25"},
+    }
+
+
+@pytest.mark.parametrize("segments", [1, 4])
+def test_a_scan_finds_each_row_once_in_pages_of_a_megabyte(segments: int) -> None:
+    rows, found = 7001, 0
+    for segment in range(segments):
+        start: dict[str, Any] = {}
+        while True:
+            request = {"TableName": "Refunds", "Segment": segment, "TotalSegments": segments}
+            body = scan_page(request | start, rows)
+            page = json.loads(body)
+            assert page["Count"] == len(page["Items"])
+            assert sum(map(item_bytes, page["Items"])) <= 1024 * 1024
+            found += page["Count"]
+            if "LastEvaluatedKey" not in page:
+                break
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+    assert found == rows
+
+
+@pytest.mark.parametrize(("table", "least", "most"), [("Refunds", 590, 800), ("Ledger", 60, 120)])
+def test_canned_rows_are_as_large_as_real_ones(table: str, least: int, most: int) -> None:
+    assert least <= item_bytes(row(table, 7)) <= most
+
+
+def test_a_stream_record_tells_of_both_images() -> None:
+    tables = Tables(stream_of="Refunds")
+    first = {"TableName": "Refunds", "Item": {"refund_id": {"S": "r"}, "version": {"N": "1"}}}
+    tables.answer("PutItem", json.dumps(first).encode())
+    change = {
+        "TableName": "Refunds",
+        "Key": {"refund_id": {"S": "r"}},
+        "UpdateExpression": "SET version = :v",
+        "ExpressionAttributeValues": {":v": {"N": "2"}},
+    }
+    tables.answer("UpdateItem", json.dumps(change).encode())
+
+    assert [each["eventName"] for each in tables.stream] == ["INSERT", "MODIFY"]
+    assert tables.stream[1]["dynamodb"]["OldImage"]["version"] == {"N": "1"}
+    assert tables.stream[1]["dynamodb"]["NewImage"]["version"] == {"N": "2"}
+
+
+def test_a_package_that_only_the_function_loads_is_named() -> None:
+    floor = Start(0.0, 0.0, {}, ["botocore"], [])
+    lean = Start(0.0, 0.0, {}, ["botocore"], ["refunds.message"])
+    fat = Start(0.0, 0.0, {}, ["botocore", "pydantic"], ["refunds.stripe_gateway"])
+
+    assert not unused_result("process_refund", lean, floor).miss
+    result = unused_result("process_refund", fat, floor)
+    assert (result.miss, result.is_count) == (True, True)
+    assert result.note == "pydantic, refunds.stripe_gateway"
+
+
+def test_the_canned_server_answers_late_counts_and_forgets() -> None:
+    http = urllib3.PoolManager(retries=False, timeout=10)
+    with canned_server() as server:
+        server.reset(delays={"gateway": 0.05})
+        answer = http.request("GET", f"{server.url}/v1/payments/pay_1")
+        assert answer.json()["amount_captured"] == 10_000
+        assert server.counts()["requests"] == {"gateway GET /v1/payments": 1}
+        server.reset()
+        assert server.counts()["requests"] == {}
+
+
+def test_a_successful_refund_costs_five_write_units_on_the_wire() -> None:
+    with canned_server() as server:
+        ours, baseline = measure(server)
+
+    assert ours.write_units == {"Ledger": 1, "PaymentAuditTrail": 2, "Refunds": 2}
+    assert max(ours.largest_item_bytes.values()) <= 1024
+    assert baseline.all_write_units == 4
