@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test coverage check simulate mutants test-local test-engines backup-proof sam-local setup emulator lock clean
+.PHONY: help demo up down test coverage check simulate mutants bench test-local test-engines backup-proof sam-local setup emulator lock clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_ops.local
@@ -43,6 +43,9 @@ simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… on
 
 mutants: setup  ## deliberate faults in the protocol: the simulator must catch each
 	@$(VENV)/python -m tests.simulator --mutants
+
+bench: emulator  ## measured against what users would write instead; QUICK=1 as in CI, FULL=1 for hours
+	@QUICK=$(QUICK) FULL=$(FULL) ONLY=$(ONLY) $(VENV)/python -m benchmarks
 
 test-local: emulator  ## end-to-end tests on the local stack (on the running one, or one of their own)
 	@$(VENV)/pytest tests/local $(ARGS)

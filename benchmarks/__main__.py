@@ -33,6 +33,7 @@ def main() -> int:
     quick, full = (os.environ.get(name, "") not in ("", "0") for name in ("QUICK", "FULL"))
     only = set(filter(None, os.environ.get("ONLY", "").split(",")))
     console = Console()
+    results: list[Result] = []
     scaled: list[ScaleRun] = []
 
     def scale(_: CannedServer) -> list[Result]:
@@ -42,10 +43,12 @@ def main() -> int:
 
     parts: dict[str, Callable[[CannedServer], list[Result]]] = {
         "work": work_results,
-        "cost": lambda server: cost_results(),
         "package": lambda server: package_results(),
         "cold": lambda server: cold_start_results(3 if quick else 11),
         "cpu": lambda server: cpu_results(server, 2 if quick else 7),
+        "cost": lambda server: cost_results(
+            [each for each in results if each.name.startswith("CPU per refund")]
+        ),
         "batch": lambda server: (
             batch_results(server, 2, (10,)) if quick else batch_results(server, 5, (10, 50))
         ),
@@ -61,7 +64,6 @@ def main() -> int:
     if unknown := only - parts.keys():
         console.print(f"ONLY knows {', '.join(parts)}, not {', '.join(sorted(unknown))}.")
         return 2
-    results: list[Result] = []
     with canned_server() as server:
         for name, measure in parts.items():
             if only and name not in only:

@@ -1,4 +1,4 @@
-"""`refunds review`: the refunds that no automatic step can settle safely, and a person's decision."""
+"""`refunds review`: what no automatic step can settle safely, and a person's decision on it."""
 
 from __future__ import annotations
 

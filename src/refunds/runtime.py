@@ -25,9 +25,6 @@ CLIENT = Config(
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=POOL_WIDTH,
-    # A tenth of a call's CPU. What is sent is built in one place for each table, and DynamoDB
-    # checks it all the same.
-    parameter_validation=False,
 )
 """Short limits, so that a lost answer leaves time for another try."""
 

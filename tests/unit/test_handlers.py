@@ -406,6 +406,13 @@ def words(status: int) -> Answers:
     return answers
 
 
+def names_people(method: str, path: str) -> tuple[int, Any]:
+    # Without a card number beside it, so that nothing else makes it be left out.
+    if method == "POST":
+        return 422, {"error": {"code": f"{EMAIL}_has_no_card", "message": SECRET}}
+    return pays(method, path)
+
+
 def pages(method: str, path: str) -> tuple[int, Any]:
     return 502, f"<html>{' '.join(PLANTED)}</html>"
 
@@ -430,6 +437,7 @@ def failed_refund(method: str, path: str) -> tuple[int, Any]:
 GATEWAYS: dict[str, Answers] = {
     "pays": pays,
     "pages": pages,
+    "names people": names_people,
     "broken payment": broken_payment,
     "broken refund": broken_refund,
     "failed refund": failed_refund,

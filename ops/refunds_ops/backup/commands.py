@@ -650,7 +650,10 @@ def _reader(stack: Stack) -> TableReader:
 def _progress() -> Iterator[Tell]:
     """A bar on stderr, so that what goes to stdout can go on into a pipe."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task("", total=None)
 
         def tell(what: str, done: int, total: int) -> None:
