@@ -82,13 +82,16 @@ class Canned:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive HTTP/1.1 connection; bodies need a content length."""
+    """One keep-alive HTTP/1.1 connection."""
 
     def __init__(self, canned: Canned) -> None:
         self._canned = canned
         self._received = bytearray()
         self._transport: Any = None
         self._continued = False
+        self._chunks: list[bytes] = []
+        self._chunk_at = 0
+        """Where the first chunk begins that is not in ``_chunks`` yet; 0 for none so far."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -107,14 +110,18 @@ class Connection(asyncio.Protocol):
         for line in lines[1:]:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        length = int(headers.get("content-length", 0))
-        if len(self._received) < end + 4 + length:
+        if headers.get("transfer-encoding") == "chunked":
+            found = self._chunked(end + 4)
+        else:
+            found = self._plain(end + 4, int(headers.get("content-length", 0)))
+        if found is None:
             if headers.get("expect", "").lower() == "100-continue" and not self._continued:
                 self._continued = True
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return False
-        body = bytes(self._received[end + 4 : end + 4 + length])
-        del self._received[: end + 4 + length]
+        body, after = found
+        del self._received[:after]
+        self._chunks, self._chunk_at = [], 0
         self._continued = False
         method, path, _ = lines[0].split(" ", 2)
         wait, answer = self._canned.answer(method, path, headers, body)
@@ -123,6 +130,26 @@ class Connection(asyncio.Protocol):
         else:
             self._send(answer, method)
         return True
+
+    def _plain(self, start: int, length: int) -> tuple[bytes, int] | None:
+        """The body and where it ends; None while some of it is missing."""
+        if len(self._received) < start + length:
+            return None
+        return bytes(self._received[start : start + length]), start + length
+
+    def _chunked(self, start: int) -> tuple[bytes, int] | None:
+        at = self._chunk_at or start
+        while (line_end := self._received.find(b"\r\n", at)) >= 0:
+            size = int(self._received[at:line_end].split(b";")[0], 16)
+            after = line_end + 2 + size + 2
+            if len(self._received) < after:
+                break
+            if size == 0:
+                return b"".join(self._chunks), after
+            self._chunks.append(bytes(self._received[line_end + 2 : after - 2]))
+            at = after
+        self._chunk_at = at
+        return None
 
     def _send(self, answer: Answer, method: str) -> None:
         if self._transport.is_closing():

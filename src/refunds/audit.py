@@ -13,8 +13,8 @@ from typing import Any
 import rfc8785
 
 from refunds.refund import AUDITED, OUTCOMES, Item, Status
+from refunds.refund import RECORD_TYPE as RECORD_TYPE  # whoever reads entries looks for it here
 
-RECORD_TYPE = "REFUND"
 MAX_VERSION = 999_999
 """What six digits of a sort key can hold; no refund comes near."""
 

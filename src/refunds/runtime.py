@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,20 +54,21 @@ class Aws:
     def when_needed(self, service: str) -> Any:
         """The client of a service that most invocations do without: made at its first call, since
         its making takes as long as many calls."""
-        return _WhenNeeded(self._session, service)
+        return WhenNeeded(lambda: self._session.create_client(service, config=CLIENT))
 
 
-class _WhenNeeded:
-    def __init__(self, session: botocore.session.Session, service: str) -> None:
-        self._session = session
-        self._service = service
+class WhenNeeded:
+    """A client that is made by the first call of it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
         self._client: Any = None
         self._lock = Lock()
 
     def __getattr__(self, name: str) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = self._session.create_client(self._service, config=CLIENT)
+                self._client = self._make()
         return getattr(self._client, name)
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from refunds.audit import RECORD_TYPE
 from refunds.dynamo import Wire
+from refunds.refund import RECORD_TYPE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -564,12 +564,31 @@ def test_without_a_key_nothing_is_sent(harness: Harness) -> None:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What a test says was told, and all that was logged meanwhile."""
-    texts: list[str] = []
-    with caplog.at_level(logging.DEBUG):
+def told() -> Iterator[list[str]]:
+    """What a test says was told, and all that was logged meanwhile, by anybody, at any level."""
+    with everything_logged() as texts:
         yield texts
-    nothing_told(caplog.text, *texts)
+    nothing_told(*texts)
+
+
+@contextmanager
+def everything_logged() -> Iterator[list[str]]:
+    # Not caplog: at a fixture's end it has what was logged since the test ended, which is nothing.
+    texts: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            texts.append(self.format(record))
+
+    root, handler = logging.getLogger(), Kept()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield texts
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
 
 
 def nothing_told(*texts: str) -> None:

@@ -18,7 +18,7 @@ from refunds.backup import SEGMENTS, BackupRun
 from refunds.digest_chain import DigestChain, KmsSigner
 from refunds.export_format import compressor
 from refunds.native_export import NativeExport
-from refunds.runtime import deadline_of, new_token
+from refunds.runtime import WhenNeeded, deadline_of, new_token
 from refunds.settings import BackupSettings, Tables, text
 from refunds.table_scan import PageReader, ReadLimit, sources
 from refunds.times import SystemClock
@@ -38,8 +38,9 @@ tracer = Tracer(patch_modules=["botocore"])
 _clock = SystemClock()
 _tables, _settings = Tables.from_environment(), BackupSettings.from_environment()
 compressor(_settings.compression)  # a wrong setting shows at the first start, not after the scan
-_s3 = boto3.client("s3", config=PATIENT)
-_lambda = boto3.client("lambda", config=PATIENT)
+_s3: Any = WhenNeeded(lambda: boto3.client("s3", config=PATIENT))
+_lambda: Any = WhenNeeded(lambda: boto3.client("lambda", config=PATIENT))
+_kms: Any = WhenNeeded(lambda: boto3.client("kms", config=PATIENT))
 _dynamodb = boto3.client("dynamodb", config=PATIENT)
 
 
@@ -64,7 +65,7 @@ _run = BackupRun(
     chain=DigestChain(
         _s3,
         _settings.bucket,
-        KmsSigner(boto3.client("kms", config=PATIENT), _settings.signing_key_arn),
+        KmsSigner(_kms, _settings.signing_key_arn),
     ),
     tables=sources(_tables.refunds, _tables.ledger, _tables.audit),
     clock=_clock,
