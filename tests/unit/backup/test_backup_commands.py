@@ -23,12 +23,14 @@ from refunds.refund import Status
 from refunds.refunds_table import RefundsTable
 from refunds.routing import Gateways
 from refunds_ops import cli
-from refunds_ops.backup import commands
-from refunds_ops.backup.commands import WORK
+from refunds_ops.backup import commands, drill_command, restore_command
+from refunds_ops.backup.options import WORK
 from refunds_ops.errors import RefusedError
 from refunds_ops.terminal import run_command
 
 Run = Callable[..., tuple[int, str, str]]
+
+COMMANDS = (commands, drill_command, restore_command)
 
 
 @pytest.fixture
@@ -53,8 +55,9 @@ def refunds(
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "_keys", lambda *_: [stack.signer.public_key])
-    monkeypatch.setattr(commands, "_must_not_flow", lambda stack: None)
+    for module in COMMANDS:
+        monkeypatch.setattr(module, "keys_of", lambda *_: [stack.signer.public_key])
+    monkeypatch.setattr(restore_command, "_must_not_flow", lambda stack: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = run_command(
@@ -279,14 +282,14 @@ def test_a_restore_refuses_while_requests_flow(
     monkeypatch.undo()
     enabled = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": "Enabled"})  # noqa: N803
     with pytest.raises(RefusedError, match="flow"):
-        commands._must_not_flow(_Named(SimpleNamespace(functions=enabled)))  # type: ignore[arg-type]
+        restore_command._must_not_flow(_Named(SimpleNamespace(functions=enabled)))  # type: ignore[arg-type]
 
 
 def test_a_restore_needs_the_keys_signature(
     stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.back_up()
-    monkeypatch.setattr(commands, "_keys", lambda *_: [LocalSigner("another").public_key])
+    monkeypatch.setattr(restore_command, "keys_of", lambda *_: [LocalSigner("another").public_key])
     status, _, err = refunds("restore")
     assert (status, "not signed" in err) == (1, True)
 
@@ -296,7 +299,7 @@ def test_a_drill_tells_cloudwatch_how_it_went(
 ) -> None:
     told: list[bool] = []
     monkeypatch.setattr(
-        commands, "_tell_cloudwatch", lambda stack, passed, seconds: told.append(passed)
+        drill_command, "_tell_cloudwatch", lambda stack, passed, seconds: told.append(passed)
     )
     assert refunds("drill")[0] == 1  # there is no backup
     stack.add(refund(1))
@@ -320,7 +323,7 @@ def test_the_drills_metric_is_the_one_that_the_alarm_watches(stack: BackedUp) ->
         )
     )
     parts.new_client = lambda service: boto3.client(service, region_name=REGION)
-    commands._tell_cloudwatch(parts, passed=False, seconds=1.5)
+    drill_command._tell_cloudwatch(parts, passed=False, seconds=1.5)
     (metric,) = boto3.client("cloudwatch", region_name=REGION).list_metrics(
         Namespace="Refunds", MetricName="BackupDrillFailed"
     )["Metrics"]

@@ -181,8 +181,8 @@ def test_a_run_with_nothing_new_still_writes_a_digest(stack: BackedUp) -> None:
 
 
 def test_big_tables_are_read_side_by_side(stack: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refunds.backup, "ONE_SEGMENT_ITEMS", 50)
-    stack.add(*(refund(number) for number in range(120)))
+    monkeypatch.setattr(refunds.backup, "ONE_SEGMENT_ITEMS", 20)
+    stack.add(*(refund(number) for number in range(40)))
     scanned: set[tuple[str, Any]] = set()
     stack.dynamodb.meta.events.register(
         "provide-client-params.dynamodb.Scan",
@@ -191,7 +191,7 @@ def test_big_tables_are_read_side_by_side(stack: BackedUp, monkeypatch: pytest.M
     stack.back_up()
     assert {segment for table, segment in scanned if table == stack.refunds} == {0, 1, 2, 3}
     found = rows(stack, latest(stack), "refunds")
-    assert len({row["refund_id"]["S"] for row in found}) == len(found) == 120
+    assert len({row["refund_id"]["S"] for row in found}) == len(found) == 40
     assert not stack.verify().findings
 
 

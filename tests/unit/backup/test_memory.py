@@ -13,7 +13,7 @@ import pytest
 from tests.unit.backup.canned import serving
 
 ROOT = Path(__file__).parents[3]
-ROWS = 1_000_000 if os.environ.get("FULL") else 60_000
+ROWS = 1_000_000 if os.environ.get("FULL") else 40_000
 MOST_GROWTH_MIB = 64
 
 
