@@ -54,9 +54,9 @@ def main() -> int:
         ),
         "audit": lambda server: audit_results(server, 1 if quick else 5),
         "backup": lambda server: (
-            backup_results(server, 1, 10_000, large_rows=None)
+            backup_results(server, 1, 50_000, large_rows=None)
             if quick
-            else backup_results(server, 5, 100_000, large_rows=LARGE_ROWS)
+            else backup_results(server, 3, 100_000, large_rows=LARGE_ROWS)
         ),
     }
     if not quick:

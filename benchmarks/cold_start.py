@@ -113,12 +113,13 @@ def lambda_runtime() -> Path:
     return folder
 
 
-def install(folder: Path, *what: str) -> None:
-    """Put packages, without what they depend on, into a folder."""
+def install(folder: Path, *what: str, dependencies: bool = False) -> None:
+    """Put packages, and what they depend on if wanted, into a folder."""
+    alone = () if dependencies else ("--no-deps",)
     subprocess.run(
         [
             str(Path(sys.executable).parent / "uv"),
-            *("pip", "install", "--quiet", "--no-deps", "--no-config"),
+            *("pip", "install", "--quiet", "--no-config", *alone),
             *("--python", sys.executable, "--target", str(folder), *what),
         ],
         env=function_environment("http://127.0.0.1:1")

@@ -27,6 +27,7 @@ def function_environment(url: str) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "7",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
         "LAMBDA_TASK_ROOT": "/var/task",
+        "TIMEOUT_SECONDS": "60",  # ours: what is left when an invocation begins
         "_X_AMZN_TRACE_ID": (
             "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0"
         ),
@@ -63,14 +64,15 @@ def function_environment(url: str) -> dict[str, str]:
 
 
 def lambda_context() -> Any:
-    """What Lambda hands to a handler, with a minute left."""
+    """What Lambda hands to a handler, with all of its time left."""
+    left_ms = 1000 * int(os.environ["TIMEOUT_SECONDS"])
     return SimpleNamespace(
         function_name="refunds-prod-ProcessRefund-0123456789ab",
         function_version="7",
         memory_limit_in_mb=1024,
         invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:ProcessRefund",
         aws_request_id="c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
-        get_remaining_time_in_millis=lambda: 60_000,
+        get_remaining_time_in_millis=lambda: left_ms,
     )
 
 

@@ -46,7 +46,8 @@ class Worker:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the function's process has ended; its error is above")
+            status = self._process.wait(timeout=30)
+            raise RuntimeError(f"the function's process has ended with {status}")
         return Cost(**json.loads(line))
 
 

@@ -14,6 +14,7 @@ from refunds.safe_errors import shown_code
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
+    from refunds.batches import Pool
     from refunds.intake import Intake
     from refunds.message import RefusedError
 
@@ -73,22 +74,34 @@ def gateway_down_event(intake: Intake) -> OutcomeEvent:
 
 
 class OutcomeBus:
-    def __init__(self, client: EventBridgeClient, bus_name: str) -> None:
+    """With a ``pool``, events of different refunds are published side by side."""
+
+    def __init__(self, client: EventBridgeClient, bus_name: str, pool: Pool | None = None) -> None:
         self._client = client
         self._bus = bus_name
+        self._pool = pool
 
     def publish(self, events: Sequence[OutcomeEvent]) -> None:
-        """Publish all, at least once. Raises ``PublishError`` when some were not taken."""
-        for start in range(0, len(events), _BATCH):
-            entries: list[Any] = [
-                {
-                    "EventBusName": self._bus,
-                    "Source": SOURCE,
-                    "DetailType": event.detail_type,
-                    "Detail": json.dumps(event.detail),
-                }
-                for event in events[start : start + _BATCH]
-            ]
-            answer = self._client.put_events(Entries=entries)
-            if answer["FailedEntryCount"]:
-                raise PublishError(f"{answer['FailedEntryCount']} of {len(entries)} not taken")
+        """Publish all, at least once, those of one refund in their order.
+
+        Raises ``PublishError`` when some were not taken.
+        """
+        tens = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
+        each_once = len({event.detail.get("refund_id") for event in events}) == len(events)
+        side_by_side = self._pool.map if self._pool and each_once else map
+        for _ in side_by_side(self._put, tens):
+            pass
+
+    def _put(self, events: Sequence[OutcomeEvent]) -> None:
+        entries: list[Any] = [
+            {
+                "EventBusName": self._bus,
+                "Source": SOURCE,
+                "DetailType": event.detail_type,
+                "Detail": json.dumps(event.detail),
+            }
+            for event in events
+        ]
+        answer = self._client.put_events(Entries=entries)
+        if answer["FailedEntryCount"]:
+            raise PublishError(f"{answer['FailedEntryCount']} of {len(entries)} not taken")

@@ -45,8 +45,8 @@ PAGE = 100
 MAX_LOOK_UP_PAGES = 10
 """Pages of one payment's refunds that a look-up reads before giving up."""
 
-# The SDK logs what Stripe says and what is sent to it, and reports how long its calls take. A filter,
-# since any logging.config.dictConfig enables a logger again that was disabled.
+# The SDK logs what Stripe says and what is sent to it, and reports how long its calls take. It is a
+# filter since any logging.config.dictConfig enables a logger again that was disabled.
 logging.getLogger("stripe").addFilter(lambda record: False)
 stripe.enable_telemetry = False
 

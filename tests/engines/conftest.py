@@ -80,7 +80,7 @@ def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("dynamodb-local"), free_port()
     command = [
         java,
-        "-Xmx8g",
+        "-Xmx3g",
         f"-Djava.library.path={DYNAMODB_LOCAL}",
         "-cp",
         f"{DYNAMODB_LOCAL}/*",

@@ -254,7 +254,9 @@ class Flair:
             if use.body != body:
                 return reply(_error(409, "idempotency_key_reused"))
             if use.response.status == 201 and self.kernel.fault("gateway declines a replay"):
-                # It checks the order before the key, and the balance is used up: by that key.
+                # It checks the order before the key, and the balance is used up: by that key. From
+                # here on it shows what it has: else no evidence would be left (``_keep_apart``).
+                self.hidden.add(json.loads(body)["reference"])
                 return reply(_error(422, "amount_exceeds_balance"))
             return reply(use.response)
         self.keys[key] = use = KeyUse(now, body)

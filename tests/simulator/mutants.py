@@ -388,7 +388,7 @@ MUTANTS = (
     ),
     _mutant(
         "events that the bus did not take are lost",
-        ("outcomes:OutcomeBus.publish", 'if answer["FailedEntryCount"]:', "if False:"),
+        ("outcomes:OutcomeBus._put", 'if answer["FailedEntryCount"]:', "if False:"),
     ),
     _outage_mutant(
         "the breaker never opens",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TypeVar
 
 from refunds.gateway import (
@@ -25,7 +25,7 @@ from refunds.ledger_table import Ledger, LedgerTable
 from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.refunds_table import RefundsTable, shard_of
 from refunds.times import Clock, Deadline, rfc3339
-from refunds_ops.backup.restoring import Progress, Tell, chunks
+from refunds_ops.backup.restoring import Progress, Tell
 
 LOOK_UP_FIRST_FOR = timedelta(days=14 + 14)
 """The longest that a message can be on its way (the dead-letter queue's 14 days), and as long
@@ -79,7 +79,8 @@ class LedgerRebuild:
         with _Holdings(refunds) as holdings:
             total = holdings.transactions()
             found.transactions = total - holdings.transactions(progress.ledger_after)
-            for chunk in chunks(holdings.after(progress.ledger_after), AT_ONCE):
+            left = holdings.after(progress.ledger_after)
+            while chunk := list(islice(left, AT_ONCE)):
                 for (transaction_id, _), verdict in zip(
                     chunk, self._pool.map(lambda each: self._rebuild(*each), chunk), strict=True
                 ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -227,8 +227,3 @@ def create_table(dynamodb: DynamoDBClient, kind: str, table: str, key_arn: str |
         return False
     dynamodb.get_waiter("table_exists").wait(TableName=table)
     return True
-
-
-def chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while chunk := list(islice(items, size)):
-        yield chunk

@@ -26,7 +26,6 @@ from refunds_ops.local.emulator import (
     wait_for_emulator,
 )
 from refunds_ops.local.gateway import (
-    answer_of,
     api_key,
     external_gateway,
     gateway_name,
@@ -152,11 +151,6 @@ def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stac
                 record = _saved(workspace, replace(record, gateway=gateway))
             wait_for_sandbox(workspace, gateway, record.gateway_url)
     stack = read_stack_env(workspace.stack_env)
-    if wrong := answer_of(record.gateway_url, api_key()):
-        raise NotReadyError(
-            f"The stack is up, but its gateway at {record.gateway_url} is of no use: {wrong}.",
-            "Mend the gateway, or begin anew: make down up",
-        )
     record = _open_to_containers(workspace, record)
     write_files(workspace, record, stack)
     wait_until_ready(stack, workspace, record.gateway_url)

@@ -24,7 +24,7 @@ tracer = Tracer(patch_modules=["botocore"])
 
 _clock, _aws = SystemClock(), Aws()
 _pool = ThreadPoolExecutor(POOL_WIDTH)
-_bus = OutcomeBus(_aws.events(), text("EVENT_BUS_NAME"))
+_bus = OutcomeBus(_aws.events(), text("EVENT_BUS_NAME"), _pool)
 _writer = AuditWriter(
     audit=AuditTable(_aws.dynamodb(), text("AUDIT_TABLE")),
     failures=FailureStore(_aws.when_needed("s3"), text("FAILURES_BUCKET"), _clock),

@@ -203,7 +203,7 @@ class OneGateway:
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        commands,
+        restore_command,
         "_gateways",
         lambda stack: Gateways([OneGateway()]),  # type: ignore[list-item]
     )
