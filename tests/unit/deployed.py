@@ -4,6 +4,7 @@ through the sandbox over HTTP. Knows the template and the handlers' names, nothi
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+from aws_lambda_powertools.logging.constants import LOGGER_ATTRIBUTE_PRECONFIGURED
 from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
@@ -177,6 +179,14 @@ def _is_handler(module: str) -> bool:
 
 
 def _forget_handlers() -> None:
-    """A handler builds its clients when it is imported: the next test imports it anew."""
+    """A handler builds its clients when it is imported: the next test imports it anew.
+
+    So is its logger made anew: Powertools' writes for ever to the stream that was there first.
+    """
     for name in [name for name in sys.modules if _is_handler(name)]:
         del sys.modules[name]
+    loggers = logging.root.manager.loggerDict
+    for name in [
+        name for name in loggers if hasattr(loggers[name], LOGGER_ATTRIBUTE_PRECONFIGURED)
+    ]:
+        del loggers[name]
