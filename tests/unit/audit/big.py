@@ -2,24 +2,24 @@
 
     PYTHONPATH=src:ops:. python -m tests.unit.audit.big 1000000
 
-A server in another process answers Scan as DynamoDB does: pages of up to 1 MB, in an order that
-has nothing to do with ids. What reads them is boto3 and all of `verify`.
+Scan is answered as DynamoDB does, in place of sending it: pages of up to 1 MB, in an order that has
+nothing to do with ids. What reads them is boto3 and all of `verify`. The time includes making them.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.awsrequest import AWSResponse, HeadersDict
 
 from refunds.audit import audit_entry
 from refunds.dynamo import item_to_wire
@@ -83,26 +83,17 @@ def items(table: str, place: int, refunds: int) -> Iterator[dict[str, Any]]:
             yield audit_entry(each.item()) | {"recorded_at": each.updated_at}
 
 
-def serve(refunds: int) -> None:
-    """Answer until killed; prints the port first."""
+def answers(refunds: int) -> Any:
+    """What DynamoDB would answer, given to boto3 in place of sending a request."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        body = json.loads(request.body)
+        operation = request.headers["X-Amz-Target"].decode().partition(".")[2]
+        content = json.dumps(told(operation, body), separators=(",", ":")).encode()
+        headers: Any = HeadersDict()
+        return AWSResponse(request.url, 200, headers, Body(content))
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            operation = self.headers["X-Amz-Target"].partition(".")[2]
-            content = json.dumps(answer(operation, body), separators=(",", ":")).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
-
-    def answer(operation: str, body: dict[str, Any]) -> dict[str, Any]:
+    def told(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         table = body["TableName"]
         if operation == "DescribeTable":
             return {"Table": {"ItemCount": refunds * (2 if table == "Audit" else 1)}}
@@ -117,20 +108,26 @@ def serve(refunds: int) -> None:
         more = {"LastEvaluatedKey": {"place": {"N": str(end)}}} if end < refunds else {}
         return {"Items": found, "Count": len(found), "ScannedCount": len(found), **more}
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    print(server.server_port, flush=True)
-    server.serve_forever()
+    return answer
 
 
-def verify(port: int, *, quiet: bool) -> tuple[Report, float]:
+class Body(io.BytesIO):
+    """An answer's bytes as urllib3 gives them."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+def verify(entries: int, *, quiet: bool) -> tuple[Report, float]:
     def client() -> Any:
-        return boto3.client(
+        made = boto3.client(
             "dynamodb",
-            endpoint_url=f"http://127.0.0.1:{port}",
             region_name="eu-central-1",
             aws_access_key_id="test",
             aws_secret_access_key="test",  # noqa: S106 - none is needed
         )
+        made.meta.events.register("before-send.dynamodb", answers(entries // 2))
+        return made
 
     def progress(name: str, pages: Iterable[list[Any]], about: int) -> Iterator[list[Any]]:
         began = time.monotonic()
@@ -161,16 +158,7 @@ def peak_mb() -> int:
 
 
 def main(entries: int, *, quiet: bool) -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.audit.big", "serve", str(entries // 2)],
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert server.stdout is not None
-        report, seconds = verify(int(server.stdout.readline()), quiet=quiet)
-    finally:
-        server.kill()
-        server.wait()
+    report, seconds = verify(entries, quiet=quiet)
     told = {
         **report.checked,
         "findings": len(report.findings),
@@ -181,7 +169,4 @@ def main(entries: int, *, quiet: bool) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(int(sys.argv[2]))
-    else:
-        main(int(sys.argv[1]), quiet="--quiet" in sys.argv)
+    main(int(sys.argv[1]), quiet="--quiet" in sys.argv)
