@@ -47,6 +47,7 @@ def _draw_ratios(axis: Any, ratios: Sequence[Result]) -> None:
             f"{each.value:.2f} × ({sign} {each.target:g})",
             va="center",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the line at 1
         )
     axis.set_yticks(list(places), [each.name for each in ratios], fontsize=8)
     axis.invert_yaxis()
