@@ -9,7 +9,6 @@ import click
 from refunds_ops.audit.commands import audit
 from refunds_ops.audit.verify_command import verify
 from refunds_ops.backup.commands import backup
-from refunds_ops.backups import backups
 from refunds_ops.cost.command import cost
 from refunds_ops.intake import pause, resume, status
 from refunds_ops.listing import list_refunds
@@ -67,7 +66,6 @@ ON_A_STACK = (
     list_refunds,
     review,
     backup,
-    backups,
     output,
     pause,
     resume,

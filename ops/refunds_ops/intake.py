@@ -22,7 +22,8 @@ from refunds.refunds_table import OPEN_SHARDS, RefundsTable
 from refunds.reviewing import MAX_LISTED, in_review
 from refunds.switching import RUNNING, Switch, Switched
 from refunds.times import rfc3339
-from refunds_ops.backups import list_backups
+from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.verifying import newest
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.stack import Stack, find_stack
 
@@ -130,7 +131,7 @@ def look(stack: Stack) -> Found:
     refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
     waiting, in_flight = _depth(stack, stack["RefundQueueUrl"])
     dead, dead_in_flight = _depth(stack, stack["RefundDeadLetterQueueUrl"])
-    backups = list_backups(stack, 1)
+    backup = newest(Bucket(stack.s3, stack["BackupBucketName"]))
     return Found(
         flows=intake.flows,
         mapping_state=_switch_of(stack).mapping_state(),
@@ -149,7 +150,7 @@ def look(stack: Stack) -> Found:
             for shard in range(OPEN_SHARDS)
         ),
         in_review=len(in_review(refunds, _ALL)),
-        last_backup=backups[0].started_at if backups else None,
+        last_backup=backup.start_time if backup else None,
     )
 
 

@@ -238,20 +238,6 @@ def test_list_shows_the_latest_of_each_refund(
     assert "SUCCEEDED" in capsys.readouterr().out
 
 
-def test_backups_lists_what_each_holds(
-    run: Callable[..., int], functions: Deployed, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("backups") == 1
-    assert "BackupRefunds" in capsys.readouterr().err
-    functions.call("BackupRefunds", {})
-    capsys.readouterr()  # what the function logged
-    assert run("backups", "--json") == 0
-    (backup,) = json.loads(capsys.readouterr().out)
-    assert backup["item_counts"]["refunds"] == 2
-    assert run("backups") == 0
-    assert "refund-backups/" in capsys.readouterr().out
-
-
 def test_the_local_stacks_file_is_found_in_the_current_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

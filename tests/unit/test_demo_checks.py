@@ -10,7 +10,11 @@ import pytest
 from rich.console import Console
 
 from refunds.audit import audit_entry
-from refunds_ops.backups import Backup
+from refunds.digests import DataFile, Digest, Export
+from refunds_ops.backup.drilling import Drill, TableDrill
+from refunds_ops.backup.places import Stored
+from refunds_ops.backup.tables import Differences
+from refunds_ops.backup.verifying import Report
 from refunds_ops.local.demo_checks import checks
 from refunds_ops.local.demo_report import opening, progress, report
 from refunds_ops.local.demo_requests import PAYMENTS, Case, story
@@ -61,14 +65,37 @@ def good_run() -> Seen:
         for case in told.cases
         if case.refused
     ]
-    counts = {"refunds": 8, "ledger": len(PAYMENTS), "audit": 8}
-    seen.backup = Backup("refund-backups/x", "2026-11-23T07:10:00Z", counts)
-    seen.backup_keys = [("refund-backups/x/refunds/AWSDynamoDB/1/data/a.json.gz", 10)]
+    seen.backup = digest({"refunds": 8, "ledger": len(PAYMENTS), "audit": 8})
+    seen.backup_files = [Stored(file.key, 10) for file in seen.backup.files()]
+    seen.verified = Report(digests=1, files=3, items=16 + len(PAYMENTS))
+    seen.drill = Drill(
+        seen.backup,
+        [
+            TableDrill(
+                export.table,
+                f"refunds-drill-{export.table}",
+                Differences(export.item_count),
+                Differences(export.item_count),
+                0.1,
+                0.1,
+            )
+            for export in seen.backup.exports
+        ],
+    )
     seen.calls = [
         {"at": "2026-11-23T07:10:00.1Z", "operation": "create_refund", "status": None},
         {"at": "2026-11-23T07:10:05.1Z", "operation": "list_refunds", "status": 200},
     ]
     return seen
+
+
+def digest(counts: dict[str, int]) -> Digest:
+    exports = []
+    for table, count in counts.items():
+        root = f"refund-backups/x/{table}/AWSDynamoDB/1"
+        file = DataFile(f"{root}/data/a.json.gz", "0" * 64, 10, count)
+        exports.append(Export(table, f"arn:{table}", root, "", count, (), (file,)))
+    return Digest(1, "backups", "", "", "refund-backups/x", tuple(exports), "f" * 64, None)
 
 
 def test_all_holds_for_a_good_run() -> None:
@@ -104,12 +131,39 @@ def money_reserved(seen: Seen) -> None:
 
 
 def short_backup(seen: Seen) -> None:
-    assert seen.backup is not None
-    seen.backup.item_counts["audit"] -= 1
+    seen.backup = digest({"refunds": 8, "ledger": len(PAYMENTS), "audit": 7})
 
 
 def no_backup(seen: Seen) -> None:
     seen.backup = None
+
+
+def damaged_backup(seen: Seen) -> None:
+    assert seen.verified is not None
+    seen.verified.add("modified", "refund-backups/x/refunds", "its hash is not the digest's")
+
+
+def unread_file(seen: Seen) -> None:
+    assert seen.verified is not None
+    seen.verified.files -= 1
+
+
+def unverified_backup(seen: Seen) -> None:
+    seen.verified = None
+
+
+def no_drill(seen: Seen) -> None:
+    seen.drill, seen.drill_failure = None, "the import ended FAILED"
+
+
+def half_a_drill(seen: Seen) -> None:
+    assert seen.drill is not None
+    seen.drill.tables.pop()
+
+
+def other_row_restored(seen: Seen) -> None:
+    assert seen.drill is not None
+    seen.drill.tables[0].against_source.different.append("rf_full")
 
 
 def message_left(seen: Seen) -> None:
@@ -128,6 +182,12 @@ def message_left(seen: Seen) -> None:
         money_reserved,
         short_backup,
         no_backup,
+        damaged_backup,
+        unread_file,
+        unverified_backup,
+        no_drill,
+        half_a_drill,
+        other_row_restored,
         message_left,
     ],
 )

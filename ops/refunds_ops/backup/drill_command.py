@@ -60,16 +60,8 @@ def drill(
     try:
         place = place_of(stack, None)
         digest = digest_of(place, number, keys_of(stack, key_files))
-        driller = Driller(
-            dynamodb=stack.dynamodb,
-            place=place,
-            reader=reader_of(stack),
-            sources=sources(*own_tables(stack).values()),
-            bucket=stack["BackupBucketName"],
-            work=WORK,
-        )
         with progress_bar() as tell:
-            done = driller.run(digest, secrets.token_hex(4), tell)
+            done = driller_of(stack).run(digest, secrets.token_hex(4), tell)
     except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
         why = str(exc)
     seconds = time.monotonic() - began
@@ -83,6 +75,17 @@ def drill(
         _show_drill(told)
     if not passed:
         raise click.exceptions.Exit(REFUSED)
+
+
+def driller_of(stack: Stack) -> Driller:
+    return Driller(
+        dynamodb=stack.dynamodb,
+        place=place_of(stack, None),
+        reader=reader_of(stack),
+        sources=sources(*own_tables(stack).values()),
+        bucket=stack["BackupBucketName"],
+        work=WORK,
+    )
 
 
 def _drill_json(drill: Drill | None, passed: bool, seconds: float, why: str) -> dict[str, Any]:

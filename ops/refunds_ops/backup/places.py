@@ -15,6 +15,8 @@ from refunds.digests import PREFIX
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+EVERYTHING = f"{PREFIX}/"
+
 _ABSENT = frozenset({"NoSuchKey", "404", "MethodNotAllowed"})
 
 
@@ -46,8 +48,8 @@ class Place(Protocol):
         """The bucket's name; None for a folder, which may be of any bucket."""
         ...
 
-    def list(self) -> Iterator[Stored]:
-        """Everything below ``refund-backups/``."""
+    def list(self, prefix: str = EVERYTHING) -> Iterator[Stored]:
+        """What is below ``refund-backups/``: all of it, or what begins with ``prefix``."""
         ...
 
     def open(self, key: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -81,9 +83,9 @@ class Bucket:
     def bucket(self) -> str | None:
         return self._bucket
 
-    def list(self) -> Iterator[Stored]:
+    def list(self, prefix: str = EVERYTHING) -> Iterator[Stored]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=f"{PREFIX}/"
+            Bucket=self._bucket, Prefix=prefix
         )
         for page in pages:
             for found in page.get("Contents", []):
@@ -111,7 +113,7 @@ class Bucket:
 
     def versions(self) -> Iterator[Version]:
         pages = self._s3.get_paginator("list_object_versions").paginate(
-            Bucket=self._bucket, Prefix=f"{PREFIX}/"
+            Bucket=self._bucket, Prefix=EVERYTHING
         )
         for page in pages:
             for found in page.get("Versions", []):
@@ -136,11 +138,11 @@ class Folder:
     def bucket(self) -> str | None:
         return None
 
-    def list(self) -> Iterator[Stored]:
+    def list(self, prefix: str = EVERYTHING) -> Iterator[Stored]:
         start = self._root if self._prefix else self._root / PREFIX
         for path in sorted(start.rglob("*")):
-            if path.is_file():
-                key = self._prefix + path.relative_to(self._root).as_posix()
+            key = self._prefix + path.relative_to(self._root).as_posix()
+            if key.startswith(prefix) and path.is_file():
                 yield Stored(key, path.stat().st_size)
 
     @contextlib.contextmanager

@@ -70,7 +70,7 @@ def published(place: Place) -> list[int]:
     """The sequence numbers of the digests that are there, in order."""
     return sorted(
         sequence
-        for stored in place.list()
+        for stored in place.list(DIGESTS_PREFIX)
         if stored.key.endswith(".json") and (sequence := sequence_of(stored.key)) is not None
     )
 
@@ -81,6 +81,12 @@ def load(place: Place, sequence: int) -> StoredDigest:
     if content is None:
         raise AbsentError(digest_key(sequence))
     return StoredDigest(Digest.from_bytes(content), content, read(place, signature_key(sequence)))
+
+
+def newest(place: Place) -> Digest | None:
+    """The last published backup; None before the first. Checks nothing, as ``load``."""
+    there = published(place)
+    return load(place, there[-1]).digest if there else None
 
 
 class Verification:

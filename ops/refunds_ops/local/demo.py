@@ -39,7 +39,7 @@ def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
         told = story(gateway_name())
         plant(sandbox, told.payments)
         run = Run(stack, sandbox, told)
-        with steps.timed("Requests processed, settled, audited and backed up"):
+        with steps.timed("Requests processed, settled, audited, backed up; a restore rehearsed"):
             _run_live(console, run)
         found = checks(told, run.seen)
         report(console, told, run.seen, found)

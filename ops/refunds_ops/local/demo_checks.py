@@ -103,8 +103,8 @@ def _trail(story: Story, seen: Seen) -> Iterator[Check]:
 
 
 def _backup(seen: Seen) -> Iterator[Check]:
-    backup = seen.backup
-    yield Check("there is a complete backup", backup is not None and backup.complete)
+    backup, verified, drill = seen.backup, seen.verified, seen.drill
+    yield Check("there is a published backup", backup is not None)
     if backup is None:
         return
     transactions = [name for name in seen.ledger if not name.startswith("#")]
@@ -113,5 +113,19 @@ def _backup(seen: Seen) -> Iterator[Check]:
         ("ledger", len(transactions)),
         ("audit", len(seen.entries)),
     ):
-        held = backup.item_counts.get(table)
+        held = sum(export.item_count for export in backup.exports if export.table == table)
         yield Check(f"the backup holds all {count} {table} items", held == count, f"it has {held}")
+    files = len(backup.files())
+    yield Check(
+        f"each of its {files} files is what its signed digest says",
+        verified is not None and not verified.findings and verified.files == files,
+        f"{verified}",
+    )
+    rehearsed = drill.tables if drill else []
+    yield Check("the drill has restored all three tables", len(rehearsed) == 3, seen.drill_failure)
+    for restored in rehearsed:
+        yield Check(
+            f"restored, {restored.table} equals the backup and the live table in every row",
+            restored.passed and not restored.against_source.since,
+            f"{restored.against_backup}; {restored.against_source}",
+        )

@@ -17,7 +17,6 @@ from rich.tree import Tree
 
 from refunds.refund import Item, Status
 from refunds_ops.amounts import amount_text
-from refunds_ops.backups import TABLES
 from refunds_ops.local.demo_checks import Check
 from refunds_ops.local.demo_requests import Case, Story
 from refunds_ops.local.demo_run import FINAL, Seen, refused_of
@@ -84,7 +83,8 @@ def report(console: Console, story: Story, seen: Seen, checked: Sequence[Check])
         ("One of them: money moved, but the gateway never answered", _story(story, seen)),
         ("The audit trail (PaymentAuditTrail)", _trail(seen)),
         ("Money at the gateway", _money(story, seen)),
-        ("The backup", _backup(seen)),
+        ("The backup, in the layout of DynamoDB's own export to S3", _backup(seen)),
+        ("Is it worth anything? refunds backup verify, refunds backup drill", _proof(seen)),
     ):
         console.print()
         console.print(Rule(f"[bold]{title}[/]", align="left", style="cyan"))
@@ -201,15 +201,14 @@ def _money(story: Story, seen: Seen) -> Table:
 def _backup(seen: Seen) -> RenderableType:
     if seen.backup is None:
         return Text("There is none.", style="bold red")
-    root = seen.backup.prefix
+    root = seen.backup.backup_prefix
     tree = Tree(Text(f"{root}/", style="bold"), guide_style="dim")
     folders = {"": tree}
-    for key, size in seen.backup_keys:
-        folder, _, name = key.removeprefix(f"{root}/").rpartition("/")
-        _folder(folders, folder).add(Text.assemble(name, (f"  {size:,} bytes", "dim")))
-    held = ", ".join(f"{seen.backup.item_counts.get(name, 0)} {name} items" for name in TABLES)
-    told = Text(f"{held}; in the layout of DynamoDB's own export to S3.", style="dim")
-    return Padding(Group(tree, told), (1, 0, 0, 1))
+    for file in seen.backup_files:
+        folder, _, name = file.key.removeprefix(f"{root}/").rpartition("/")
+        _folder(folders, folder).add(Text.assemble(name, (f"  {file.size:,} bytes", "dim")))
+    published = Text(f"published by {seen.backup.key}, signed by a key in KMS", style="dim")
+    return Padding(Group(tree, published), (1, 0, 0, 1))
 
 
 def _folder(folders: dict[str, Tree], path: str) -> Tree:
@@ -220,6 +219,43 @@ def _folder(folders: dict[str, Tree], path: str) -> Tree:
             above, name = above.removesuffix("/AWSDynamoDB"), f"AWSDynamoDB/{name}"
         folders[path] = _folder(folders, above).add(Text(f"{name}/", style="cyan"))
     return folders[path]
+
+
+def _proof(seen: Seen) -> RenderableType:
+    if seen.verified is None or seen.drill is None:
+        return Text("Nobody knows.", style="bold red")
+    whole = Text.assemble(
+        (
+            "✗ not whole" if seen.verified.findings else "✓ whole",
+            _colour(not seen.verified.findings),
+        ),
+        f": {seen.verified.files} files read and held against the signed digest, "
+        f"{seen.verified.items} rows",
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True)
+    table.add_column("table", no_wrap=True)
+    table.add_column("rows", justify="right")
+    table.add_column("restored (ImportTable)", justify="right")
+    table.add_column("equal to the backup")
+    table.add_column("equal to the live table")
+    for each in seen.drill.tables:
+        table.add_row(
+            each.table,
+            str(each.against_backup.rows),
+            f"{each.import_seconds:.1f} s",
+            _yes(each.against_backup.none),
+            _yes(each.against_source.none),
+        )
+    removed = Text("into tables of their own, which are removed again", style="dim")
+    return Padding(Group(whole, table, removed), (1, 0, 0, 1))
+
+
+def _yes(holds: bool) -> Text:
+    return Text("✓ every row" if holds else "✗ no", style=_colour(holds))
+
+
+def _colour(right: bool) -> str:
+    return "green" if right else "bold red"
 
 
 def _verdict(checked: Sequence[Check]) -> Panel:

@@ -5,13 +5,21 @@ Every wait has a deadline; what is not there by then is missing in the report, a
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from refunds.digests import Digest
 from refunds.dynamo import item_from_wire
 from refunds.refund import ENDED_WITHOUT_MONEY, Item, Status
-from refunds_ops.backups import Backup, list_backups
+from refunds_ops.backup.drill_command import driller_of
+from refunds_ops.backup.drilling import Drill
+from refunds_ops.backup.options import keys_of, place_of
+from refunds_ops.backup.places import Stored
+from refunds_ops.backup.reading import DamagedError
+from refunds_ops.backup.restoring import RestoreError
+from refunds_ops.backup.verifying import Report, Verification, newest
 from refunds_ops.local.demo_requests import Case, Story
 from refunds_ops.local.processes import wait_until
 from refunds_ops.sandbox.client import SandboxClient
@@ -32,8 +40,11 @@ class Seen:
     ledger: dict[str, Item] = field(default_factory=dict)
     books: dict[str, Any] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
-    backup: Backup | None = None
-    backup_keys: list[tuple[str, int]] = field(default_factory=list)
+    backup: Digest | None = None
+    backup_files: list[Stored] = field(default_factory=list)
+    verified: Report | None = None
+    drill: Drill | None = None
+    drill_failure: str = ""
     waiting_messages: int = 0
 
 
@@ -49,7 +60,7 @@ class Run:
         self.changed: Callable[[], None] = lambda: None
 
     def run(self) -> None:
-        """Send, wait, settle, back up, and look at everything."""
+        """Send, wait, settle, back up, rehearse a restore, and look at everything."""
         self._send(self.story.first)
         self._wait(self._first_done)
         self._send(self.story.second)
@@ -125,8 +136,21 @@ class Run:
         return self.seen.waiting_messages
 
     def _back_up(self) -> None:
+        """Back up, then show that the backup is worth something: verified, and restored."""
         self._invoke("BackupRefunds")
         self.changed()
+        place, keys = place_of(self._stack, None), keys_of(self._stack, ())
+        self.seen.backup = backup = newest(place)
+        if backup is None:
+            return
+        self.seen.backup_files = list(place.list(f"{backup.backup_prefix}/"))
+        self.seen.verified = Verification(place, keys).run()
+        try:
+            self.seen.drill = driller_of(self._stack).run(
+                backup, secrets.token_hex(4), lambda what, done, total: self.changed()
+            )
+        except (RestoreError, DamagedError) as exc:
+            self.seen.drill_failure = str(exc)
 
     def _invoke(self, function: str) -> None:
         answer = self._stack.functions.invoke(
@@ -146,15 +170,6 @@ class Run:
         )
         items = [item_from_wire(wire) for wire in pages["Items"]]
         self.seen.ledger = {item["transaction_id"]: item for item in items}
-        found = list_backups(self._stack, 1)
-        self.seen.backup = found[0] if found else None
-        if self.seen.backup:
-            listed = self._stack.s3.list_objects_v2(
-                Bucket=self._stack["BackupBucketName"], Prefix=f"{self.seen.backup.prefix}/"
-            )
-            self.seen.backup_keys = [
-                (each["Key"], each["Size"]) for each in listed.get("Contents", [])
-            ]
 
     def _look_at_refunds(self) -> None:
         for case in self.story.refunds:

@@ -17,7 +17,8 @@ from typing import Any
 
 from rich.console import Console
 
-from refunds_ops.backups import list_backups
+from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.verifying import newest
 from refunds_ops.errors import NotReadyError
 from refunds_ops.local import containers
 from refunds_ops.local.deployment import build, sam_environment
@@ -137,9 +138,9 @@ def _reconcile(stack: Stack, answer: Any) -> str | None:
 
 
 def _back_up(stack: Stack, answer: Any) -> str | None:
-    found = list_backups(stack, 1)
-    if not found or not found[0].complete:
-        return f"the local stack's bucket has no complete backup; it answered {answer}"
+    found = newest(Bucket(stack.s3, stack["BackupBucketName"]))
+    if found is None or found.backup_prefix != answer["prefix"]:
+        return f"the local stack's newest backup is another one; it answered {answer}"
     return None
 
 
