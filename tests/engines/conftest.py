@@ -18,6 +18,7 @@ from refunds_ops.local.ports import free_port
 ROOT = Path(__file__).parents[2]
 EMULATOR_PYTHON = os.environ.get("EMULATOR_PYTHON", str(ROOT / ".venv-emulator/bin/python"))
 DYNAMODB_LOCAL = ROOT / ".local" / "tools" / "dynamodb-local-2.5.4"
+DYNALITE = ROOT / ".local" / "tools" / "dynalite-4.0.0"
 REGION = "eu-central-1"
 START_SECONDS = 60
 DOWNLOAD_SECONDS = 600
@@ -88,6 +89,32 @@ def dynamodb_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "-inMemory",
         "-port",
         str(port),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with running(command, folder, url, dict(os.environ)):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def dynalite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of dynalite, which keeps its tables on disk in LevelDB; fetched once with npm."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or (npm is None and not DYNALITE.exists()):
+        pytest.skip("dynalite needs Node.js, and npm to fetch it")
+    if not DYNALITE.exists():
+        fetched = DYNALITE.with_suffix(".new")
+        subprocess.run(
+            [str(npm), "install", "--silent", "--prefix", str(fetched), "dynalite@4.0.0"],
+            check=True,
+            timeout=DOWNLOAD_SECONDS,
+        )
+        fetched.rename(DYNALITE)
+    folder, port = tmp_path_factory.mktemp("dynalite"), free_port()
+    command = [
+        str(node),
+        str(DYNALITE / "node_modules/dynalite/cli.js"),
+        *("--host", "127.0.0.1", "--port", str(port), "--path", str(folder / "tables")),
+        *("--createTableMs", "0", "--deleteTableMs", "0"),
     ]
     url = f"http://127.0.0.1:{port}"
     with running(command, folder, url, dict(os.environ)):
