@@ -48,6 +48,13 @@ _TEXTS = (
     "created_at",
     "updated_at",
 )
+_TEXTS_IF_ANY = (
+    "requested_at",
+    "gateway_refund_id",
+    "failure_code",
+    "failure_message",
+    "previous_hash",
+)
 _REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
@@ -120,6 +127,8 @@ def _check(image: Item) -> None:
         raise ValueError("amount_minor is no integer")
     if not all(isinstance(image[name], str) for name in _TEXTS):
         raise ValueError("an attribute is no text")
+    if not all(isinstance(image.get(name), str | None) for name in _TEXTS_IF_ANY):
+        raise ValueError("an attribute is neither text nor absent")
     for pattern, name in ((_REFUND_ID, "refund_id"), (_TRANSACTION_ID, "transaction_id")):
         if not isinstance(image[name], str) or not pattern.fullmatch(image[name]):
             raise ValueError(f"{name} is no such id")

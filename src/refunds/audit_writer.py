@@ -7,6 +7,7 @@ that can't be made into one is kept in S3 and reported: failing it would block i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -35,37 +36,46 @@ class Failures(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Written:
+    """What became of a stream record: the ``entry`` that is stored and the event it gives rise to,
+    or why the record was ``kept`` in S3. Neither: it changes nothing that is audited."""
+
+    entry: Item | None = None
+    event: OutcomeEvent | None = None
+    kept: str | None = None
+
+
 class AuditWriter:
     def __init__(self, *, audit: AuditTable, failures: Failures, clock: Clock) -> None:
         self._audit = audit
         self._failures = failures
         self._clock = clock
 
-    def write(self, record: dict[str, Any]) -> tuple[Item | None, str | None]:
-        """Store the record's entry; returns it, or why the record was kept in S3 instead.
-
-        Neither: the record changes nothing that is audited. Raises what a second try may mend.
-        """
+    def write(self, record: dict[str, Any]) -> Written:
+        """Store the record's entry, or keep the record. Raises what a second try may mend."""
         try:
             entry = entry_of(record)
             if entry is None:
-                return None, None
+                return Written()
+            # Before it is stored: what makes no event would fail again at each try.
+            event = outcome_event(entry)
             stored = self._audit.put_new(entry | {"recorded_at": rfc3339(self._clock.now())})
         except ClientError as exc:
             if exc.response["Error"]["Code"] not in _POISON_CODES:
                 raise
-            return None, self._keep(record, type(exc).__name__)
+            return self._keep(record, type(exc).__name__)
         except UnversionedChangeError as exc:
-            return None, self._keep(record, str(exc))
+            return self._keep(record, str(exc))
         except NOT_AN_IMAGE as exc:
-            return None, self._keep(record, f"{type(exc).__name__}: not a refund's image")
+            return self._keep(record, f"{type(exc).__name__}: not a refund's image")
         if stored is not None and not same_entry(stored, entry):
-            return None, self._keep(record, "another entry of this version is already there")
-        return entry, None
+            return self._keep(record, "another entry of this version is already there")
+        return Written(entry, event)
 
-    def _keep(self, record: dict[str, Any], reason: str) -> str:
+    def _keep(self, record: dict[str, Any], reason: str) -> Written:
         self._failures.keep("audit", record.get("eventID"), {"reason": reason, "record": record})
-        return reason
+        return Written(kept=reason)
 
 
 def handle_stream_batch(
@@ -84,12 +94,12 @@ def handle_stream_batch(
 
     def handle(record: dict[str, Any]) -> OutcomeEvent | None:
         try:
-            entry, kept = writer.write(record)
+            written = writer.write(record)
         except Exception as exc:
             tell(record, exc)
             raise
-        tell(record, kept)
-        return outcome_event(entry) if entry is not None else None
+        tell(record, written.kept)
+        return written.event
 
     results, response = run_batch(
         records, handle, EventType.DynamoDBStreams, pool, in_order=_refund_of

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from tests.unit.factories import NOW, InlinePool, World, refund
 
 from refunds.audit import audit_entry
-from refunds.audit_writer import AuditWriter, entry_of, handle_stream_batch
+from refunds.audit_writer import AuditWriter, Written, entry_of, handle_stream_batch
 from refunds.dynamo import item_to_wire
 from refunds.outcomes import PublishError
 from refunds.refund import Refund, Status, change_status
@@ -96,18 +96,16 @@ def test_order_and_replays_make_no_difference(world: World, writer: AuditWriter)
 def test_protocol_state_alone_makes_no_entry(world: World, writer: AuditWriter) -> None:
     leased = replace(CLAIMED, lease_until=None, attempt_token="other", open_shard="1")  # noqa: S106
 
-    assert writer.write(record(leased, CLAIMED)) == (None, None)
+    assert writer.write(record(leased, CLAIMED)) == Written()
     assert trail(world) == []
 
 
 def test_a_change_without_a_new_version_is_kept_and_told(world: World, writer: AuditWriter) -> None:
     tampered = replace(CLAIMED, amount_minor=1)
-    entry, why = writer.write(record(tampered, CLAIMED))
+    written = writer.write(record(tampered, CLAIMED))
 
-    assert entry is None
-    assert why is not None
-    assert "without a new version" in why
-    assert kept(world) == [why]
+    assert written == Written(kept="changed without a new version")
+    assert kept(world) == [written.kept]
     assert trail(world) == []
 
 
@@ -136,10 +134,10 @@ def test_another_entry_of_the_same_version_is_never_overwritten(
     forged = replace(CLAIMED, user_id="other")
     writer.write(record(forged))
     before = trail(world)
-    entry, why = writer.write(record(CLAIMED))
+    written = writer.write(record(CLAIMED))
 
-    assert (entry, trail(world)) == (None, before)
-    assert kept(world) == [why]
+    assert (written.entry, trail(world)) == (None, before)
+    assert kept(world) == [written.kept]
 
 
 POISON: list[Any] = [
@@ -153,6 +151,11 @@ POISON: list[Any] = [
     item_to_wire(refund().item()) | {"transaction_id": {"S": ""}},
     item_to_wire(refund().item()) | {"metadata": {"M": {"a": {"SS": ["b"]}}}},
     item_to_wire(refund().item()) | {"failure_message": {"S": "\ud800"}},
+    item_to_wire(refund().item()) | {"status": {"S": "FAILED"}, "failure_code": {"N": "5"}},
+    *(
+        item_to_wire(refund().item()) | {name: {"L": []}}
+        for name in ("requested_at", "gateway_refund_id", "failure_message", "previous_hash")
+    ),
 ]
 
 
@@ -184,7 +187,7 @@ def test_an_entry_that_the_table_can_never_take_is_kept(world: World) -> None:
     table: Any = Table("ValidationException")
     writer = AuditWriter(audit=table, failures=world.failures, clock=world.clock)
 
-    assert writer.write(record(CLAIMED)) == (None, "ClientError")
+    assert writer.write(record(CLAIMED)) == Written(kept="ClientError")
     assert kept(world) == ["ClientError"]
 
 

@@ -10,20 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from refunds.audit_writer import NOT_AN_IMAGE
 from refunds.dynamo import item_from_wire
-from refunds.outcomes import OutcomeBus
+from refunds.outcomes import OutcomeBus, PublishError
 from refunds.refund import Item
+from refunds.safe_errors import describe
 from refunds.times import SystemClock, rfc3339
 from refunds_ops.audit import sources
 from refunds_ops.audit.failures import CLOSED
 from refunds_ops.audit.rebuild import Outcome, Rebuilder, candidates_in, payments_in
 from refunds_ops.audit.receipts import MAX_RECEIPT_BYTES, check_receipt, make_receipt
-from refunds_ops.audit.replay import Replayer
+from refunds_ops.audit.replay import Replayed, Replayer
 from refunds_ops.audit.rows import EntryRow, entry_row
 from refunds_ops.audit.tables import Tables
 from refunds_ops.audit.timeline import broken_links, payment_story, refund_story
@@ -35,6 +37,7 @@ from refunds_ops.stack import find_stack
 
 _KEY_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_ABSENT = ("NoSuchKey", "404")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
@@ -204,12 +207,16 @@ def replay(stack_name: str | None, keys: tuple[str, ...], publish: bool, dry_run
     )
     console = Console()
     objects = stored = published = left = 0
-    for kept in [failures.read(key) for key in keys] if keys else failures.unhandled():
+    for key in keys or failures.keys():
         objects += 1
-        if dry_run:
-            console.print(f"{kept.key}  {len(kept.records)} records, {kept.problem or kept.reason}")
-            continue
-        result = replayer.replay(kept)
+        try:
+            kept = failures.read(key)
+            if dry_run:
+                console.print(f"{key}  {len(kept.records)} records, {kept.problem or kept.reason}")
+                continue
+            result = replayer.replay(kept)
+        except (ClientError, PublishError) as exc:  # the others are not to wait for this one
+            result = Replayed(key, left=[_why_not(exc, failures.bucket)])
         stored += result.stored
         published += len(result.events) if publish else 0
         if not result.handled:
@@ -223,6 +230,12 @@ def replay(stack_name: str | None, keys: tuple[str, ...], publish: bool, dry_run
             f"{left} left: look at them, then refunds audit close KEY --why TEXT", highlight=False
         )
         raise click.exceptions.Exit(REFUSED)
+
+
+def _why_not(error: Exception, bucket: str) -> str:
+    if isinstance(error, ClientError) and error.response["Error"]["Code"] in _ABSENT:
+        return f"is not in {bucket}"
+    return describe(error)["error"]
 
 
 @audit.command()
@@ -239,7 +252,7 @@ def close(stack_name: str | None, key: str, why: str) -> None:
     try:
         moved = sources.failures(stack).move(key, CLOSED, why=plain, by=_operator())
     except stack.s3.exceptions.ClientError as exc:
-        if exc.response["Error"]["Code"] in ("NoSuchKey", "404"):
+        if exc.response["Error"]["Code"] in _ABSENT:
             raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
         raise
     click.echo(moved)

@@ -42,20 +42,24 @@ class FailureReader:
         self._client = client
         self.bucket = bucket
 
+    def keys(self) -> Iterator[str]:
+        """Of what lies below ``audit/`` and ``aws/lambda/``, and waits to be handled."""
+        yield from self._keys(OURS, LAMBDAS)
+
     def unhandled(self) -> Iterator[Kept]:
-        """What lies below ``audit/`` and ``aws/lambda/``, an object at a time."""
-        yield from self._below(OURS, LAMBDAS)
+        """The same, read an object at a time."""
+        yield from map(self.read, self.keys())
 
     def everything(self) -> Iterator[Kept]:
         """What was handled or closed, too: its images may be the last of their kind."""
-        yield from self._below(OURS, LAMBDAS, HANDLED, CLOSED)
+        yield from map(self.read, self._keys(OURS, LAMBDAS, HANDLED, CLOSED))
 
-    def _below(self, *prefixes: str) -> Iterator[Kept]:
+    def _keys(self, *prefixes: str) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2")
         for prefix in prefixes:
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
                 for found in page.get("Contents", []):
-                    yield self.read(found["Key"])
+                    yield found["Key"]
 
     def read(self, key: str) -> Kept:
         body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -81,12 +85,13 @@ def parse(key: str, body: bytes) -> Kept:
     try:
         told = json.loads(body)
         if "record" in told:
-            return Kept(key, str(told.get("reason")), (told["record"],))
-        reason = str(told.get("requestContext", {}).get("condition", "unknown"))
-        payload = told["payload"]
-        if isinstance(payload, str):
-            payload = json.loads(payload)
-        records = payload["Records"] if isinstance(payload, dict) else payload
+            reason, records = str(told.get("reason")), [told["record"]]
+        else:
+            reason = str(told.get("requestContext", {}).get("condition", "unknown"))
+            payload = told["payload"]
+            if isinstance(payload, str):
+                payload = json.loads(payload)
+            records = payload["Records"] if isinstance(payload, dict) else payload
         if not all(isinstance(record, dict) for record in records):
             raise ValueError("a record is no object")
         return Kept(key, reason, tuple(records))

@@ -7,7 +7,7 @@ from typing import Any
 
 from refunds.audit_table import AuditTable
 from refunds.audit_writer import AuditWriter
-from refunds.outcomes import OutcomeBus, OutcomeEvent, outcome_event
+from refunds.outcomes import OutcomeBus, OutcomeEvent
 from refunds.times import Clock
 from refunds_ops.audit.failures import HANDLED, FailureReader, Kept
 
@@ -59,13 +59,13 @@ class Replayer:
         if self._dry_run:
             return result
         for record in kept.records:
-            entry, why = self._writer.write(record)
-            if why is not None:
-                result.left.append(why)
-            elif entry is not None:
+            written = self._writer.write(record)
+            if written.kept is not None:
+                result.left.append(written.kept)
+            elif written.entry is not None:
                 result.stored += 1
-                if event := outcome_event(entry):
-                    result.events.append(event)
+                if written.event is not None:
+                    result.events.append(written.event)
         if self._bus is not None:
             self._bus.publish(result.events)
         if result.handled:

@@ -11,9 +11,9 @@ from typing import Any
 import boto3
 import pytest
 from tests.unit.audit.backups import Backups, Signer
-from tests.unit.audit.factories import Trail
+from tests.unit.audit.factories import Trail, stream_record
 from tests.unit.audit.test_repairing import keep_as_lambda, records_of
-from tests.unit.factories import REGION
+from tests.unit.factories import NOW, REGION
 
 from refunds_ops.audit import sources
 from refunds_ops.cli import cli
@@ -155,6 +155,36 @@ def test_replay_publishes_nothing_unless_asked(run: Run, trail: Trail, capsys: A
     assert run("audit", "replay", "--publish") == 0
     assert len(trail.stack.events()) == 1
     assert "1 events published" in capsys.readouterr().out
+
+
+def test_replay_goes_on_after_an_object_that_it_can_not_put_back(
+    run: Run, trail: Trail, capsys: Any
+) -> None:
+    s3, bucket = trail.stack.clients.s3, trail.stack.failures_bucket
+    there = trail.client.get_item(
+        TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r1"}}
+    )["Item"]
+    poison = there | {
+        "version": {"N": "3"},
+        "status": {"S": "REVERSED"},
+        "failure_code": {"N": "5"},
+    }
+    changed = stream_record(900, NOW, {"refund_id": {"S": "r1"}}, there, poison)
+    for key, record in (("audit/a.json", changed), ("audit/b.json", ["no", "record"])):
+        s3.put_object(Bucket=bucket, Key=key, Body=json.dumps({"record": record}).encode())
+    trail.paid("r5", "p4", 700)
+    keep_as_lambda(trail, records_of(trail, "r5"))
+    assert run("audit", "replay") == 1
+    assert [entry["version"] for entry in trail.entries("r5")] == [1, 2]
+    assert [entry["version"] for entry in trail.entries("r1")] == [1, 2]
+    out = capsys.readouterr().out
+    assert "audit/a.json" in out
+    assert "audit/b.json" in out
+
+
+def test_replay_of_a_key_that_is_not_there_says_so(run: Run, capsys: Any) -> None:
+    assert run("audit", "replay", "audit/nope.json") == 1
+    assert "audit/nope.json  is not in" in capsys.readouterr().out
 
 
 def test_a_failure_is_closed_with_a_reason(run: Run, trail: Trail) -> None:
