@@ -22,8 +22,9 @@ from tests.unit.backup.test_backup_run import latest
 from refunds.table_scan import ReadLimit, Source
 from refunds.times import Deadline
 from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.progress import Progress
 from refunds_ops.backup.reading import items
-from refunds_ops.backup.restoring import Progress, RowRestore
+from refunds_ops.backup.restoring import RowRestore
 from refunds_ops.backup.tables import TableReader, compare
 
 ROWS = {"dynamodb_local": 50_000, "dynalite": 1_000_000 if os.environ.get("FULL") else 50_000}
@@ -64,10 +65,9 @@ def test_a_round_trip_of_every_attribute_type(
         load(url, tables[0], items(place, exports[0]))
         timed.step("refunds restored", rows)
         with ThreadPoolExecutor(8) as pool:
-            restored = RowRestore(stack.dynamodb, place, pool).restore(
-                exports[2], tables[2], Progress(tmp_path / "restore.json"), quiet
-            )
-        assert restored.counts == {"restored": audit_rows}
+            progress = Progress(tmp_path / "restore.json")
+            RowRestore(stack.dynamodb, place, pool).restore(exports[2], tables[2], progress, quiet)
+        assert progress.rows["audit"].counts == {"restored": audit_rows}
         timed.step("audit restored, row by row", audit_rows)
         reader = TableReader(boto3.client("dynamodb", endpoint_url=url), ReadLimit(0))
         for export, source, table in (

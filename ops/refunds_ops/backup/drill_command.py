@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from refunds.table_scan import sources
+from refunds.times import SystemClock
 from refunds_ops.backup.drilling import Drill, Driller
 from refunds_ops.backup.options import (
     JSON,
@@ -63,11 +64,13 @@ def drill(
         with progress_bar() as tell:
             done = driller_of(stack).run(digest, secrets.token_hex(4), tell)
     except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
-        why = str(exc)
-    seconds = time.monotonic() - began
-    passed = done is not None and done.passed
-    if not no_metric:
-        _tell_cloudwatch(stack, passed, seconds)
+        why = _why(exc)
+    finally:
+        # Whatever ended it: a drill that says nothing raises no alarm.
+        seconds = time.monotonic() - began
+        passed = done is not None and done.passed
+        if not no_metric:
+            _tell_cloudwatch(stack, passed, seconds)
     told = _drill_json(done, passed, seconds, why)
     if as_json:
         click.echo(json.dumps(told, indent=2))
@@ -77,14 +80,24 @@ def drill(
         raise click.exceptions.Exit(REFUSED)
 
 
+def _why(exc: BaseException | None) -> str:
+    """The error and those before it: a table may be left when the import has failed."""
+    told = []
+    while exc is not None:
+        told.append(str(exc))
+        exc = exc.__context__
+    return "; ".join(told)
+
+
 def driller_of(stack: Stack) -> Driller:
     return Driller(
         dynamodb=stack.dynamodb,
         place=place_of(stack, None),
         reader=reader_of(stack),
         sources=sources(*own_tables(stack).values()),
-        bucket=stack["BackupBucketName"],
         work=WORK,
+        clock=SystemClock(),
+        key_arn=stack.outputs.get("DataKeyArn"),
     )
 
 

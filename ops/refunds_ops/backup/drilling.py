@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from refunds.digests import Digest, Export
 from refunds.table_scan import Source
+from refunds.times import Clock
 from refunds_ops.backup.places import Place
+from refunds_ops.backup.progress import Progress
 from refunds_ops.backup.reading import items
-from refunds_ops.backup.restoring import Progress, Tell, import_table
+from refunds_ops.backup.restoring import RestoreError, Tell, import_table
 from refunds_ops.backup.tables import (
     Differences,
     TableReader,
@@ -24,6 +29,14 @@ from refunds_ops.backup.tables import (
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+SCRATCH = "refunds-drill-"
+LEFT_OVER = timedelta(days=1)
+"""A scratch table so old is one that a killed drill left behind."""
+MAX_TABLES = 10_000
+REMOVE_SECONDS = 900.0
+REMOVE_AGAIN_SECONDS = 5.0
+_BUSY = frozenset({"ResourceInUseException", "LimitExceededException"})
 
 
 @dataclass
@@ -60,24 +73,28 @@ class Driller:
         place: Place,
         reader: TableReader,
         sources: tuple[Source, ...],
-        bucket: str,
         work: Path,
+        clock: Clock,
+        key_arn: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``work``: a folder for the progress of imports; nothing of it is left."""
+        """``work``: a folder for the progress of imports; nothing of it is left. ``key_arn``
+        encrypts the tables, as it does the stack's."""
         self._dynamodb = dynamodb
         self._place = place
         self._reader = reader
         self._sources = {source.name: source for source in sources}
-        self._bucket = bucket
         self._work = work
+        self._clock = clock
+        self._key_arn = key_arn
         self._sleep = sleep
 
     def run(self, digest: Digest, token: str, tell: Tell) -> Drill:
         """Restore, compare and remove each table. Raises ``RestoreError`` and ``DamagedError``."""
+        self._sweep()
         drill = Drill(digest)
         for export in digest.exports:
-            scratch = f"refunds-drill-{digest.sequence}-{token}-{export.table}"
+            scratch = f"{SCRATCH}{digest.sequence}-{token}-{export.table}"
             progress = Progress(self._work / f"{scratch}.json")
             try:
                 drill.tables.append(self._drill(digest, export, scratch, progress, tell))
@@ -96,7 +113,14 @@ class Driller:
     ) -> TableDrill:
         began = time.monotonic()
         import_table(
-            self._dynamodb, self._bucket, export, scratch, progress, tell, sleep=self._sleep
+            self._dynamodb,
+            self._place,
+            export,
+            scratch,
+            progress,
+            tell,
+            key_arn=self._key_arn,
+            sleep=self._sleep,
         )
         imported = time.monotonic()
         source = self._sources[export.table]
@@ -123,11 +147,39 @@ class Driller:
             time.monotonic() - imported,
         )
 
+    def _sweep(self) -> None:
+        """Remove what killed drills left."""
+        pages = self._dynamodb.get_paginator("list_tables").paginate(
+            PaginationConfig={"MaxItems": MAX_TABLES}
+        )
+        for table in [name for page in pages for name in page["TableNames"]]:
+            if not table.startswith(SCRATCH):
+                continue
+            try:
+                made = self._dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"]
+            except self._dynamodb.exceptions.ResourceNotFoundException:
+                continue
+            if made < self._clock.now() - LEFT_OVER:
+                self._remove(table)
+
     def _remove(self, table: str) -> None:
-        try:
-            self._dynamodb.delete_table(TableName=table)
-        except self._dynamodb.exceptions.ResourceNotFoundException:
-            return  # the import did not get so far
+        """Remove a table, when its import has ended: until then DynamoDB refuses.
+
+        Raises ``RestoreError`` naming a table that stays.
+        """
+        waited = 0.0
+        while True:
+            try:
+                self._dynamodb.delete_table(TableName=table)
+                return
+            except self._dynamodb.exceptions.ResourceNotFoundException:
+                return  # the import did not get so far
+            except ClientError as exc:
+                busy = exc.response["Error"]["Code"] in _BUSY
+                if not busy or waited >= REMOVE_SECONDS:
+                    raise RestoreError(f"the table {table} is left, remove it yourself") from exc
+            self._sleep(REMOVE_AGAIN_SECONDS)
+            waited += REMOVE_AGAIN_SECONDS
 
 
 def _written_since(table: str, start: str) -> Callable[[Wire], bool]:

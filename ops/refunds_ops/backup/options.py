@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from refunds.digests import Digest, DigestError
+from refunds.digests import Digest, DigestError, digest_key
 from refunds.table_scan import ReadLimit
 from refunds_ops.audit import sources as stack_sources
 from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
 from refunds_ops.backup.restoring import Tell
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.tables import TableReader
-from refunds_ops.backup.verifying import load, published
+from refunds_ops.backup.verifying import load, published, unhex
 from refunds_ops.errors import NotReadyError, RefusedError
 from refunds_ops.stack import Stack, find_stack
 
@@ -77,12 +77,19 @@ def digest_of(place: Place, number: int | None, keys: list[PublicKey] | None) ->
     there = published(place)
     if not there:
         raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
+    number = number or there[-1]
     try:
-        stored = load(place, number or there[-1])
+        stored = load(place, number)
     except (AbsentError, DigestError) as exc:
-        raise RefusedError(f"There is no backup {number or there[-1]}: {exc}.") from exc
+        raise RefusedError(f"There is no backup {number}: {exc}.") from exc
+    if stored.digest.key != digest_key(number):
+        # An older backup, well signed, in the place of a newer one.
+        raise RefusedError(
+            f"Under the number {number} is the digest {stored.digest.key}.",
+            "refunds backup verify says more.",
+        )
     if keys is not None:
-        signature = stored.signature or bytes.fromhex(place.signature(stored.digest.key) or "")
+        signature = stored.signature or unhex(place.signature(stored.digest.key)) or b""
         if not any(key.verifies(stored.content, signature) for key in keys):
             raise RefusedError(
                 f"The digest of backup {stored.digest.sequence} is not signed by the key.",

@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -92,6 +94,37 @@ def checked_lines(place: Place, file: DataFile) -> Iterator[bytes]:
             raise DamagedError(f"{file.key} has {count} items; the digest says {file.item_count}")
         if tree and tree.root().hex() != file.merkle_root:
             raise DamagedError(f"{file.key}: its Merkle root is not the digest's")
+
+
+def whole_lines(place: Place, file: DataFile) -> Iterator[bytes]:
+    """A data file's lines, the first only when all of the file has the digest's hash.
+
+    For whoever can't take back what was done with a line. Raises ``DamagedError`` and
+    ``AbsentError``.
+    """
+    with tempfile.TemporaryFile() as spool:
+        with place.open(file.key) as body:
+            hashing = Hashing(body)
+            shutil.copyfileobj(hashing, spool, CHUNK_BYTES)
+            if hashing.hexdigest() != file.sha256:
+                raise DamagedError(f"{file.key}: its hash is not the digest's")
+        spool.seek(0)
+        yield from lines(spool, file.key)
+
+
+def check_files(place: Place, export: Export) -> None:
+    """Whether below ``data/``, all of which ImportTable reads, is what the digest names.
+
+    Raises ``DamagedError`` and ``AbsentError``.
+    """
+    named = {file.key for file in export.files}
+    for stored in place.list(export.data_prefix):
+        if stored.key not in named:
+            raise DamagedError(f"{stored.key} lies among the data, and the digest doesn't name it")
+    for file in export.files:
+        with place.open(file.key) as body:
+            if Hashing(body).hexdigest() != file.sha256:
+                raise DamagedError(f"{file.key}: its hash is not the digest's")
 
 
 def items(place: Place, export: Export) -> Iterator[Wire]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby, islice
 from typing import TypeVar
 
 from refunds.gateway import (
+    NOT_OURS,
     Gateway,
     GatewayRefund,
     GatewayStatus,
@@ -24,8 +26,10 @@ from refunds.gateway import (
 from refunds.ledger_table import Ledger, LedgerTable
 from refunds.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.refunds_table import RefundsTable, shard_of
+from refunds.routing import Gateways
 from refunds.times import Clock, Deadline, rfc3339
-from refunds_ops.backup.restoring import Progress, Tell
+from refunds_ops.backup.progress import Progress
+from refunds_ops.backup.restoring import RestoreError, Tell
 
 LOOK_UP_FIRST_FOR = timedelta(days=14 + 14)
 """The longest that a message can be on its way (the dead-letter queue's 14 days), and as long
@@ -41,70 +45,70 @@ AT_ONCE = 100
 QUESTION_SECONDS = 60.0
 
 
-@dataclass
-class Rebuilt:
-    """What became of the ledger: how many transactions, and which need a person."""
+@dataclass(frozen=True)
+class Held:
+    """What each of a transaction's refunds holds, 0 when it ended without money; and the gateways
+    that they were started with."""
 
-    transactions: int = 0
-    over_refunded: list[str] = field(default_factory=list)
-    """More was refunded than captured, by the gateway's own word."""
-    unknown: list[str] = field(default_factory=list)
-    """The gateway doesn't know the payment; the ledger stays as it was in the backup."""
+    transaction_id: str
+    amounts: dict[str, int]
+    gateways: frozenset[str]
 
 
 class LedgerRebuild:
-    """``gateway_of``: the gateway that a transaction's refunds go to."""
-
     def __init__(
         self,
         *,
         ledger: LedgerTable,
-        gateway_of: Callable[[str], Gateway],
+        gateways: Gateways,
         clock: Clock,
         pool: Executor,
         sleep: Callable[[float], None],
     ) -> None:
         self._ledger = ledger
-        self._gateway_of = gateway_of
+        self._gateways = gateways
         self._clock = clock
         self._pool = pool
         self._sleep = sleep
 
-    def run(self, refunds: Iterable[Refund], progress: Progress, tell: Tell) -> Rebuilt:
+    def run(self, refunds: Iterable[Refund], progress: Progress, tell: Tell) -> None:
         """Rebuild the ledger of every transaction that has refunds, in order of their ids.
 
-        Raises ``GatewayUnavailableError`` when a question had no answer five times.
+        What became of them is in ``progress.ledger``. Raises ``GatewayUnavailableError`` when a
+        question had no answer five times, ``RestoreError`` for a ledger that keeps changing.
         """
-        found = Rebuilt()
+        found = progress.ledger
         with _Holdings(refunds) as holdings:
             total = holdings.transactions()
-            found.transactions = total - holdings.transactions(progress.ledger_after)
             left = holdings.after(progress.ledger_after)
             while chunk := list(islice(left, AT_ONCE)):
-                for (transaction_id, _), verdict in zip(
-                    chunk, self._pool.map(lambda each: self._rebuild(*each), chunk), strict=True
-                ):
-                    if verdict is not None:
-                        getattr(found, verdict).append(transaction_id)
+                for held, findings in zip(chunk, self._pool.map(self._rebuild, chunk), strict=True):
+                    for finding in findings:
+                        getattr(found, finding).append(held.transaction_id)
                 found.transactions += len(chunk)
-                progress.ledger_after = chunk[-1][0]
+                progress.ledger_after = chunk[-1].transaction_id
                 progress.save()
                 tell("ledger", found.transactions, total)
-        return found
 
-    def _rebuild(self, transaction_id: str, held: dict[str, int]) -> str | None:
-        gateway = self._gateway_of(transaction_id)
+    def _rebuild(self, held: Held) -> list[str]:
+        """The lists of ``Rebuilt`` that the transaction belongs in."""
+        transaction_id = held.transaction_id
+        if len(held.gateways) > 1:
+            return ["unknown"]
+        # Its own, whatever today's route is.
+        gateway = self._gateways.named(*held.gateways)
         for _ in range(TRIES):
             # The order of docs/protocol.md, rule 4: payment, its refunds, then the ledger.
             payment = self._ask(lambda until: gateway.get_payment(transaction_id, until))
             if payment is None:
-                return "unknown"
+                return ["unknown"]
             at_gateway = self._ask(lambda until: _refunds_of(gateway, transaction_id, until))
             read = self._ledger.get(transaction_id)
-            new = rebuilt_ledger(transaction_id, read, held, payment, at_gateway)
+            new = rebuilt_ledger(transaction_id, read, held.amounts, payment, at_gateway)
             if self._ledger.replace(read, new):
-                return "over_refunded" if (new.remaining or 0) < 0 else None
-        raise RuntimeError(f"the ledger of {transaction_id} keeps changing: is the queue closed?")
+                over = ["over_refunded"] if (new.remaining or 0) < 0 else []
+                return over + (["doubled"] if _doubled(at_gateway) else [])
+        raise RestoreError(f"the ledger of {transaction_id} keeps changing: do requests flow?")
 
     def _ask(self, question: Callable[[Deadline], T]) -> T:
         for again in range(TRIES):
@@ -147,6 +151,14 @@ def rebuilt_ledger(
     )
 
 
+def _doubled(at_gateway: Iterable[GatewayRefund]) -> bool:
+    """Whether two refunds of ours that didn't fail have one reference."""
+    references = Counter(
+        each.reference for each in at_gateway if each.status is not GatewayStatus.FAILED
+    )
+    return any(count > 1 for name, count in references.items() if name != NOT_OURS)
+
+
 def _refunds_of(gateway: Gateway, transaction_id: str, until: Deadline) -> list[GatewayRefund]:
     found: list[GatewayRefund] = []
     cursor: str | None = None
@@ -166,12 +178,12 @@ class _Holdings:
         self._database = sqlite3.connect(self._file.name)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute(
-            "CREATE TABLE held (transaction_id TEXT, refund_id TEXT, amount INTEGER,"
+            "CREATE TABLE held (transaction_id TEXT, refund_id TEXT, amount INTEGER, gateway TEXT,"
             " PRIMARY KEY (transaction_id, refund_id)) WITHOUT ROWID"
         )
         self._database.executemany(
-            "INSERT OR REPLACE INTO held VALUES (?, ?, ?)",
-            ((each.transaction_id, each.refund_id, holds(each)) for each in refunds),
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)",
+            ((each.transaction_id, each.refund_id, holds(each), each.gateway) for each in refunds),
         )
         self._database.commit()
 
@@ -182,19 +194,26 @@ class _Holdings:
         self._database.close()
         self._file.close()
 
-    def transactions(self, after: str = "") -> int:
+    def transactions(self) -> int:
         (count,) = self._database.execute(
-            "SELECT COUNT(DISTINCT transaction_id) FROM held WHERE transaction_id > ?", (after,)
+            "SELECT COUNT(DISTINCT transaction_id) FROM held"
         ).fetchone()
         return int(count)
 
-    def after(self, transaction_id: str) -> Iterator[tuple[str, dict[str, int]]]:
+    def after(self, transaction_id: str) -> Iterator[Held]:
         rows = self._database.execute(
             "SELECT * FROM held WHERE transaction_id > ? ORDER BY transaction_id",
             (transaction_id,),
         )
         for found, group in groupby(rows, key=lambda row: str(row[0])):
-            yield found, {refund_id: amount for _, refund_id, amount in group}
+            refunds = list(group)
+            # One that holds nothing may have been sent to a gateway that doesn't have the payment.
+            paying = {gateway for _, _, amount, gateway in refunds if amount}
+            yield Held(
+                found,
+                {refund_id: amount for _, refund_id, amount, _ in refunds},
+                frozenset(paying or {gateway for *_, gateway in refunds}),
+            )
 
 
 def holds(refund: Refund) -> int:

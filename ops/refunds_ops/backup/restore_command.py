@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import time
 from collections.abc import Iterator
@@ -15,17 +16,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from refunds.control import Control
-from refunds.digests import Digest, Export
+from refunds.digests import Digest, Export, sha256_hex
 from refunds.dynamo import item_from_wire
 from refunds.gateway import GatewayUnavailableError
+from refunds.intake import paused
 from refunds.ledger_table import LedgerTable
 from refunds.refund import Refund
 from refunds.refunds_table import RefundsTable
 from refunds.routing import Gateways
 from refunds.settings import GatewaySettings
-from refunds.switching import RUNNING
 from refunds.table_scan import Source
-from refunds.times import SystemClock
+from refunds.times import SystemClock, rfc3339
 from refunds_ops.audit import sources as stack_sources
 from refunds_ops.backup.options import (
     FROM,
@@ -42,16 +43,16 @@ from refunds_ops.backup.options import (
     reader_of,
 )
 from refunds_ops.backup.places import AbsentError, Place
+from refunds_ops.backup.progress import Progress, Rebuilt, Rows
 from refunds_ops.backup.reading import DamagedError
-from refunds_ops.backup.rebuilding import LOOK_UP_FIRST_FOR, LedgerRebuild, Rebuilt, open_unfinished
+from refunds_ops.backup.rebuilding import LOOK_UP_FIRST_FOR, LedgerRebuild, open_unfinished
 from refunds_ops.backup.restoring import (
-    Progress,
     RestoreError,
     RowRestore,
-    Rows,
     Tell,
     create_table,
     import_table,
+    table_identity,
 )
 from refunds_ops.backup.writing import TABLES
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
@@ -72,6 +73,11 @@ WRITES_AT_ONCE = 10
     "Without it: row by row into the stack's own tables, where newer rows stay.",
 )
 @click.option(
+    "--row-by-row",
+    is_flag=True,
+    help="With --suffix: put the rows one by one instead, from a folder too.",
+)
+@click.option(
     "--table",
     "chosen",
     type=click.Choice(TABLES),
@@ -83,6 +89,7 @@ WRITES_AT_ONCE = 10
     is_flag=True,
     help="Leave the ledger as it was in the backup, though the gateway may know of later refunds.",
 )
+@click.option("--again", is_flag=True, help="Begin anew where an earlier restore was stopped.")
 @JSON
 @click.pass_obj
 def restore(
@@ -91,108 +98,139 @@ def restore(
     key_files: tuple[Path, ...],
     number: int | None,
     suffix: str,
+    row_by_row: bool,
     chosen: tuple[str, ...],
     without_gateway: bool,
+    again: bool,
     as_json: bool,
 ) -> None:
     """Restore a backup, whole and verified, and make the tables ready for the queue.
 
     Requests must not flow meanwhile: refunds pause. Stopped, it goes on where it was when it is
-    called again. Exit status 1 when rows differ from the backup's.
+    called again within a day. Exit status 1 when rows differ from the backup's.
     """
     stack = find_stack(stack_name)
     place = place_of(stack, folder)
+    by_rows = row_by_row or not suffix
+    if folder is not None and not by_rows:
+        raise click.UsageError(
+            "ImportTable reads from the bucket: with --from, --suffix needs --row-by-row."
+        )
     digest = digest_of(place, number, keys_of(stack, key_files))
     if not suffix:
         _must_not_flow(stack)
-    elif folder is not None:
-        raise click.UsageError("ImportTable reads from the bucket: --suffix goes without --from.")
-    done = Progress.load(WORK / f"restore-{digest.sequence}{suffix}.json")
-    tables = _Restore(stack, place, digest, suffix, done)
+    done = _progress(stack, digest, suffix, by_rows, again)
+    tables = _Restore(stack, place, digest, suffix, by_rows, done)
     with progress_bar() as tell:
-        rows = tables.restore(chosen or TABLES, tell)
-        rebuilt, opened = (None, 0) if chosen else tables.make_ready(tell, not without_gateway)
+        tables.restore(chosen or TABLES, tell)
+        opened = 0 if chosen else tables.make_ready(tell, not without_gateway)
     done.end()
-    different = [key for each in rows.values() for key in each.different]
-    told = {
-        "number": digest.sequence,
-        "started_at": digest.start_time,
-        "tables": {name: dict(each.counts) for name, each in rows.items()},
-        "different": different,
-        "opened": opened,
-        "ledger": rebuilt and asdict(rebuilt),
-    }
+    rebuilt = None if chosen or without_gateway else done.ledger
+    told = _told(digest, done, rebuilt, opened)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
         _show_restore(told)
-    if different or (rebuilt and (rebuilt.over_refunded or rebuilt.unknown)):
+    if told["different"] or (rebuilt and any(told["ledger"][finding] for finding in _WHAT)):
         raise click.exceptions.Exit(REFUSED)
+
+
+def _progress(stack: Stack, digest: Digest, suffix: str, by_rows: bool, again: bool) -> Progress:
+    """That of the same restore, if it was stopped within the last day."""
+    path, now = WORK / f"restore-{digest.sequence}{suffix}.json", SystemClock().now()
+    if again:
+        path.unlink(missing_ok=True)
+    how = "row by row" if by_rows else "by ImportTable"
+    done = Progress.load(
+        path,
+        f"{sha256_hex(digest.to_bytes())} in {stack['BackupBucketName']}, {how}",
+        now,
+        lambda table: table_identity(stack.dynamodb, table),
+    )
+    if done.begun_at != rfc3339(now):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"Goes on where the restore begun at {done.begun_at} was stopped; --again begins anew."
+        )
+    return done
 
 
 class _Restore:
     """One restore: which backup into which tables."""
 
     def __init__(
-        self, stack: Stack, place: Place, digest: Digest, suffix: str, done: Progress
+        self,
+        stack: Stack,
+        place: Place,
+        digest: Digest,
+        suffix: str,
+        by_rows: bool,
+        done: Progress,
     ) -> None:
         self._stack = stack
         self._place = place
         self._exports = {export.table: export for export in digest.exports}
-        self._bucket = stack["BackupBucketName"]
         self._key_arn = stack.outputs.get("DataKeyArn")
         self._suffix = suffix
+        self._by_rows = by_rows
         self._done = done
         self._clock = SystemClock()
 
-    def restore(self, chosen: tuple[str, ...], tell: Tell) -> dict[str, Rows]:
+    def restore(self, chosen: tuple[str, ...], tell: Tell) -> None:
         """The audit trail first: whoever claims a refund looks there for its highest version."""
-        if not self._suffix and set(chosen) == set(TABLES):
-            # At once: whatever stops the restore, no claim is to trust half-restored tables.
-            create_table(self._stack.dynamodb, "ledger", self._name("ledger"), self._key_arn)
-            self._look_up_first()
+        if not self._suffix:
+            self._make_ledger()
+            if set(chosen) == set(TABLES):
+                # At once: whatever stops the restore, no claim is to trust half-restored tables.
+                self._look_up_first()
         try:
-            return {
-                name: self._table(self._exports[name], tell)
-                for name in ("audit", "refunds", "ledger")
-                if name in chosen
-            }
+            for name in ("audit", "refunds", "ledger"):
+                if name in chosen:
+                    self._table(self._exports[name], tell)
         except (RestoreError, DamagedError, AbsentError) as exc:
             raise RefusedError(f"Not restored: {exc}.", "refunds backup verify says more.") from exc
 
-    def _table(self, export: Export, tell: Tell) -> Rows:
-        dynamodb, table = self._stack.dynamodb, self._name(export.table)
-        if self._suffix:
-            import_table(
-                dynamodb, self._bucket, export, table, self._done, tell, key_arn=self._key_arn
+    def _make_ledger(self) -> None:
+        """The stack's ledger table if it is lost; a new one must know that requests wait."""
+        dynamodb, name = self._stack.dynamodb, self._name("ledger")
+        if create_table(dynamodb, "ledger", name, self._key_arn):
+            who, now = f"operator:{getpass.getuser()}", self._clock.now()
+            Control(dynamodb, name).change_intake(
+                lambda intake: paused(intake, who, "restore", now)
             )
-            rows = Rows()
-            rows.counts["restored"] = export.item_count
-            return rows
+            _must_not_flow(self._stack)
+
+    def _table(self, export: Export, tell: Tell) -> None:
+        dynamodb, table = self._stack.dynamodb, self._name(export.table)
+        if not self._by_rows:
+            import_table(
+                dynamodb, self._place, export, table, self._done, tell, key_arn=self._key_arn
+            )
+            self._done.rows[export.table] = Rows({"restored": export.item_count})
+            return
         create_table(dynamodb, export.table, table, self._key_arn)
         with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
-            return RowRestore(dynamodb, self._place, pool).restore(export, table, self._done, tell)
+            RowRestore(dynamodb, self._place, pool).restore(export, table, self._done, tell)
 
-    def make_ready(self, tell: Tell, with_gateway: bool) -> tuple[Rebuilt | None, int]:
-        """What the tables need before the queue opens; see docs/backup.md."""
-        dynamodb = self._stack.dynamodb
+    def make_ready(self, tell: Tell, with_gateway: bool) -> int:
+        """What the tables need before the queue opens (docs/backup.md); how many refunds were
+        opened."""
         self._look_up_first()
-        rebuilt = self._rebuild_ledger(tell) if with_gateway else None
+        if with_gateway:
+            self._rebuild_ledger(tell)
         tell("open unfinished refunds", 0, 0)
-        table = RefundsTable(dynamodb, self._name("refunds"))
-        return rebuilt, open_unfinished(table, self._refunds(), self._clock)
+        table = RefundsTable(self._stack.dynamodb, self._name("refunds"))
+        return open_unfinished(table, self._refunds(), self._clock)
 
     def _look_up_first(self) -> None:
         until = self._clock.now() + LOOK_UP_FIRST_FOR
         Control(self._stack.dynamodb, self._name("ledger")).set_look_up_first(until)
 
-    def _rebuild_ledger(self, tell: Tell) -> Rebuilt:
-        gateways = _gateways(self._stack)
+    def _rebuild_ledger(self, tell: Tell) -> None:
         try:
             with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
-                return LedgerRebuild(
+                LedgerRebuild(
                     ledger=LedgerTable(self._stack.dynamodb, self._name("ledger")),
-                    gateway_of=gateways.for_new,
+                    gateways=_gateways(self._stack),
                     clock=self._clock,
                     pool=pool,
                     sleep=time.sleep,
@@ -202,6 +240,8 @@ class _Restore:
                 f"The gateway did not answer: {exc}.",
                 "What is done stays done. Call the same command again when it answers.",
             ) from exc
+        except RestoreError as exc:
+            raise RefusedError(f"Not restored: {exc}", "refunds status") from exc
 
     def _refunds(self) -> Iterator[Refund]:
         reader = reader_of(self._stack)
@@ -213,13 +253,43 @@ class _Restore:
 
 
 def _must_not_flow(stack: Stack) -> None:
+    """A mapping that is disabled is not enough: the reconciler enables it again, unless a person
+    has paused. A stack whose ledger is lost can't say so: ``_make_ledger`` pauses."""
+    try:
+        held = Control(stack.dynamodb, stack["LedgerTableName"]).intake().paused
+    except stack.dynamodb.exceptions.ResourceNotFoundException:
+        held = True
     mapping = stack.functions.get_event_source_mapping(UUID=stack["RefundRequestsMappingId"])
-    if mapping["State"] in RUNNING:
+    if not held or mapping["State"] != "Disabled":
         raise RefusedError(
-            "Refund requests flow: a restore under them would be overtaken.",
+            "Refund requests flow, or may at any time: a restore under them would be overtaken.",
             "refunds pause --why 'restore'",
             "Or restore into new tables beside them: --suffix -restored",
         )
+
+
+def _told(digest: Digest, done: Progress, rebuilt: Rebuilt | None, opened: int) -> dict[str, Any]:
+    return {
+        "number": digest.sequence,
+        "started_at": digest.start_time,
+        "tables": {table: rows.counts for table, rows in done.rows.items()},
+        "different": [
+            key
+            for table, rows in done.rows.items()
+            # Ledger rows that differ were put right, whichever of the two was.
+            if not (table == "ledger" and rebuilt)
+            for key in rows.different
+        ],
+        "opened": opened,
+        "ledger": rebuilt and asdict(rebuilt),
+    }
+
+
+_WHAT = {
+    "over_refunded": "more refunded than captured",
+    "unknown": "its refunds' gateway doesn't know it",
+    "doubled": "two refunds at the gateway under one reference",
+}
 
 
 def _show_restore(told: dict[str, Any]) -> None:
@@ -233,9 +303,8 @@ def _show_restore(told: dict[str, Any]) -> None:
         console.print(f"… and {len(told['different']) - MAX_SHOWN} more: --json")
     if ledger := told["ledger"]:
         console.print(f"ledger: {ledger['transactions']:,} transactions rebuilt with the gateway")
-        for name in ("over_refunded", "unknown"):
-            for key in ledger[name][:MAX_SHOWN]:
-                what = "more refunded than captured" if name == "over_refunded" else "unknown there"
+        for finding, what in _WHAT.items():
+            for key in ledger[finding][:MAX_SHOWN]:
                 console.print(f"[red]✗ {escape(key)}[/]: {what}")
     console.print(f"{told['opened']:,} unfinished refunds opened for the reconciler")
     console.print(f"[green]✓[/] backup {told['number']} of {told['started_at']} restored")

@@ -5,30 +5,26 @@ Every step can be taken again: what is done is kept in a file, and writes are co
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.digests import Export
+from refunds.digests import DataFile, Export
 from refunds.dynamo import condition_failed
 from refunds.refund import AUDITED
 from refunds_ops.backup.places import Place
-from refunds_ops.backup.reading import checked_lines, item_for_boto, item_of
+from refunds_ops.backup.progress import Progress, Rows
+from refunds_ops.backup.reading import check_files, item_for_boto, item_of, whole_lines
 from refunds_ops.backup.tables import KEYS, Wire, creation_parameters, row_key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 ROWS_AT_ONCE = 400
-MAX_TOLD = 1000
 MAX_IMPORT_SECONDS = 24 * 3600.0
 
 Tell = Callable[[str, int, int], None]
@@ -39,43 +35,12 @@ class RestoreError(Exception):
     """What was restored is not what the backup holds."""
 
 
-@dataclass
-class Progress:
-    """What a restore has done, kept in a file so that it can go on after it was stopped."""
-
-    path: Path
-    imports: dict[str, str] = field(default_factory=dict)
-    """Import ARNs by table."""
-    files: list[str] = field(default_factory=list)
-    """Data files that are restored, with the table they went to."""
-    ledger_after: str = ""
-    """The last transaction whose ledger is rebuilt."""
-
-    @classmethod
-    def load(cls, path: Path) -> Progress:
-        try:
-            return cls(path, **json.loads(path.read_text()))
-        except FileNotFoundError:
-            return cls(path)
-
-    def save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        told = asdict(self)
-        del told["path"]
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(told, indent=1))
-        new.replace(self.path)
-
-    def end(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-
 # --- Whole tables ---------------------------------------------------------------------------------
 
 
 def import_table(
     dynamodb: DynamoDBClient,
-    bucket: str,
+    place: Place,
     export: Export,
     table: str,
     progress: Progress,
@@ -84,27 +49,53 @@ def import_table(
     key_arn: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Restore an export into a new table, by the AWS API alone.
+    """Restore an export into a new table, by the AWS API alone; ``place`` is its bucket.
 
-    Raises ``RestoreError`` unless every item was imported.
+    Raises ``RestoreError`` unless every item was imported, ``DamagedError`` and ``AbsentError``
+    before anything was.
     """
     if table not in progress.imports:
-        zstd = any(file.key.endswith(".zst") for file in export.files)
-        answer = dynamodb.import_table(
-            S3BucketSource={"S3Bucket": bucket, "S3KeyPrefix": export.data_prefix},
-            InputFormat="DYNAMODB_JSON",
-            InputCompressionType="ZSTD" if zstd else "GZIP",
-            TableCreationParameters=creation_parameters(export.table, table, key_arn),  # type: ignore[arg-type]
+        tell(f"check the files of {export.table}", 0, export.item_count)
+        check_files(place, export)
+        progress.imports[table] = _begin_import(
+            dynamodb, place, export, table, progress.token(table), key_arn
         )
-        progress.imports[table] = answer["ImportTableDescription"]["ImportArn"]
         progress.save()
     told = _ended_import(dynamodb, progress.imports[table], export, table, tell, sleep)
     errors, imported = told.get("ErrorCount", 0), told.get("ImportedItemCount", 0)
     if told["ImportStatus"] != "COMPLETED" or errors or imported != export.item_count:
+        progress.forget_import(table)
         raise RestoreError(
             f"the import into {table} ended {told['ImportStatus']} with {imported} of "
-            f"{export.item_count} items and {errors} errors: {told.get('FailureMessage', '')}"
+            f"{export.item_count} items and {errors} errors: {told.get('FailureMessage') or ''}"
         )
+    dynamodb.get_waiter("table_exists").wait(TableName=table)
+    progress.tables[table] = table_identity(dynamodb, table)
+    progress.save()
+
+
+def _begin_import(
+    dynamodb: DynamoDBClient,
+    place: Place,
+    export: Export,
+    table: str,
+    token: str,
+    key_arn: str | None,
+) -> str:
+    """The import's ARN."""
+    assert place.bucket is not None, "ImportTable reads from a bucket"
+    zstd = any(file.key.endswith(".zst") for file in export.files)
+    try:
+        answer = dynamodb.import_table(
+            ClientToken=token,
+            S3BucketSource={"S3Bucket": place.bucket, "S3KeyPrefix": export.data_prefix},
+            InputFormat="DYNAMODB_JSON",
+            InputCompressionType="ZSTD" if zstd else "GZIP",
+            TableCreationParameters=creation_parameters(export.table, table, key_arn),  # type: ignore[arg-type]
+        )
+    except dynamodb.exceptions.ResourceInUseException as exc:
+        raise RestoreError(f"the table {table} is already there: an import makes its own") from exc
+    return answer["ImportTableDescription"]["ImportArn"]
 
 
 def _ended_import(
@@ -120,23 +111,22 @@ def _ended_import(
         told = dynamodb.describe_import(ImportArn=arn)["ImportTableDescription"]
         tell(f"import {table}", told.get("ImportedItemCount", 0), export.item_count)
         if told["ImportStatus"] not in ("IN_PROGRESS", "CANCELLING"):
-            dynamodb.get_waiter("table_exists").wait(TableName=table)
             return told
         sleep(wait)
         waited, wait = waited + wait, min(wait * 1.5, 10.0)
     raise RestoreError(f"the import into {table} is still on after a day")
 
 
+def table_identity(dynamodb: DynamoDBClient, table: str) -> str:
+    """What tells a table from a later one of its name; empty when there is none."""
+    try:
+        described = dynamodb.describe_table(TableName=table)["Table"]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return ""
+    return f"{described['TableArn']} {described.get('TableId') or described['CreationDateTime']}"
+
+
 # --- Row by row -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Rows:
-    """What became of an export's rows. Keys of differing rows: at most 1,000 are told."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """``restored``, ``same`` (it was there), ``newer`` (there, and kept), ``different``."""
-    different: list[str] = field(default_factory=list)
 
 
 class RowRestore:
@@ -147,27 +137,34 @@ class RowRestore:
         self._place = place
         self._pool = pool
 
-    def restore(self, export: Export, table: str, progress: Progress, tell: Tell) -> Rows:
-        """Put each row that isn't there, or only in an older version. Raises ``DamagedError``."""
-        rows, done = Rows(), 0
+    def restore(self, export: Export, table: str, progress: Progress, tell: Tell) -> None:
+        """Put each row that isn't there, or only in an older version, file by file.
+
+        What became of them is in ``progress.rows``. Raises ``DamagedError`` and ``AbsentError``
+        before the first row of a file that is not the digest's.
+        """
+        progress.tables.setdefault(table, table_identity(self._dynamodb, table))
+        rows = progress.rows.setdefault(export.table, Rows())
+        done = 0
         for file in export.files:
             name = f"{file.key} > {table}"
             if name not in progress.files:
-                lines = checked_lines(self._place, file)
-                while chunk := list(islice(lines, ROWS_AT_ONCE)):
-                    items = [item_of(line, file.key) for line in chunk]
-                    results = self._pool.map(
-                        lambda item: self._put(export.table, table, item), items
-                    )
-                    for item, result in zip(items, results, strict=True):
-                        rows.counts[result] += 1
-                        if result == "different" and len(rows.different) < MAX_TOLD:
-                            rows.different.append(row_key(export.table, item))
-                    tell(f"rows of {table}", done + sum(rows.counts.values()), export.item_count)
+                rows.add(self._restore_file(export, file, table, done, tell))
                 progress.files.append(name)
                 progress.save()
-            else:
-                done += file.item_count
+            done += file.item_count
+
+    def _restore_file(
+        self, export: Export, file: DataFile, table: str, done: int, tell: Tell
+    ) -> Rows:
+        rows, lines = Rows(), whole_lines(self._place, file)
+        while chunk := list(islice(lines, ROWS_AT_ONCE)):
+            items = [item_of(line, file.key) for line in chunk]
+            results = self._pool.map(lambda item: self._put(export.table, table, item), items)
+            for item, result in zip(items, results, strict=True):
+                rows.count(result, row_key(export.table, item))
+            done += len(chunk)
+            tell(f"rows of {table}", done, export.item_count)
         return rows
 
     def _put(self, kind: str, table: str, wire: Wire) -> str:
@@ -204,7 +201,7 @@ def _verdict(kind: str, ours: Wire, there: Wire) -> str:
     if ours == there:
         return "same"
     if kind == "ledger":
-        return "newer"  # it has no version of its own: it is rebuilt in any case
+        return "different"  # it has no version of its own
     if kind == "refunds":
         if int(there["version"]["N"]) > int(ours["version"]["N"]):
             return "newer"

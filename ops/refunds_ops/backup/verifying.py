@@ -176,7 +176,7 @@ class Verification:
             report.add("signature", key, f"signed by another key: {stored.digest.fingerprint}")
             return False
         beside = stored.signature
-        attached = _unhex(self._place.signature(key))
+        attached = unhex(self._place.signature(key))
         if beside is None and attached is None:
             report.add("missing", signature_key(stored.digest.sequence), "the digest's signature")
             return False
@@ -214,7 +214,7 @@ class Verification:
             report.add("chain", key, f"it says that {told.key} came before")
         elif before is not None and (
             (told.key, told.sha256) != (before.digest.key, sha256_hex(before.content))
-            or before.signature not in (None, _unhex(told.signature))
+            or before.signature not in (None, unhex(told.signature))
         ):
             report.add("chain", key, "the digest before is not the one that it followed")
 
@@ -302,7 +302,8 @@ class Verification:
                 report.add("overwritten", key, f"{count} versions; it was written once")
 
 
-def _unhex(text: str | None) -> bytes | None:
+def unhex(text: str | None) -> bytes | None:
+    """A signature as metadata has it; empty when it is no hex."""
     if text is None:
         return None
     try:

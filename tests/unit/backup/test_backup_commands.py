@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,19 +14,24 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.unit.backup.parts import BackedUp, LocalSigner, refund
-from tests.unit.factories import REGION
+from botocore.exceptions import ClientError, WaiterError
+from tests.unit.backup.parts import BackedUp, LocalSigner, ledger_row, refund
+from tests.unit.factories import NOW, REGION
 
-from refunds.digests import digest_key
+from refunds.control import Control
+from refunds.digests import digest_key, signature_key
 from refunds.gateway import Payment, PaymentStatus, RefundPage
+from refunds.intake import Intake, paused
 from refunds.ledger_table import LedgerTable
 from refunds.refund import Status
 from refunds.refunds_table import RefundsTable
 from refunds.routing import Gateways
 from refunds_ops import cli
 from refunds_ops.backup import commands, drill_command, restore_command
+from refunds_ops.backup.drilling import Driller
 from refunds_ops.backup.options import WORK
-from refunds_ops.errors import RefusedError
+from refunds_ops.backup.restoring import RestoreError
+from refunds_ops.stack import Stack
 from refunds_ops.terminal import run_command
 
 Run = Callable[..., tuple[int, str, str]]
@@ -57,7 +63,9 @@ def refunds(
     monkeypatch.chdir(tmp_path)
     for module in COMMANDS:
         monkeypatch.setattr(module, "keys_of", lambda *_: [stack.signer.public_key])
-    monkeypatch.setattr(restore_command, "_must_not_flow", lambda stack: None)
+    disabled = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": "Disabled"})  # noqa: N803
+    monkeypatch.setattr(Stack, "functions", disabled)
+    pause(stack)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = run_command(
@@ -67,6 +75,12 @@ def refunds(
         return status, told.out, told.err
 
     return run
+
+
+def pause(stack: BackedUp) -> None:
+    Control(stack.dynamodb, stack.ledger).change_intake(
+        lambda intake: paused(intake, "operator:ann", "restore", NOW)
+    )
 
 
 def download(stack: BackedUp, folder: Path) -> None:
@@ -218,6 +232,8 @@ def empty(stack: BackedUp) -> None:
         (stack.audit, ["transaction_id", "entry_id"]),
     ):
         for item in dynamodb.scan(TableName=table)["Items"]:
+            if item["transaction_id"]["S"] == "#intake":
+                continue
             dynamodb.delete_item(TableName=table, Key={key: item[key] for key in keys})
 
 
@@ -275,14 +291,130 @@ def test_a_restore_says_what_differs_and_exits_1(stack: BackedUp, refunds: Run) 
     assert (status, "different" in out) == (1, True)
 
 
-def test_a_restore_refuses_while_requests_flow(
+@pytest.mark.usefixtures("gateway")
+@pytest.mark.parametrize(
+    ("held", "state", "status"),
+    [
+        (True, "Disabled", 0),
+        (True, "Disabling", 1),
+        (True, "Enabled", 1),
+        (False, "Disabled", 1),  # by the breaker: the reconciler enables it at any time
+    ],
+)
+def test_a_restore_refuses_while_requests_flow_or_may(
+    stack: BackedUp,
+    refunds: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    held: bool,
+    state: str,
+    status: int,
+) -> None:
+    stack.add(refund(1))
+    stack.back_up()
+    empty(stack)
+    mapping = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": state})  # noqa: N803
+    monkeypatch.setattr(Stack, "functions", mapping)
+    if not held:
+        Control(stack.dynamodb, stack.ledger).change_intake(lambda _: Intake())
+    found, _, err = refunds("restore")
+    assert (found, "refunds pause" in err) == (status, bool(status))
+    restored = RefundsTable(stack.dynamodb, stack.refunds).get("rf-000001")
+    assert (restored is None) == bool(status)
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_lost_ledger_is_made_anew_with_requests_held(stack: BackedUp, refunds: Run) -> None:
+    stack.add(refund(1))
+    stack.back_up()
+    stack.dynamodb.delete_table(TableName=stack.ledger)
+    assert refunds("restore")[0] == 0
+    assert Control(stack.dynamodb, stack.ledger).intake().paused
+
+
+def test_whatever_stops_a_restore_claims_look_up_first_from_its_beginning(
+    stack: BackedUp, refunds: Run
+) -> None:
+    stack.add(refund(1))
+    stack.back_up()
+    key = next(key for key in stack.listed() if "/audit/" in key and "/data/" in key)
+    stack.s3.put_object(Bucket=stack.bucket, Key=key, Body=b"damaged")
+    status, _, err = refunds("restore")
+    assert (status, "hash" in err) == (1, True)
+    assert Control(stack.dynamodb, stack.ledger).look_up_first(stack.clock.now())
+
+
+@pytest.mark.usefixtures("gateway")
+def test_a_stopped_restore_goes_on_and_begins_anew_when_asked(
     stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stack.add(refund(1), refund(2))
     stack.back_up()
-    monkeypatch.undo()
-    enabled = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": "Enabled"})  # noqa: N803
-    with pytest.raises(RefusedError, match="flow"):
-        restore_command._must_not_flow(_Named(SimpleNamespace(functions=enabled)))  # type: ignore[arg-type]
+    stack.put(stack.refunds, refund(1, amount_minor=5).item())
+    status, out, err = stopped_then(refunds, monkeypatch, "restore", "--json")
+    assert (status, json.loads(out)["different"]) == (1, ["rf-000001"])
+    assert "begun at" in err
+    assert "--again" in err
+    assert "begun at" not in refunds("restore")[2]  # that one had come to its end
+    status, out, err = stopped_then(refunds, monkeypatch, "restore", "--again", "--json")
+    assert json.loads(out)["tables"]["audit"] == {"same": 2}
+    assert "begun at" not in err
+
+
+def stopped_then(refunds: Run, monkeypatch: pytest.MonkeyPatch, *command: str) -> Any:
+    """The command after the same one was stopped when its rows were restored."""
+    with monkeypatch.context() as patched:
+
+        def stopped(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(restore_command, "open_unfinished", stopped)
+        assert refunds("restore")[0] == 130
+    return refunds(*command)
+
+
+@pytest.mark.usefixtures("gateway")
+@pytest.mark.parametrize("more", [(), ("--from", "downloaded")])
+def test_a_restore_into_new_tables_row_by_row(
+    stack: BackedUp, refunds: Run, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    stack.add(refund(1), refund(2, status=Status.PENDING))
+    stack.back_up()
+    download(stack, tmp_path / "downloaded")
+    status, out, _ = refunds("restore", "--suffix", "-rows", "--row-by-row", *more, "--json")
+    told = json.loads(out)
+    assert (status, told["opened"]) == (0, 1)
+    assert told["tables"] == {name: {"restored": 2} for name in ("audit", "refunds", "ledger")}
+    assert RefundsTable(stack.dynamodb, f"{stack.refunds}-rows").get("rf-000001") == refund(1)
+    live = RefundsTable(stack.dynamodb, stack.refunds).get("rf-000002")
+    assert live is not None
+    assert live.open_shard is None  # the stack's own table is as it was
+    assert refunds("restore", "--suffix", "-imported", *more)[0] == (2 if more else 0)
+
+
+def test_a_ledger_row_that_differs_is_said_unless_it_is_rebuilt(
+    stack: BackedUp, refunds: Run, gateway: None
+) -> None:
+    stack.add(refund(1))
+    stack.back_up()
+    stack.put(stack.ledger, ledger_row([refund(1)], captured=5))
+    for options in (("--without-gateway",), ("--table", "ledger")):
+        status, out, _ = refunds("restore", *options, "--json")
+        assert (status, json.loads(out)["different"]) == (1, ["tx-000001"])
+    status, out, _ = refunds("restore", "--json")
+    assert (status, json.loads(out)["different"]) == (0, [])
+
+
+def test_an_older_backup_under_a_newer_number_is_not_restored(
+    stack: BackedUp, refunds: Run
+) -> None:
+    stack.back_up()
+    stack.back_up()
+    older = {key(2): stack.object(key(1)) for key in (digest_key, signature_key)}
+    for key, content in older.items():
+        stack.s3.put_object(Bucket=stack.bucket, Key=key, Body=content)
+    status, _, err = refunds("restore")
+    assert (status, digest_key(1) in err) == (1, True)
+    assert refunds("cat")[0] == 1
 
 
 def test_a_restore_needs_the_keys_signature(
@@ -311,6 +443,50 @@ def test_a_drill_tells_cloudwatch_how_it_went(
     status, out, _ = refunds("drill")
     assert (status, "rf-000001" in out) == (1, True)
     assert told == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "ImportTable"),
+        WaiterError("TableExists", "Max attempts exceeded", {}),
+        RestoreError("it failed"),
+        ZeroDivisionError(),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_drill_that_ends_in_any_error_raises_the_alarm(
+    stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(
+        drill_command, "_tell_cloudwatch", lambda stack, passed, seconds: told.append(passed)
+    )
+
+    def run(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Driller, "run", run)
+    stack.back_up()
+    with suppress(ZeroDivisionError):
+        assert refunds("drill")[0] != 0
+    assert told == [False]
+
+
+def test_a_failed_drill_tells_all_that_went_wrong(
+    stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> None:
+        try:
+            raise RestoreError("the import failed")
+        finally:
+            raise RestoreError("the table is left")
+
+    monkeypatch.setattr(Driller, "run", run)
+    stack.back_up()
+    _, out, _ = refunds("drill", "--no-metric")
+    assert "the table is left; the import failed" in out
 
 
 def test_the_drills_metric_is_the_one_that_the_alarm_watches(stack: BackedUp) -> None:

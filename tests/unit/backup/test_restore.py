@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gzip
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from tests.unit.backup.parts import BackedUp, create_tables, ledger_row, refund
 from tests.unit.backup.test_backup_run import latest
@@ -21,6 +24,7 @@ from tests.unit.test_template import ROOT, Stack
 from refunds.digests import Digest, Export
 from refunds.dynamo import item_from_wire
 from refunds.gateway import (
+    NOT_OURS,
     GatewayRefund,
     GatewayStatus,
     GatewayUnavailableError,
@@ -31,13 +35,21 @@ from refunds.gateway import (
 from refunds.ledger_table import Ledger, LedgerTable
 from refunds.refund import Refund, Status
 from refunds.refunds_table import RefundsTable, shard_of
+from refunds.routing import Gateways
 from refunds.table_scan import ReadLimit, Source, sources
 from refunds.times import rfc3339
 from refunds_ops.backup.drilling import Driller
 from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.progress import GOOD_FOR, Progress, Rebuilt, Rows
 from refunds_ops.backup.reading import DamagedError
 from refunds_ops.backup.rebuilding import LedgerRebuild, open_unfinished, rebuilt_ledger
-from refunds_ops.backup.restoring import Progress, RestoreError, RowRestore, Rows, import_table
+from refunds_ops.backup.restoring import (
+    ROWS_AT_ONCE,
+    RestoreError,
+    RowRestore,
+    import_table,
+    table_identity,
+)
 from refunds_ops.backup.tables import KEYS, TableReader, compare, creation_parameters
 
 LATER = rfc3339(NOW + timedelta(hours=1))
@@ -56,7 +68,15 @@ def backed_up(stack: BackedUp) -> BackedUp:
 
 @pytest.fixture
 def progress(tmp_path: Path) -> Progress:
-    return Progress.load(tmp_path / "restore.json")
+    return Progress(tmp_path / "restore.json", begun_at=rfc3339(NOW))
+
+
+def again(stack: BackedUp, progress: Progress, **other: Any) -> Progress:
+    """The progress that the next call of the same command goes on from."""
+    told: dict[str, Any] = {"of": "", "now": NOW} | other
+    return Progress.load(
+        progress.path, identity=lambda table: table_identity(stack.dynamodb, table), **told
+    )
 
 
 @pytest.fixture
@@ -80,7 +100,13 @@ def restore(stack: BackedUp, table: str, into: str, progress: Progress) -> Rows:
     place = Bucket(stack.s3, stack.bucket)
     with ThreadPoolExecutor(2) as pool:
         restorer = RowRestore(stack.dynamodb, place, pool)
-        return restorer.restore(export_of(latest(stack), table), into, progress, quiet)
+        restorer.restore(export_of(latest(stack), table), into, progress, quiet)
+    return progress.rows[table]
+
+
+def imported(stack: BackedUp, export: Export, name: str, progress: Progress) -> None:
+    place = Bucket(stack.s3, stack.bucket)
+    import_table(stack.dynamodb, place, export, name, progress, quiet)
 
 
 def reader() -> TableReader:
@@ -105,7 +131,7 @@ def test_import_table_makes_the_same_table(
 ) -> None:
     export = export_of(latest(backed_up), table)
     name = f"imported-{next(_NUMBERS)}"
-    import_table(backed_up.dynamodb, backed_up.bucket, export, name, progress, quiet)
+    imported(backed_up, export, name, progress)
     source = {s.name: s for s in sources(backed_up.refunds, backed_up.ledger, backed_up.audit)}
     found = compare(table, lambda: all_items(source[table].table), lambda: all_items(name))
     assert found.none
@@ -115,24 +141,78 @@ def test_import_table_makes_the_same_table(
 def test_an_import_that_lacks_an_item_is_an_error(backed_up: BackedUp, progress: Progress) -> None:
     export = export_of(latest(backed_up), "refunds")
     with pytest.raises(RestoreError, match="8 of 9 items"):
-        import_table(
-            backed_up.dynamodb,
-            backed_up.bucket,
-            replace(export, item_count=9),
-            f"imported-{next(_NUMBERS)}",
-            progress,
-            quiet,
-        )
+        imported(backed_up, replace(export, item_count=9), f"imported-{next(_NUMBERS)}", progress)
 
 
 def test_an_import_that_was_begun_is_followed_not_begun_again(
     backed_up: BackedUp, progress: Progress
 ) -> None:
     export, name = export_of(latest(backed_up), "refunds"), f"imported-{next(_NUMBERS)}"
-    import_table(backed_up.dynamodb, backed_up.bucket, export, name, progress, quiet)
-    again = Progress.load(progress.path)
-    assert again.imports == progress.imports
-    import_table(backed_up.dynamodb, backed_up.bucket, export, name, again, quiet)
+    imported(backed_up, export, name, progress)
+    there = again(backed_up, progress)
+    assert there.imports == progress.imports
+    imported(backed_up, export, name, there)
+
+
+def test_an_import_whose_answer_was_lost_is_asked_for_with_the_same_token(
+    backed_up: BackedUp, progress: Progress
+) -> None:
+    export, name = export_of(latest(backed_up), "refunds"), f"imported-{next(_NUMBERS)}"
+    tokens: list[str] = []
+
+    def lost(params: dict[str, Any], **_: Any) -> None:
+        tokens.append(params["ClientToken"])
+        if len(tokens) == 1:
+            raise KeyboardInterrupt
+
+    backed_up.dynamodb.meta.events.register("provide-client-params.dynamodb.ImportTable", lost)
+    with pytest.raises(KeyboardInterrupt):
+        imported(backed_up, export, name, progress)
+    imported(backed_up, export, name, again(backed_up, progress))
+    assert tokens[0] == tokens[1]
+
+
+def test_a_failed_import_tells_why_and_the_next_try_is_another_one(
+    backed_up: BackedUp, progress: Progress
+) -> None:
+    export, name = export_of(latest(backed_up), "refunds"), f"imported-{next(_NUMBERS)}"
+
+    def failed(parsed: dict[str, Any], **_: Any) -> None:
+        told = {"ImportStatus": "FAILED", "FailureMessage": "no access to the key"}
+        parsed["ImportTableDescription"].update(told)
+
+    events = backed_up.dynamodb.meta.events
+    events.register("after-call.dynamodb.DescribeImport", failed)
+    # The table that it should have made never comes: nobody waits for it.
+    events.register("before-call.dynamodb.DescribeTable", no_answer)
+    with pytest.raises(RestoreError, match=r"FAILED .* no access to the key"):
+        imported(backed_up, export, name, progress)
+    there = again(backed_up, progress)
+    assert not there.imports
+    assert not there.tokens
+
+
+def no_answer(**_: Any) -> None:
+    raise AssertionError("nobody should ask")
+
+
+def test_what_import_table_would_read_is_checked_before(
+    backed_up: BackedUp, progress: Progress
+) -> None:
+    export, name = export_of(latest(backed_up), "refunds"), f"imported-{next(_NUMBERS)}"
+    backed_up.dynamodb.meta.events.register("before-call.dynamodb.ImportTable", no_answer)
+    key = f"{export.data_prefix}more.json.gz"
+    content = backed_up.object(export.files[0].key)
+    backed_up.s3.put_object(Bucket=backed_up.bucket, Key=key, Body=content)
+    with pytest.raises(DamagedError, match=r"more\.json\.gz"):
+        imported(backed_up, export, name, progress)
+    backed_up.s3.delete_object(Bucket=backed_up.bucket, Key=key)
+    lines = gzip.decompress(content).replace(b'"EUR"', b'"USD"')
+    backed_up.s3.put_object(
+        Bucket=backed_up.bucket, Key=export.files[0].key, Body=gzip.compress(lines)
+    )
+    with pytest.raises(DamagedError, match="hash"):
+        imported(backed_up, export, name, progress)
 
 
 def test_restored_tables_have_the_templates_keys_and_index(
@@ -203,29 +283,81 @@ def test_what_differs_is_said_and_stays(
     assert get(backed_up, into["refunds"], refund_id="rf-000001")["amount_minor"] == 1
 
 
-def test_a_restore_that_was_stopped_goes_on(
+def test_a_restore_that_was_stopped_goes_on_and_keeps_what_it_found(
     backed_up: BackedUp, into: dict[str, str], progress: Progress
 ) -> None:
+    backed_up.put(into["refunds"], refund(1, amount_minor=1).item())
+    found = restore(backed_up, "refunds", into["refunds"], progress)
+    backed_up.dynamodb.meta.events.register("before-call.dynamodb.PutItem", no_answer)
+    resumed = again(backed_up, progress)
+    assert restore(backed_up, "refunds", into["refunds"], resumed) == found
+    assert (found.counts, found.different) == ({"restored": 7, "different": 1}, ["rf-000001"])
+    backed_up.dynamodb.meta.events.unregister("before-call.dynamodb.PutItem", no_answer)
+    assert restore(backed_up, "ledger", into["ledger"], resumed).counts == {"restored": 8}
+
+
+def test_a_file_that_was_stopped_within_is_counted_once(
+    backed_up: BackedUp, into: dict[str, str], progress: Progress
+) -> None:
+    puts = count(1)
+
+    def stopped(**_: Any) -> None:
+        if next(puts) == 5:
+            raise KeyboardInterrupt
+
+    backed_up.dynamodb.meta.events.register("before-call.dynamodb.PutItem", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        restore(backed_up, "refunds", into["refunds"], progress)
+    backed_up.dynamodb.meta.events.unregister("before-call.dynamodb.PutItem", stopped)
+    rows = restore(backed_up, "refunds", into["refunds"], again(backed_up, progress))
+    assert sum(rows.counts.values()) == 8
+
+
+def test_a_table_that_was_made_anew_is_restored_anew(
+    backed_up: BackedUp, into: dict[str, str], progress: Progress
+) -> None:
+    restore(backed_up, "ledger", into["ledger"], progress)
+    backed_up.dynamodb.delete_table(TableName=into["ledger"])
+    assert not again(backed_up, progress).files
+    create_tables(backed_up.dynamodb, f"{into['refunds']}-", into["ledger"], f"{into['audit']}-")
+    anew = again(backed_up, progress)
+    assert restore(backed_up, "ledger", into["ledger"], anew).counts == {"restored": 8}
+
+
+@pytest.mark.parametrize(
+    "other", [{"of": "another digest in another bucket"}, {"now": NOW + GOOD_FOR}]
+)
+def test_progress_of_another_restore_or_of_yesterday_is_of_no_use(
+    backed_up: BackedUp, into: dict[str, str], progress: Progress, other: dict[str, Any]
+) -> None:
     restore(backed_up, "refunds", into["refunds"], progress)
-    again = Progress.load(progress.path)
-    assert restore(backed_up, "refunds", into["refunds"], again).counts == {}
-    assert restore(backed_up, "ledger", into["ledger"], again).counts == {"restored": 8}
-    again.end()
-    # Without what it remembered it does no harm either.
-    anew = Progress.load(progress.path)
+    assert again(backed_up, progress).files
+    anew = again(backed_up, progress, **other)
+    # It does no harm either.
     assert restore(backed_up, "refunds", into["refunds"], anew).counts == {"same": 8}
 
 
-def test_a_damaged_backup_is_not_restored_in_silence(
-    backed_up: BackedUp, into: dict[str, str], progress: Progress
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 1}', '{"rows": {}, "ledger": {}}'])
+def test_a_damaged_progress_file_is_none(
+    backed_up: BackedUp, progress: Progress, content: str
 ) -> None:
-    (file,) = export_of(latest(backed_up), "refunds").files
-    backed_up.s3.put_object(
-        Bucket=backed_up.bucket, Key=file.key, Body=backed_up.object(file.key)[:-9]
-    )
+    progress.path.write_text(content)
+    assert again(backed_up, progress) == progress
+
+
+def test_no_row_of_a_tampered_file_reaches_a_table(
+    stack: BackedUp, into: dict[str, str], progress: Progress
+) -> None:
+    for number in range(ROWS_AT_ONCE + 100):
+        stack.put(stack.refunds, refund(number).item())
+    stack.back_up()
+    (file,) = export_of(latest(stack), "refunds").files
+    lines = gzip.decompress(stack.object(file.key)).replace(b'"user-7"', b'"thief"')
+    stack.s3.put_object(Bucket=stack.bucket, Key=file.key, Body=gzip.compress(lines))
     with pytest.raises(DamagedError):
-        restore(backed_up, "refunds", into["refunds"], progress)
-    assert not Progress.load(progress.path).files
+        restore(stack, "refunds", into["refunds"], progress)
+    assert not list(all_items(into["refunds"]))
+    assert not again(stack, progress).files
 
 
 def test_every_attribute_type_goes_through(
@@ -297,8 +429,10 @@ class FakeGateway:
     def __init__(self, *refunds: GatewayRefund, fail: int = 0) -> None:
         self.refunds = refunds
         self.fail = fail
+        self.asked: list[str] = []
 
     def get_payment(self, transaction_id: str, deadline: Any) -> Payment | None:
+        self.asked.append("payment")
         if self.fail:
             self.fail -= 1
             raise GatewayUnavailableError("busy", retry_after_seconds=3)
@@ -307,6 +441,7 @@ class FakeGateway:
         return Payment(transaction_id, PaymentStatus.CAPTURED, "EUR", 1000, 0)
 
     def list_refunds(self, deadline: Any, *, transaction_id: str, cursor: str | None) -> RefundPage:
+        self.asked.append("refunds")
         found = [each for each in self.refunds if each.transaction_id == transaction_id]
         at = int(cursor or 0)
         return RefundPage(tuple(found[at : at + 1]), str(at + 1) if at + 1 < len(found) else None)
@@ -319,16 +454,17 @@ def at_gateway(
 
 
 def rebuild(
-    stack: BackedUp, refunds: list[Refund], gateway: FakeGateway, progress: Progress
-) -> Any:
+    stack: BackedUp, refunds: list[Refund], progress: Progress, *gateways: FakeGateway
+) -> Rebuilt:
     with ThreadPoolExecutor(2) as pool:
-        return LedgerRebuild(
+        LedgerRebuild(
             ledger=LedgerTable(stack.dynamodb, stack.ledger),
-            gateway_of=lambda transaction_id: gateway,  # type: ignore[arg-type, return-value]
+            gateways=Gateways(gateways),  # type: ignore[arg-type]
             clock=FakeClock(),
             pool=pool,
             sleep=lambda seconds: None,
         ).run(refunds, progress, quiet)
+    return progress.ledger
 
 
 def of_one_payment(number: int, amount: int, status: Status) -> Refund:
@@ -350,7 +486,7 @@ def test_the_ledger_is_what_refunds_hold_and_the_gateway_shows(
         at_gateway("rf-000003", 50, GatewayStatus.FAILED),
         at_gateway("somebody-elses", 7, GatewayStatus.PENDING),
     )
-    found = rebuild(stack, refunds, gateway, progress)
+    found = rebuild(stack, refunds, progress, gateway)
     ledger = LedgerTable(stack.dynamodb, stack.ledger).get("tx-000001")
     assert ledger == Ledger(
         "tx-000001",
@@ -369,7 +505,7 @@ def test_a_reservation_without_its_refund_stays_and_so_does_a_tombstone(
     row = ledger_row([held], captured=1000) | {"r#rf-000005": 0}
     stack.put(stack.ledger, row)
     released = of_one_payment(5, 60, Status.PROCESSING)  # as it was before it was released
-    rebuild(stack, [of_one_payment(1, 100, Status.SUCCEEDED), released], FakeGateway(), progress)
+    rebuild(stack, [of_one_payment(1, 100, Status.SUCCEEDED), released], progress, FakeGateway())
     ledger = LedgerTable(stack.dynamodb, stack.ledger).get("tx-000001")
     assert ledger is not None
     assert ledger.reservations == {"rf-000009": 40, "rf-000001": 100, "rf-000005": 0}
@@ -379,7 +515,7 @@ def test_a_reservation_without_its_refund_stays_and_so_does_a_tombstone(
 def test_what_a_person_must_look_at_is_said(stack: BackedUp, progress: Progress) -> None:
     refunds = [of_one_payment(1, 900, Status.SUCCEEDED), refund(2, transaction_id="tx-unknown")]
     gateway = FakeGateway(at_gateway("rf-000001", 900), at_gateway("other", 200))
-    found = rebuild(stack, refunds, gateway, progress)
+    found = rebuild(stack, refunds, progress, gateway)
     assert (found.over_refunded, found.unknown) == (["tx-000001"], ["tx-unknown"])
 
 
@@ -387,21 +523,78 @@ def test_a_busy_gateway_is_asked_again_and_one_that_stays_away_ends_it(
     stack: BackedUp, progress: Progress
 ) -> None:
     refunds = [of_one_payment(1, 100, Status.SUCCEEDED)]
-    rebuild(stack, refunds, FakeGateway(fail=4), progress)
+    rebuild(stack, refunds, progress, FakeGateway(fail=4))
     progress.ledger_after = ""
     with pytest.raises(GatewayUnavailableError):
-        rebuild(stack, refunds, FakeGateway(fail=5), progress)
+        rebuild(stack, refunds, progress, FakeGateway(fail=5))
 
 
-def test_a_rebuild_goes_on_after_the_last_transaction_done(
+def test_a_rebuild_goes_on_after_the_last_transaction_done_and_keeps_what_it_found(
     stack: BackedUp, progress: Progress
 ) -> None:
     progress.ledger_after = "tx-000001"
-    found = rebuild(stack, [refund(1), refund(2)], FakeGateway(), progress)
+    progress.ledger = Rebuilt(1, over_refunded=["tx-000001"])
+    progress.save()
+    found = rebuild(stack, [refund(1), refund(2)], again(stack, progress), FakeGateway())
     table = LedgerTable(stack.dynamodb, stack.ledger)
     assert table.get("tx-000001") is None
     assert table.get("tx-000002") is not None
-    assert found.transactions == 2
+    assert found == Rebuilt(2, over_refunded=["tx-000001"])
+
+
+def test_the_ledger_is_read_after_the_gateway_was_asked(
+    stack: BackedUp, progress: Progress
+) -> None:
+    # A refund paid in between is in neither answer otherwise: docs/protocol.md, rule 4.
+    gateway = FakeGateway()
+    stack.dynamodb.meta.events.register(
+        "before-call.dynamodb.GetItem", lambda **_: gateway.asked.append("ledger")
+    )
+    rebuild(stack, [refund(1)], progress, gateway)
+    assert gateway.asked == ["payment", "refunds", "ledger"]
+
+
+def test_a_refunds_own_gateway_is_asked_whatever_todays_route_is(
+    stack: BackedUp, progress: Progress
+) -> None:
+    today, before = FakeGateway(), FakeGateway()
+    before.name = "before"
+    rejected = of_one_payment(2, 0, Status.REJECTED)  # today's, which hasn't the payment
+    rebuild(
+        stack,
+        [replace(of_one_payment(1, 100, Status.SUCCEEDED), gateway="before"), rejected],
+        progress,
+        today,
+        before,
+    )
+    assert not today.asked
+    assert before.asked
+    two = [refund(3), replace(refund(4, transaction_id="tx-000003"), gateway="before")]
+    assert rebuild(stack, two, progress, today, before).unknown == ["tx-000003"]
+
+
+def test_two_refunds_under_one_reference_are_said(stack: BackedUp, progress: Progress) -> None:
+    gateway = FakeGateway(
+        at_gateway("rf-000001", 100),
+        at_gateway("rf-000001", 100),
+        at_gateway("rf-000002", 50),
+        at_gateway("rf-000002", 50, GatewayStatus.FAILED),
+        at_gateway(NOT_OURS, 1),
+        at_gateway(NOT_OURS, 1),
+    )
+    refunds = [of_one_payment(1, 100, Status.SUCCEEDED)]
+    assert rebuild(stack, refunds, progress, gateway).doubled == ["tx-000001"]
+    alone = FakeGateway(*gateway.refunds[1:])
+    progress.ledger_after, progress.ledger = "", Rebuilt()
+    assert rebuild(stack, refunds, progress, alone).doubled == []
+
+
+def test_a_ledger_that_keeps_changing_ends_the_rebuild(
+    stack: BackedUp, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LedgerTable, "replace", lambda *_: False)
+    with pytest.raises(RestoreError, match="tx-000001 keeps changing"):
+        rebuild(stack, [refund(1)], progress, FakeGateway())
 
 
 def test_a_ledger_that_changes_under_the_rebuild_is_read_again(stack: BackedUp) -> None:
@@ -441,20 +634,26 @@ def test_unfinished_refunds_are_opened_for_the_reconciler(stack: BackedUp) -> No
 # --- The drill ------------------------------------------------------------------------------------
 
 
-def drill(stack: BackedUp, tmp_path: Path) -> Any:
+def drill(stack: BackedUp, tmp_path: Path, sleep: Callable[[float], None] = time.sleep) -> Any:
     return Driller(
         dynamodb=stack.dynamodb,
         place=Bucket(stack.s3, stack.bucket),
         reader=reader(),
         sources=sources(stack.refunds, stack.ledger, stack.audit),
-        bucket=stack.bucket,
         work=tmp_path,
+        clock=stack.clock,
+        key_arn="arn:of-the-data-key",
+        sleep=sleep,
     ).run(latest(stack), f"t{next(_NUMBERS)}", quiet)
 
 
 def scratch_tables(stack: BackedUp) -> list[str]:
-    names = stack.dynamodb.list_tables()["TableNames"]
-    return [name for name in names if name.startswith("refunds-drill-")]
+    return [name for name in all_tables(stack) if name.startswith("refunds-drill-")]
+
+
+def all_tables(stack: BackedUp) -> list[str]:
+    pages = stack.dynamodb.get_paginator("list_tables").paginate()
+    return [name for page in pages for name in page["TableNames"]]
 
 
 def test_a_drill_of_an_unchanged_stack_passes_and_leaves_nothing(
@@ -507,9 +706,74 @@ def test_a_drill_notices_a_row_that_is_gone(
     assert len(differing.against_source.unexpected + differing.against_source.lacking) == 1
 
 
-def test_a_drill_that_fails_removes_its_tables_too(backed_up: BackedUp, tmp_path: Path) -> None:
-    (file,) = export_of(latest(backed_up), "audit").files
-    backed_up.s3.put_object(Bucket=backed_up.bucket, Key=file.key, Body=b"not gzip")
-    with pytest.raises((RestoreError, DamagedError)):
+def test_a_drill_that_fails_removes_its_tables_too(
+    backed_up: BackedUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        assert scratch_tables(backed_up)
+        raise DamagedError("not what it was")
+
+    monkeypatch.setattr("refunds_ops.backup.drilling.compare", broken)
+    with pytest.raises(DamagedError):
         drill(backed_up, tmp_path)
     assert not scratch_tables(backed_up)
+    assert not list(tmp_path.iterdir())
+
+
+class Importing:
+    """DynamoDB refuses to remove a table for as long as it is imported into."""
+
+    def __init__(self, stack: BackedUp, seconds: float) -> None:
+        self.left = seconds
+        events = stack.dynamodb.meta.events
+        events.register("before-call.dynamodb.DescribeImport", self.interrupt)
+        events.register("before-call.dynamodb.DeleteTable", self.refuse)
+
+    def interrupt(self, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def refuse(self, **_: Any) -> None:
+        if self.left > 0:
+            raise ClientError({"Error": {"Code": "ResourceInUseException"}}, "DeleteTable")
+
+    def sleep(self, seconds: float) -> None:
+        self.left -= seconds
+
+
+def test_a_drill_that_is_interrupted_removes_its_table_when_its_import_has_ended(
+    backed_up: BackedUp, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        drill(backed_up, tmp_path, Importing(backed_up, 300).sleep)
+    assert not scratch_tables(backed_up)
+
+
+def test_a_table_that_can_not_be_removed_is_named(backed_up: BackedUp, tmp_path: Path) -> None:
+    with pytest.raises(RestoreError, match=r"refunds-drill-1-.*-refunds is left"):
+        drill(backed_up, tmp_path, Importing(backed_up, 1e9).sleep)
+
+
+def test_a_drill_removes_what_killed_ones_left(backed_up: BackedUp, tmp_path: Path) -> None:
+    create_tables(
+        backed_up.dynamodb, "refunds-drill-1-old-refunds", "refunds-drill-of-others", "others"
+    )
+    drill(backed_up, tmp_path)
+    assert "refunds-drill-of-others" in scratch_tables(backed_up)  # theirs may be on
+    backed_up.clock = FakeClock(backed_up.clock.now() + timedelta(days=1, minutes=1))
+    drill(backed_up, tmp_path)
+    assert not scratch_tables(backed_up)
+    assert "others" in all_tables(backed_up)
+
+
+def test_a_drills_tables_are_encrypted_as_the_stacks_are(
+    backed_up: BackedUp, tmp_path: Path
+) -> None:
+    keys: list[str] = []
+    backed_up.dynamodb.meta.events.register(
+        "provide-client-params.dynamodb.ImportTable",
+        lambda params, **_: keys.append(
+            params["TableCreationParameters"]["SSESpecification"]["KMSMasterKeyId"]
+        ),
+    )
+    drill(backed_up, tmp_path)
+    assert keys == ["arn:of-the-data-key"] * 3

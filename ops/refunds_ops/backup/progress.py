@@ -1,0 +1,116 @@
+"""What a restore has done and found, kept in a file: stopped anywhere, it goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from refunds.times import from_rfc3339, rfc3339
+
+GOOD_FOR = timedelta(hours=24)
+"""Later nobody knows what has become of the rows that were restored."""
+MAX_TOLD = 1000
+
+
+@dataclass
+class Rows:
+    """What became of an export's rows. Keys of differing rows: at most 1,000 are told."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """``restored``, ``same`` (it was there), ``newer`` (there, and kept), ``different``."""
+    different: list[str] = field(default_factory=list)
+
+    def count(self, result: str, key: str) -> None:
+        self.counts[result] = self.counts.get(result, 0) + 1
+        if result == "different" and len(self.different) < MAX_TOLD:
+            self.different.append(key)
+
+    def add(self, more: Rows) -> None:
+        for result, count in more.counts.items():
+            self.counts[result] = self.counts.get(result, 0) + count
+        self.different = (self.different + more.different)[:MAX_TOLD]
+
+
+@dataclass
+class Rebuilt:
+    """What became of the ledger: how many transactions, and which need a person."""
+
+    transactions: int = 0
+    over_refunded: list[str] = field(default_factory=list)
+    """More was refunded than captured, by the gateway's own word."""
+    unknown: list[str] = field(default_factory=list)
+    """No one gateway knows the payment; the ledger stays as it was in the backup."""
+    doubled: list[str] = field(default_factory=list)
+    """The gateway has two refunds under one reference: one may have paid twice."""
+
+
+@dataclass
+class Progress:
+    """``of``: which backup is restored, from where and how; progress of another is of no use."""
+
+    path: Path
+    of: str = ""
+    begun_at: str = ""
+    tables: dict[str, str] = field(default_factory=dict)
+    """The tables that were filled, and what tells each from a later one of its name."""
+    tokens: dict[str, str] = field(default_factory=dict)
+    """By table, the token of its import: calling again with it finds the same import."""
+    imports: dict[str, str] = field(default_factory=dict)
+    """Import ARNs by table."""
+    files: list[str] = field(default_factory=list)
+    """Data files that are restored, with the table they went to."""
+    rows: dict[str, Rows] = field(default_factory=dict)
+    """What became of the rows of those files, by the backup's name for the table."""
+    ledger_after: str = ""
+    """The last transaction whose ledger is rebuilt."""
+    ledger: Rebuilt = field(default_factory=Rebuilt)
+
+    @classmethod
+    def load(
+        cls, path: Path, of: str, now: datetime, identity: Callable[[str], str | None]
+    ) -> Progress:
+        """The progress kept at ``path``: of this restore, of the last day, and with its tables
+        still there, by ``identity``. Else a new one."""
+        new = cls(path, of, rfc3339(now))
+        try:
+            told = json.loads(path.read_text())
+            kept = cls(
+                path,
+                **told
+                | {
+                    "rows": {table: Rows(**each) for table, each in told["rows"].items()},
+                    "ledger": Rebuilt(**told["ledger"]),
+                },
+            )
+            age = now - from_rfc3339(kept.begun_at)
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return new
+        same = all(identity(table) == told for table, told in kept.tables.items())
+        return kept if kept.of == of and age < GOOD_FOR and same else new
+
+    def token(self, table: str) -> str:
+        """The token to import ``table`` with, kept before it is used."""
+        token = self.tokens.setdefault(table, uuid4().hex)
+        self.save()
+        return token
+
+    def forget_import(self, table: str) -> None:
+        """It failed: the next try is another import."""
+        self.tokens.pop(table, None)
+        self.imports.pop(table, None)
+        self.save()
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        told = asdict(self)
+        del told["path"]
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(told, indent=1))
+        new.replace(self.path)
+
+    def end(self) -> None:
+        self.path.unlink(missing_ok=True)
