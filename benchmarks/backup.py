@@ -10,9 +10,9 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks.cold_start import install
 from benchmarks.environment import function_environment, run_folder
 from benchmarks.results import Result, median_result, ratio_result
+from benchmarks.runtime import install
 from benchmarks.servers import PROJECT, CannedServer
 from benchmarks.worker import Cost, Worker, worker
 

@@ -7,23 +7,21 @@ import is nothing else, and other programs' load doesn't count in it.
 
 from __future__ import annotations
 
-import compileall
 import json
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import function_environment, run_folder
+from benchmarks.environment import function_environment
 from benchmarks.results import Result, median_result, ratio_result
+from benchmarks.runtime import lambda_runtime
 from benchmarks.servers import PROJECT
-from refunds_ops.package_index import pip_settings, uv_environment
 
 POWERTOOLS = (
     "from aws_lambda_powertools import Logger, Metrics, Tracer\n"
+    "from aws_lambda_powertools.utilities.typing import LambdaContext\n"
     "Logger(); Metrics(); Tracer(patch_modules=['botocore'])"
 )
 BATCH = "from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType"
@@ -34,7 +32,7 @@ PYDANTIC = (
     "class Model(BaseModel):\n    name: str = Field(min_length=1)"
 )
 CANONICAL_JSON = "import rfc8785"
-HTTP = "import urllib3"
+HTTP = "import ssl, urllib3\npools = urllib3.PoolManager(ssl_context=ssl.create_default_context())"
 BOTOCORE = "import botocore.session; session = botocore.session.get_session()"
 BOTO3 = "import boto3"
 CLIENT = "session.create_client('dynamodb')"
@@ -47,7 +45,7 @@ FLOORS: dict[str, dict[str, str]] = {
         "Powertools' parameters": SECRETS,
         "pydantic": PYDANTIC,
         "rfc8785": CANONICAL_JSON,
-        "urllib3": HTTP,
+        "urllib3, with the TLS roots": HTTP,
         "DynamoDB client": CLIENT,
     },
     "write_audit": SHARED
@@ -57,7 +55,7 @@ FLOORS: dict[str, dict[str, str]] = {
         "Powertools' parameters": SECRETS,
         "pydantic": PYDANTIC,
         "rfc8785": CANONICAL_JSON,
-        "urllib3": HTTP,
+        "urllib3, with the TLS roots": HTTP,
         "DynamoDB client": CLIENT,
     },
     "backup_refunds": {
@@ -78,55 +76,24 @@ for name, code in {steps!r}:
     exec(code, globals())
     shares[name] = time.process_time() - start
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-modules = sorted({{each.partition(".")[0] for each in set(sys.modules) - before}})
-ours = sorted(each for each in sys.modules if each.startswith("refunds."))
-places = {{each: str(getattr(sys.modules.get(each), "__file__", "")) for each in modules}}
-packages = [each for each, place in places.items() if "{runtime}" in place]
-told = {{"wall": wall, "cpu": cpu, "shares": shares, "packages": packages, "ours": ours}}
+new = set(sys.modules) - before
+loaded = {{each: str(getattr(sys.modules[each], "__file__", "")) for each in new}}
+libraries = sorted(each for each, place in loaded.items() if "{runtime}" in place)
+ours = sorted(each for each in loaded if each.startswith("refunds."))
+told = {{"wall": wall, "cpu": cpu, "shares": shares, "libraries": libraries, "ours": ours}}
 print(json.dumps(told))
 """
 
 
 @dataclass(frozen=True)
 class Start:
-    """One fresh process: seconds, third-party packages and modules of ours that it loaded."""
+    """One fresh process: seconds, libraries' modules and our own that it loaded."""
 
     wall: float
     cpu: float
     shares: dict[str, float]
-    packages: list[str]
+    libraries: list[str]
     ours: list[str]
-
-
-def lambda_runtime() -> Path:
-    """A folder with what is packaged and what Lambda brings, installed if it isn't there yet."""
-    lock = PROJECT / "src/requirements.txt"
-    folder = run_folder() / "runtime"
-    mark = folder / ".installed"
-    wanted = f"{lock.read_text()} {version('botocore')} {sys.version}"
-    if not (mark.exists() and mark.read_text() == wanted):
-        install(folder, "--requirement", str(lock))
-        brought = ("boto3", "botocore", "s3transfer", "python-dateutil", "six", "jmespath")
-        install(folder, *(f"{name}=={version(name)}" for name in brought))
-        compileall.compile_dir(str(folder), quiet=2)
-        mark.write_text(wanted)
-    return folder
-
-
-def install(folder: Path, *what: str, dependencies: bool = False) -> None:
-    """Put packages, and what they depend on if wanted, into a folder."""
-    alone = () if dependencies else ("--no-deps",)
-    subprocess.run(
-        [
-            str(Path(sys.executable).parent / "uv"),
-            *("pip", "install", "--quiet", "--no-config", *alone),
-            *("--python", sys.executable, "--target", str(folder), *what),
-        ],
-        env=function_environment("http://127.0.0.1:1")
-        | uv_environment(pip_settings(Path(sys.executable))),
-        check=True,
-        timeout=300,
-    )
 
 
 def start(steps: dict[str, str]) -> Start:
@@ -185,13 +152,13 @@ def cold_start_results(runs: int) -> list[Result]:
 
 
 def unused_result(function: str, ours: Start, floor: Start) -> Result:
-    """Packages that a function loads and its libraries don't need: none is wanted."""
-    unused = sorted(set(ours.packages) - set(floor.packages))
+    """Modules that a function loads and its libraries don't need: none is wanted."""
+    unused = sorted(set(ours.libraries) - set(floor.libraries))
     unused += [each for each in ours.ours if each == "refunds.stripe_gateway"]
     return Result(
         f"imports of {function} that it doesn't use",
         len(unused),
-        "packages",
+        "modules",
         target=0,
         is_count=True,
         note=", ".join(unused),

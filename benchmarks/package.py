@@ -6,9 +6,9 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from benchmarks.cold_start import install
 from benchmarks.environment import run_folder
 from benchmarks.results import Result
+from benchmarks.runtime import install
 from benchmarks.servers import PROJECT
 
 MOST_MB = 7.5

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.environment import function_environment, lambda_context
+from benchmarks.runtime import baselines_libraries, lambda_runtime
 from benchmarks.servers import PROJECT
 
 
@@ -52,12 +53,21 @@ class Worker:
 
 
 @contextmanager
-def worker(module: str, url: str, **variables: str) -> Iterator[Worker]:
-    """The function in ``module``, against the canned server at ``url``; gone at the end."""
+def worker(module: str, url: str, *, packaged: bool = True, **variables: str) -> Iterator[Worker]:
+    """The function in ``module``, against the canned server at ``url``; gone at the end.
+
+    ``packaged``: it sees the packages that it would see in Lambda, and no others.
+    """
+    environment = function_environment(url) | variables
+    alone: tuple[str, ...] = ()
+    if packaged:
+        alone = ("-S",)  # nothing of the environment that this runs in
+        places = (environment["PYTHONPATH"], str(lambda_runtime()), str(baselines_libraries()))
+        environment["PYTHONPATH"] = os.pathsep.join(places)
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.worker", module],
+        [sys.executable, *alone, "-m", "benchmarks.worker", module],
         cwd=PROJECT,
-        env=function_environment(url) | variables,
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

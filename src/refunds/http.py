@@ -124,27 +124,7 @@ class _OneWrite:
             self._collected.append(data)
 
 
-class _OneWriteConnection(_OneWrite, HTTPConnection):
-    pass
-
-
-class _OneWriteTlsConnection(_OneWrite, HTTPSConnection):
-    pass
-
-
-class PlainPool(HTTPConnectionPool):
-    """urllib3's, for small requests whose body is bytes."""
-
-    ConnectionCls = _OneWriteConnection
-
-
-class TlsPool(HTTPSConnectionPool):
-    """urllib3's, for small requests whose body is bytes."""
-
-    ConnectionCls = _OneWriteTlsConnection
-
-
-class _PlainConnection(_OneWriteConnection):
+class _PlainConnection(_OneWrite, HTTPConnection):
     def connect(self) -> None:
         _call.connecting = True
         super().connect()
@@ -154,7 +134,7 @@ class _PlainConnection(_OneWriteConnection):
         _connected()
 
 
-class _TlsConnection(_OneWriteTlsConnection):
+class _TlsConnection(_OneWrite, HTTPSConnection):
     def connect(self) -> None:
         _call.connecting = True
         super().connect()

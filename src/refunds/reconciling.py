@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refunds.batches import Pool
 from refunds.control import Control
 from refunds.failures import FailureStore
 from refunds.gateway import (
@@ -31,6 +30,8 @@ from refunds.times import Clock, Deadline, from_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+    from refunds.batches import Pool
 
 PAGE = 25
 MAX_ROUNDS = 40

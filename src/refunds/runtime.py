@@ -26,6 +26,8 @@ CLIENT = Config(
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=POOL_WIDTH,
+    # What we send is typed, and DynamoDB validates it all the same.
+    parameter_validation=False,
 )
 """Short limits, so that a lost answer leaves time for another try."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+# Before pydantic is there: Powertools' batch would load its models of every kind of event, too.
+import aws_lambda_powertools.utilities.batch  # noqa: F401
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
