@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from refunds.digests import DataFile, StoredFile, audit_leaf, sha256_hex
 from refunds.merkle import MerkleTree
-from refunds.s3_objects import put_new
+from refunds.s3_objects import put_new, put_new_file
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -100,12 +100,7 @@ class DataFileWriter:
         """Store the file, whole or not at all; returns it, and its line in the list of files."""
         self._keep(self._compressor.flush())
         self._file.seek(0)
-        # boto3's transfer: parts of 8 MB, the upload aborted when one fails. Without threads of
-        # its own: the segments already run side by side.
-        s3.upload_fileobj(self._file, bucket, key, Config=_transfer())
-        head = s3.head_object(Bucket=bucket, Key=key)
-        if head["ContentLength"] != self._size:
-            raise ExportFormatError(f"{key} has {head['ContentLength']} bytes, not {self._size}")
+        etag = put_new_file(s3, bucket, key, self._file, self._size, self._sha256.digest())
         stored = DataFile(
             key=key,
             sha256=self._sha256.hexdigest(),
@@ -116,7 +111,7 @@ class DataFileWriter:
         return stored, {
             "itemCount": self.item_count,
             "md5Checksum": base64.b64encode(self._md5.digest()).decode(),
-            "etag": head["ETag"].strip('"'),
+            "etag": etag.strip('"'),
             "dataFileS3Key": key,
         }
 
@@ -125,12 +120,6 @@ class DataFileWriter:
         self._sha256.update(packed)
         self._file.write(packed)
         self._size += len(packed)
-
-
-def _transfer() -> Any:
-    from boto3.s3.transfer import TransferConfig
-
-    return TransferConfig(use_threads=False)
 
 
 @dataclass(frozen=True)

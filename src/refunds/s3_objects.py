@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -34,6 +35,31 @@ def put_new(
             raise
         return read(s3, bucket, key) == content
     return True
+
+
+def put_new_file(
+    s3: S3Client, bucket: str, key: str, file: IO[bytes], size: int, sha256: bytes
+) -> str:
+    """Store a file, whole or not at all, under a key that is nobody else's; its ETag.
+
+    An object of its size there is our own earlier try whose answer was lost. S3 checks the hash.
+    """
+    try:
+        return s3.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=file,
+            ContentLength=size,
+            ChecksumSHA256=base64.b64encode(sha256).decode(),
+            IfNoneMatch="*",
+        )["ETag"]
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] not in _TAKEN:
+            raise
+        head = s3.head_object(Bucket=bucket, Key=key)
+        if head["ContentLength"] != size:
+            raise
+        return head["ETag"]
 
 
 def read(s3: S3Client, bucket: str, key: str) -> bytes | None:

@@ -31,7 +31,6 @@ class Canned(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.rows = rows
         self.objects: dict[str, bytes] = {}
-        self.sizes: dict[str, int] = {}
         refunds = [refund(number) for number in range(2000)]
         entries = [audit_entry(each.item()) | {"recorded_at": each.updated_at} for each in refunds]
         self.pages = {
@@ -86,10 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _body(self) -> tuple[int, str, bytes]:
-        """Size, ETag and, of small ones, the bytes; chunked uploads are unpacked."""
-        if self.headers.get("Expect") == "100-continue":
-            pass  # sent by the base class
+    def _body(self) -> tuple[str, bytes]:
+        """ETag and, of small ones, the bytes; chunked uploads are unpacked."""
         left, size, md5, kept = int(self.headers.get("Content-Length", 0)), 0, hashlib.md5(), b""
         chunked = "aws-chunked" in self.headers.get("Content-Encoding", "")
         while left > 0 and (chunk := self.rfile.read(min(left, 256 * 1024))):
@@ -97,23 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
             size += len(chunk)
             md5.update(chunk)
             kept = kept + chunk if size < 200_000 else b""
-        if chunked:
-            size = int(self.headers["X-Amz-Decoded-Content-Length"])
-            kept = _unchunked(kept)
-        return size, f'"{md5.hexdigest()}"', kept
+        return f'"{md5.hexdigest()}"', _unchunked(kept) if chunked else kept
 
     def do_PUT(self) -> None:
-        size, etag, content = self._body()
-        path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
-        if "partNumber" in query:
-            self.server.sizes[path] = self.server.sizes.get(path, 0) + size
-        else:
-            self.server.sizes[path], self.server.objects[path] = size, content
+        etag, content = self._body()
+        self.server.objects[urlsplit(self.path).path] = content
         self._answer(ETag=etag)
-
-    def do_HEAD(self) -> None:
-        size = self.server.sizes[urlsplit(self.path).path]
-        self._answer(ETag='"etag"', Content_Length=str(size))
 
     def do_GET(self) -> None:
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
@@ -123,21 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(self.server.objects[path])
 
     def do_POST(self) -> None:
-        target = self.headers.get("X-Amz-Target", "")
-        if target:
-            length = int(self.headers["Content-Length"])
-            self._dynamodb(target.partition(".")[2], json.loads(self.rfile.read(length)))
-            return
-        self._body()
-        if "uploads" in urlsplit(self.path).query:
-            self._answer(
-                b"<InitiateMultipartUploadResult><UploadId>u</UploadId>"
-                b"</InitiateMultipartUploadResult>"
-            )
-        else:
-            self._answer(
-                b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
-            )
+        target = self.headers["X-Amz-Target"]
+        length = int(self.headers["Content-Length"])
+        self._dynamodb(target.partition(".")[2], json.loads(self.rfile.read(length)))
 
     def _dynamodb(self, operation: str, asked: dict[str, Any]) -> None:
         table = asked["TableName"]
