@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from refunds.digests import Digest
+from refunds.digests import Digest, DigestError, digest_key
 from refunds_ops.backup.drill_command import drill
 from refunds_ops.backup.options import (
     FROM,
@@ -61,7 +63,7 @@ def run_(stack_name: str | None, as_json: bool) -> None:
         told = _invoke(stack)
         deadline = time.monotonic() + WAIT_SECONDS
         place, prefix = place_of(stack, None), told["prefix"]
-        while (digest := _published_as(place, prefix)) is None:
+        while (digest := _published_since(place, prefix)) is None:
             if time.monotonic() > deadline:
                 raise NotReadyError(f"{prefix} is still not published.", "See the function's log.")
             tell(f"goes on in another invocation: {prefix}", 0, 0)
@@ -83,12 +85,11 @@ def _invoke(stack: Stack) -> dict[str, Any]:
     return told
 
 
-def _published_as(place: Place, prefix: str) -> Digest | None:
-    for sequence in reversed(published(place)[-20:]):
-        digest = load(place, sequence).digest
-        if digest.backup_prefix == prefix:
-            return digest
-    return None
+def _published_since(place: Place, prefix: str) -> Digest | None:
+    """The run's digest, or that of one that began later: Lambda may deliver a step twice, and the
+    second time a new run takes the place of ours. Prefixes are in order of time."""
+    digests = _readable(place, published(place)[-20:], [])
+    return next((digest for digest in digests if digest.backup_prefix >= prefix), None)
 
 
 @backup.command("list")
@@ -99,13 +100,25 @@ def _published_as(place: Place, prefix: str) -> Digest | None:
 def list_(stack_name: str | None, folder: Path | None, limit: int, as_json: bool) -> None:
     """List the newest published backups and what each holds."""
     place = place_of(stack_of(stack_name, folder), folder)
-    digests = [load(place, each).digest for each in reversed(published(place)[-limit:])]
+    numbers = list(reversed(published(place)))[:limit]
+    if not numbers:
+        raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
+    damaged: list[str] = []
+    digests = list(_readable(place, numbers, damaged))
     if as_json:
         click.echo(json.dumps([_summary(digest) for digest in digests], indent=2))
-    elif digests:
-        Console().print(_digests_table(digests))
     else:
-        raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
+        Console().print(_digests_table(digests))
+    if damaged:
+        raise RefusedError(f"Damaged: {', '.join(damaged)}.", "refunds backup verify says more.")
+
+
+def _readable(place: Place, numbers: list[int], damaged: list[str]) -> Iterator[Digest]:
+    for number in numbers:
+        try:
+            yield load(place, number).digest
+        except DigestError:
+            damaged.append(digest_key(number))
 
 
 def _summary(digest: Digest) -> dict[str, Any]:
@@ -154,8 +167,8 @@ def public_key(stack_name: str | None) -> None:
 @click.option("--latest", is_flag=True, help="Only the newest backup's files; the whole chain.")
 @click.option(
     "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
     metavar="YYYY-MM-DD",
-    default="",
     help="Only files of backups from that day on; the whole chain.",
 )
 @click.option(
@@ -171,7 +184,7 @@ def verify_(
     folder: Path | None,
     key_files: tuple[Path, ...],
     latest: bool,
-    since: str,
+    since: datetime | None,
     at_least: int,
     as_json: bool,
 ) -> None:
@@ -182,12 +195,20 @@ def verify_(
     stack = stack_of(stack_name, folder if key_files else None)
     place = place_of(stack, folder)
     newest = (published(place) or [0])[-1]
+    first_day = f"{since:%Y-%m-%d}" if since else ""
     with progress_bar() as tell:
         report = Verification(place, keys_of(stack, key_files), tell=tell).run(
             at_least=at_least,
             data_of=lambda digest: (
-                digest.start_time >= since and (not latest or digest.sequence == newest)
+                digest.start_time >= first_day and (not latest or digest.sequence == newest)
             ),
+        )
+    if not report.findings and not report.files:
+        raise RefusedError(
+            "There is nothing to verify: no backup was chosen."
+            if report.digests
+            else "There is nothing to verify: there is no backup.",
+            "refunds backup list",
         )
     if as_json:
         click.echo(json.dumps(asdict(report), indent=2))
@@ -252,3 +273,5 @@ def _write(place: Place, number: int | None, table: str, format_: str, file: Pat
         return write(place, found, format_, file)
     except (DamagedError, AbsentError) as exc:
         raise RefusedError(f"{exc}", "refunds backup verify says more.") from exc
+    except OSError as exc:
+        raise NotReadyError(f"{file or 'stdout'} can't be written: {exc.strerror}.") from exc

@@ -102,11 +102,13 @@ class Verification:
         self._place = place
         self._keys = {key.fingerprint: key for key in keys}
         self._tell = tell
+        self._hashes: dict[str, str] = {}
 
     def run(
         self, *, at_least: int = 0, data_of: Callable[[Digest], bool] = lambda _: True
     ) -> Report:
-        """Verify the whole chain, and the files of the backups that ``data_of`` chooses.
+        """Verify the whole chain, and the files of the backups that ``data_of`` chooses; those of
+        the others may have expired.
 
         ``at_least``: a sequence number known from elsewhere to have been published; without it a
         chain whose newest digests are gone without a trace looks whole.
@@ -126,7 +128,7 @@ class Verification:
         self._tell("", total, total)
         for key in sorted(strays):
             report.add("extra", key, "no digest names it")
-        self._versions(report, named)
+        self._versions(report, {file.key for file in chosen})
         return report
 
     # --- The chain --------------------------------------------------------------------------------
@@ -282,14 +284,17 @@ class Verification:
         return None
 
     def _sha256(self, key: str) -> str:
-        with self._place.open(key) as body:
-            return Hashing(body).hexdigest()
+        # Of strays more than once: each missing file may be any of them.
+        if key not in self._hashes:
+            with self._place.open(key) as body:
+                self._hashes[key] = Hashing(body).hexdigest()
+        return self._hashes[key]
 
-    def _versions(self, report: Report, named: set[str]) -> None:
+    def _versions(self, report: Report, files: set[str]) -> None:
         """Object Lock keeps versions from being deleted, not new ones from being put on top."""
         counts: dict[str, int] = {}
         for version in self._place.versions():
-            if version.key not in named and sequence_of(version.key) is None:
+            if version.key not in files and sequence_of(version.key) is None:
                 continue
             if version.is_delete_marker:
                 what = f"a delete marker, {version.version_id}, "

@@ -80,23 +80,28 @@ def _parquet(rows: Any, file: Path) -> int:
             "Parquet needs the package pyarrow, which is not installed.",
             ".venv/bin/pip install pyarrow, or --format csv",
         ) from exc
-    kinds: dict[str, set[type]] = {}
+    # A column of nothing but whole numbers that fit keeps them; anything else is JSON text.
+    is_whole: dict[str, bool] = {}
     for row in rows():
         for name, value in row.items():
-            kinds.setdefault(name, set()).add(type(value))
-    # A column with one simple type keeps it; anything else is JSON text.
-    whole = {name for name, found in kinds.items() if found <= {int, type(None)}}
-    schema = pa.schema([(name, pa.int64() if name in whole else pa.string()) for name in kinds])
+            is_whole[name] = is_whole.get(name, True) and _is_int64(value)
+    schema = pa.schema(
+        [(name, pa.int64() if whole else pa.string()) for name, whole in is_whole.items()]
+    )
     count, left = 0, rows()
     with parquet.ParquetWriter(file, schema) as writer:
         while chunk := list(islice(left, ROWS_AT_ONCE)):
             columns = {
-                name: [row.get(name) if name in whole else _text(row.get(name)) for row in chunk]
-                for name in kinds
+                name: [row.get(name) if whole else _text(row.get(name)) for row in chunk]
+                for name, whole in is_whole.items()
             }
             writer.write_table(pa.table(columns, schema=schema))
             count += len(chunk)
     return count
+
+
+def _is_int64(value: Any) -> bool:
+    return value is None or (type(value) is int and -(2**63) <= value < 2**63)
 
 
 def _text(value: Any) -> str | None:

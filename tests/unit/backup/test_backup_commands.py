@@ -31,6 +31,7 @@ from refunds_ops.backup import commands, drill_command, restore_command
 from refunds_ops.backup.drilling import Driller
 from refunds_ops.backup.options import WORK
 from refunds_ops.backup.restoring import RestoreError
+from refunds_ops.backup.writing import _is_int64
 from refunds_ops.stack import Stack
 from refunds_ops.terminal import run_command
 
@@ -118,6 +119,16 @@ def test_run_waits_until_the_backup_is_published(
     assert (status, json.loads(out)["number"]) == (0, 1)
 
 
+def test_run_takes_the_backup_that_a_redelivered_step_made_instead(
+    stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.back_up()
+    earlier = "refund-backups/2026/01/01/20260101T000000Z"
+    monkeypatch.setattr(commands, "_invoke", lambda _: {"continued": True, "prefix": earlier})
+    status, out, _ = refunds("run", "--json")
+    assert (status, json.loads(out)["number"]) == (0, 1)
+
+
 def test_a_failed_function_is_told(refunds: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def invoke(**_: Any) -> dict[str, Any]:
         body = BytesIO(b'{"errorType": "BackupIncompleteError", "errorMessage": "secret"}')
@@ -174,6 +185,25 @@ def test_verify_works_offline(
     assert refunds("verify")[0] == 3
 
 
+def test_verify_without_anything_to_verify_is_no_success(stack: BackedUp, refunds: Run) -> None:
+    status, out, err = refunds("verify")
+    assert (status, "nothing to verify" in err, "whole" in out) == (1, True, False)
+    stack.back_up()
+    assert refunds("verify", "--since", "yesterday")[0] == 2
+    assert refunds("verify", "--since", "2026-01-01")[0] == 0
+    status, out, err = refunds("verify", "--since", "9999-01-01", "--json")
+    assert (status, "nothing to verify" in err, out) == (1, True, "")
+
+
+def test_a_damaged_digest_hides_no_other_backup(stack: BackedUp, refunds: Run) -> None:
+    stack.back_up()
+    stack.back_up()
+    stack.s3.put_object(Bucket=stack.bucket, Key=digest_key(2), Body=b"{}")
+    status, out, err = refunds("list", "--json")
+    assert (status, [each["number"] for each in json.loads(out)]) == (1, [1])
+    assert digest_key(2) in err
+
+
 def test_a_backup_is_read_as_json_and_csv(stack: BackedUp, refunds: Run, tmp_path: Path) -> None:
     stack.add(refund(1, user_id="=cmd()"), refund(2, metadata={"order": "é"}))
     stack.back_up()
@@ -190,6 +220,8 @@ def test_a_backup_is_read_as_json_and_csv(stack: BackedUp, refunds: Run, tmp_pat
     assert refunds("export", "--table", "audit", "--format", "jsonl", "out.jsonl")[0] == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
     assert refunds("cat", "--backup", "9")[0] == 1
+    status, _, err = refunds("export", "nowhere/out.csv")
+    assert (status, "nowhere/out.csv can't be written" in err) == (3, True)
 
 
 def test_parquet_without_its_library_says_how(
@@ -199,6 +231,15 @@ def test_parquet_without_its_library_says_how(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     status, _, err = refunds("export", "--format", "parquet", "out.parquet")
     assert (status, "pyarrow" in err) == (3, True)
+
+
+def test_only_numbers_that_parquet_has_stay_numbers() -> None:
+    # The library itself is not needed here, and not installed.
+    assert _is_int64(2**63 - 1)
+    assert _is_int64(None)
+    assert not _is_int64(2**63)
+    assert not _is_int64(-(2**63) - 1)
+    assert not _is_int64(True)
 
 
 class OneGateway:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moto import mock_aws
@@ -332,10 +333,37 @@ def test_either_copy_of_the_signature_is_enough_and_both_are_checked(
     }
 
 
-def test_only_the_files_of_chosen_backups_are_read(in_bucket: BackedUp) -> None:
-    key = some_data(in_bucket)
+def test_only_the_files_of_chosen_backups_count(in_bucket: BackedUp) -> None:
+    # The first has expired: a lifecycle rule leaves delete markers.
     first = in_bucket.object(digest_key(1)).decode()
-    assert key in first
-    in_bucket.s3.delete_object(Bucket=in_bucket.bucket, Key=key)
+    expired = [key for key in in_bucket.listed() if key in first and key.endswith(".gz")]
+    for key in expired:
+        in_bucket.s3.delete_object(Bucket=in_bucket.bucket, Key=key)
+    assert expired
+    assert kinds(in_bucket.verify()) == {
+        (kind, key) for key in expired for kind in ("missing", "deleted")
+    }
+    assert not in_bucket.verify(data_of=lambda digest: digest.sequence == 2).findings
+    overwrite(in_bucket, digest_key(1), in_bucket.object(digest_key(1)))
     report = in_bucket.verify(data_of=lambda digest: digest.sequence == 2)
-    assert kinds(report) == {("deleted", key)}
+    assert kinds(report) == {("overwritten", digest_key(1))}
+
+
+def test_a_stray_is_hashed_once_however_many_files_are_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = data_key(folder).split("/refunds/")[0].split("/audit/")[0]
+    (folder / run / "stray").write_bytes(b"")
+    manifests = [each for each in digest(folder, 2).exports[0].manifests if "summary" in each.key]
+    for each in manifests:
+        (folder / each.key).unlink()
+    opened: list[str] = []
+    opening = Folder.open
+
+    def counted(place: Folder, key: str) -> Any:
+        opened.append(key)
+        return opening(place, key)
+
+    monkeypatch.setattr(Folder, "open", counted)
+    verify(folder)
+    assert opened.count(f"{run}/stray") == 1
