@@ -7,25 +7,29 @@ shows of a suspect, to find what is really wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from refunds.audit import DELETED_EVENT
+from refunds.gateway import GatewayRefund, GatewayStatus
 from refunds.refund import ENDED_WITHOUT_MONEY, TRANSITIONS, Status
 from refunds_ops.audit.findings import Finding
-from refunds_ops.audit.rows import EntryRow, LedgerRow, RefundRow
+from refunds_ops.audit.rows import FIXED, EntryRow, LedgerRow, RefundRow
 
 _FIRST = frozenset({Status.PROCESSING, Status.REJECTED})
+_AT_GATEWAY = frozenset({Status.SUCCEEDED, Status.PENDING, Status.REVERSED})
 
 
 @dataclass(frozen=True)
 class Story:
-    """All that is stored of one refund. ``held``: payment to what its ledger has under ``r#``."""
+    """All that is stored of one refund. ``held``: payment to what its ledger has under ``r#``;
+    ``ledger``: that of the refund's own payment."""
 
     refund_id: str
     refund: RefundRow | None = None
     entries: Sequence[EntryRow] = ()
     held: Mapping[str, int] = field(default_factory=dict)
+    ledger: LedgerRow | None = None
 
 
 def check_story(story: Story) -> list[Finding]:
@@ -86,17 +90,32 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:
         return []
     if after.previous_hash != before.entry_hash:
         return [_of(after, "chain", f"previous_hash is not version {before.version}'s entry_hash")]
-    if DELETED_EVENT in (before.event, after.event):
-        return []
+    if begins(after):
+        if before.event == DELETED_EVENT:
+            return []  # the request came again: the chain goes on
+        told = f"it begins again after {before.status}, and no removal was audited"
+        return [_of(after, "transition", told)]
     if (after.amount_minor, after.currency) != (before.amount_minor, before.currency):
         return [_of(after, "transition", "the amount is not that of the version before")]
-    if after.previous_status is None and after.status == Status.PROCESSING:
-        return []  # the record was lost and the request came again: the chain goes on
-    legal: frozenset[str] = frozenset(TRANSITIONS.get(Status(before.status or ""), ()))
-    if after.previous_status != before.status or after.status not in legal:
+    if after.fixed != before.fixed:
+        told = f"{', '.join(FIXED)}: one is not what it was in the version before"
+        return [_of(after, "transition", told)]
+    legal: frozenset[str] = frozenset(TRANSITIONS[Status(before.status or "")])
+    if after.event == DELETED_EVENT:
+        legal = frozenset({before.status or ""})
+    if (
+        before.event == DELETED_EVENT
+        or after.previous_status != before.status
+        or after.status not in legal
+    ):
         told = f"{before.status} to {after.status} (previous_status {after.previous_status})"
         return [_of(after, "transition", told)]
     return []
+
+
+def begins(entry: EntryRow) -> bool:
+    """Whether a refund begins with it: at first, or again when its record was lost."""
+    return entry.previous_status is None and entry.status == Status.PROCESSING
 
 
 def _against_refund(story: Story, by_version: Mapping[int, EntryRow]) -> list[Finding]:
@@ -137,8 +156,8 @@ def _difference(refund: RefundRow, entry: EntryRow) -> str:
 
 def _check_reservation(story: Story) -> list[Finding]:
     refund = story.refund
-    if refund is None or refund.problem:
-        return []
+    if refund is None or refund.problem or (story.ledger and story.ledger.problem):
+        return []  # nobody knows what an unreadable ledger holds
     held = story.held.get(refund.transaction_id or "")
     if refund.status in ENDED_WITHOUT_MONEY:
         if held:
@@ -149,6 +168,9 @@ def _check_reservation(story: Story) -> list[Finding]:
         return [_about(refund, "reservation_missing", f"{refund.status}, but {told} in the ledger")]
     if held != refund.amount_minor:
         told = f"{held} reserved, the refund is of {refund.amount_minor}"
+        return [_about(refund, "reservation_differs", told)]
+    if story.ledger and story.ledger.currency not in (None, refund.currency):
+        told = f"reserved in {story.ledger.currency}, the refund is in {refund.currency}"
         return [_about(refund, "reservation_differs", told)]
     return []
 
@@ -170,6 +192,41 @@ def check_ledger(ledger: LedgerRow, reserved: int) -> list[Finding]:
     if ledger.remaining > ledger.captured - reserved:
         return [Finding(kind="balance", what=told, transaction_id=transaction_id)]
     return []
+
+
+def check_gateway(refund: RefundRow, shown: Sequence[GatewayRefund]) -> list[Finding]:
+    """What is wrong between a refund and all that the gateway shows under its id."""
+    if refund.problem:
+        return []
+    status = Status(refund.status)
+    if not shown and status in _AT_GATEWAY:
+        return [_about(refund, "gateway_missing", f"{status} here, not shown by the gateway")]
+    found = []
+    alive = [each for each in shown if each.status is not GatewayStatus.FAILED]
+    if len(alive) > 1:
+        found.append(_about(refund, "gateway_double", f"{len(alive)} refunds of this id"))
+    for each in shown:
+        if differs := _differs(refund, status, each):
+            kind, what = differs
+            found.append(replace(_about(refund, kind, what), where=each.gateway_refund_id))
+    return found
+
+
+def _differs(refund: RefundRow, status: Status, shown: GatewayRefund) -> tuple[str, str] | None:
+    ours = (refund.transaction_id, refund.amount_minor, refund.currency)
+    theirs = (shown.transaction_id, shown.amount_minor, shown.currency)
+    if ours != theirs and status is not Status.IN_REVIEW:
+        return "gateway_differs", f"{ours} here, {theirs} there"
+    if shown.status is GatewayStatus.FAILED:
+        moved = status is Status.SUCCEEDED
+        return ("gateway_failed", "SUCCEEDED here, failed there") if moved else None
+    if status in ENDED_WITHOUT_MONEY:
+        return "gateway_paid", f"{status} here, {shown.status} there"
+    if status is Status.SUCCEEDED and shown.status is GatewayStatus.PENDING:
+        return "gateway_differs", "SUCCEEDED here, still pending there"
+    if refund.gateway_refund_id not in (None, shown.gateway_refund_id):
+        return "gateway_differs", f"{refund.gateway_refund_id} here, another id there"
+    return None  # the same, on its way to it, or in a person's hands already
 
 
 def _gap(story: Story, by_version: Mapping[int, EntryRow], first: int, last: int) -> Finding:

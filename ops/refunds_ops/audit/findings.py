@@ -15,7 +15,7 @@ TO_DO: Mapping[str, str] = {
     "double": "One version has two entries: keep the one that its successor's previous_hash names.",
     "gap": "refunds audit rebuild REFUND_ID. What can't be rebuilt stays a gap.",
     "chain": "The entry before was replaced, or this one was: compare both with a backup.",
-    "transition": "No code of ours makes this change of status: look at who processed it.",
+    "transition": "No code of ours makes this change: look at who processed it.",
     # The trail against the refunds
     "no_entries": "refunds audit rebuild REFUND_ID makes the latest; is WriteAudit running?",
     "orphan": "The refund's record is gone, and no removal was audited: restore it from a backup.",

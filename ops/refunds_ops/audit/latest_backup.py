@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+from refunds.audit_writer import NOT_AN_IMAGE
 from refunds.digests import Digest, Export
 from refunds_ops.audit.findings import Finding
 from refunds_ops.backup.places import AbsentError, Place
@@ -12,6 +14,8 @@ from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.verifying import StoredDigest, load, published
 
 PAGE_ITEMS = 1000
+
+Row = TypeVar("Row")
 
 
 class BackupReader:
@@ -27,22 +31,22 @@ class BackupReader:
             what = "its signature is not one of the signing key"
             self.findings.append(Finding(kind="backup_damaged", what=what, where=self.digest.key))
 
-    def pages(self, table: str) -> Iterator[list[Wire]]:
-        """The items of ``refunds``, ``ledger`` or ``audit``, in wire form."""
+    def pages(self, table: str, read: Callable[[Wire], Row]) -> Iterator[list[Row]]:
+        """What ``read`` makes of the items of ``refunds``, ``ledger`` or ``audit``."""
         for export in self.digest.exports:
             if export.table == table:
-                yield from self._export_pages(export)
+                yield from self._export_pages(export, read)
 
     @property
     def audited_until(self) -> str:
         """Every entry that was recorded before this instant is in the backup."""
         return next(export.export_time for export in self.digest.exports if export.table == "audit")
 
-    def _export_pages(self, export: Export) -> Iterator[list[Wire]]:
-        page: list[Wire] = []
+    def _export_pages(self, export: Export, read: Callable[[Wire], Row]) -> Iterator[list[Row]]:
+        page: list[Row] = []
         try:
             for item in items(self._place, export):
-                page.append(item)
+                page.append(read(item))
                 if len(page) == PAGE_ITEMS:
                     yield page
                     page = []
@@ -51,6 +55,9 @@ class BackupReader:
             self.findings.append(Finding(kind="backup_damaged", what=what, where=export.root))
         except DamagedError as exc:
             self.findings.append(Finding(kind="backup_damaged", what=str(exc), where=export.root))
+        except NOT_AN_IMAGE:
+            what = f"it has an item that is none of the table {export.table}"
+            self.findings.append(Finding(kind="backup_damaged", what=what, where=export.root))
         if page:
             yield page
 

@@ -24,6 +24,9 @@ from refunds_ops.audit.tables import Read
 
 _MISSING = frozenset({"gap", "no_entries", "orphan", "stream_failure"})
 
+OWN_RECORD = "the refund's record"
+"""The source of what no other image backs."""
+
 Key = tuple[str, int]
 """A refund id and a version."""
 
@@ -105,7 +108,7 @@ class Rebuilder:
                 continue
             candidates = [*seen.get((story.refund_id, version), ())]
             if current and current.entry["version"] == version:
-                candidates.insert(0, current)
+                candidates.append(current)
             fits, why_not = _fitting(version, candidates, hashes, previous, latest=version == last)
             if fits is not None and (why_not := self._put(fits)) is None:
                 hashes[version] = fits.entry["entry_hash"]
@@ -160,6 +163,6 @@ def _current(read: Read) -> Candidate | None:
         return None
     try:
         image = {name: from_wire(read.refund[name]) for name in AUDITED if name in read.refund}
-        return Candidate(audit_entry(image), "the refund's record")
+        return Candidate(audit_entry(image), OWN_RECORD)
     except NOT_AN_IMAGE:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +14,25 @@ from refunds.audit_writer import NOT_AN_IMAGE
 from refunds.dynamo import from_wire, item_from_wire
 from refunds.ledger_table import Ledger
 from refunds.refund import AUDITED, Item, Status
+from refunds.times import from_rfc3339, rfc3339
 
-_ENTRY_ID = re.compile(rf"{RECORD_TYPE}#([A-Za-z0-9_-]{{1,64}})#([0-9]{{6}})", re.ASCII)
+_ENTRY_ID = re.compile(rf"{RECORD_TYPE}#([A-Za-z0-9_-]{{1,64}})#((?!000000)[0-9]{{6}})", re.ASCII)
+_REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+MAX_MINOR = 2**53 - 1
+"""As in the entries: JSON has no larger integer that everybody reads alike."""
+
+FIXED = (
+    "user_id",
+    "requested_by",
+    "reason",
+    "requested_at",
+    "created_at",
+    "metadata",
+    "gateway",
+)
+"""What a refund keeps from its first version to its last, besides its amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +50,12 @@ class EntryRow:
     previous_hash: str | None
     amount_minor: int | None
     currency: str | None
+    occurred_at: str | None
     recorded_at: str | None
+    fixed: str | None
+    """A hash over what never changes (``FIXED``)."""
+    rebuilt: str | None
+    """What the entry was made again from; None for one that was never lost."""
     problem: tuple[str, str] | None = None
 
 
@@ -47,6 +71,7 @@ class RefundRow:
     currency: str | None
     entry_hash: str | None
     previous_hash: str | None
+    gateway: str | None
     gateway_refund_id: str | None
     updated_at: str | None
     open_since: str | None
@@ -72,7 +97,7 @@ class Stray:
 
 def entry_row(wire: Mapping[str, Any]) -> EntryRow | Stray:
     """Read an item of the audit table that says it is a refund's."""
-    transaction_id, entry_id = wire["transaction_id"]["S"], wire["entry_id"]["S"]
+    transaction_id, entry_id = _key(wire, "transaction_id"), _key(wire, "entry_id")
     if not (match := _ENTRY_ID.fullmatch(entry_id)):
         return Stray(transaction_id, entry_id)
     refund_id, version = match[1], int(match[2])
@@ -95,12 +120,17 @@ def entry_row(wire: Mapping[str, Any]) -> EntryRow | Stray:
         previous_hash=_text(entry.get("previous_hash")),
         amount_minor=_number(details.get("amount_minor")),
         currency=_text(details.get("currency")),
+        occurred_at=_text(entry.get("occurred_at")),
         recorded_at=_text(entry.get("recorded_at")),
+        fixed=_fixed(entry | details),
+        rebuilt=None if problem or "rebuilt" not in entry else entry["rebuilt"]["from"],
         problem=problem,
     )
 
 
 def _problem(entry: Item, refund_id: str, version: int) -> tuple[str, str] | None:
+    if type(entry.get("version")) is not int:
+        return "unreadable", "its version is no number"
     if (entry.get("refund_id"), entry.get("version")) != (refund_id, version):
         return "misplaced", f"it speaks of {entry.get('refund_id')} version {entry.get('version')}"
     if entry_hash(entry) != entry["entry_hash"]:
@@ -108,7 +138,18 @@ def _problem(entry: Item, refund_id: str, version: int) -> tuple[str, str] | Non
     Status(entry["status"])
     if empty := [name for name in ("event", "details") if not entry[name]]:
         return "unreadable", f"{', '.join(empty)}: empty"
+    # No hash covers what an entry says of itself; at least it is what we write.
+    if rfc3339(from_rfc3339(entry["recorded_at"])) != entry["recorded_at"]:
+        return "unreadable", "its recorded_at is no instant as we write them"
+    rebuilt = entry.get("rebuilt", {"by": "", "from": ""})
+    if not all(isinstance(rebuilt[name], str) for name in ("by", "from")):
+        return "unreadable", "it doesn't say by whom and from what it was rebuilt"
     return None
+
+
+def _fixed(told: Item) -> str:
+    values = json.dumps([told.get(name) for name in FIXED], sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()[:24]
 
 
 def refund_row(wire: Mapping[str, Any]) -> RefundRow:
@@ -121,15 +162,18 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
         image, expected = _readable(wire), None
         problem = ("refund_unreadable", f"can't be read: {_told(exc)}")
     other = _readable(wire)
+    home = _text(image.get("transaction_id"))
     return RefundRow(
-        refund_id=wire["refund_id"]["S"],
-        transaction_id=_text(image.get("transaction_id")),
+        refund_id=_key(wire, "refund_id"),
+        # What is no id can't be looked up either.
+        transaction_id=home if home and _TRANSACTION_ID.fullmatch(home) else None,
         version=_number(image.get("version")) or 0,
         status=_text(image.get("status")) or "",
         amount_minor=_number(image.get("amount_minor")),
         currency=_text(image.get("currency")),
         entry_hash=expected,
         previous_hash=_text(image.get("previous_hash")),
+        gateway=_text(image.get("gateway")),
         gateway_refund_id=_text(image.get("gateway_refund_id")),
         updated_at=_text(image.get("updated_at")),
         open_since=_text(other.get("open_since")),
@@ -139,19 +183,39 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
 
 def ledger_row(wire: Mapping[str, Any]) -> tuple[LedgerRow, dict[str, int]]:
     """Read an item of the ledger: the balance, and what is held for which refund (0: released)."""
-    transaction_id = wire["transaction_id"]["S"]
+    transaction_id = _key(wire, "transaction_id")
     try:
         ledger = Ledger.from_item(item_from_wire(wire))
-        numbers = [*ledger.reservations.values(), ledger.captured or 0, ledger.remaining or 0]
-        if not all(type(number) is int for number in numbers):
-            raise ValueError("a number is none")
-        if (ledger.captured is None) != (ledger.remaining is None):
-            raise ValueError("captured or remaining alone")
+        _check_ledger(ledger)
     except NOT_AN_IMAGE as exc:
         problem = ("ledger_unreadable", f"can't be read: {_told(exc)}")
         return LedgerRow(transaction_id, None, None, None, problem), {}
     row = LedgerRow(transaction_id, ledger.captured, ledger.remaining, ledger.currency)
     return row, dict(ledger.reservations)
+
+
+def _check_ledger(ledger: Ledger) -> None:
+    """No negative reservation may make up for another one, nor a number spoil what adds it up."""
+    if not all(_REFUND_ID.fullmatch(refund_id) for refund_id in ledger.reservations):
+        raise ValueError("a reservation is of no refund's id")
+    balance = (ledger.captured, ledger.remaining, ledger.currency)
+    amounts: list[tuple[Any, int]] = [(each, 0) for each in ledger.reservations.values()]
+    if balance != (None, None, None):
+        # Below zero when others refunded too much at the gateway.
+        amounts += [(ledger.captured, 0), (ledger.remaining, -MAX_MINOR)]
+        if not isinstance(ledger.currency, str):
+            raise ValueError("it has no currency")
+    for amount, least in amounts:
+        if type(amount) is not int or not least <= amount <= MAX_MINOR:
+            raise ValueError("an amount is none")
+
+
+def _key(wire: Mapping[str, Any], name: str) -> str:
+    """A table's own items always have their keys. A backup's line may have anything: then it
+    raises one of ``NOT_AN_IMAGE``."""
+    value: str = wire[name]["S"]
+    value.encode()
+    return value
 
 
 def _readable(wire: Mapping[str, Any]) -> Item:
@@ -166,12 +230,13 @@ def _readable(wire: Mapping[str, Any]) -> Item:
 
 
 def _told(error: BaseException) -> str:
-    """An error's words are ours for what we check ourselves; a ``KeyError`` names what lacks."""
+    """An error's words may say anything; a ``KeyError`` names what lacks."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    # Half a surrogate pair, which a backup's JSON can hold, no database takes.
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def _number(value: Any) -> int | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from refunds.audit_table import AuditTable
 from refunds.digests import DigestError
@@ -18,6 +19,7 @@ from refunds.wiring import gateways_from
 from refunds_ops.audit.failures import FailureReader
 from refunds_ops.audit.latest_backup import BackupReader, chosen
 from refunds_ops.audit.tables import Tables
+from refunds_ops.audit.verify import Ask
 from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
 from refunds_ops.backup.verifying import StoredDigest
@@ -26,6 +28,8 @@ from refunds_ops.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+Answer = TypeVar("Answer")
 
 GATEWAY_TRIES = 6
 MAX_GATEWAY_WAIT_SECONDS = 60.0
@@ -114,22 +118,32 @@ def gateways(stack: Stack) -> list[Gateway]:
 
 def gateway_refunds(gateways: Sequence[Gateway]) -> Iterator[Sequence[GatewayRefund]]:
     """All that the gateways list. Raises ``NotReadyError`` when one stays out of reach."""
-    clock = SystemClock()
     for gateway in gateways:
         cursor: str | None = None
         for _ in range(MAX_GATEWAY_PAGES):
-            page = _page(gateway, cursor, clock)
+            page: RefundPage = _answer(gateway, partial(gateway.list_refunds, cursor=cursor))
             yield page.refunds
             if (cursor := page.next_cursor) is None:
                 break
 
 
-def _page(gateway: Gateway, cursor: str | None, clock: SystemClock) -> RefundPage:
+def ask_again(gateways: Sequence[Gateway]) -> Ask:
+    """What one of the gateways shows of a single refund now."""
+    by_name = {gateway.name: gateway for gateway in gateways}
+
+    def ask(name: str, refund_id: str, transaction_id: str) -> Sequence[GatewayRefund] | None:
+        if (gateway := by_name.get(name)) is None:
+            return None
+        return _answer(gateway, partial(gateway.find_refunds, refund_id, transaction_id))
+
+    return ask
+
+
+def _answer(gateway: Gateway, question: Callable[[Deadline], Answer]) -> Answer:
+    clock = SystemClock()
     for attempt in range(GATEWAY_TRIES):
         try:
-            return gateway.list_refunds(
-                Deadline.after(clock, gateway.timeout_seconds), cursor=cursor
-            )
+            return question(Deadline.after(clock, gateway.timeout_seconds))
         except GatewayUnavailableError as exc:
             if attempt == GATEWAY_TRIES - 1:
                 raise NotReadyError(

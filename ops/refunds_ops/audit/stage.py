@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from refunds.gateway import GatewayRefund
+from refunds.gateway import GatewayRefund, GatewayStatus
 from refunds_ops.audit.checks import Story
 from refunds_ops.audit.rows import EntryRow, LedgerRow, RefundRow, Stray
 
@@ -23,6 +23,7 @@ _CACHE_KIB = 16 * 1024
 _ENTRY = ", ".join(field.name for field in fields(EntryRow)[:-1])
 _REFUND = ", ".join(field.name for field in fields(RefundRow)[:-1])
 _LEDGER = ", ".join(field.name for field in fields(LedgerRow)[:-1])
+_REFUND_COLUMNS = len(fields(RefundRow)) + 1  # a problem is two
 
 _SCHEMA = f"""
 CREATE TABLE entries ({_ENTRY}, kind, what);
@@ -30,9 +31,12 @@ CREATE TABLE refunds ({_REFUND}, kind, what);
 CREATE TABLE ledger ({_LEDGER}, kind, what);
 CREATE TABLE strays (transaction_id, entry_id);
 CREATE TABLE reservations (refund_id, transaction_id, amount);
-CREATE TABLE backup_entries (refund_id, version, transaction_id, entry_hash);
+CREATE TABLE backup_entries
+  (refund_id, version, transaction_id, entry_hash, recorded_at, rebuilt);
 CREATE TABLE backup_refunds (refund_id, version, entry_hash);
-CREATE TABLE gateway (reference, gateway_refund_id, transaction_id, amount, currency, status);
+CREATE TABLE gateway
+  (gateway_refund_id, transaction_id, reference, amount, currency, status,
+   UNIQUE (gateway_refund_id, transaction_id, reference));
 """
 
 _INDEXES = """
@@ -100,7 +104,14 @@ class Stage:
         self._insert(
             "backup_entries",
             [
-                (row.refund_id, row.version, row.transaction_id, row.entry_hash)
+                (
+                    row.refund_id,
+                    row.version,
+                    row.transaction_id,
+                    row.entry_hash,
+                    row.recorded_at,
+                    row.rebuilt,
+                )
                 for row in rows
                 if isinstance(row, EntryRow)
             ],
@@ -112,13 +123,14 @@ class Stage:
         )
 
     def add_gateway(self, refunds: Iterable[GatewayRefund]) -> None:
+        """A list may show one twice, when newer ones move its pages on: the last word counts."""
         self._insert(
             "gateway",
             [
                 (
-                    each.reference,
                     each.gateway_refund_id,
                     each.transaction_id,
+                    each.reference,
                     each.amount_minor,
                     each.currency,
                     each.status.value,
@@ -126,6 +138,16 @@ class Stage:
                 for each in refunds
             ],
         )
+
+    def listed(self, column: str, value: str) -> list[GatewayRefund]:
+        """What the gateway's list had of a ``reference`` or of a ``transaction_id``."""
+        question = f"SELECT * FROM gateway WHERE {column} = ? ORDER BY rowid"  # noqa: S608
+        return [
+            GatewayRefund(gateway_id, payment, reference, amount, currency, GatewayStatus(status))
+            for gateway_id, payment, reference, amount, currency, status in self.ask(
+                question, value
+            )
+        ]
 
     def index(self) -> None:
         """After the last row and before the first question."""
@@ -141,16 +163,26 @@ class Stage:
 
     def stories(self) -> Iterator[Story]:
         """Every refund that has a record, an entry or both, with all that was scanned of it."""
-        refunds = _Peekable(self.ask("SELECT * FROM refunds ORDER BY refund_id"))
+        refunds = _Peekable(
+            self.ask(
+                "SELECT * FROM refunds LEFT JOIN ledger"
+                " ON ledger.transaction_id = refunds.transaction_id ORDER BY refund_id"
+            )
+        )
         entries = _Peekable(self.ask("SELECT * FROM entries ORDER BY refund_id, version"))
         reservations = _Peekable(self.ask("SELECT * FROM reservations ORDER BY refund_id"))
         while (refund_id := _least(refunds.key(), entries.key())) is not None:
-            stored = [RefundRow(*_nested(row)) for row in refunds.until(refund_id)]
+            stored = [
+                (RefundRow(*_nested(row[:_REFUND_COLUMNS])), row[_REFUND_COLUMNS:])
+                for row in refunds.until(refund_id)
+            ]
+            refund, ledger = stored[0] if stored else (None, (None,))
             yield Story(
                 refund_id,
-                stored[0] if stored else None,
+                refund,
                 [EntryRow(*_nested(row)) for row in entries.until(refund_id)],
                 {row[1]: row[2] for row in reservations.until(refund_id) if row[0] == refund_id},
+                LedgerRow(*_nested(ledger)) if ledger[0] is not None else None,
             )
 
     def ledgers(self) -> Iterator[tuple[LedgerRow, int]]:
@@ -171,7 +203,7 @@ class Stage:
             return
         places = ", ".join("?" * len(rows[0]))
         self._db.execute("BEGIN")
-        self._db.executemany(f"INSERT INTO {table} VALUES ({places})", rows)  # noqa: S608
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)  # noqa: S608
         self._db.execute("COMMIT")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from refunds.audit import RECORD_TYPE
+from refunds.control import LOOK_UP_FIRST
 from refunds.table_scan import PageReader, sources
 from refunds_ops.audit.checks import Story
 from refunds_ops.audit.rows import EntryRow, LedgerRow, Stray, entry_row, ledger_row, refund_row
@@ -71,6 +72,13 @@ class Tables:
         item = self._get(self.ledger, {"transaction_id": {"S": transaction_id}})
         return ledger_row(item) if item else None
 
+    def look_up_first_until(self) -> str | None:
+        """Until when the latest restore has every claim look its refund up first, if there was
+        one."""
+        note = self._get(self.ledger, {"transaction_id": {"S": LOOK_UP_FIRST}}) or {}
+        until: str | None = note.get("look_up_first_until", {}).get("S")
+        return until
+
     def at(self, transaction_id: str, entry_id: str) -> Wire | None:
         """Whatever stands at a key of the audit table, whoever wrote it."""
         return self._get(
@@ -108,16 +116,18 @@ class Tables:
         rows: list[EntryRow] = []
         wires: dict[int, Wire] = {}
         held: dict[str, int] = {}
+        home: LedgerRow | None = None
         for transaction_id in sorted(payments):
             for wire in self.entries_of(transaction_id, refund_id):
                 entry = entry_row(wire)
                 if not isinstance(entry, Stray):
                     rows.append(entry)
                     wires.setdefault(entry.version, wire)
-            if (ledger := self.ledger_of(transaction_id)) and refund_id in ledger[1]:
-                held[transaction_id] = ledger[1][refund_id]
+            if ledger := self.ledger_of(transaction_id):
+                held |= {transaction_id: ledger[1][refund_id]} if refund_id in ledger[1] else {}
+                home = ledger[0] if row and row.transaction_id == transaction_id else home
         rows.sort(key=lambda entry: (entry.version, entry.transaction_id))
-        return Read(Story(refund_id, row, rows, held), refund, wires)
+        return Read(Story(refund_id, row, rows, held, home), refund, wires)
 
     def _get(self, table: str, key: Wire) -> Wire | None:
         answer = self._client.get_item(TableName=table, Key=key, ConsistentRead=True)

@@ -15,19 +15,21 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from refunds.audit import audit_entry, told
+from refunds.audit import RECORD_TYPE, audit_entry, entry_id, told
 from refunds.audit_writer import NOT_AN_IMAGE, entry_of, same_entry
 from refunds.dynamo import from_wire, item_from_wire
 from refunds.gateway import GatewayRefund, GatewayStatus
-from refunds.refund import AUDITED, ENDED_WITHOUT_MONEY, Item, Status
-from refunds.times import Clock, from_rfc3339, later
-from refunds_ops.audit.checks import Story, check_ledger, check_story
+from refunds.refund import AUDITED, Item
+from refunds.times import Clock, from_rfc3339, later, rfc3339
+from refunds_ops.audit.checks import Story, begins, check_gateway, check_ledger, check_story
 from refunds_ops.audit.failures import FailureReader, Kept
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader
-from refunds_ops.audit.rows import Stray, entry_row, ledger_row, refund_row
+from refunds_ops.audit.rebuild import OWN_RECORD
+from refunds_ops.audit.rows import RefundRow, Stray, entry_row, ledger_row, refund_row
 from refunds_ops.audit.stage import Stage
 from refunds_ops.audit.tables import Read, Tables, Wire
+from refunds_ops.backup.rebuilding import LOOK_UP_FIRST_FOR
 
 STREAM_LAG = timedelta(seconds=60)
 """How old a change must be before its missing entry is a gap; the stream takes a second or two."""
@@ -45,6 +47,13 @@ CLOCKS = timedelta(minutes=5)
 
 READ_AGAIN = 5
 """Times a suspect is read again because it changed between two reads."""
+
+NAMED = 20
+"""How many refunds a note names."""
+
+Ask = Callable[[str, str, str], Sequence[GatewayRefund] | None]
+"""What the gateway of that name shows of a refund id and its payment; None when there is no such
+gateway to ask."""
 
 Progress = Callable[[str, Iterable[list[Any]], int], Iterator[list[Any]]]
 """Wraps pages of a table to show how far they have come; the number is about how many items."""
@@ -74,7 +83,8 @@ class Report:
 
 
 class Verification:
-    """``backup``, ``failures`` and ``gateway`` (pages of its list) are left out when None."""
+    """``backup``, ``failures`` and ``gateway`` (pages of its list) are left out when None; so is
+    ``ask``, and then what changed since the list was begun is not held against it."""
 
     def __init__(
         self,
@@ -85,6 +95,7 @@ class Verification:
         backup: BackupReader | None = None,
         failures: FailureReader | None = None,
         gateway: Iterable[Sequence[GatewayRefund]] | None = None,
+        ask: Ask | None = None,
         max_findings: int = 1000,
         stream_lag: timedelta = STREAM_LAG,
         sleep: Callable[[float], None] = time.sleep,
@@ -95,6 +106,9 @@ class Verification:
         self._backup = backup
         self._failures = failures
         self._gateway = gateway
+        self._ask = ask
+        self._listed_at = ""
+        self._begun_again: list[str] = []
         self._max_findings = max_findings
         self._stream_lag = stream_lag
         self._sleep = sleep
@@ -106,6 +120,12 @@ class Verification:
             with closing(self._all(stage)) as findings:
                 report.findings = list(islice(findings, self._max_findings))
                 report.more = next(findings, None) is not None
+                report.notes += _rebuilt(stage)
+        if self._begun_again:
+            report.notes.append(
+                "Begun again after a restore, which may have made the tables forget them: "
+                f"{_some(self._begun_again)}."
+            )
         return report
 
     # --- Scanning ---------------------------------------------------------------------------------
@@ -113,13 +133,14 @@ class Verification:
     def _scan(self, stage: Stage, report: Report) -> None:
         # The gateway and the backup first: what they show, the tables must have had before.
         if self._gateway is not None:
+            self._listed_at = rfc3339(self._clock.now())
             for page in self._progress("gateway", map(list, self._gateway), 0):
                 stage.add_gateway(page)
         if self._backup is not None:
-            for wires in self._progress("backup", self._backup.pages("refunds"), 0):
-                stage.add_backup_refunds(refund_row(wire) for wire in wires)
-            for wires in self._progress("backup", self._backup.pages("audit"), 0):
-                stage.add_backup_entries(entry_row(wire) for wire in wires)
+            for refunds in self._progress("backup", self._backup.pages("refunds", refund_row), 0):
+                stage.add_backup_refunds(refunds)
+            for entries in self._progress("backup", self._backup.pages("audit", entry_row), 0):
+                stage.add_backup_entries(entries)
         for wires in self._table("refunds"):
             stage.add_refunds(refund_row(wire) for wire in wires)
         for wires in self._table("ledger"):
@@ -174,15 +195,19 @@ class Verification:
         for finding in check_story(read.story):
             if finding.kind == "reservation_left" and self._being_released(read.story):
                 continue
+            if finding.kind == "transition" and self._forgotten(finding, read.story):
+                self._begun_again.append(f"{finding.refund_id} v{finding.version}")
+                continue
             yield self._named(finding, read)
 
     def settled(self, refund_id: str, payments: set[str]) -> Read:
-        """A refund's story, once its latest entry is there or is too late to be on its way."""
+        """A refund's story, once its entries are there or are too late to be on their way."""
         read = self._unmoving(refund_id, payments)
         for _ in range(int(self._stream_lag.total_seconds() / POLL_SECONDS) + 1):
             refund = read.story.refund
-            newest = max((entry.version for entry in read.story.entries), default=0)
-            if refund is None or refund.version <= newest or not self._just_now(refund.updated_at):
+            if refund is None or refund.problem or not self._lately(refund.updated_at):
+                break
+            if len({entry.version for entry in read.story.entries}) >= refund.version:
                 break
             self._sleep(POLL_SECONDS)
             read = self._unmoving(refund_id, payments)
@@ -195,17 +220,27 @@ class Verification:
                 break
         return read
 
-    def _just_now(self, instant: str | None) -> bool:
-        try:
-            return self._clock.now() - from_rfc3339(instant or "") < self._stream_lag
-        except ValueError:
-            return False
+    def _lately(self, instant: str | None) -> bool:
+        return self._within(self._stream_lag, instant)
 
     def _being_released(self, story: Story) -> bool:
-        since = story.refund.open_since if story.refund else None
+        return self._within(RELEASE_LAG, story.refund.open_since if story.refund else None)
+
+    def _within(self, lag: timedelta, instant: str | None) -> bool:
+        """Whether it was no longer ago than ``lag``; an instant to come is none that we wrote."""
         try:
-            return self._clock.now() - from_rfc3339(since or "") < RELEASE_LAG
-        except ValueError:
+            return -CLOCKS <= self._clock.now() - from_rfc3339(instant or "") < lag
+        except (ValueError, OverflowError):
+            return False
+
+    def _forgotten(self, finding: Finding, story: Story) -> bool:
+        """Whether a refund began again while a restore may have made the tables forget it."""
+        entry = next(each for each in story.entries if each.version == finding.version)
+        try:
+            until = from_rfc3339(self._tables.look_up_first_until() or "")
+            began = from_rfc3339(entry.occurred_at or "")
+            return begins(entry) and until - LOOK_UP_FIRST_FOR <= began < until
+        except (ValueError, OverflowError):
             return False
 
     def _named(self, finding: Finding, read: Read) -> Finding:
@@ -217,8 +252,8 @@ class Verification:
                 return finding
             return replace(finding, what=differ or finding.what)
         if finding.kind == "gap" and finding.transaction_id and finding.version:
-            entry_id = f"REFUND#{finding.refund_id}#{finding.version:06d}"
-            other = self._tables.at(finding.transaction_id, entry_id)
+            key = entry_id(finding.refund_id or "", finding.version)
+            other = self._tables.at(finding.transaction_id, key)
             if other is not None:
                 kind = other.get("record_type", {}).get("S", "no record_type")
                 return replace(
@@ -281,17 +316,24 @@ class Verification:
             "SELECT b.refund_id, b.version, b.transaction_id, b.entry_hash FROM backup_entries b"
             " LEFT JOIN entries e ON e.refund_id = b.refund_id AND e.version = b.version"
             " AND e.transaction_id = b.transaction_id WHERE e.entry_hash IS NOT b.entry_hash"
+            # One that was made again says so, and when: then only the hash is the lost one's.
+            " OR (e.rebuilt IS NULL"
+            " AND (e.recorded_at IS NOT b.recorded_at OR b.rebuilt IS NOT NULL))"
         ):
-            wire = self._tables.at(transaction_id, f"REFUND#{refund_id}#{version:06d}")
-            now = entry_row(wire).entry_hash if wire else None  # type: ignore[union-attr]
-            if now != hash_:
-                yield Finding(
-                    kind="backup_entry_differs" if wire else "backup_entry_gone",
-                    what="its hash is not the backup's" if wire else "the backup has it",
-                    refund_id=refund_id,
-                    transaction_id=transaction_id,
-                    version=version,
-                )
+            wire = self._tables.at(transaction_id, entry_id(refund_id, version))
+            kind, what = "backup_entry_differs", "its hash is not the backup's"
+            if wire is None or wire.get("record_type") != {"S": RECORD_TYPE}:
+                kind = "backup_entry_gone"
+                what = "its key is taken by another record" if wire else "the backup has it"
+            elif wire.get("entry_hash") == {"S": hash_}:
+                what = "recorded_at, or that it was rebuilt, is not as in the backup"
+            yield Finding(
+                kind=kind,
+                what=what,
+                refund_id=refund_id,
+                transaction_id=transaction_id,
+                version=version,
+            )
         surely_before = later(began, -CLOCKS)
         for refund_id, version, transaction_id, recorded_at in stage.ask(
             "SELECT e.refund_id, e.version, e.transaction_id, e.recorded_at FROM entries e"
@@ -327,90 +369,74 @@ class Verification:
     # --- The gateway ------------------------------------------------------------------------------
 
     def _against_gateway(self, stage: Stage) -> Iterator[Finding]:
-        for refund_id, number in stage.ask(
-            "SELECT reference, count(*) FROM gateway WHERE status <> 'failed'"
+        for (refund_id,) in stage.ask(
+            "SELECT reference FROM gateway WHERE status <> 'failed'"
             " AND reference IN (SELECT refund_id FROM refunds) GROUP BY reference"
             " HAVING count(*) > 1"
-        ):
-            yield Finding(
-                kind="gateway_double", what=f"{number} refunds of this id", refund_id=refund_id
-            )
-        for refund_id, gateway_id, transaction_id, amount, currency, status in stage.ask(
-            "SELECT g.reference, g.gateway_refund_id, g.transaction_id, g.amount, g.currency,"
-            " g.status FROM gateway g JOIN refunds r ON r.refund_id = g.reference"
+            " UNION SELECT r.refund_id FROM gateway g JOIN refunds r ON r.refund_id = g.reference"
             " WHERE NOT (g.transaction_id IS r.transaction_id AND g.amount IS r.amount_minor"
             " AND g.currency IS r.currency AND (r.status, g.status) IN (VALUES"
             " ('SUCCEEDED', 'succeeded'), ('PENDING', 'pending'), ('FAILED', 'failed'),"
-            " ('REVERSED', 'failed')))"
-        ):
-            shown = GatewayRefund(
-                gateway_id, transaction_id, refund_id, amount, currency, GatewayStatus(status)
-            )
-            yield from self._shown(shown)
-        for (refund_id,) in stage.ask(
-            "SELECT refund_id FROM refunds r WHERE status IN ('SUCCEEDED', 'PENDING', 'REVERSED')"
+            " ('REVERSED', 'failed'))"
+            " AND coalesce(r.gateway_refund_id, g.gateway_refund_id) IS g.gateway_refund_id)"
+            " UNION SELECT refund_id FROM refunds r"
+            " WHERE status IN ('SUCCEEDED', 'PENDING', 'REVERSED')"
             " AND NOT EXISTS (SELECT 1 FROM gateway g WHERE g.reference = r.refund_id)"
         ):
-            yield from self._not_shown(refund_id)
-        for transaction_id, captured, moved in stage.ask(
-            "SELECT l.transaction_id, l.captured, sum(g.amount) FROM ledger l"
+            yield from self._refund_at_gateway(stage, refund_id)
+        for (transaction_id,) in stage.ask(
+            "SELECT l.transaction_id FROM ledger l"
             " JOIN gateway g ON g.transaction_id = l.transaction_id AND g.status <> 'failed'"
             " GROUP BY l.transaction_id HAVING sum(g.amount) > l.captured"
         ):
+            yield from self._payment_at_gateway(stage, transaction_id)
+
+    def _refund_at_gateway(self, stage: Stage, refund_id: str) -> Iterator[Finding]:
+        for _ in range(READ_AGAIN):
+            wire = self._tables.refund(refund_id)
+            if wire is None:
+                return
+            refund = refund_row(wire)
+            shown = self._shown(stage.listed("reference", refund_id), refund)
+            if shown is None:
+                return
+            if self._tables.refund(refund_id) == wire:
+                yield from check_gateway(refund, shown)
+                return
+
+    def _payment_at_gateway(self, stage: Stage, transaction_id: str) -> Iterator[Finding]:
+        there = self._tables.ledger_of(transaction_id)
+        captured = there[0].captured if there else None
+        shown = stage.listed("transaction_id", transaction_id)
+        for refund_id in {each.reference for each in shown}:
+            wire = self._tables.refund(refund_id)
+            mine = [each for each in shown if each.reference == refund_id]
+            now = self._shown(mine, refund_row(wire)) if wire else mine
+            if now is None:
+                return
+            shown = [each for each in shown if each.reference != refund_id] + [*now]
+        moved = sum(
+            each.amount_minor
+            for each in shown
+            if each.status is not GatewayStatus.FAILED and each.transaction_id == transaction_id
+        )
+        if captured is not None and moved > captured:
             yield Finding(
                 kind="gateway_overpaid",
                 what=f"captured {captured}, refunded {moved}",
                 transaction_id=transaction_id,
             )
 
-    def _shown(self, shown: GatewayRefund) -> Iterator[Finding]:
-        """A refund that the gateway's list shows otherwise than we do."""
-        wire = self._tables.refund(shown.reference)
-        row = refund_row(wire) if wire else None
-        if row is None or row.problem:
-            return
-        ours = (row.transaction_id, row.amount_minor, row.currency)
-        theirs = (shown.transaction_id, shown.amount_minor, shown.currency)
-        status = Status(row.status)
-        if ours != theirs and status is not Status.IN_REVIEW:
-            kind = "gateway_differs"
-            what = f"{ours} here, {theirs} there"
-        elif status in ENDED_WITHOUT_MONEY and shown.status is not GatewayStatus.FAILED:
-            kind, what = "gateway_paid", f"{status} here, {shown.status} there"
-        elif status is Status.SUCCEEDED and shown.status is GatewayStatus.FAILED:
-            kind, what = "gateway_failed", "SUCCEEDED here, failed there"
-        elif status is Status.SUCCEEDED and shown.status is GatewayStatus.PENDING:
-            kind, what = "gateway_differs", "SUCCEEDED here, still pending there"
-        else:
-            return  # on its way to the same, or in a person's hands already
-        yield Finding(
-            kind=kind,
-            what=what,
-            refund_id=row.refund_id,
-            transaction_id=row.transaction_id,
-            version=row.version,
-            where=shown.gateway_refund_id,
-        )
-
-    def _not_shown(self, refund_id: str) -> Iterator[Finding]:
-        wire = self._tables.refund(refund_id)
-        row = refund_row(wire) if wire else None
-        # Made after the list was read, it may well be there by now.
-        if row is None or self._began_lately(row.updated_at):
-            return
-        yield Finding(
-            kind="gateway_missing",
-            what=f"{row.status} here, not in the gateway's list",
-            refund_id=refund_id,
-            transaction_id=row.transaction_id,
-            version=row.version,
-        )
-
-    def _began_lately(self, instant: str | None) -> bool:
-        try:
-            return self._clock.now() - from_rfc3339(instant or "") < CLOCKS
-        except ValueError:
-            return False
+    def _shown(
+        self, listed: Sequence[GatewayRefund], refund: RefundRow
+    ) -> Sequence[GatewayRefund] | None:
+        """What the gateway shows of a refund: by its list, or asked again when the refund may have
+        changed since the list was begun. None when it can't be asked."""
+        if (refund.updated_at or "") < later(self._listed_at, -CLOCKS):
+            return listed
+        if self._ask is None or not (refund.gateway and refund.transaction_id):
+            return None
+        return self._ask(refund.gateway, refund.refund_id, refund.transaction_id)
 
     # --- Stream failures --------------------------------------------------------------------------
 
@@ -437,6 +463,27 @@ class Verification:
             version=entry["version"],
             where=kept.key,
         )
+
+
+def _rebuilt(stage: Stage) -> list[str]:
+    """Entries that were made again stay visible, most of all those that nothing else proves."""
+    again = stage.count("entries WHERE rebuilt IS NOT NULL")
+    if not again:
+        return []
+    alone = [
+        f"{refund_id} v{version}"
+        for refund_id, version in stage.ask(
+            "SELECT refund_id, version FROM entries WHERE rebuilt = ? ORDER BY refund_id, version",
+            OWN_RECORD,
+        )
+    ]
+    told = f"{again} entries of the trail were rebuilt"
+    return [f"{told}; from the refund's own record alone: {_some(alone)}." if alone else f"{told}."]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def is_stored(tables: Tables, entry: Item) -> bool:

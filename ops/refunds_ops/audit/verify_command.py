@@ -76,6 +76,7 @@ def verify(
         backup = sources.backup(
             sources.place(stack, backup_folder), sequence, sources.public_key(stack, public_key)
         )
+    gateways = sources.gateways(stack) if with_gateway else []
     console = Console(stderr=True)
     with _Bars(console, quiet=as_json and not console.is_terminal) as bars:
         report = Verification(
@@ -84,7 +85,8 @@ def verify(
             progress=bars.over,
             backup=backup,
             failures=sources.failures(stack),
-            gateway=sources.gateway_refunds(sources.gateways(stack)) if with_gateway else None,
+            gateway=sources.gateway_refunds(gateways) if with_gateway else None,
+            ask=sources.ask_again(gateways),
             max_findings=max_findings,
         ).run()
     if backup is None and not no_backup:

@@ -12,6 +12,7 @@ from tests.unit.audit.factories import Trail, named, rehashed
 from refunds.audit import audit_entry
 from refunds.dynamo import item_from_wire
 from refunds.refund import Status
+from refunds.times import rfc3339
 
 
 @pytest.fixture
@@ -117,6 +118,57 @@ def test_a_refund_that_was_invented_later_and_backdated(trail: Trail, backups: B
         ("backup_entry_new", "r5", 1),
         ("backup_entry_new", "r5", 2),
     }
+
+
+def test_an_entry_whose_time_of_recording_was_edited(trail: Trail, backups: Backups) -> None:
+    trail.put_entry(trail.entry("r1", 2) | {"recorded_at": "2031-01-01T00:00:00.000000Z"})
+    assert named(trail.verify(backup=backups.read()).findings) == {
+        ("backup_entry_differs", "r1", 2)
+    }
+
+
+def test_an_entry_that_was_rebuilt_since_is_told_but_no_finding(
+    trail: Trail, backups: Backups
+) -> None:
+    rebuilt = {"by": "operator:eve", "from": "the refund's record"}
+    now = rfc3339(trail.clock.now())
+    trail.put_entry(trail.entry("r1", 2) | {"recorded_at": now, "rebuilt": rebuilt})
+    report = trail.verify(backup=backups.read())
+    assert report.findings == []
+    assert report.notes[-1] == (
+        "1 entries of the trail were rebuilt; from the refund's own record alone: r1 v2."
+    )
+
+
+def test_an_entry_that_became_another_record(trail: Trail, backups: Backups) -> None:
+    for version in (1, 2):
+        trail.put_entry(trail.entry("r3", version) | {"record_type": "PAYMENT"})
+    trail.client.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r3"}})
+    trail.edit_ledger("p2", **{"r#r3": None, "remaining": 10**8})
+    assert named(trail.verify(backup=backups.read()).findings) == {
+        ("backup_entry_gone", "r3", 1),
+        ("backup_entry_gone", "r3", 2),
+        ("backup_refund_gone", "r3", 2),
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"Item":{}}',
+        b'{"Item":{"refund_id":{"S":5}}}',
+        b'{"Item":{"refund_id":"r1"}}',
+        b'{"Item":{"refund_id":{"S":"\\ud800"}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_backup_of_items_that_are_none_is_damaged(
+    trail: Trail, backups: Backups, line: bytes
+) -> None:
+    for export in backups.read().digest.exports:
+        backups.rewrite(export.files[0].key, gzip.compress(line + b"\n"))
+    found = trail.verify(backup=backups.read()).findings
+    assert {each.kind for each in found} == {"backup_damaged"}
 
 
 def test_a_missing_data_file_is_named(trail: Trail, backups: Backups) -> None:

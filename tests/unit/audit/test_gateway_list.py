@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.audit.factories import Trail, named
+from tests.unit.audit.test_while_it_runs import verify_while
 from tests.unit.factories import shown
 
 from refunds.gateway import NOT_OURS, GatewayRefund, GatewayStatus
+from refunds.refund import Status
 
 OURS = {"r1": ("p1", 2500), "r2": ("p1", 1000), "r3": ("p2", 99_999_999), "r4": ("p3", 500)}
 
@@ -49,6 +52,7 @@ def test_others_refunds_are_no_finding(trail: Trail) -> None:
         ({"r1": {"amount_minor": 2501}}, "gateway_differs"),
         ({"r1": {"currency": "EUR"}}, "gateway_differs"),
         ({"r1": {"transaction_id": "p3"}}, "gateway_differs"),
+        ({"r1": {"gateway_refund_id": "gw-other"}}, "gateway_differs"),
         ({"r1": {"status": GatewayStatus.FAILED}}, "gateway_failed"),
         ({"r4": {"status": GatewayStatus.SUCCEEDED}}, "gateway_paid"),
     ],
@@ -64,7 +68,84 @@ def test_two_refunds_for_one_id(trail: Trail) -> None:
     trail.clock.advance(hours=1)
     twice = [*listed(), shown(reference="r2", gateway_refund_id="gw-x", amount_minor=1000)]
     found = trail.verify(gateway=[twice]).findings
-    assert ("gateway_double", "r2", None) in named(found)
+    assert ("gateway_double", "r2", 2) in named(found)
+
+
+def test_one_refund_on_two_pages_counts_once(trail: Trail) -> None:
+    trail.clock.advance(hours=1)
+    assert trail.verify(gateway=[listed(), listed()[2:3]]).findings == []
+
+
+def asker(trail: Trail, **now: GatewayRefund) -> Any:
+    """A gateway that is asked about single refunds, and shows what it shows ``now``."""
+
+    def ask(name: str, refund_id: str, transaction_id: str) -> list[GatewayRefund]:
+        assert (name, transaction_id) == ("flair", trail.refunds.get(refund_id).transaction_id)  # type: ignore[union-attr]
+        return [now[refund_id]] if refund_id in now else []
+
+    return ask
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_changed_since_the_list_was_begun_is_asked_again(trail: Trail, asked: bool) -> None:
+    trail.finish(trail.begin("r5", "p4", 700), Status.PENDING, gateway_refund_id="gw-r5")
+    trail.deliver()
+    trail.clock.advance(hours=1)
+    pending = shown(
+        reference="r5",
+        gateway_refund_id="gw-r5",
+        transaction_id="p4",
+        amount_minor=700,
+        status=GatewayStatus.PENDING,
+    )
+
+    def between(name: str) -> None:
+        if name == "refunds":
+            trail.finish(trail.refunds.get("r5"), Status.SUCCEEDED)  # type: ignore[arg-type]
+            trail.finish(trail.refunds.get("r1"), Status.REVERSED, failure_code="x")  # type: ignore[arg-type]
+            trail.paid("r6", "p5", 10**8)
+            trail.deliver()
+        if name == "chains":
+            trail.clock.advance(minutes=20)
+
+    now = {
+        "r1": replace(listed()[0], status=GatewayStatus.FAILED),
+        "r5": replace(pending, status=GatewayStatus.SUCCEEDED),
+        "r6": replace(
+            pending,
+            reference="r6",
+            gateway_refund_id="gw-r6",
+            transaction_id="p5",
+            amount_minor=10**8,
+            status=GatewayStatus.SUCCEEDED,
+        ),
+    }
+    ask = asker(trail, **now) if asked else None
+    report = verify_while(trail, between, gateway=[[*listed(), pending]], ask=ask)
+    assert report.findings == []
+
+
+def test_what_the_gateway_answers_about_a_recent_refund_counts(trail: Trail) -> None:
+    trail.finish(trail.refunds.get("r1"), Status.REVERSED, failure_code="x")  # type: ignore[arg-type]
+    trail.deliver()
+    ask = asker(trail, r1=listed()[0])
+    assert named(trail.verify(gateway=[listed()], ask=ask).findings) == {("gateway_paid", "r1", 3)}
+
+
+def test_what_was_refunded_since_the_list_was_begun_does_not_overpay(trail: Trail) -> None:
+    trail.clock.advance(hours=1)
+    much = shown(reference="r5", transaction_id="p1", amount_minor=10**8 - 3500)
+    more = shown(reference=NOT_OURS, gateway_refund_id="x", transaction_id="p1", amount_minor=1)
+
+    def between(name: str) -> None:
+        if name == "refunds":  # it was listed while it was under way, and failed
+            begun = trail.begin("r5", "p1", 10**8 - 3500)
+            trail.finish(begun, Status.FAILED, failure_code="declined")
+            trail.deliver()
+
+    ask = asker(trail, r5=replace(much, status=GatewayStatus.FAILED))
+    report = verify_while(trail, between, gateway=[[*listed(), much, more]], ask=ask)
+    assert report.findings == []
 
 
 def test_more_than_was_captured(trail: Trail) -> None:

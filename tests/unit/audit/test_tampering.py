@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from tests.unit.audit.factories import Trail, moved, named, rehashed
+from tests.unit.factories import refund
 
+from refunds.audit import audit_entry
+from refunds.control import Control
+from refunds.dynamo import item_to_wire
 from refunds.refund import Status
+from refunds.times import rfc3339
 
 Tamper = Callable[[Trail], None]
 Names = set[tuple[str, str | None, int | None]]
@@ -75,7 +82,7 @@ def edit_the_first_with_its_hash(trail: Trail) -> None:
     change(trail, "r1", 1, hash_too=True, requested_by="agent:mallory")
 
 
-@tampering(("refund_changed", "r1", 2))
+@tampering(("refund_changed", "r1", 2), ("transition", "r1", 2))
 def edit_the_last_with_its_hash(trail: Trail) -> None:
     change(trail, "r1", 2, hash_too=True, requested_by="agent:mallory")
 
@@ -278,7 +285,151 @@ def lower_what_was_captured(trail: Trail) -> None:
 
 @tampering(("ledger_unreadable", None, None))
 def make_a_ledger_unreadable(trail: Trail) -> None:
-    trail.edit_ledger("p3", captured="many")
+    trail.edit_ledger("p1", captured="many")
+
+
+@tampering(("ledger_unreadable", None, None))
+def capture_more_than_any_payment(trail: Trail) -> None:
+    trail.edit_ledger("p1", captured=10**20)
+
+
+@tampering(("ledger_unreadable", None, None))
+def reserve_more_than_any_payment(trail: Trail) -> None:
+    trail.edit_ledger("p1", **{"r#r1": 10**20})
+
+
+@tampering(("ledger_unreadable", None, None))
+def reserve_for_no_refund(trail: Trail) -> None:
+    trail.edit_ledger("p1", **{"r#": 5, "remaining": 10**8 - 3_505})
+
+
+@tampering(("ledger_unreadable", None, None))
+def reserve_for_a_refund_with_an_endless_id(trail: Trail) -> None:
+    trail.edit_ledger("p1", **{"r#" + "x" * 3_000: 5, "remaining": 10**8 - 3_505})
+
+
+@tampering(("ledger_unreadable", None, None))
+def free_money_with_a_negative_reservation(trail: Trail) -> None:
+    trail.edit_ledger("p1", captured=5_000, **{"r#ghost": -100_000, "remaining": 101_500})
+
+
+@tampering(("ledger_unreadable", None, None))
+def take_the_ledgers_currency_away(trail: Trail) -> None:
+    trail.edit_ledger("p1", currency=None)
+
+
+@tampering(("reservation_differs", "r1", 2), ("reservation_differs", "r2", 2))
+def edit_the_ledgers_currency(trail: Trail) -> None:
+    trail.edit_ledger("p1", currency="JPY")
+
+
+@tampering(("reservation_left", "r4", 3))
+def hold_money_as_if_it_was_about_to_be_released(trail: Trail) -> None:
+    trail.edit_ledger("p3", **{"r#r4": 500, "remaining": 10**8 - 500})
+    trail.edit_refund("r4", open_since="9999-12-31T23:59:59.999999Z")
+
+
+@tampering(("transition", "r1", 3))
+def begin_again_after_success(trail: Trail) -> None:
+    begin_again(trail, "r1")
+    trail.clock.advance(hours=1)
+
+
+@tampering(("transition", "r5", 2))
+def give_it_to_another_in_a_legal_change(trail: Trail) -> None:
+    begun = trail.begin("r5", "p4", 700)
+    trail.finish(begun, Status.SUCCEEDED, user_id="mallory")
+    trail.deliver()
+    trail.clock.advance(hours=1)
+
+
+@tampering(("transition", "r3", 3), ("removed", "r3", 3), ("reservation_stray", "r3", None))
+def remove_it_in_another_status(trail: Trail) -> None:
+    trail.stream.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r3"}})
+    trail.deliver()
+    change(trail, "r3", 3, hash_too=True, status="FAILED", outcome="Refund Failed")
+
+
+@tampering(("misplaced", None, None))
+def add_a_version_before_the_first(trail: Trail) -> None:
+    trail.put_entry(rehashed(moved(trail.entry("r1", 1), refund_id="r9", version=0)))
+
+
+@tampering(("unreadable", "r1", 2))
+def write_the_version_as_text(trail: Trail) -> None:
+    trail.put_entry(trail.entry("r1", 2) | {"version": "2"})
+
+
+@tampering(("unreadable", "r1", 2))
+def take_away_when_it_was_recorded(trail: Trail) -> None:
+    entry = trail.entry("r1", 2)
+    del entry["recorded_at"]
+    trail.put_entry(entry)
+
+
+@tampering(("unreadable", "r1", 2))
+def write_a_number_for_when_it_was_recorded(trail: Trail) -> None:
+    change(trail, "r1", 2, recorded_at=5)
+
+
+@tampering(("unreadable", "r1", 2))
+def write_when_it_was_recorded_as_we_do_not(trail: Trail) -> None:
+    change(trail, "r1", 2, recorded_at="2026-11-23T08:10:00+01:00")
+
+
+@tampering(("unreadable", "r1", 2))
+def say_that_it_was_rebuilt_and_not_by_whom(trail: Trail) -> None:
+    change(trail, "r1", 2, rebuilt=True)
+
+
+def begin_again(trail: Trail, refund_id: str) -> None:
+    """As a request does whose refund the tables have forgotten: at the chain's next version."""
+    there = trail.refunds.get(refund_id)
+    assert there is not None
+    at = rfc3339(trail.clock.now())
+    new = replace(
+        there,
+        status=Status.PROCESSING,
+        version=there.version + 1,
+        previous_status=None,
+        changed_fields=None,
+        created_at=at,
+        updated_at=at,
+        previous_hash=audit_entry(there.item())["entry_hash"],
+    )
+    trail.stream.put_item(TableName=trail.stack.refunds_table, Item=item_to_wire(new.item()))
+    trail.deliver()
+
+
+def test_what_begins_again_soon_after_a_restore_is_told_but_no_finding(trail: Trail) -> None:
+    control = Control(trail.client, trail.stack.ledger_table)
+    trail.clock.advance(days=1)
+    control.set_look_up_first(trail.clock.now() + timedelta(days=27))
+    begin_again(trail, "r1")
+    trail.clock.advance(days=60)
+    report = trail.verify()
+    assert report.findings == []
+    assert any("Begun again after a restore" in note and "r1 v3" in note for note in report.notes)
+    control.set_look_up_first(trail.clock.now() + timedelta(days=27))
+    assert named(trail.verify().findings) == {("transition", "r1", 3)}
+
+
+def test_a_refund_that_was_removed_may_begin_again(trail: Trail) -> None:
+    there = trail.refunds.get("r3")
+    assert there is not None
+    trail.stream.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r3"}})
+    at = rfc3339(trail.clock.now())
+    trail.deliver()
+    new = replace(
+        refund(refund_id="r3", transaction_id="p2", amount_minor=there.amount_minor),
+        version=4,
+        updated_at=at,
+        previous_hash=trail.entry("r3", 3)["entry_hash"],
+    )
+    trail.stream.put_item(TableName=trail.stack.refunds_table, Item=item_to_wire(new.item()))
+    trail.deliver()
+    trail.clock.advance(hours=1)
+    assert trail.verify().findings == []
 
 
 def test_an_untouched_stack_is_clean(trail: Trail) -> None:

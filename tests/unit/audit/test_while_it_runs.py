@@ -57,6 +57,24 @@ def test_an_entry_that_is_some_seconds_late(trail: Trail) -> None:
     assert report.findings == []
 
 
+def test_a_first_entry_that_comes_after_the_second(trail: Trail) -> None:
+    trail.paid("r5", "p1", 700)
+    first, second = trail.stream.records[trail.delivered :]
+    trail.deliver([second])
+
+    def sleep(seconds: float) -> None:
+        trail.clock.advance(seconds=seconds)
+        trail.deliver([first])
+
+    report = Verification(
+        trail.tables(),
+        clock=trail.clock,
+        progress=lambda name, pages, about: iter(pages),
+        sleep=sleep,
+    ).run()
+    assert report.findings == []
+
+
 def test_an_entry_that_never_comes_is_a_gap(trail: Trail) -> None:
     begun = trail.begin("r5", "p1", 700)
     trail.deliver()
