@@ -27,7 +27,7 @@ from refunds.export_format import (
     new_export_id,
 )
 from refunds.native_export import NativeExport
-from refunds.s3_objects import put_new
+from refunds.s3_objects import put_new, read
 from refunds.table_scan import PageReader, Source
 from refunds.times import Clock, Deadline, rfc3339
 
@@ -43,8 +43,6 @@ HAND_ON_SECONDS = 60.0
 """Kept for ending and uploading a data file for each segment, and for the next invocation."""
 MAX_STEPS = 60
 """Invocations of one run: fifteen hours at fifteen minutes each."""
-MAX_EVENT_BYTES = 240_000
-"""Lambda takes 256 KB of event for an asynchronous invocation."""
 MAX_NAME_TRIES = 60
 
 
@@ -84,7 +82,7 @@ class TableProgress:
 
 @dataclass
 class RunProgress:
-    """A run between two invocations: what the next one's event carries."""
+    """A run between two invocations, kept beside its claims."""
 
     name: str
     """``YYYYMMDDTHHMMSSZ``"""
@@ -97,11 +95,20 @@ class RunProgress:
         day = f"{self.name[:4]}/{self.name[4:6]}/{self.name[6:8]}"
         return f"{PREFIX}/{day}/{self.name}"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def claim_key(self) -> str:
+        return f"{PREFIX}/runs/{self.name}/{self.step:04d}.json"
+
+    @property
+    def progress_key(self) -> str:
+        return f"{PREFIX}/runs/{self.name}/{self.step:04d}-progress.json"
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> RunProgress:
+    def from_bytes(cls, content: bytes) -> RunProgress:
+        told = json.loads(content)
         tables = [
             TableProgress(
                 **table
@@ -189,14 +196,18 @@ class BackupRun:
         """
         if "continue" not in event:
             return None
-        run = RunProgress.from_json(event["continue"])
+        kept = event["continue"]
+        content = read(self._s3, self._bucket, kept["key"])
+        if content is None or sha256_hex(content) != kept["sha256"]:
+            raise BackupIncompleteError(f"{kept['key']} is not the progress that was kept there")
+        run = RunProgress.from_bytes(content)
         return run if self._claim(run) else None
 
     def _claim(self, run: RunProgress) -> bool:
         return put_new(
             self._s3,
             self._bucket,
-            f"{PREFIX}/runs/{run.name}/{run.step:04d}.json",
+            run.claim_key,
             json.dumps({"began_at": rfc3339(self._clock.now()), "by": self._new_token()}).encode(),
         )
 
@@ -328,15 +339,14 @@ class BackupRun:
         return True
 
     def _continue_later(self, run: RunProgress) -> dict[str, Any]:
+        """The progress first, which no event is large enough for; then the event that names it."""
         run.step += 1
-        event = {"continue": run.to_json()}
         if run.step >= MAX_STEPS:
             raise BackupIncompleteError(f"not done after {MAX_STEPS} invocations")
-        if (size := len(json.dumps(event))) > MAX_EVENT_BYTES:
-            raise BackupIncompleteError(
-                f"the list of files, {size} bytes, is too long for an event: let DynamoDB export"
-            )
-        self._hand_on(event)
+        content = run.to_bytes()
+        if not put_new(self._s3, self._bucket, run.progress_key, content):
+            raise BackupIncompleteError(f"{run.progress_key} is there already")
+        self._hand_on({"continue": {"key": run.progress_key, "sha256": sha256_hex(content)}})
         return {
             "continued": True,
             "bucket": self._bucket,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 UNIT_BYTES = 4096
 """A consistent read of so much costs one read unit."""
 
+MAX_WAIT_SECONDS = 20.0
+"""For the read limit: a run must have time left to store what it has read, and to hand on."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -50,7 +53,11 @@ def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[So
 
 
 class ReadLimit:
-    """At most so many read units a second, over all segments together; 0 is no limit."""
+    """At most so many read units a second, over all segments together; 0 is no limit.
+
+    Nobody waits longer than ``MAX_WAIT_SECONDS``, so that pages of 256 units in four segments make
+    some fifty units a second at least.
+    """
 
     def __init__(
         self,
@@ -71,7 +78,7 @@ class ReadLimit:
             return
         with self._lock:
             now = self._monotonic()
-            start = max(now, self._paid_until)
+            start = min(max(now, self._paid_until), now + MAX_WAIT_SECONDS)
             self._paid_until = start + units / self._units_per_second
         if start > now:
             self._sleep(start - now)

@@ -103,6 +103,19 @@ def test_what_does_not_fit_is_handed_on_to_the_same_version(
     assert told["tables"]["audit"]["item_count"] == 1
 
 
+def test_reading_keeps_to_the_settings_limit(
+    stack: BackedUp, handler: Callable[[], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUP_READ_UNITS_PER_SECOND", "5")
+    waited: list[float] = []
+    module = handler()
+    monkeypatch.setattr(module._run._reader._limit, "_sleep", waited.append)
+    for number in range(30):
+        stack.put(stack.refunds, {"refund_id": f"rf-{number}", "text": "x" * 9000})
+    module.handler({}, context())
+    assert sum(waited) > 0
+
+
 def test_a_wrong_compression_shows_at_the_start(
     handler: Callable[[], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:

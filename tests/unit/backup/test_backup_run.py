@@ -19,7 +19,7 @@ from tests.unit.factories import NOW, FakeClock
 import refunds.backup
 import refunds.export_format
 from refunds.backup import MAX_STEPS, BackupIncompleteError, RunProgress
-from refunds.digests import Digest, sequence_of
+from refunds.digests import Digest, digest_key, sequence_of, sha256_hex, signature_key
 from refunds.times import Deadline
 from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.reading import items
@@ -271,21 +271,95 @@ def test_a_run_has_a_bounded_number_of_steps(stack: BackedUp) -> None:
     clock = TickingClock(60)
     run = stack.make_run(clock=clock)
     run.run({}, Deadline.after(clock, 900))
-    progress = RunProgress.from_json(stack.handed_on.pop()["continue"])
+    progress = kept_progress(stack)
     progress.step = MAX_STEPS - 1
+    content = progress.to_bytes()
+    stack.s3.put_object(Bucket=stack.bucket, Key=progress.progress_key, Body=content)
+    event = {"continue": {"key": progress.progress_key, "sha256": sha256_hex(content)}}
     with pytest.raises(BackupIncompleteError):
-        run.run({"continue": progress.to_json()}, Deadline.after(clock, 900))
+        run.run(event, Deadline.after(clock, 900))
     assert not stack.handed_on
     assert not [key for key in stack.listed() if sequence_of(key)]
 
 
-def test_an_event_that_lambda_would_not_take_is_not_sent(
+def kept_progress(stack: BackedUp) -> RunProgress:
+    """Of the run that has just been handed on."""
+    return RunProgress.from_bytes(stack.object(stack.handed_on.pop()["continue"]["key"]))
+
+
+def test_an_event_is_small_however_many_files_there_are(
     stack: BackedUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refunds.backup, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(refunds.export_format, "MAX_FILE_BYTES", 1)
+    stack.add(*(refund(number) for number in range(20)))
+    small_pages(stack, 1)
+    clock = TickingClock(17)
+    stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
+    (event,) = stack.handed_on
+    assert len(json.dumps(event)) < 300
+    assert len(kept_progress(stack).tables[0].files) > 5
+
+
+@pytest.mark.parametrize("damage", [b"{}", None])
+def test_progress_that_is_not_what_was_kept_publishes_nothing(
+    stack: BackedUp, damage: bytes | None
+) -> None:
     stack.add(*(refund(number) for number in range(20)))
     small_pages(stack, 1)
     clock = TickingClock(60)
-    with pytest.raises(BackupIncompleteError, match="let DynamoDB export"):
-        stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
-    assert not stack.handed_on
+    stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
+    (event,) = stack.handed_on
+    key = event["continue"]["key"]
+    if damage is None:
+        stack.s3.delete_object(Bucket=stack.bucket, Key=key)
+    else:
+        stack.s3.put_object(Bucket=stack.bucket, Key=key, Body=damage)
+    with pytest.raises(BackupIncompleteError, match="progress"):
+        stack.back_up(event)
+    assert not stack.listed("refund-backups/digests/")
+
+
+def test_a_step_ends_with_time_left_to_store_and_to_hand_on(stack: BackedUp) -> None:
+    stack.add(*(refund(number) for number in range(200)))
+    small_pages(stack, 1)
+    clock = TickingClock(2)
+    deadline = Deadline.after(clock, 900)
+    left: list[float] = []
+
+    def hand_on(event: dict[str, Any]) -> None:
+        left.append(deadline.left_seconds())
+
+    told = stack.make_run(clock=clock, hand_on=hand_on).run({}, deadline)
+    assert told["continued"]
+    assert left[0] > 50
+
+
+def test_tables_are_scanned_one_after_another_refunds_first(stack: BackedUp) -> None:
+    # So that no entry of the trail is of a refund newer than the backup's.
+    stack.add(refund(1))
+    scanned: list[str] = []
+    consistent: list[bool] = []
+
+    def see(params: dict[str, Any], **_: Any) -> None:
+        scanned.append(params["TableName"])
+        consistent.append(params["ConsistentRead"])
+
+    stack.dynamodb.meta.events.register("provide-client-params.dynamodb.Scan", see)
+    stack.back_up()
+    assert scanned == [stack.refunds, stack.ledger, stack.audit]
+    assert all(consistent)
+
+
+@pytest.mark.parametrize("signature", ["no hex", ""])
+def test_a_damaged_signature_of_the_newest_digest_ends_no_run(
+    stack: BackedUp, signature: str
+) -> None:
+    stack.back_up()
+    key = digest_key(1)
+    stack.s3.put_object(
+        Bucket=stack.bucket, Key=key, Body=stack.object(key), Metadata={"signature": signature}
+    )
+    assert stack.back_up()["digest"]["sequence"] == 2
+    previous = latest(stack).previous
+    assert previous is not None
+    assert bytes.fromhex(previous.signature) == stack.object(signature_key(1))

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit.backup.parts import BackedUp
 
-from refunds.table_scan import PageReader, ReadLimit, Source, _cut, _parse
+from refunds.table_scan import MAX_WAIT_SECONDS, PageReader, ReadLimit, Source, _cut, _parse
 
 Wire = dict[str, Any]
 
@@ -120,6 +120,27 @@ def test_reading_keeps_to_its_share_of_read_units() -> None:
     for _ in range(21):
         limit.spend(500)
     assert seconds.now - 100.0 == pytest.approx(10.0)
+
+
+def test_every_page_is_read_within_the_limit(
+    stack: BackedUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(stack.refunds, {"refund_id": "rf-1", "text": "x" * 9000})
+    spent: list[float] = []
+    monkeypatch.setattr(ReadLimit, "spend", lambda _, units: spent.append(units))
+    reader = PageReader(stack.dynamodb, ReadLimit(1))
+    reader.read(Source("refunds", stack.refunds), 0, 1, None)
+    assert len(spent) == 1
+    assert spent[0] > 0
+
+
+def test_a_limit_that_is_too_low_lets_a_run_hand_on_in_time() -> None:
+    seconds = Seconds()
+    limit = ReadLimit(1, monotonic=seconds.monotonic, sleep=seconds.sleep)
+    for _ in range(4):
+        began = seconds.now
+        limit.spend(256)
+        assert seconds.now - began <= MAX_WAIT_SECONDS
 
 
 def test_without_a_limit_nobody_waits() -> None:
