@@ -24,11 +24,17 @@ from refunds.times import SystemClock, rfc3339
 from refunds_ops.audit import sources
 from refunds_ops.audit.failures import CLOSED
 from refunds_ops.audit.rebuild import Outcome, Rebuilder, candidates_in, payments_in
-from refunds_ops.audit.receipts import MAX_RECEIPT_BYTES, check_receipt, make_receipt
+from refunds_ops.audit.receipts import (
+    MAX_RECEIPT_BYTES,
+    Checked,
+    check_receipt,
+    make_receipt,
+    versions_told,
+)
 from refunds_ops.audit.replay import Replayed, Replayer
 from refunds_ops.audit.rows import EntryRow, entry_row
 from refunds_ops.audit.tables import Tables
-from refunds_ops.audit.timeline import broken_links, payment_story, refund_story
+from refunds_ops.audit.timeline import broken_links, payment_story, refund_story, visible
 from refunds_ops.audit.verify import Verification
 from refunds_ops.backup.places import AbsentError
 from refunds_ops.backup.reading import DamagedError
@@ -322,24 +328,36 @@ def receipt(
 @click.option("--public-key", type=_KEY_FILE, metavar="PEM", help="The key that you trust.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check_receipt_(file: Path, public_key: Path | None, as_json: bool) -> None:
-    """Verify a receipt offline: entries, chain, Merkle paths and the digest's signature."""
+    """Verify a receipt offline: entries, chain, Merkle paths and the digest's signature.
+
+    Exit status 1 when it contradicts itself or, with --public-key, leaves an entry unproven.
+    Without that key nothing is proven, however well it fits together.
+    """
     if file.stat().st_size > MAX_RECEIPT_BYTES:
         raise RefusedError(f"{file} is too large to be a receipt.")
     key = sources.read_public_key(public_key) if public_key else None
     checked = check_receipt(file.read_bytes(), key)
     if as_json:
-        click.echo(json.dumps(vars(checked) | {"sound": not checked.problems}, indent=2))
+        told = {"sound": not checked.problems, "proven": checked.proven}
+        click.echo(json.dumps(vars(checked) | told, indent=2))
     else:
-        console = Console()
-        for problem in checked.problems:
-            console.print(Text.assemble(("✗ ", "bold red"), problem))
-        if not checked.problems:
-            told = f"✓ {checked.refund_id}: {checked.versions} entries follow from each other"
-            console.print(Text(told, style="green"))
-            if checked.covered:
-                told = f"✓ {checked.covered} of them signed by {checked.fingerprint}"
-                console.print(Text(told, style="green"))
-        for note in checked.notes:
-            console.print(Text(note, style="dim"))
+        _tell_checked(checked)
     if checked.problems:
         raise click.exceptions.Exit(REFUSED)
+
+
+def _tell_checked(checked: Checked) -> None:
+    console = Console()
+    for problem in checked.problems:
+        console.print(Text.assemble(("✗ ", "bold red"), visible(problem)))
+    if not checked.problems:
+        told = f"✓ {visible(checked.refund_id)}: {checked.versions} entries follow from each other"
+        console.print(Text(told, style="green"))
+        if checked.covered:
+            told = f"✓ {checked.covered} of them signed by {checked.fingerprint}"
+            console.print(Text(told, style="green"))
+        if checked.unproven:
+            told = f"NOT PROVEN: {versions_told(checked.unproven)}, by no key that you trust"
+            console.print(Text(told, style="bold yellow"))
+    for note in checked.notes:
+        console.print(Text(note, style="dim"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,14 +30,20 @@ MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Checked:
-    """What a receipt proves, and why it doesn't if so."""
+    """What a receipt proves, and why it doesn't if so. ``unproven``: the versions that no digest
+    covers which the trusted key has signed."""
 
     refund_id: str = ""
     versions: int = 0
     covered: int = 0
     fingerprint: str | None = None
+    unproven: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def proven(self) -> bool:
+        return not self.problems and not self.unproven
 
 
 def make_receipt(
@@ -110,19 +116,32 @@ def _audit_files(digest: Digest) -> list[DataFile]:
 def check_receipt(content: bytes, key: PublicKey | None) -> Checked:
     """Verify a receipt with nothing but itself and the public key that is trusted.
 
-    Without ``key`` the receipt's own is taken: then it is consistent, and no more.
+    With ``key``, what it doesn't prove is a problem. Without, the receipt's own is taken: then it
+    may be consistent, and nothing of it is proven.
     """
     try:
         receipt = json.loads(content)
         if (receipt["kind"], receipt["version"]) != (KIND, VERSION):
             return Checked(problems=["this is not a refund's receipt of a known version"])
         entries: list[Item] = receipt["entries"]
-        problems = list(_chain_problems(receipt, entries))
-        if problems:
-            return Checked(str(receipt["refund_id"]), len(entries), problems=problems)
-        return _check_digest(receipt, entries, key)
+        checked = Checked(str(receipt["refund_id"]), len(entries))
+        checked.problems.extend(_chain_problems(receipt, entries))
+        if checked.problems:
+            return checked
+        checked = _check_digest(checked, receipt, key)
+        if key is None:
+            return replace(checked, unproven=[entry["version"] for entry in entries])
+        if checked.unproven:
+            checked.problems.append(f"not proven: {versions_told(checked.unproven)}")
+        return checked
     except (*NOT_AN_IMAGE, UnicodeDecodeError, NotAPublicKeyError) as exc:
         return Checked(problems=[f"the receipt can't be read: {type(exc).__name__}"])
+
+
+def versions_told(versions: Sequence[int]) -> str:
+    """ "version 3", "versions 1, 2 and 3"."""
+    *some, last = map(str, versions)
+    return f"versions {', '.join(some)} and {last}" if some else f"version {last}"
 
 
 def _chain_problems(receipt: Item, entries: Sequence[Item]) -> Iterator[str]:
@@ -145,46 +164,38 @@ def _chain_problems(receipt: Item, entries: Sequence[Item]) -> Iterator[str]:
         yield "the first entry says that there is one before it"
 
 
-def _check_digest(receipt: Item, entries: Sequence[Item], key: PublicKey | None) -> Checked:
-    checked = Checked(str(receipt["refund_id"]), len(entries))
+def _check_digest(checked: Checked, receipt: Item, key: PublicKey | None) -> Checked:
+    entries: list[Item] = receipt["entries"]
     told = receipt["digest"]
     if told is None:
-        note = "No signed digest covers it: anyone could have made this chain."
-        return _with(checked, notes=[note])
+        checked.notes.append("No signed digest covers it: anyone could have made this chain.")
+        return replace(checked, unproven=[entry["version"] for entry in entries])
     content = told["content"].encode()
-    notes: list[str] = []
     if key is None:
         if not told["public_key"]:
-            return _with(checked, problems=["it has no public key; give one with --public-key"])
+            return replace(checked, problems=["it has no public key; give one with --public-key"])
         key = PublicKey(told["public_key"].encode())
-        notes.append(
+        checked.notes.append(
             "Its own public key was taken. Compare the fingerprint with one that you know, "
             "or give the key with --public-key."
         )
     if not key.verifies(content, bytes.fromhex(told["signature"])):
-        return _with(checked, problems=["the digest's signature is not by this public key"])
+        return replace(checked, problems=["the digest's signature is not by this public key"])
     try:
         digest = Digest.from_bytes(content)
     except DigestError as exc:
-        return _with(checked, problems=[str(exc)])
+        return replace(checked, problems=[str(exc)])
     files = {file.key: file for file in _audit_files(digest)}
     proofs = {proof["entry_id"]: proof for proof in receipt["proofs"]}
-    problems, covered = [], 0
     for entry in entries:
+        version = entry["version"]
         if (proof := proofs.get(entry["entry_id"])) is None:
-            notes.append(f"Version {entry['version']} is in no signed digest of this receipt.")
-        elif _proven(entry, proof, files):
-            covered += 1
-        else:
-            problems.append(f"entry {entry['version']} is not among those of the signed digest")
-    return Checked(
-        checked.refund_id,
-        checked.versions,
-        covered,
-        fingerprint=key.fingerprint,
-        problems=problems,
-        notes=notes,
-    )
+            checked.notes.append(f"Version {version} is in no signed digest of this receipt.")
+            checked.unproven.append(version)
+        elif not _proven(entry, proof, files):
+            checked.problems.append(f"entry {version} is not among those of the signed digest")
+    wrong = len(checked.problems) + len(checked.unproven)
+    return replace(checked, covered=len(entries) - wrong, fingerprint=key.fingerprint)
 
 
 def _proven(entry: Item, proof: Mapping[str, Any], files: Mapping[str, DataFile]) -> bool:
@@ -198,7 +209,3 @@ def _proven(entry: Item, proof: Mapping[str, Any], files: Mapping[str, DataFile]
         [bytes.fromhex(each) for each in proof["path"]],
         bytes.fromhex(file.merkle_root),
     )
-
-
-def _with(checked: Checked, *, problems: Sequence[str] = (), notes: Sequence[str] = ()) -> Checked:
-    return Checked(checked.refund_id, checked.versions, problems=list(problems), notes=list(notes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby, pairwise
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -21,6 +22,20 @@ from refunds_ops.audit.rows import LedgerRow
 from refunds_ops.looks import COLOURS, outcome_of, short_name, why
 
 _NOT_TOLD = frozenset({"changed_fields", "failure_code", "failure_message", "created_at"})
+
+
+def visible(told: Any) -> Any:
+    """A stored value with its control characters written out: none is to reach the terminal."""
+    match told:
+        case str():
+            return "".join(
+                each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in told
+            )
+        case Mapping():
+            return {visible(name): visible(value) for name, value in told.items()}
+        case list():
+            return [visible(each) for each in told]
+    return told
 
 
 def payment_story(
@@ -47,6 +62,8 @@ def payment_story(
 
 def refund_story(entries: Sequence[Item]) -> Panel:
     """One refund's entries, and whether each follows from the one before."""
+    broken = broken_links(entries)
+    entries = visible(list(entries))
     last = entries[-1]
     details: Item = last["details"]
     status = Status(last["status"])
@@ -65,7 +82,6 @@ def refund_story(entries: Sequence[Item]) -> Panel:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     table.add_column(no_wrap=True, justify="right")
-    broken = broken_links(entries)
     times = [from_rfc3339(entry["occurred_at"]) for entry in entries]
     for number, entry in enumerate(entries):
         table.add_row(

@@ -233,6 +233,11 @@ def test_a_receipt_goes_out_and_is_checked_offline(run: Run, trail: Trail, capsy
     assert run("audit", "check-receipt", str(path), "--public-key", "key.pem") == 0
     out = capsys.readouterr().out
     assert "3 of them signed by" in out
+    assert "NOT PROVEN" not in out
+    assert run("audit", "check-receipt", str(path)) == 0
+    assert "NOT PROVEN: versions 1, 2 and 3" in capsys.readouterr().out
+    assert run("audit", "check-receipt", str(path), "--public-key", "key.pem", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["proven"] is True
     receipt = json.loads(path.read_text())
     receipt["entries"][0]["user_id"] = "mallory"
     path.write_text(json.dumps(receipt))

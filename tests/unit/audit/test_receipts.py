@@ -48,6 +48,7 @@ def test_a_receipt_is_checked_with_the_public_key_alone(receipt: Receipt) -> Non
     checked = check(receipt, Signer())
     assert (checked.problems, checked.notes) == ([], [])
     assert (checked.refund_id, checked.versions, checked.covered) == ("r4", 3, 3)
+    assert checked.proven
     assert checked.fingerprint == Signer().fingerprint()
 
 
@@ -55,13 +56,15 @@ def test_without_a_key_it_says_that_its_own_was_taken(receipt: Receipt) -> None:
     checked = check(receipt)
     assert checked.problems == []
     assert "Compare the fingerprint" in checked.notes[0]
+    assert (checked.proven, checked.unproven) == (False, [1, 2, 3])
 
 
 def test_before_the_first_backup_it_says_that_nothing_is_signed(trail: Trail) -> None:
-    checked = check(receipt_of(trail, "r1"), Signer())
-    assert checked.problems == []
-    assert checked.covered == 0
+    receipt = receipt_of(trail, "r1")
+    checked = check(receipt)
+    assert (checked.problems, checked.proven, checked.covered) == ([], False, 0)
     assert "No signed digest" in checked.notes[0]
+    assert check(receipt, Signer()).problems == ["not proven: versions 1 and 2"]
 
 
 def test_what_came_after_the_backup_is_told_as_uncovered(trail: Trail, backups: Backups) -> None:
@@ -72,7 +75,8 @@ def test_what_came_after_the_backup_is_told_as_uncovered(trail: Trail, backups: 
     trail.finish(there, Status.REVERSED, failure_code="account_closed")
     trail.deliver()
     checked = check(receipt_of(trail, "r1", backups), Signer())
-    assert (checked.versions, checked.covered, checked.problems) == (3, 2, [])
+    assert (checked.versions, checked.covered) == (3, 2)
+    assert checked.problems == ["not proven: version 3"]
     assert "Version 3" in checked.notes[0]
 
 
@@ -117,6 +121,45 @@ def test_a_whole_chain_made_anew_is_refused(receipt: Receipt) -> None:
     assert check(receipt, Signer()).problems == [
         f"entry {version} is not among those of the signed digest" for version in (1, 2, 3)
     ]
+
+
+def made_anew(receipt: Receipt) -> None:
+    previous = None
+    for number, entry in enumerate(receipt["entries"]):
+        new = rehashed(entry | {"user_id": "mallory", "previous_hash": previous})
+        receipt["entries"][number], previous = new, new["entry_hash"]
+
+
+def without_proofs(receipt: Receipt) -> None:
+    made_anew(receipt)
+    receipt["proofs"] = []
+
+
+def without_a_digest(receipt: Receipt) -> None:
+    made_anew(receipt)
+    receipt["digest"] = None
+
+
+def with_another_end(receipt: Receipt) -> None:
+    end = {"status": "SUCCEEDED", "outcome": "Refund Successful"}
+    receipt["entries"][2] = rehashed(receipt["entries"][2] | end)
+    receipt["proofs"] = receipt["proofs"][:2]
+
+
+@pytest.mark.parametrize(
+    ("forge", "versions"),
+    [
+        (without_proofs, "versions 1, 2 and 3"),
+        (without_a_digest, "versions 1, 2 and 3"),
+        (with_another_end, "version 3"),
+    ],
+)
+def test_what_was_forged_and_has_no_proof_is_refused(
+    receipt: Receipt, forge: Callable[[Receipt], None], versions: str
+) -> None:
+    forge(receipt)
+    assert check(receipt, Signer()).problems == [f"not proven: {versions}"]
+    assert not check(receipt).proven
 
 
 def test_a_digest_of_another_key_is_refused(trail: Trail) -> None:
