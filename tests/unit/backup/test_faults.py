@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import count
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from tests.unit.backup.parts import BackedUp, refund
+from tests.unit.backup.test_backup_run import TickingClock, small_pages
 
 import refunds.backup
 from refunds.digests import DIGESTS_PREFIX
 from refunds.s3_objects import put_new_file
+from refunds.times import Deadline
 
 ROWS = 5
 
@@ -109,6 +113,99 @@ def test_a_fault_at_any_call_leaves_a_whole_backup_or_none(
     # And the next run is as good as any.
     stack.back_up()
     assert not stack.verify().findings
+
+
+# --- Over several invocations ---------------------------------------------------------------------
+
+
+def deliver(stack: BackedUp, clock: TickingClock, **more: Any) -> int:
+    """As Lambda does it: each event up to three times until it is taken, then what was handed on.
+
+    How many invocations there were.
+    """
+    events: list[dict[str, Any]] = [{}]
+    invoked = 0
+    while events:
+        event = json.loads(json.dumps(events.pop(0)))
+        for _ in range(3):
+            invoked += 1
+            try:
+                stack.make_run(clock=clock, **more).run(event, Deadline.after(clock, 900))
+                break
+            except (ClientError, Crash):
+                clock.advance(seconds=60)
+        events += stack.handed_on
+        stack.handed_on.clear()
+    return invoked
+
+
+@pytest.fixture
+def of_steps(stack: BackedUp) -> tuple[BackedUp, TickingClock]:
+    """A stack whose backup takes several invocations."""
+    stack.add(*(refund(number) for number in range(ROWS)))
+    small_pages(stack, 2)
+    return stack, TickingClock(90)
+
+
+def test_a_crash_in_any_invocation_of_a_run_leaves_whole_backups_only(
+    of_steps: tuple[BackedUp, TickingClock],
+) -> None:
+    stack, clock = of_steps
+    with failing_at(stack, 0, "after-call", crashed) as calls:
+        assert deliver(stack, clock) > 2
+    there = published(stack)
+    for number in range(1, len(calls) + 1):
+        with failing_at(stack, number, "after-call", crashed):
+            deliver(stack, clock)
+        now = published(stack)
+        # The event comes again: in the end there is a backup, or two if the first was published.
+        assert now - there in (1, 2), f"call {number}, {calls[number - 1]}"
+        there = now
+    report = stack.verify()
+    assert not report.findings
+    assert report.items == 3 * ROWS * there
+
+
+def test_a_run_that_died_when_it_had_handed_on_is_whole_and_so_is_the_one_that_is_begun_instead(
+    of_steps: tuple[BackedUp, TickingClock],
+) -> None:
+    stack, clock = of_steps
+    handed_on = count(1)
+
+    def hand_on(event: dict[str, Any]) -> None:
+        stack.handed_on.append(event)
+        if next(handed_on) == 2:
+            raise Crash
+
+    deliver(stack, clock, hand_on=hand_on)
+    assert published(stack) == 2
+    report = stack.verify()
+    assert not report.findings
+    assert report.items == 2 * 3 * ROWS
+
+
+@pytest.mark.parametrize("slow_scan", [1, 5])
+def test_a_function_that_is_timed_out_leaves_no_half_backup(
+    of_steps: tuple[BackedUp, TickingClock], slow_scan: int
+) -> None:
+    # One answer takes longer than the invocation has: Lambda kills it, wherever it is.
+    stack, clock = of_steps
+    scans = count(1)
+
+    def slow(**_: Any) -> None:
+        if next(scans) == slow_scan:
+            clock.advance(seconds=900)
+            crashed()
+
+    stack.dynamodb.meta.events.register("after-call.dynamodb.Scan", slow)
+    deliver(stack, clock)
+    assert published(stack) == 1
+    report = stack.verify()
+    assert not report.findings
+    assert report.items == 3 * ROWS
+
+
+# --- Single faults --------------------------------------------------------------------------------
 
 
 def test_an_upload_whose_answer_was_lost_is_sent_again_and_stored_once(stack: BackedUp) -> None:
