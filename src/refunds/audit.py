@@ -55,8 +55,8 @@ _TEXTS_IF_ANY = (
     "failure_message",
     "previous_hash",
 )
-_REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
 def entry_id(refund_id: str, version: int) -> str:
@@ -129,7 +129,7 @@ def _check(image: Item) -> None:
         raise ValueError("an attribute is no text")
     if not all(isinstance(image.get(name), str | None) for name in _TEXTS_IF_ANY):
         raise ValueError("an attribute is neither text nor absent")
-    for pattern, name in ((_REFUND_ID, "refund_id"), (_TRANSACTION_ID, "transaction_id")):
+    for pattern, name in ((REFUND_ID, "refund_id"), (TRANSACTION_ID, "transaction_id")):
         if not isinstance(image[name], str) or not pattern.fullmatch(image[name]):
             raise ValueError(f"{name} is no such id")
 

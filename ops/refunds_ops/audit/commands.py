@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,15 @@ from refunds.safe_errors import describe
 from refunds.times import SystemClock, rfc3339
 from refunds_ops.audit import sources
 from refunds_ops.audit.failures import CLOSED
-from refunds_ops.audit.rebuild import Outcome, Rebuilder, candidates_in, payments_in
+from refunds_ops.audit.rebuild import (
+    Key,
+    Outcome,
+    Rebuilder,
+    backed_up,
+    candidates_in,
+    lost,
+    payments_in,
+)
 from refunds_ops.audit.receipts import (
     MAX_RECEIPT_BYTES,
     Checked,
@@ -33,13 +42,13 @@ from refunds_ops.audit.receipts import (
 )
 from refunds_ops.audit.replay import Replayed, Replayer
 from refunds_ops.audit.rows import EntryRow, entry_row
-from refunds_ops.audit.tables import Tables
+from refunds_ops.audit.tables import Read, Tables
 from refunds_ops.audit.timeline import broken_links, payment_story, refund_story, visible
 from refunds_ops.audit.verify import Verification
 from refunds_ops.backup.places import AbsentError
 from refunds_ops.backup.reading import DamagedError
 from refunds_ops.errors import REFUSED, RefusedError
-from refunds_ops.stack import find_stack
+from refunds_ops.stack import Stack, find_stack
 
 _KEY_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -136,6 +145,8 @@ def _by_refund(entries: list[Item]) -> Iterator[list[Item]]:
 @audit.command()
 @click.argument("refund_ids", nargs=-1)
 @click.option("--all", "everywhere", is_flag=True, help="Look for lost entries in the whole trail.")
+@click.option("--no-backup", is_flag=True, help="Don't ask the newest backup for its word.")
+@click.option("--public-key", type=_KEY_FILE, metavar="PEM", help="Instead of what KMS says it is.")
 @click.option("--dry-run", is_flag=True, help="Say what could be made again; store nothing.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
@@ -143,39 +154,74 @@ def rebuild(
     stack_name: str | None,
     refund_ids: tuple[str, ...],
     everywhere: bool,
+    no_backup: bool,
+    public_key: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Make lost audit entries again, identical in hash, and mark them as rebuilt.
 
     From the stream records that failed (kept in S3), or from the refund itself for its latest
-    version; only what the chain proves. Publishes nothing. Exit status 1 when a gap is left.
+    version; only what the chain proves and the newest backup doesn't contradict. Publishes nothing.
+    Exit status 1 when a gap is left.
     """
     if bool(refund_ids) == everywhere:
         raise click.UsageError("Give refund ids, or --all.")
     stack = find_stack(stack_name)
-    tables = sources.tables(stack)
     verification = Verification(
-        tables, clock=SystemClock(), progress=lambda _, pages, __: iter(pages)
+        sources.tables(stack),
+        clock=SystemClock(),
+        progress=lambda _, pages, __: iter(pages),
+        failures=sources.failures(stack),
+        max_findings=sys.maxsize - 1,  # every refund that lost an entry
     )
     places: dict[str, set[str]] = {refund_id: set() for refund_id in refund_ids}
     if everywhere:
-        for finding in verification.run().findings:
-            if finding.kind in ("gap", "no_entries", "orphan") and finding.refund_id:
-                place = {finding.transaction_id} if finding.transaction_id else set()
-                places.setdefault(finding.refund_id, set()).update(place)
+        places = lost(verification.run().findings)
     seen = candidates_in(sources.failures(stack), set(places))
-    rebuilder = Rebuilder(sources.audit_table(stack), SystemClock(), _operator(), dry_run=dry_run)
-    outcomes: list[Outcome] = []
-    for refund_id, payments in places.items():
-        read = verification.settled(refund_id, payments | payments_in(seen, refund_id))
-        outcomes += rebuilder.rebuild(read, seen)
+    reads: Iterable[Read] = (
+        verification.settled(refund_id, payments | payments_in(seen, refund_id))
+        for refund_id, payments in places.items()
+    )
+    if not everywhere:
+        reads = list(reads)
+        _must_be_known(reads, {refund_id for refund_id, _ in seen})
+    rebuilder = Rebuilder(
+        sources.audit_table(stack),
+        SystemClock(),
+        _operator(),
+        backed_up={} if no_backup else _backed_up(stack, public_key, set(places)),
+        dry_run=dry_run,
+    )
+    outcomes = [outcome for read in reads for outcome in rebuilder.rebuild(read, seen)]
     if as_json:
         click.echo(json.dumps([vars(outcome) for outcome in outcomes], indent=2))
     else:
         _tell_rebuilt(outcomes, dry_run=dry_run)
     if any(outcome.why_not for outcome in outcomes):
         raise click.exceptions.Exit(REFUSED)
+
+
+def _must_be_known(reads: Iterable[Read], seen: set[str]) -> None:
+    for read in reads:
+        refund_id = read.story.refund_id
+        if not (read.refund or read.entries or refund_id in seen):
+            raise RefusedError(
+                f"There is no such refund: {refund_id}.",
+                "Was it removed? refunds audit rebuild --all looks through the whole trail.",
+            )
+
+
+def _backed_up(stack: Stack, key: Path | None, wanted: set[str]) -> Mapping[Key, str | None]:
+    place = sources.place(stack, None)
+    backup = sources.backup(place, None, sources.public_key(stack, key))
+    if backup is None:
+        return {}
+    found = backed_up(backup, wanted)
+    if backup.findings:
+        told = "The newest backup is damaged: nothing is held against it."
+        Console(stderr=True).print(f"[yellow]{told}[/]")
+    return found
 
 
 def _tell_rebuilt(outcomes: list[Outcome], *, dry_run: bool) -> None:

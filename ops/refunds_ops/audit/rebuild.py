@@ -4,7 +4,8 @@ An entry is a pure function of a refund's image, so any stored image of a versio
 again. Images are in the stream records that failed, in the refund itself for its latest version,
 and in the records of the version after, whose old image it is. A candidate is stored only if its
 hash is the one that the version after names; the latest version has none after it, so there all
-images that are left must agree. What can't be proven stays a gap.
+images that are left must agree, and with what the newest backup holds of that version. An image
+that a person has put away as wrong is none then. What can't be proven stays a gap.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from refunds.audit_writer import NOT_AN_IMAGE, same_entry
 from refunds.dynamo import from_wire
 from refunds.refund import AUDITED, Item
 from refunds.times import Clock, rfc3339
-from refunds_ops.audit.failures import FailureReader, entries_seen
+from refunds_ops.audit.failures import CLOSED, FailureReader, entries_seen
 from refunds_ops.audit.findings import Finding
+from refunds_ops.audit.latest_backup import BackupReader
+from refunds_ops.audit.rows import EntryRow, entry_row, refund_row
 from refunds_ops.audit.tables import Read
 
 _MISSING = frozenset({"gap", "no_entries", "orphan", "stream_failure"})
@@ -80,12 +83,40 @@ def candidates_in(failures: FailureReader, wanted: set[str]) -> dict[Key, list[C
     return found
 
 
+def backed_up(backup: BackupReader, wanted: set[str]) -> dict[Key, str | None]:
+    """What a backup says is the hash of the wanted refunds' entries; nothing if it is damaged."""
+    found: dict[Key, str | None] = {}
+    for refunds in backup.pages("refunds", refund_row):
+        found |= {
+            (each.refund_id, each.version): each.entry_hash
+            for each in refunds
+            if each.refund_id in wanted and not each.problem
+        }
+    for entries in backup.pages("audit", entry_row):
+        found |= {
+            (each.refund_id, each.version): each.entry_hash
+            for each in entries
+            if isinstance(each, EntryRow) and each.refund_id in wanted and not each.problem
+        }
+    return {} if backup.findings else found
+
+
 class Rebuilder:
-    def __init__(self, audit: AuditTable, clock: Clock, by: str, *, dry_run: bool = False) -> None:
-        """``by`` is noted in what is rebuilt; a dry run stores nothing."""
+    """``by`` is noted in what is rebuilt; a dry run stores nothing. ``backed_up``: as above."""
+
+    def __init__(
+        self,
+        audit: AuditTable,
+        clock: Clock,
+        by: str,
+        *,
+        backed_up: Mapping[Key, str | None] | None = None,
+        dry_run: bool = False,
+    ) -> None:
         self._audit = audit
         self._clock = clock
         self._by = by
+        self._backed_up = backed_up or {}
         self._dry_run = dry_run
 
     def rebuild(self, read: Read, seen: Mapping[Key, Sequence[Candidate]]) -> Iterator[Outcome]:
@@ -101,8 +132,8 @@ class Rebuilder:
             hashes.setdefault(current.entry["version"], current.entry["entry_hash"])
             previous.setdefault(current.entry["version"], current.entry["previous_hash"])
         last = max([*hashes, *taken], default=0)
-        if story.refund is None and (story.refund_id, last + 1) in seen:
-            last += 1  # its removal, which nothing else tells of
+        while story.refund is None and (story.refund_id, last + 1) in seen:
+            last += 1  # up to its removal, which nothing else tells of
         for version in range(last, 0, -1):
             if version in taken:
                 continue
@@ -110,12 +141,19 @@ class Rebuilder:
             if current and current.entry["version"] == version:
                 candidates.append(current)
             fits, why_not = _fitting(version, candidates, hashes, previous, latest=version == last)
+            if fits is not None and (why := self._contradicted(fits)):
+                fits, why_not = None, why
             if fits is not None and (why_not := self._put(fits)) is None:
                 hashes[version] = fits.entry["entry_hash"]
                 previous[version] = fits.entry["previous_hash"]
                 yield Outcome(story.refund_id, version, source=fits.source)
             else:
                 yield Outcome(story.refund_id, version, why_not=why_not)
+
+    def _contradicted(self, candidate: Candidate) -> str | None:
+        entry = candidate.entry
+        hash_ = self._backed_up.get((entry["refund_id"], entry["version"]), entry["entry_hash"])
+        return None if hash_ == entry["entry_hash"] else "the newest backup holds another one"
 
     def _put(self, candidate: Candidate) -> str | None:
         """Store it, marked; returns why it was not."""
@@ -142,6 +180,8 @@ def _fitting(
     latest: bool,
 ) -> tuple[Candidate | None, str | None]:
     """The candidate that the chain proves to be the lost entry, or why there is none."""
+    if version + 1 not in previous:
+        candidates = [each for each in candidates if not each.source.startswith(CLOSED)]
     if not candidates:
         return None, "no image of it is left"
     if version + 1 in previous:

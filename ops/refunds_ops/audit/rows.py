@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refunds.audit import RECORD_TYPE, audit_entry, entry_hash
+from refunds.audit import RECORD_TYPE, REFUND_ID, TRANSACTION_ID, audit_entry, entry_hash
 from refunds.audit_writer import NOT_AN_IMAGE
 from refunds.dynamo import from_wire, item_from_wire
 from refunds.ledger_table import Ledger
@@ -17,8 +17,6 @@ from refunds.refund import AUDITED, Item, Status
 from refunds.times import from_rfc3339, rfc3339
 
 _ENTRY_ID = re.compile(rf"{RECORD_TYPE}#([A-Za-z0-9_-]{{1,64}})#((?!000000)[0-9]{{6}})", re.ASCII)
-_REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 MAX_MINOR = 2**53 - 1
 """As in the entries: JSON has no larger integer that everybody reads alike."""
@@ -166,7 +164,7 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
     return RefundRow(
         refund_id=_key(wire, "refund_id"),
         # What is no id can't be looked up either.
-        transaction_id=home if home and _TRANSACTION_ID.fullmatch(home) else None,
+        transaction_id=home if home and TRANSACTION_ID.fullmatch(home) else None,
         version=_number(image.get("version")) or 0,
         status=_text(image.get("status")) or "",
         amount_minor=_number(image.get("amount_minor")),
@@ -196,7 +194,7 @@ def ledger_row(wire: Mapping[str, Any]) -> tuple[LedgerRow, dict[str, int]]:
 
 def _check_ledger(ledger: Ledger) -> None:
     """No negative reservation may make up for another one, nor a number spoil what adds it up."""
-    if not all(_REFUND_ID.fullmatch(refund_id) for refund_id in ledger.reservations):
+    if not all(REFUND_ID.fullmatch(refund_id) for refund_id in ledger.reservations):
         raise ValueError("a reservation is of no refund's id")
     balance = (ledger.captured, ledger.remaining, ledger.currency)
     amounts: list[tuple[Any, int]] = [(each, 0) for each in ledger.reservations.values()]

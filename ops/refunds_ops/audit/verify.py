@@ -15,7 +15,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from refunds.audit import RECORD_TYPE, audit_entry, entry_id, told
+from refunds.audit import RECORD_TYPE, REFUND_ID, audit_entry, entry_id, told
 from refunds.audit_writer import NOT_AN_IMAGE, entry_of, same_entry
 from refunds.dynamo import from_wire, item_from_wire
 from refunds.gateway import GatewayRefund, GatewayStatus
@@ -451,7 +451,8 @@ class Verification:
             entry = entry_of(dict(record))
         except NOT_AN_IMAGE as exc:
             what = f"makes no entry ({type(exc).__name__}); kept because: {kept.reason}"
-            yield Finding(kind="stream_failure", what=what, where=kept.key)
+            about = _refund_of(record)
+            yield Finding(kind="stream_failure", what=what, refund_id=about, where=kept.key)
             return
         if entry is None or is_stored(self._tables, entry):
             return
@@ -463,6 +464,14 @@ class Verification:
             version=entry["version"],
             where=kept.key,
         )
+
+
+def _refund_of(record: Mapping[str, Any]) -> str | None:
+    try:
+        refund_id: str = record["dynamodb"]["Keys"]["refund_id"]["S"]
+        return refund_id if REFUND_ID.fullmatch(refund_id) else None
+    except NOT_AN_IMAGE:
+        return None
 
 
 def _rebuilt(stage: Stage) -> list[str]:

@@ -145,6 +145,53 @@ def test_a_gap_is_rebuilt_and_then_gone(run: Run, trail: Trail, capsys: Any) -> 
     assert "No entry is missing" in capsys.readouterr().out
 
 
+def test_a_refund_that_only_failed_records_tell_of_is_rebuilt(run: Run, trail: Trail) -> None:
+    trail.begin("r8", "p8", 5)
+    trail.stream.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r8"}})
+    keep_as_lambda(trail, records_of(trail, "r8"))
+    assert run("audit", "rebuild", "--all") == 0
+    assert [entry["event"] for entry in trail.entries("r8")] == [
+        "refund.processing",
+        "refund.deleted",
+    ]
+
+
+def test_rebuild_finds_what_is_lost_behind_any_number_of_other_findings(
+    run: Run, trail: Trail
+) -> None:
+    there = trail.client.get_item(
+        TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r1"}}
+    )["Item"]
+    for start in range(0, 1025, 25):
+        puts = [
+            {
+                "PutRequest": {
+                    "Item": there
+                    | {"refund_id": {"S": f"a{start + each:05d}"}, "version": {"S": ""}}
+                }
+            }
+            for each in range(25)
+        ]
+        trail.client.batch_write_item(RequestItems={trail.stack.refunds_table: puts})
+    trail.drop_entry("r4", 3)
+    assert run("audit", "rebuild", "--all") == 0
+    assert [entry["version"] for entry in trail.entries("r4")] == [1, 2, 3]
+
+
+def test_rebuild_of_a_refund_that_nobody_knows(run: Run, capsys: Any) -> None:
+    assert run("audit", "rebuild", "r4", "no-such-refund") == 1
+    assert "no such refund: no-such-refund" in capsys.readouterr().err
+
+
+def test_rebuild_asks_the_newest_backup(run: Run, trail: Trail) -> None:
+    Backups(trail).publish()
+    trail.drop_entry("r4", 3)
+    trail.edit_refund("r4", failure_code="forged")
+    assert run("audit", "rebuild", "r4", "--public-key", "key.pem") == 1
+    assert [entry["version"] for entry in trail.entries("r4")] == [1, 2]
+    assert run("audit", "rebuild", "r4", "--no-backup") == 0
+
+
 def test_replay_publishes_nothing_unless_asked(run: Run, trail: Trail, capsys: Any) -> None:
     keep_as_lambda(trail, records_of(trail, "r1"))
     trail.stack.events()

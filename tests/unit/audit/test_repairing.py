@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from tests.unit.audit.backups import Backups
 from tests.unit.audit.factories import Trail, named, stream_record
 from tests.unit.factories import NOW
 
 from refunds.audit_table import AuditTable
 from refunds.refund import Item, Status
-from refunds_ops.audit.rebuild import Outcome, Rebuilder, candidates_in, payments_in
+from refunds_ops.audit.latest_backup import BackupReader
+from refunds_ops.audit.rebuild import Outcome, Rebuilder, backed_up, candidates_in, payments_in
 from refunds_ops.audit.replay import Replayer
 from refunds_ops.audit.verify import Verification
 
@@ -66,7 +68,9 @@ def records_of(trail: Trail, refund_id: str) -> list[Any]:
     ]
 
 
-def rebuild(trail: Trail, refund_id: str, *, dry_run: bool = False) -> list[Outcome]:
+def rebuild(
+    trail: Trail, refund_id: str, *, backup: BackupReader | None = None, dry_run: bool = False
+) -> list[Outcome]:
     seen = candidates_in(trail.failures(), {refund_id})
     verification = Verification(
         trail.tables(),
@@ -76,7 +80,13 @@ def rebuild(trail: Trail, refund_id: str, *, dry_run: bool = False) -> list[Outc
     )
     read = verification.settled(refund_id, payments_in(seen, refund_id))
     audit = AuditTable(trail.client, trail.stack.audit_table)
-    rebuilder = Rebuilder(audit, trail.clock, "operator:test", dry_run=dry_run)
+    rebuilder = Rebuilder(
+        audit,
+        trail.clock,
+        "operator:test",
+        backed_up=backed_up(backup, {refund_id}) if backup else None,
+        dry_run=dry_run,
+    )
     return list(rebuilder.rebuild(read, seen))
 
 
@@ -131,6 +141,48 @@ def test_a_removals_entry(trail: Trail) -> None:
     (outcome,) = rebuild(trail, "r1")
     assert outcome.why_not is None
     assert trail.entry("r1", 3)["event"] == "refund.deleted"
+
+
+def test_a_change_and_the_removal_after_it_in_one_run(trail: Trail) -> None:
+    trail.finish(trail.refunds.get("r1"), Status.REVERSED, failure_code="x")  # type: ignore[arg-type]
+    trail.stream.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r1"}})
+    keep_as_lambda(trail, records_of(trail, "r1")[-2:])
+    assert [(each.version, each.why_not) for each in rebuild(trail, "r1")] == [(4, None), (3, None)]
+    assert named(trail.verify().findings) == {("removed", "r1", 4)}
+
+
+def test_a_refunds_record_that_is_not_the_backups_makes_no_entry(trail: Trail) -> None:
+    backups = Backups(trail)
+    backups.publish()
+    lost = trail.drop_entry("r4", 3)
+    (outcome,) = rebuild(trail, "r4", backup=backups.read(), dry_run=True)
+    assert outcome.source == "the refund's record"
+    trail.edit_refund("r4", processed_by="mallory")
+    (outcome,) = rebuild(trail, "r4", backup=backups.read())
+    assert outcome.why_not == "the newest backup holds another one"
+    trail.edit_refund("r4", processed_by=lost["processed_by"])
+    assert rebuild(trail, "r4", backup=backups.read())[0].source
+
+
+def test_an_image_that_was_put_away_as_wrong_proves_no_latest_version(trail: Trail) -> None:
+    trail.client.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r4"}})
+    trail.drop_entry("r4", 3)
+    key = keep_as_lambda(trail, [records_of(trail, "r4")[2]])
+    trail.failures().move(key, "closed/", why="a hand's", by="operator:test")
+    assert [each.why_not for each in rebuild(trail, "r4")] == ["no image of it is left"]
+
+
+def test_what_nothing_else_proves_stays_told(trail: Trail) -> None:
+    for refund_id, version in (("r1", 2), ("r2", 2)):
+        trail.drop_entry(refund_id, version)
+    keep_as_lambda(trail, records_of(trail, "r2")[-1:])
+    for refund_id in ("r1", "r2"):
+        rebuild(trail, refund_id)
+    report = trail.verify()
+    assert report.findings == []
+    assert report.notes == [
+        "2 entries of the trail were rebuilt; from the refund's own record alone: r1 v2."
+    ]
 
 
 def test_without_any_image_it_stays_a_gap(trail: Trail) -> None:
@@ -204,7 +256,7 @@ def test_what_still_makes_no_entry_stays_until_a_person_closes_it(trail: Trail) 
     assert finding.kind == "stream_failure"
     (kept,) = trail.failures().unhandled()
     assert not replayer(trail).replay(kept).handled
-    assert named(trail.verify().findings) == {("stream_failure", None, None)}
+    assert named(trail.verify().findings) == {("stream_failure", "x", None)}
     trail.failures().move(kept.key, "closed/", why="a hand's test", by="operator:test")
     assert trail.verify().findings == []
 
