@@ -26,8 +26,10 @@ CLIENT = Config(
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=POOL_WIDTH,
-    # What we send is typed, and DynamoDB validates it all the same.
+    # What we send is typed, and AWS validates it all the same.
     parameter_validation=False,
+    # botocore's own is put together anew for each call, twice.
+    user_agent=f"Botocore/{botocore.__version__} refunds",
 )
 """Short limits, so that a lost answer leaves time for another try."""
 
