@@ -190,13 +190,15 @@ class _Restore:
             raise RefusedError(f"Not restored: {exc}.", "refunds backup verify says more.") from exc
 
     def _make_ledger(self) -> None:
-        """The stack's ledger table if it is lost; a new one must know that requests wait."""
+        """The stack's ledger table if it is lost; a new one must say that requests wait, and how
+        they are claimed if they don't."""
         dynamodb, name = self._stack.dynamodb, self._name("ledger")
         if create_table(dynamodb, "ledger", name, self._key_arn):
             who, now = f"operator:{getpass.getuser()}", self._clock.now()
             Control(dynamodb, name).change_intake(
                 lambda intake: paused(intake, who, "restore", now)
             )
+            self._look_up_first()
             _must_not_flow(self._stack)
 
     def _table(self, export: Export, tell: Tell) -> None:

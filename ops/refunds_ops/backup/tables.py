@@ -121,10 +121,11 @@ def compare(
     view: View = everything,
     since: Callable[[Wire], bool] = lambda item: False,
 ) -> Differences:
-    """How the ``actual`` rows differ from the ``expected`` ones, in any order, in flat memory.
+    """How the ``actual`` rows differ from the ``expected`` ones, in any order.
 
     ``since`` says of an actual row that it was written after the cut-off: it may differ. Each side
-    is hashed into 65,536 buckets; only rows of buckets that differ are read again and held.
+    is hashed into 65,536 buckets; only rows of buckets that differ are read again and held: memory
+    grows with the differences, up to a key and a hash for each row.
     """
     found = Differences()
     sums = _Buckets(kind, view)

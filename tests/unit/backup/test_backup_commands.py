@@ -363,13 +363,14 @@ def test_a_restore_refuses_while_requests_flow_or_may(
     assert (restored is None) == bool(status)
 
 
-@pytest.mark.usefixtures("gateway")
 def test_a_lost_ledger_is_made_anew_with_requests_held(stack: BackedUp, refunds: Run) -> None:
     stack.add(refund(1))
     stack.back_up()
     stack.dynamodb.delete_table(TableName=stack.ledger)
-    assert refunds("restore")[0] == 0
-    assert Control(stack.dynamodb, stack.ledger).intake().paused
+    assert refunds("restore", "--table", "refunds")[0] == 0
+    control = Control(stack.dynamodb, stack.ledger)
+    assert control.intake().paused
+    assert control.look_up_first(stack.clock.now())
 
 
 def test_whatever_stops_a_restore_claims_look_up_first_from_its_beginning(
