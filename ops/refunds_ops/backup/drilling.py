@@ -99,8 +99,8 @@ class Driller:
             try:
                 drill.tables.append(self._drill(digest, export, scratch, progress, tell))
             finally:
-                self._remove(scratch)
                 progress.end()
+                self._remove(scratch)
         return drill
 
     def _drill(

@@ -751,6 +751,7 @@ def test_a_drill_that_is_interrupted_removes_its_table_when_its_import_has_ended
 def test_a_table_that_can_not_be_removed_is_named(backed_up: BackedUp, tmp_path: Path) -> None:
     with pytest.raises(RestoreError, match=r"refunds-drill-1-.*-refunds is left"):
         drill(backed_up, tmp_path, Importing(backed_up, 1e9).sleep)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_drill_removes_what_killed_ones_left(backed_up: BackedUp, tmp_path: Path) -> None:
