@@ -38,6 +38,8 @@ from refunds_ops.audit.receipts import (
     Checked,
     check_receipt,
     make_receipt,
+    missing_in,
+    receipt_problems,
     versions_told,
 )
 from refunds_ops.audit.replay import Replayed, Replayer
@@ -91,17 +93,17 @@ def show(
             console.print(payment_story(transaction_id, entries, ledger, held))
         else:
             console.print(refund_story(entries))
+        broken = any(broken_links(story) for story in _by_refund(entries))
     except NOT_AN_IMAGE as exc:
         raise RefusedError("An entry can't be read.", "refunds verify tells which.") from exc
-    # What is wrong is told where it is; here it only makes the exit status.
-    if any(broken_links(story) for story in _by_refund(entries)):
+    if broken:  # it is told where it is; here it only makes the exit status
         console.print("[bold red]✗ refunds verify tells what is wrong.[/]")
         raise click.exceptions.Exit(REFUSED)
 
 
 def _entries(tables: Tables, refund_id: str | None, transaction_id: str | None) -> list[Item]:
     """The entries of a refund or of a payment's refunds. Raises ``RefusedError``."""
-    if not _ID.fullmatch(refund_id or transaction_id or ""):
+    if not all(_ID.fullmatch(each) for each in (refund_id, transaction_id) if each is not None):
         raise RefusedError("That is no id: 1 to 128 of A-Z, a-z, 0-9, _ and -.")
     if transaction_id is None:
         assert refund_id is not None
@@ -129,7 +131,7 @@ def _payment_of(tables: Tables, refund_id: str) -> str:
     if transaction_id is None:
         raise RefusedError(
             f"There is no refund {refund_id}.",
-            "Was it removed? Its trail is still there: refunds audit show --transaction PAYMENT",
+            "Was it removed? Its trail is still there: --transaction PAYMENT",
         )
     return str(transaction_id)
 
@@ -300,9 +302,9 @@ def close(stack_name: str | None, key: str, why: str) -> None:
     It is moved to closed/ in the failures bucket, with who and why in its metadata.
     """
     stack = find_stack(stack_name)
-    plain = why.encode("ascii", "backslashreplace").decode()[:1000]
+    plain = visible(why).replace("\n", " ").encode("ascii", "backslashreplace").decode()
     try:
-        moved = sources.failures(stack).move(key, CLOSED, why=plain, by=_operator())
+        moved = sources.failures(stack).move(key, CLOSED, why=plain[:1000].strip(), by=_operator())
     except stack.s3.exceptions.ClientError as exc:
         if exc.response["Error"]["Code"] in _ABSENT:
             raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
@@ -319,6 +321,7 @@ def _operator() -> str:
 
 @audit.command()
 @click.argument("refund_id")
+@click.option("--transaction", "transaction_id", metavar="ID", help="Of a refund that was removed.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="[default: REFUND_ID.receipt.json]"
 )
@@ -335,6 +338,7 @@ def _operator() -> str:
 def receipt(
     stack_name: str | None,
     refund_id: str,
+    transaction_id: str | None,
     output: Path | None,
     sequence: int | None,
     backup_folder: Path | None,
@@ -343,21 +347,25 @@ def receipt(
     """Write a file that proves what became of a refund, without this stack or its code.
 
     It holds the audit entries and, once a backup covers them, its signed digest and each entry's
-    path to it.
+    path to it. Nothing is written for a chain that is broken.
     """
     stack = find_stack(stack_name)
-    entries = _entries(sources.tables(stack), refund_id, None)
+    entries = _entries(sources.tables(stack), refund_id, transaction_id)
     place = sources.place(stack, backup_folder)
+    stored = sources.digest(place, sequence)
     try:
         made = make_receipt(
             entries,
             made_at=rfc3339(datetime.now(UTC)),
             place=place,
-            stored=sources.digest(place, sequence),
+            stored=stored,
             public_key=sources.public_key(stack, public_key),
         )
     except (DamagedError, AbsentError) as exc:
         raise RefusedError(f"The backup can't be read: {exc}.", "refunds backup verify") from exc
+    problems = [*receipt_problems(made), *(missing_in(stored.digest, made) if stored else ())]
+    if problems:
+        raise RefusedError(f"No receipt: {visible(problems[0])}.", "refunds verify tells more.")
     path = output or Path(f"{refund_id}.receipt.json")
     path.write_text(json.dumps(made, indent=1) + "\n")
     console = Console()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import TypeVar
 
 from refunds.audit_writer import NOT_AN_IMAGE
-from refunds.digests import Digest, Export
+from refunds.digests import DIGESTS_PREFIX, Digest, Export
+from refunds.times import from_rfc3339
 from refunds_ops.audit.findings import Finding
 from refunds_ops.backup.places import AbsentError, Place
 from refunds_ops.backup.reading import DamagedError, Wire, items
@@ -14,6 +17,9 @@ from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.verifying import StoredDigest, load, published
 
 PAGE_ITEMS = 1000
+
+FIRST_RUN = timedelta(days=1)
+"""How long the very first run may be on its way to its digest."""
 
 Row = TypeVar("Row")
 
@@ -29,6 +35,11 @@ class BackupReader:
         self.findings: list[Finding] = []
         if key is not None and not is_signed(place, stored, key):
             what = "its signature is not one of the signing key"
+            self.findings.append(Finding(kind="backup_damaged", what=what, where=self.digest.key))
+        try:
+            from_rfc3339(self.audited_until)
+        except (StopIteration, ValueError, OverflowError):
+            what = "it doesn't say until when it has the audit trail"
             self.findings.append(Finding(kind="backup_damaged", what=what, where=self.digest.key))
 
     def pages(self, table: str, read: Callable[[Wire], Row]) -> Iterator[list[Row]]:
@@ -71,6 +82,17 @@ def chosen(place: Place, sequence: int | None) -> StoredDigest | None:
     if sequence is None:
         return load(place, numbers[-1]) if numbers else None
     return load(place, sequence) if sequence in numbers else None
+
+
+def digests_are_gone(place: Place, now: datetime) -> bool:
+    """Whether backups were made here, of whose digests none is left."""
+    latest = f"{now - FIRST_RUN:%Y%m%dT%H%M%SZ}"
+    versions, objects = (each.key for each in place.versions()), (each.key for each in place.list())
+    for key in chain(versions, objects):
+        run = key.split("/")[4:5]  # refund-backups/<year>/<month>/<day>/<run>/…
+        if key.startswith(DIGESTS_PREFIX) or (run and run[0] < latest):
+            return True
+    return False
 
 
 def signature_of(place: Place, stored: StoredDigest) -> bytes:

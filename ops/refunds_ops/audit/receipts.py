@@ -17,7 +17,9 @@ from refunds.audit_writer import NOT_AN_IMAGE
 from refunds.digests import DataFile, Digest, DigestError, audit_leaf
 from refunds.merkle import inclusion_path, is_included
 from refunds.refund import Item
+from refunds.times import later
 from refunds_ops.audit.latest_backup import signature_of
+from refunds_ops.audit.verify import CLOCKS
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.reading import checked_lines, item_of
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
@@ -125,7 +127,7 @@ def check_receipt(content: bytes, key: PublicKey | None) -> Checked:
             return Checked(problems=["this is not a refund's receipt of a known version"])
         entries: list[Item] = receipt["entries"]
         checked = Checked(str(receipt["refund_id"]), len(entries))
-        checked.problems.extend(_chain_problems(receipt, entries))
+        checked.problems.extend(receipt_problems(receipt))
         if checked.problems:
             return checked
         checked = _check_digest(checked, receipt, key)
@@ -142,6 +144,26 @@ def versions_told(versions: Sequence[int]) -> str:
     """ "version 3", "versions 1, 2 and 3"."""
     *some, last = map(str, versions)
     return f"versions {', '.join(some)} and {last}" if some else f"version {last}"
+
+
+def missing_in(digest: Digest, receipt: Item) -> list[str]:
+    """Entries that say they were recorded before a backup, and have no proof by it: no later one
+    will make up for that."""
+    covered = {proof["entry_id"] for proof in receipt["proofs"]}
+    until = [later(each.export_time, -CLOCKS) for each in digest.exports if each.table == "audit"]
+    return [
+        f"version {entry['version']} was recorded before the backup, which hasn't got it"
+        for entry in receipt["entries"]
+        if entry["entry_id"] not in covered and [str(entry.get("recorded_at", ""))] < until
+    ]
+
+
+def receipt_problems(receipt: Item) -> list[str]:
+    """Where its entries contradict themselves or each other."""
+    try:
+        return list(_chain_problems(receipt, receipt["entries"]))
+    except NOT_AN_IMAGE as exc:
+        return [f"an entry can't be read: {type(exc).__name__}"]
 
 
 def _chain_problems(receipt: Item, entries: Sequence[Item]) -> Iterator[str]:

@@ -13,11 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from refunds.digests import DIGESTS_PREFIX
 from refunds.times import SystemClock
 from refunds_ops.audit import sources
 from refunds_ops.audit.findings import Finding
+from refunds_ops.audit.latest_backup import BackupReader, digests_are_gone
+from refunds_ops.audit.timeline import visible
 from refunds_ops.audit.verify import Report, Verification
-from refunds_ops.errors import REFUSED
+from refunds_ops.backup.places import Place
+from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.stack import find_stack
 
 
@@ -71,11 +76,10 @@ def verify(
     not be found out.
     """
     stack = find_stack(stack_name)
-    backup = None
+    backup, damage = None, None
     if not no_backup:
-        backup = sources.backup(
-            sources.place(stack, backup_folder), sequence, sources.public_key(stack, public_key)
-        )
+        place, key = sources.place(stack, backup_folder), sources.public_key(stack, public_key)
+        backup, damage = _backup(place, sequence, key)
     gateways = sources.gateways(stack) if with_gateway else []
     console = Console(stderr=True)
     with _Bars(console, quiet=as_json and not console.is_terminal) as bars:
@@ -89,7 +93,9 @@ def verify(
             ask=sources.ask_again(gateways),
             max_findings=max_findings,
         ).run()
-    if backup is None and not no_backup:
+    if damage is not None:
+        report.findings.append(damage)
+    elif backup is None and not no_backup:
         report.notes.append("There is no backup yet to hold anything against.")
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
@@ -99,6 +105,23 @@ def verify(
         raise click.exceptions.Exit(REFUSED)
 
 
+def _backup(
+    place: Place, sequence: int | None, key: PublicKey | None
+) -> tuple[BackupReader | None, Finding | None]:
+    """The backup to hold against, or why there is none that ought to be there: the tables are
+    verified all the same."""
+    try:
+        backup = sources.backup(place, sequence, key)
+    except RefusedError as exc:
+        if sequence is not None:
+            raise
+        return None, Finding(kind="backup_damaged", what=exc.what)
+    if backup is None and digests_are_gone(place, SystemClock().now()):
+        what = "backups were made, and their digests are gone"
+        return None, Finding(kind="backup_damaged", what=what, where=DIGESTS_PREFIX)
+    return backup, None
+
+
 def tell(report: Report, console: Console) -> None:
     """The report for people."""
     looked = ", ".join(
@@ -106,7 +129,7 @@ def tell(report: Report, console: Console) -> None:
     )
     console.print(f"[dim]Looked at {looked}.[/]", highlight=False)
     for note in report.notes:
-        console.print(f"[dim]{note}[/]", highlight=False)
+        console.print(Text(visible(note), style="dim"))
     if report.clean:
         console.print("[bold green]✓ Everything is as it must be.[/]")
         return
@@ -123,7 +146,7 @@ def findings_table(findings: Iterable[Finding]) -> Table:
     table.add_column("what", overflow="fold", ratio=3)
     told: set[str] = set()
     for finding in findings:
-        what = Text(finding.what)
+        what = Text(visible(finding.what))
         if finding.kind not in told:
             told.add(finding.kind)
             what.append(f"\n{finding.to_do}", style="dim")
@@ -132,13 +155,13 @@ def findings_table(findings: Iterable[Finding]) -> Table:
 
 
 def _where(finding: Finding) -> Text:
-    where = Text(finding.refund_id or "", style="bold")
+    where = Text(visible(finding.refund_id or ""), style="bold")
     if finding.version is not None:
         where.append(f" v{finding.version}", style="not bold")
     for part in (finding.transaction_id and f"payment {finding.transaction_id}", finding.where):
         if part:
             where.append("\n" if where.plain else "")
-            where.append(part, style="dim not bold")
+            where.append(visible(part), style="dim not bold")
     return where
 
 

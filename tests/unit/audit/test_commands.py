@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import boto3
 import pytest
 from tests.unit.audit.backups import Backups, Signer
-from tests.unit.audit.factories import Trail, stream_record
+from tests.unit.audit.factories import Trail, rehashed, stream_record
 from tests.unit.audit.test_repairing import keep_as_lambda, records_of
 from tests.unit.factories import NOW, REGION
 
 from refunds_ops.audit import sources
+from refunds_ops.audit.latest_backup import digests_are_gone
 from refunds_ops.cli import cli
 from refunds_ops.sandbox.server import SandboxGateway
 from refunds_ops.stack import Stack
@@ -73,6 +75,29 @@ def test_verify_names_what_is_wrong_and_what_to_do(run: Run, trail: Trail, capsy
     assert "'mallory' in Refunds" in out
 
 
+def test_a_refund_that_was_removed_can_have_its_receipt(run: Run, trail: Trail) -> None:
+    trail.stream.delete_item(TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r4"}})
+    trail.deliver()
+    Backups(trail).publish()
+    assert run("audit", "receipt", "r4", "--public-key", "key.pem") == 1
+    removed = ("receipt", "r4", "--transaction", "p3", "--public-key", "key.pem")
+    assert run("audit", *removed) == 0
+    assert run("audit", "check-receipt", "r4.receipt.json", "--public-key", "key.pem") == 0
+
+
+def test_no_receipt_is_written_of_a_chain_that_was_tampered_with(
+    run: Run, trail: Trail, capsys: Any
+) -> None:
+    trail.clock.advance(hours=1)
+    Backups(trail).publish()
+    trail.put_entry(rehashed(trail.entry("r4", 3) | {"processed_by": "mallory"}))
+    assert run("audit", "receipt", "r4", "--public-key", "key.pem") == 1
+    assert "version 3 was recorded before the backup" in capsys.readouterr().err
+    trail.put_entry(trail.entry("r4", 2) | {"processed_by": "mallory"})
+    assert run("audit", "receipt", "r4", "--public-key", "key.pem") == 1
+    assert not Path("r4.receipt.json").exists()
+
+
 def test_verify_without_a_stack_is_an_environment_error(run: Run, monkeypatch: Any) -> None:
     for name in ("RefundQueueUrl", "RefundsTableName"):
         monkeypatch.delenv(name)
@@ -88,6 +113,37 @@ def test_verify_holds_against_the_signed_backup(run: Run, trail: Trail, capsys: 
     Backups(trail, Signer("mallory")).publish()
     assert run("verify", "--public-key", "key.pem") == 1
     assert "backup_damaged" in capsys.readouterr().out
+
+
+def test_verify_says_when_the_digests_are_gone(run: Run, trail: Trail, capsys: Any) -> None:
+    assert run("verify", "--public-key", "key.pem") == 0
+    assert "no backup yet" in capsys.readouterr().out
+    backups = Backups(trail)
+    backups.publish()
+    for found in backups.place.list("refund-backups/digests/"):
+        backups.s3.delete_object(Bucket=backups.bucket, Key=found.key)
+    assert run("verify", "--public-key", "key.pem") == 1
+    assert "digests are gone" in " ".join(capsys.readouterr().out.split())
+    assert run("verify", "--no-backup") == 0
+
+
+def test_a_first_backup_under_way_is_no_finding(trail: Trail) -> None:
+    backups, key = Backups(trail), "refund-backups/2026/11/26/20261126T031500Z/refunds/x"
+    backups.rewrite(key, b"")
+    at = datetime(2026, 11, 26, 3, 15, tzinfo=UTC)
+    assert not digests_are_gone(backups.place, at + timedelta(hours=23))
+    assert digests_are_gone(backups.place, at + timedelta(hours=25))
+
+
+def test_verify_goes_on_past_a_digest_that_can_not_be_read(
+    run: Run, trail: Trail, capsys: Any
+) -> None:
+    backups = Backups(trail)
+    backups.rewrite(backups.publish().key, b"{}")
+    trail.drop_entry("r4", 2)
+    assert run("verify", "--public-key", "key.pem", "--json") == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert {each["kind"] for each in found} == {"backup_damaged", "gap"}
 
 
 class Functions:
@@ -239,7 +295,7 @@ def test_a_failure_is_closed_with_a_reason(run: Run, trail: Trail) -> None:
         Bucket=trail.stack.failures_bucket, Key="audit/x.json", Body=b"{}"
     )
     assert run("audit", "replay") == 1
-    assert run("audit", "close", "audit/x.json", "--why", "a test, über all") == 0
+    assert run("audit", "close", "audit/x.json", "--why", "a test, über\nall ") == 0
     assert run("verify") == 0
     assert run("audit", "close", "audit/x.json", "--why", "again") == 1
 
@@ -264,6 +320,28 @@ def test_show_marks_where_a_chain_is_broken(run: Run, trail: Trail, capsys: Any)
     trail.put_entry(trail.entry("r4", 3) | {"processed_by": "mallory"})
     assert run("audit", "show", "r4") == 1
     assert "✗" in capsys.readouterr().out
+
+
+def test_show_of_an_entry_that_lacks_its_refund(run: Run, trail: Trail, capsys: Any) -> None:
+    entry = trail.entry("r4", 1)
+    del entry["refund_id"]
+    trail.put_entry(entry)
+    assert run("audit", "show", "r4") == 1
+    assert "can't be read" in capsys.readouterr().err
+
+
+def test_no_control_character_of_a_record_reaches_the_terminal(
+    run: Run, trail: Trail, capsys: Any
+) -> None:
+    trail.begin("r5", "p4", 700, requested_by="agent:\x1b[2Jx")
+    trail.deliver()
+    assert run("audit", "show", "r5") == 0
+    trail.edit_refund("r5", requested_by="agent:\x1b[2Jy")
+    trail.edit_refund("r1", version=7, transaction_id="\x1b[2J")
+    assert run("verify") == 1
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\\x1b[2Jx" in out
 
 
 def test_show_of_what_is_not_there(run: Run) -> None:
