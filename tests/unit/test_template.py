@@ -857,6 +857,7 @@ def test_what_is_watched(stack: Stack) -> None:
     assert watched["Throttles", "ProcessRefund"] == watched["Throttles", "WriteAudit"] == 0
     assert watched["IteratorAge", "WriteAudit"] <= 6 * HOUR_SECONDS * 1000
     assert watched["OnFailureDestinationDeliveredEventCount", "WriteAuditRefundChanges"] == 0
+    assert watched["DestinationDeliveryFailures", "WriteAudit"] == 0
     assert stack["WriteAuditRefundChanges"]["MetricsConfig"] == {"Metrics": ["EventCount"]}
     assert watched["OldestOpenRefundAgeSeconds", service] == DAY_SECONDS
     assert watched["RefundsInReview", service] == 0
@@ -1389,6 +1390,7 @@ FAULTS: list[tuple[Check, Fault]] = [
             "AuditLags",
             "AuditRejects",
             "RecordsLeftTheStream",
+            "RecordsLost",
             "BackupMissing",
         )
     ),
