@@ -235,7 +235,8 @@ class Verification:
 
     def _forgotten(self, finding: Finding, story: Story) -> bool:
         """Whether a refund began again while a restore may have made the tables forget it."""
-        entry = next(each for each in story.entries if each.version == finding.version)
+        key = finding.version, finding.transaction_id
+        entry = next(each for each in story.entries if (each.version, each.transaction_id) == key)
         try:
             until = from_rfc3339(self._tables.look_up_first_until() or "")
             began = from_rfc3339(entry.occurred_at or "")
