@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def restore(
         opened = 0 if chosen else tables.make_ready(tell, not without_gateway)
     done.end()
     rebuilt = None if chosen or without_gateway else done.ledger
-    told = _told(digest, done, rebuilt, opened)
+    told = _told(digest, done, rebuilt, opened) | {"seconds": tables.seconds}
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
@@ -174,6 +175,14 @@ class _Restore:
         self._by_rows = by_rows
         self._done = done
         self._clock = SystemClock()
+        self.seconds: dict[str, float] = {}
+        """How long each step took."""
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[step] = round(time.monotonic() - began, 1)
 
     def restore(self, chosen: tuple[str, ...], tell: Tell) -> None:
         """The audit trail first: whoever claims a refund looks there for its highest version."""
@@ -185,7 +194,8 @@ class _Restore:
         try:
             for name in ("audit", "refunds", "ledger"):
                 if name in chosen:
-                    self._table(self._exports[name], tell)
+                    with self._timed(name):
+                        self._table(self._exports[name], tell)
         except (RestoreError, DamagedError, AbsentError) as exc:
             raise RefusedError(f"Not restored: {exc}.", "refunds backup verify says more.") from exc
 
@@ -218,10 +228,12 @@ class _Restore:
         opened."""
         self._look_up_first()
         if with_gateway:
-            self._rebuild_ledger(tell)
+            with self._timed("rebuild the ledger"):
+                self._rebuild_ledger(tell)
         tell("open unfinished refunds", 0, 0)
         table = RefundsTable(self._stack.dynamodb, self._name("refunds"))
-        return open_unfinished(table, self._refunds(), self._clock)
+        with self._timed("open unfinished refunds"):
+            return open_unfinished(table, self._refunds(), self._clock)
 
     def _look_up_first(self) -> None:
         until = self._clock.now() + LOOK_UP_FIRST_FOR
@@ -309,6 +321,8 @@ def _show_restore(told: dict[str, Any]) -> None:
             for key in ledger[finding][:MAX_SHOWN]:
                 console.print(f"[red]✗ {escape(key)}[/]: {what}")
     console.print(f"{told['opened']:,} unfinished refunds opened for the reconciler")
+    steps = ", ".join(f"{step} {seconds:,} s" for step, seconds in told["seconds"].items())
+    console.print(f"[dim]{steps}[/]")
     console.print(f"[green]✓[/] backup {told['number']} of {told['started_at']} restored")
 
 

@@ -288,6 +288,8 @@ def test_a_restore_makes_the_tables_ready_for_the_queue(stack: BackedUp, refunds
     assert status == 0
     assert told["tables"] == {name: {"restored": 2} for name in ("audit", "refunds", "ledger")}
     assert told["opened"] == 1
+    steps = ["audit", "refunds", "ledger", "rebuild the ledger", "open unfinished refunds"]
+    assert list(told["seconds"]) == steps
     ledger = LedgerTable(stack.dynamodb, stack.ledger).get("tx-000001")
     assert ledger is not None
     assert (ledger.captured, ledger.remaining) == (10_000, 10_000 - 101)
