@@ -157,16 +157,18 @@ def _cut(body: bytes) -> tuple[bytes, bytes, int] | None:
         count = json.loads(rest)["Count"]
     except (ValueError, KeyError, TypeError):
         return None
-    items = body[start:end]
-    if items.count(_BETWEEN) != count - 1:
+    items = body[start:end].split(_BETWEEN)
+    if len(items) != count:
         return None
-    return rest, b'{"Item":' + _one_line_each(items) + b"}\n", count
+    lines = b'}}}\n{"Item":{"'.join(items)
+    return rest, b'{"Item":' + _one_line_each(lines) + b"}\n", count
 
 
-def _one_line_each(items: bytes) -> bytes:
-    lines = items.replace(_BETWEEN, b'}}}\n{"Item":{"')
+def _one_line_each(lines: bytes) -> bytes:
     # What else Unicode calls a line break may stand in a JSON string as it is, and would be taken
-    # for one by readers that split the Unicode way.
+    # for one by readers that split the Unicode way. Most pages have nothing but ASCII.
+    if lines.isascii():
+        return lines
     for mark, escaped in _LINE_BREAKS:
         lines = lines.replace(mark, escaped)
     return lines
