@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from tests.unit.backup.parts import BackedUp, refund
 from tests.unit.factories import NOW, FakeClock
 
@@ -317,6 +318,21 @@ def test_progress_that_is_not_what_was_kept_publishes_nothing(
     with pytest.raises(BackupIncompleteError, match="progress"):
         stack.back_up(event)
     assert not stack.listed("refund-backups/digests/")
+
+
+def test_nothing_is_handed_on_before_its_progress_is_kept(stack: BackedUp) -> None:
+    stack.add(*(refund(number) for number in range(20)))
+    small_pages(stack, 1)
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        if params["Key"].endswith("-progress.json"):
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+
+    stack.s3.meta.events.register("provide-client-params.s3.PutObject", fail)
+    clock = TickingClock(60)
+    with pytest.raises(ClientError):
+        stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
+    assert not stack.handed_on
 
 
 def test_a_step_ends_with_time_left_to_store_and_to_hand_on(stack: BackedUp) -> None:
