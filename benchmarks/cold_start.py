@@ -22,8 +22,9 @@ from benchmarks.servers import PROJECT
 POWERTOOLS = (
     "from aws_lambda_powertools import Logger, Metrics, Tracer\n"
     "from aws_lambda_powertools.utilities.typing import LambdaContext\n"
-    "Logger(); Metrics(); Tracer(patch_modules=['botocore'])"
+    "Logger(); Metrics(); Tracer(auto_patch=False)"
 )
+TRACED = POWERTOOLS.replace("auto_patch=False", "patch_modules=['botocore']")
 BATCH = "from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType"
 SECRETS = "from aws_lambda_powertools.utilities.parameters import SecretsProvider"
 # pydantic loads most of itself when the first model is defined.
@@ -34,13 +35,12 @@ PYDANTIC = (
 CANONICAL_JSON = "import rfc8785"
 HTTP = "import ssl, urllib3\npools = urllib3.PoolManager(ssl_context=ssl.create_default_context())"
 BOTOCORE = "import botocore.session; session = botocore.session.get_session()"
-BOTO3 = "import boto3"
 CLIENT = "session.create_client('dynamodb')"
 
-SHARED = {"botocore": BOTOCORE, "Powertools' core with X-Ray": POWERTOOLS}
 FLOORS: dict[str, dict[str, str]] = {
-    "process_refund": SHARED
-    | {
+    "process_refund": {
+        "botocore": BOTOCORE,
+        "Powertools' core, X-Ray of each call": TRACED,
         "Powertools' batch": BATCH,
         "Powertools' parameters": SECRETS,
         "pydantic": PYDANTIC,
@@ -48,10 +48,16 @@ FLOORS: dict[str, dict[str, str]] = {
         "urllib3, with the TLS roots": HTTP,
         "DynamoDB client": CLIENT,
     },
-    "write_audit": SHARED
-    | {"Powertools' batch": BATCH, "rfc8785": CANONICAL_JSON, "DynamoDB client": CLIENT},
-    "reconcile_refunds": SHARED
-    | {
+    "write_audit": {
+        "botocore": BOTOCORE,
+        "Powertools' core": POWERTOOLS,
+        "Powertools' batch": BATCH,
+        "rfc8785": CANONICAL_JSON,
+        "DynamoDB client": CLIENT,
+    },
+    "reconcile_refunds": {
+        "botocore": BOTOCORE,
+        "Powertools' core, X-Ray of each call": TRACED,
         "Powertools' parameters": SECRETS,
         "pydantic": PYDANTIC,
         "rfc8785": CANONICAL_JSON,
@@ -59,9 +65,9 @@ FLOORS: dict[str, dict[str, str]] = {
         "DynamoDB client": CLIENT,
     },
     "backup_refunds": {
-        "boto3": BOTO3,
-        "Powertools' core with X-Ray": POWERTOOLS,
-        "DynamoDB client": "boto3.client('dynamodb')",
+        "botocore": BOTOCORE,
+        "Powertools' core": POWERTOOLS,
+        "DynamoDB client": CLIENT,
     },
 }
 """Of each function the libraries that it uses, in their leanest documented way, then a client."""

@@ -16,7 +16,6 @@ from refunds.times import Clock, Deadline
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
-    from mypy_boto3_sqs import SQSClient
 
 POOL_WIDTH = 50
 """As wide as the widest batch, so that all of a batch runs at once."""
@@ -43,22 +42,20 @@ class Aws:
     right (docs/decisions/0006-libraries-for-aws.md).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config = CLIENT) -> None:
         self._session = botocore.session.get_session()
+        self._config = config
 
     def dynamodb(self) -> DynamoDBClient:
-        return cast("DynamoDBClient", self._session.create_client("dynamodb", config=CLIENT))
+        return cast("DynamoDBClient", self._session.create_client("dynamodb", config=self._config))
 
     def events(self) -> EventBridgeClient:
-        return cast("EventBridgeClient", self._session.create_client("events", config=CLIENT))
-
-    def queues(self) -> SQSClient:
-        return cast("SQSClient", self._session.create_client("sqs", config=CLIENT))
+        return cast("EventBridgeClient", self._session.create_client("events", config=self._config))
 
     def when_needed(self, service: str) -> Any:
         """The client of a service that most invocations do without: made at its first call, since
         its making takes as long as many calls."""
-        return WhenNeeded(lambda: self._session.create_client(service, config=CLIENT))
+        return WhenNeeded(lambda: self._session.create_client(service, config=self._config))
 
 
 class WhenNeeded:

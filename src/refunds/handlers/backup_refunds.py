@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -18,30 +17,30 @@ from refunds.backup import SEGMENTS, BackupRun
 from refunds.digest_chain import DigestChain, KmsSigner
 from refunds.export_format import compressor
 from refunds.native_export import NativeExport
-from refunds.runtime import WhenNeeded, deadline_of, new_token
+from refunds.runtime import CLIENT, Aws, deadline_of, new_token
 from refunds.settings import BackupSettings, Tables, text
 from refunds.table_scan import PageReader, ReadLimit, sources
 from refunds.times import SystemClock
 
 # A run has minutes, and the scan of a busy table is throttled now and then.
-PATIENT = Config(
-    connect_timeout=5,
-    read_timeout=30,
-    retries={"mode": "standard", "total_max_attempts": 8},
-    max_pool_connections=2 * SEGMENTS,
+PATIENT = CLIENT.merge(
+    Config(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": 8},
+        max_pool_connections=2 * SEGMENTS,
+    )
 )
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer(patch_modules=["botocore"])
+tracer = Tracer(auto_patch=False)  # not a subsegment for each of thousands of pages
 
-_clock = SystemClock()
+_clock, _aws = SystemClock(), Aws(PATIENT)
 _tables, _settings = Tables.from_environment(), BackupSettings.from_environment()
 compressor(_settings.compression)  # a wrong setting shows at the first start, not after the scan
-_s3: Any = WhenNeeded(lambda: boto3.client("s3", config=PATIENT))
-_lambda: Any = WhenNeeded(lambda: boto3.client("lambda", config=PATIENT))
-_kms: Any = WhenNeeded(lambda: boto3.client("kms", config=PATIENT))
-_dynamodb = boto3.client("dynamodb", config=PATIENT)
+_s3, _lambda, _kms = (_aws.when_needed(name) for name in ("s3", "lambda", "kms"))
+_dynamodb = _aws.dynamodb()
 
 
 def _hand_on(event: dict[str, Any]) -> None:
