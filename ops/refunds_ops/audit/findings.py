@@ -32,6 +32,8 @@ TO_DO: Mapping[str, str] = {
     "reservation_stray": "A crash leaves that until its message comes back, within the hour. Is "
     "it in the dead-letter queue? If the refund was deleted, restore it.",
     "balance": "remaining is more than captured less reservations: too much could be refunded.",
+    "captured_raised": "More could be refunded than was paid: correct captured and remaining by "
+    "hand.",
     "overdrawn": "More is reserved than was captured, or remaining is below zero.",
     "ledger_unreadable": "The item in the ledger is none of ours: who wrote it?",
     # The latest backup

@@ -139,6 +139,18 @@ def ask_again(gateways: Sequence[Gateway]) -> Ask:
     return ask
 
 
+def captured_by(gateways: Sequence[Gateway]) -> Callable[[str], int | None]:
+    """What was captured of a payment, by the word of the gateway that knows it."""
+
+    def captured(transaction_id: str) -> int | None:
+        for gateway in gateways:
+            if payment := _answer(gateway, partial(gateway.get_payment, transaction_id)):
+                return payment.captured_minor
+        return None
+
+    return captured
+
+
 def _answer(gateway: Gateway, question: Callable[[Deadline], Answer]) -> Answer:
     clock = SystemClock()
     for attempt in range(GATEWAY_TRIES):

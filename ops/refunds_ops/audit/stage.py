@@ -34,6 +34,7 @@ CREATE TABLE reservations (refund_id, transaction_id, amount);
 CREATE TABLE backup_entries
   (refund_id, version, transaction_id, entry_hash, recorded_at, rebuilt);
 CREATE TABLE backup_refunds (refund_id, version, entry_hash);
+CREATE TABLE backup_ledger (transaction_id, captured);
 CREATE TABLE gateway
   (gateway_refund_id, transaction_id, reference, amount, currency, status,
    UNIQUE (gateway_refund_id, transaction_id, reference));
@@ -121,6 +122,9 @@ class Stage:
         self._insert(
             "backup_refunds", [(row.refund_id, row.version, row.entry_hash) for row in rows]
         )
+
+    def add_backup_ledgers(self, rows: Iterable[tuple[LedgerRow, dict[str, int]]]) -> None:
+        self._insert("backup_ledger", [(row.transaction_id, row.captured) for row, _ in rows])
 
     def add_gateway(self, refunds: Iterable[GatewayRefund]) -> None:
         """A list may show one twice, when newer ones move its pages on: the last word counts."""

@@ -84,7 +84,8 @@ class Report:
 
 class Verification:
     """``backup``, ``failures`` and ``gateway`` (pages of its list) are left out when None; so is
-    ``ask``, and then what changed since the list was begun is not held against it."""
+    ``ask``, and then what changed since the list was begun is not held against it; so is
+    ``captured``, which tells what the gateway captured of a payment."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Verification:
         failures: FailureReader | None = None,
         gateway: Iterable[Sequence[GatewayRefund]] | None = None,
         ask: Ask | None = None,
+        captured: Callable[[str], int | None] | None = None,
         max_findings: int = 1000,
         stream_lag: timedelta = STREAM_LAG,
         sleep: Callable[[float], None] = time.sleep,
@@ -107,8 +109,10 @@ class Verification:
         self._failures = failures
         self._gateway = gateway
         self._ask = ask
+        self._captured = captured
         self._listed_at = ""
         self._begun_again: list[str] = []
+        self._raised: list[str] = []
         self._max_findings = max_findings
         self._stream_lag = stream_lag
         self._sleep = sleep
@@ -126,6 +130,11 @@ class Verification:
                 "Begun again after a restore, which may have made the tables forget them: "
                 f"{_some(self._begun_again)}."
             )
+        if self._raised:
+            report.notes.append(
+                "More is captured than in the backup, which --gateway would look into: "
+                f"payments {_some(self._raised)}."
+            )
         return report
 
     # --- Scanning ---------------------------------------------------------------------------------
@@ -139,6 +148,8 @@ class Verification:
         if self._backup is not None:
             for refunds in self._progress("backup", self._backup.pages("refunds", refund_row), 0):
                 stage.add_backup_refunds(refunds)
+            for ledgers in self._progress("backup", self._backup.pages("ledger", ledger_row), 0):
+                stage.add_backup_ledgers(ledgers)
             for entries in self._progress("backup", self._backup.pages("audit", entry_row), 0):
                 stage.add_backup_entries(entries)
         for wires in self._table("refunds"):
@@ -183,6 +194,7 @@ class Verification:
             yield from self._backup.findings
             if not self._backup.findings:  # else what it lacks would look like what was added
                 yield from self._against_backup(stage, self._backup.audited_until)
+                yield from self._captured_more(stage)
         if self._gateway is not None:
             yield from self._against_gateway(stage)
         if self._failures is not None:
@@ -366,6 +378,25 @@ class Verification:
                 return
             kind, what = "backup_refund_differs", "its contents are not the backup's"
         yield Finding(kind=kind, what=what, refund_id=refund_id, version=version)
+
+    def _captured_more(self, stage: Stage) -> Iterator[Finding]:
+        """Than when the backup was made: by another capture, or by a hand that wants room."""
+        for transaction_id, before in stage.ask(
+            "SELECT b.transaction_id, b.captured FROM backup_ledger b JOIN ledger l"
+            " ON l.transaction_id = b.transaction_id WHERE l.captured > b.captured"
+        ):
+            there = self._tables.ledger_of(transaction_id)
+            now = there[0].captured if there else None
+            if now is None or now <= before:
+                continue
+            if self._captured is None:
+                self._raised.append(transaction_id)
+            elif (known := self._captured(transaction_id)) is None or known < now:
+                yield Finding(
+                    kind="captured_raised",
+                    what=f"captured {now}; {before} in the backup, {known} at the gateway",
+                    transaction_id=transaction_id,
+                )
 
     # --- The gateway ------------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ def verify(
             failures=sources.failures(stack),
             gateway=sources.gateway_refunds(gateways) if with_gateway else None,
             ask=sources.ask_again(gateways),
+            captured=sources.captured_by(gateways) if with_gateway else None,
             max_findings=max_findings,
         ).run()
     if damage is not None:

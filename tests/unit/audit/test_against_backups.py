@@ -171,6 +171,22 @@ def test_a_backup_of_items_that_are_none_is_damaged(
     assert {each.kind for each in found} == {"backup_damaged"}
 
 
+def test_more_captured_than_in_the_backup_is_told(trail: Trail, backups: Backups) -> None:
+    trail.edit_ledger("p1", captured=2 * 10**8, remaining=2 * 10**8 - 3500)
+    report = trail.verify(backup=backups.read())
+    assert report.findings == []
+    assert "payments p1" in report.notes[-1]
+
+
+@pytest.mark.parametrize(("at_gateway", "fine"), [(2 * 10**8, True), (10**8, False), (None, False)])
+def test_more_captured_than_in_the_backup_is_for_the_gateway_to_say(
+    trail: Trail, backups: Backups, at_gateway: int | None, fine: bool
+) -> None:
+    trail.edit_ledger("p1", captured=2 * 10**8, remaining=2 * 10**8 - 3500)
+    report = trail.verify(backup=backups.read(), captured={"p1": at_gateway}.get)
+    assert [each.kind for each in report.findings] == ([] if fine else ["captured_raised"])
+
+
 def test_a_missing_data_file_is_named(trail: Trail, backups: Backups) -> None:
     (file,) = backups.read().digest.exports[0].files
     backups.s3.delete_object(Bucket=backups.bucket, Key=file.key)
