@@ -29,10 +29,14 @@ from benchmarks.servers import PROJECT, CannedServer, canned_server
 from benchmarks.work import work_results
 
 
+LOG_WIDTH = 120
+
+
 def main() -> int:
     quick, full = (os.environ.get(name, "") not in ("", "0") for name in ("QUICK", "FULL"))
     only = set(filter(None, os.environ.get("ONLY", "").split(",")))
-    console = Console()
+    # A log has no width of its own; the table wants more than the 80 columns it would get.
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     results: list[Result] = []
     scaled: list[ScaleRun] = []
 
