@@ -28,7 +28,6 @@ from benchmarks.scale import ScaleRun, scale_results, scale_runs
 from benchmarks.servers import PROJECT, CannedServer, canned_server
 from benchmarks.work import work_results
 
-
 LOG_WIDTH = 120
 
 
