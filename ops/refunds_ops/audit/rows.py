@@ -184,28 +184,35 @@ def ledger_row(wire: Mapping[str, Any]) -> tuple[LedgerRow, dict[str, int]]:
     transaction_id = _key(wire, "transaction_id")
     try:
         ledger = Ledger.from_item(item_from_wire(wire))
-        _check_ledger(ledger)
+        wrong = _wrong_in(ledger)
     except NOT_AN_IMAGE as exc:
-        problem = ("ledger_unreadable", f"can't be read: {_told(exc)}")
+        wrong = f"can't be read: {_told(exc)}"
+    if wrong:
+        problem = ("ledger_unreadable", wrong)
         return LedgerRow(transaction_id, None, None, None, problem), {}
     row = LedgerRow(transaction_id, ledger.captured, ledger.remaining, ledger.currency)
     return row, dict(ledger.reservations)
 
 
-def _check_ledger(ledger: Ledger) -> None:
+def _wrong_in(ledger: Ledger) -> str | None:
     """No negative reservation may make up for another one, nor a number spoil what adds it up."""
-    if not all(REFUND_ID.fullmatch(refund_id) for refund_id in ledger.reservations):
-        raise ValueError("a reservation is of no refund's id")
-    balance = (ledger.captured, ledger.remaining, ledger.currency)
-    amounts: list[tuple[Any, int]] = [(each, 0) for each in ledger.reservations.values()]
-    if balance != (None, None, None):
-        # Below zero when others refunded too much at the gateway.
-        amounts += [(ledger.captured, 0), (ledger.remaining, -MAX_MINOR)]
-        if not isinstance(ledger.currency, str):
-            raise ValueError("it has no currency")
-    for amount, least in amounts:
-        if type(amount) is not int or not least <= amount <= MAX_MINOR:
-            raise ValueError("an amount is none")
+    for refund_id, amount in ledger.reservations.items():
+        if not REFUND_ID.fullmatch(refund_id):
+            return "a reservation is of no refund's id"
+        if not _is_amount(amount):
+            return f"r#{refund_id} is no amount"
+    if (ledger.captured, ledger.remaining, ledger.currency) == (None, None, None):
+        return None
+    if not _is_amount(ledger.captured):
+        return "captured is no amount"
+    # Below zero when others refunded too much at the gateway.
+    if not _is_amount(ledger.remaining, at_least=-MAX_MINOR):
+        return "remaining is no amount"
+    return None if isinstance(ledger.currency, str) else "it has no currency"
+
+
+def _is_amount(value: Any, *, at_least: int = 0) -> bool:
+    return type(value) is int and at_least <= value <= MAX_MINOR
 
 
 def _key(wire: Mapping[str, Any], name: str) -> str:
