@@ -94,7 +94,7 @@ def _memory(server: CannedServer, large_rows: int) -> Result:
     for rows in (SMALL_ROWS, large_rows):
         server.reset(rows={TABLE: rows})
         with _function(server) as function:
-            peaks.append(_whole(function.invoke({}), rows).peak_kib / 1024)
+            peaks.append(_whole(function.invoke({}), rows).peak_mib)
     return Result(
         f"backup: memory, {SMALL_ROWS:,} to {large_rows:,} rows",
         peaks[1] - peaks[0],

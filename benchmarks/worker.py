@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,18 +18,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.environment import function_environment, lambda_context
+from benchmarks.memory import peak_mib
 from benchmarks.runtime import baselines_libraries, lambda_runtime
 from benchmarks.servers import PROJECT
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one invocation: seconds, and what the handler returned. ``peak_kib`` is the process's
+    """Of one invocation: seconds, and what the handler returned. ``peak_mib`` is the process's
     largest memory so far, ``log_bytes`` what was written to the log."""
 
     wall: float
     cpu: float
-    peak_kib: int
+    peak_mib: float
     log_bytes: int
     response: Any
 
@@ -96,7 +96,7 @@ def main(module: str) -> None:
         cost = {
             "wall": time.perf_counter() - wall,
             "cpu": time.process_time() - cpu,
-            "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "peak_mib": peak_mib(),
             "log_bytes": _flushed() - logged,
             "response": response,
         }

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
+from benchmarks.memory import peak_mib
 from botocore.awsrequest import AWSResponse, HeadersDict
 
 from refunds.audit import audit_entry
@@ -133,7 +131,7 @@ def verify(entries: int, *, quiet: bool) -> tuple[Report, float]:
         began = time.monotonic()
         yield from pages
         if not quiet:
-            print(f"{name}: {time.monotonic() - began:.1f} s, {peak_mb()} MB", flush=True)
+            print(f"{name}: {time.monotonic() - began:.1f} s, {peak_mib():.0f} MiB", flush=True)
 
     tables = Tables(
         client(),
@@ -147,23 +145,13 @@ def verify(entries: int, *, quiet: bool) -> tuple[Report, float]:
     return report, time.monotonic() - began
 
 
-def peak_mb() -> int:
-    """The most memory that this process has had, in MiB."""
-    # On Linux ru_maxrss begins with what the parent had before exec: a large pytest, say.
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found[1]) // 1024
-    scale = 1024 if sys.platform == "linux" else 1024 * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // scale
-
-
 def main(entries: int, *, quiet: bool) -> None:
     report, seconds = verify(entries, quiet=quiet)
     told = {
         **report.checked,
         "findings": len(report.findings),
         "seconds": round(seconds, 1),
-        "max_rss_mb": peak_mb(),
+        "max_rss_mb": round(peak_mib()),
     }
     print(json.dumps(told))
 

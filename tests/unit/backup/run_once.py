@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import boto3
+from benchmarks.memory import peak_mib
 from tests.unit.backup.parts import LocalSigner
 
 from refunds.backup import BackupRun
@@ -57,14 +57,6 @@ def main(url: str) -> None:
             }
         )
     )
-
-
-def peak_mib() -> float:
-    """Linux's high-water mark of this program. ``ru_maxrss`` begins with what forked it."""
-    (line,) = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
-    ]
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
