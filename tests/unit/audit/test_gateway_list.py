@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from tests.unit.audit.factories import Trail, named
 from tests.unit.audit.test_while_it_runs import verify_while
-from tests.unit.factories import shown
+from tests.unit.factories import FakeGateway, payment, shown
 
-from refunds.gateway import NOT_OURS, GatewayRefund, GatewayStatus
+from refunds.gateway import NOT_OURS, GatewayRefund, GatewayStatus, RefundOrder
 from refunds.refund import Status
+from refunds_ops.audit import sources
 
 OURS = {"r1": ("p1", 2500), "r2": ("p1", 1000), "r3": ("p2", 99_999_999), "r4": ("p3", 500)}
 
@@ -146,6 +147,15 @@ def test_what_was_refunded_since_the_list_was_begun_does_not_overpay(trail: Trai
     ask = asker(trail, r5=replace(much, status=GatewayStatus.FAILED))
     report = verify_while(trail, between, gateway=[[*listed(), much, more]], ask=ask)
     assert report.findings == []
+
+
+def test_single_questions_go_to_the_gateway_that_knows() -> None:
+    gateway = FakeGateway()
+    there = gateway.move(RefundOrder("refund-1", "payment-1", 2500, "USD", "other"))
+    assert sources.ask_again([gateway])("flair", "refund-1", "payment-1") == (there,)
+    assert sources.ask_again([gateway])("stripe", "refund-1", "payment-1") is None
+    assert sources.captured_by([gateway])("payment-1") == payment().captured_minor
+    assert sources.captured_by([gateway])("payment-2") is None
 
 
 def test_more_than_was_captured(trail: Trail) -> None:
