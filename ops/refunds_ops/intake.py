@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from refunds.control import Control
+from refunds.digests import DigestError
 from refunds.intake import BreakerState, Intake, paused, resumed
 from refunds.message import has_card_number
 from refunds.refunds_table import OPEN_SHARDS, RefundsTable
 from refunds.reviewing import MAX_LISTED, in_review
 from refunds.switching import RUNNING, Switch, Switched
 from refunds.times import rfc3339
-from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.places import AbsentError, Bucket
 from refunds_ops.backup.verifying import newest
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.stack import Stack, find_stack
@@ -107,6 +108,8 @@ class Found:
     open_refunds: int
     in_review: int
     last_backup: str | None
+    backup_damaged: str | None = None
+    """Why the newest backup's digest can't be read."""
 
     @property
     def attention(self) -> list[str]:
@@ -122,6 +125,8 @@ class Found:
             wrong.append("dead letters")
         if self.in_review:
             wrong.append("refunds wait for a person: refunds review list")
+        if self.backup_damaged:
+            wrong.append("the newest backup's digest can't be read: refunds backup verify")
         return wrong
 
 
@@ -131,7 +136,12 @@ def look(stack: Stack) -> Found:
     refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
     waiting, in_flight = _depth(stack, stack["RefundQueueUrl"])
     dead, dead_in_flight = _depth(stack, stack["RefundDeadLetterQueueUrl"])
-    backup = newest(Bucket(stack.s3, stack["BackupBucketName"]))
+    last_backup, damaged = None, None
+    try:
+        if backup := newest(Bucket(stack.s3, stack["BackupBucketName"])):
+            last_backup = backup.start_time
+    except (DigestError, AbsentError) as exc:
+        damaged = str(exc)
     return Found(
         flows=intake.flows,
         mapping_state=_switch_of(stack).mapping_state(),
@@ -150,7 +160,8 @@ def look(stack: Stack) -> Found:
             for shard in range(OPEN_SHARDS)
         ),
         in_review=len(in_review(refunds, _ALL)),
-        last_backup=backup.start_time if backup else None,
+        last_backup=last_backup,
+        backup_damaged=damaged,
     )
 
 

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 from tests.unit.factories import NOW, REGION, VISA, Stack, World, refund
 
+from refunds.digests import Digest, digest_key
 from refunds.intake import BreakerState, Intake, opened
 from refunds.refund import Status
 from refunds.switching import IntakeKeeper, Switch
@@ -241,3 +242,23 @@ def test_the_status_says_when_the_mapping_is_not_as_it_should_be(
     result = run("status", "--json")
     assert result.exit_code == 1
     assert "mapping is Disabled" in str(json.loads(result.output)["attention"])
+
+
+def test_the_status_tells_the_last_published_backup_and_no_other(
+    world: World, mapping: Mapping
+) -> None:
+    s3, bucket = world.stack.clients.s3, world.stack.backup_bucket
+    begun = "refund-backups/2026/11/23/20261123T071000Z/refunds/AWSDynamoDB/1/manifest-summary.json"
+    s3.put_object(Bucket=bucket, Key=begun, Body=b"{}")
+    assert json.loads(run("status", "--json").output)["last_backup"] is None
+
+    s3.put_object(Bucket=bucket, Key=digest_key(1), Body=b"not a digest")
+    result = run("status", "--json")
+    assert result.exit_code == 1
+    assert "refunds backup verify" in str(json.loads(result.output)["attention"])
+
+    published = Digest(
+        1, bucket, rfc3339(NOW), rfc3339(NOW), "refund-backups/x", (), "0" * 64, None
+    )
+    s3.put_object(Bucket=bucket, Key=digest_key(1), Body=published.to_bytes())
+    assert json.loads(run("status", "--json").output)["last_backup"] == rfc3339(NOW)
