@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TypeVar
 
 from refunds.audit_writer import NOT_AN_IMAGE
-from refunds.digests import DIGESTS_PREFIX, Digest, Export
+from refunds.digests import DIGESTS_PREFIX, Digest, DigestError, Export, digest_key
 from refunds.times import from_rfc3339
 from refunds_ops.audit.findings import Finding
 from refunds_ops.backup.places import AbsentError, Place
@@ -76,12 +76,17 @@ class BackupReader:
 def chosen(place: Place, sequence: int | None) -> StoredDigest | None:
     """The digest of that number, or the newest; None when there is none.
 
-    Raises ``DigestError`` for one that can't be read.
+    Raises ``DigestError`` for one that can't be read, or that is another's under its number: an old
+    backup passed off as the newest contradicts nothing.
     """
     numbers = published(place)
-    if sequence is None:
-        return load(place, numbers[-1]) if numbers else None
-    return load(place, sequence) if sequence in numbers else None
+    number = sequence or (numbers[-1] if numbers else None)
+    if number is None or number not in numbers:
+        return None
+    stored = load(place, number)
+    if stored.digest.key != digest_key(number):
+        raise DigestError(f"{digest_key(number)} holds the digest of {stored.digest.key}")
+    return stored
 
 
 def digests_are_gone(place: Place, now: datetime) -> bool:

@@ -10,6 +10,7 @@ from tests.unit.audit.backups import REFUND, Backups, Signer
 from tests.unit.audit.factories import Trail, named, rehashed
 
 from refunds.audit import audit_entry
+from refunds.digests import DigestError, digest_key
 from refunds.dynamo import item_from_wire
 from refunds.refund import Status
 from refunds.times import rfc3339
@@ -192,3 +193,19 @@ def test_a_missing_data_file_is_named(trail: Trail, backups: Backups) -> None:
     backups.s3.delete_object(Bucket=backups.bucket, Key=file.key)
     (finding,) = trail.verify(backup=backups.read()).findings
     assert finding.kind == "backup_damaged"
+
+
+def test_an_older_digest_under_a_newer_number_is_not_taken_for_the_newest(
+    trail: Trail, backups: Backups
+) -> None:
+    # It is signed, and would hide whatever was rewritten between the two backups.
+    backups.publish()
+    old = backups.s3.get_object(Bucket=backups.bucket, Key=digest_key(1))
+    backups.s3.put_object(
+        Bucket=backups.bucket,
+        Key=digest_key(2),
+        Body=old["Body"].read(),
+        Metadata=old["Metadata"],
+    )
+    with pytest.raises(DigestError, match="000000000001"):
+        backups.read()
