@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
@@ -71,6 +74,24 @@ class WhenNeeded:
             if self._client is None:
                 self._client = self._make()
         return getattr(self._client, name)
+
+
+def thread_pool() -> ThreadPoolExecutor:
+    """Threads for the widest batch, all on one processor.
+
+    They take turns at the interpreter's lock, at every read and write. From one processor to the
+    other each turn is a thread to be woken over there, which costs a good part of what a batch
+    computes (`make bench ONLY=cpu`); and below 1,769 MB a function has no more than one anyway.
+    """
+    return ThreadPoolExecutor(POOL_WIDTH, initializer=_stay_on_one_processor)
+
+
+def _stay_on_one_processor() -> None:
+    if hasattr(os, "sched_setaffinity"):  # Linux has it
+        with suppress(OSError):  # where it may not be chosen, it is only slower
+            allowed = sorted(os.sched_getaffinity(0))
+            # By process: functions that share a machine, as on a laptop, don't share a processor.
+            os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
 
 
 def deadline_of(context: LambdaContext, clock: Clock) -> Deadline:

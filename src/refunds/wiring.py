@@ -20,7 +20,7 @@ from refunds.ledger_table import LedgerTable
 from refunds.refunds_table import RefundsTable
 from refunds.reserving import Reserver
 from refunds.routing import Gateways
-from refunds.runtime import CLIENT, POOL_WIDTH, Aws, new_token
+from refunds.runtime import CLIENT, POOL_WIDTH, Aws, new_token, thread_pool
 from refunds.settings import GatewayAccount, GatewaySettings, SettingsError, Tables
 from refunds.settling import Settler
 from refunds.times import SystemClock
@@ -101,7 +101,7 @@ def parts(processed_by: str, calls: GatewayCalls | None = None) -> Parts:
     reserver = Reserver(ledger, gateways)
     return Parts(
         clock=clock,
-        pool=ThreadPoolExecutor(POOL_WIDTH),
+        pool=thread_pool(),
         aws=aws,
         dynamodb=dynamodb,
         refunds=refunds,

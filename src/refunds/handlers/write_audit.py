@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
@@ -13,7 +12,7 @@ from refunds.audit_table import AuditTable
 from refunds.audit_writer import AuditWriter, handle_stream_batch
 from refunds.failures import FailureStore
 from refunds.outcomes import OutcomeBus
-from refunds.runtime import POOL_WIDTH, Aws
+from refunds.runtime import Aws, thread_pool
 from refunds.safe_errors import describe
 from refunds.settings import text
 from refunds.times import SystemClock
@@ -23,7 +22,7 @@ metrics = Metrics()
 tracer = Tracer(auto_patch=False)  # not a subsegment for each of a hundred entries
 
 _clock, _aws = SystemClock(), Aws()
-_pool = ThreadPoolExecutor(POOL_WIDTH)
+_pool = thread_pool()
 _bus = OutcomeBus(_aws.events(), text("EVENT_BUS_NAME"), _pool)
 _writer = AuditWriter(
     audit=AuditTable(_aws.dynamodb(), text("AUDIT_TABLE")),
