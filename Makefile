@@ -44,7 +44,7 @@ simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… on
 mutants: setup  ## deliberate faults in the protocol: the simulator must catch each
 	@$(VENV)/python -m tests.simulator --mutants
 
-bench: emulator  ## measured against what users would write instead; QUICK=1 as in CI, FULL=1 for hours
+bench: emulator  ## measured against what users would write instead; QUICK=1 as in CI, FULL=1 with 100,000 refunds
 	@QUICK=$(QUICK) FULL=$(FULL) ONLY=$(ONLY) $(VENV)/python -m benchmarks
 
 test-local: emulator  ## end-to-end tests on the local stack (on the running one, or one of their own)

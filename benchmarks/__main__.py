@@ -2,7 +2,7 @@
 
 QUICK=1 is what CI runs, in under three minutes: fewer runs, and exit 1 when a count (units,
 requests, imports, package size) misses; times never fail it. FULL=1 adds 100,000 refunds on the
-local stack, which takes hours. ONLY=batch,work runs parts.
+local stack, another half hour. ONLY=batch,work runs parts.
 """
 
 from __future__ import annotations
