@@ -54,8 +54,8 @@ test-engines: emulator  ## suites that need real engines; what Java, Maven or Go
 	@$(VENV)/pytest tests/engines $(ARGS)
 
 backup-proof: emulator  ## a million rows of every attribute type backed up, restored and compared
-	@FULL=1 $(VENV)/pytest -s tests/unit/backup/test_memory.py \
-		tests/engines/test_backup_engines.py -k dynalite $(ARGS)
+	@FULL=1 $(VENV)/pytest -s tests/unit/backup/test_memory.py $(ARGS)
+	@FULL=1 $(VENV)/pytest -s tests/engines/test_backup_engines.py -k dynalite $(ARGS)
 
 sam-local: emulator  ## `sam local invoke` of each function in a container; needs Docker
 	@$(LOCAL) invoke

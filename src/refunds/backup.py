@@ -194,9 +194,9 @@ class BackupRun:
         crash, and sometimes without one. What the first try stored is not known, so the run it
         belongs to can't go on; a new one can.
         """
-        if "continue" not in event:
+        kept = event.get("continue", {})
+        if "key" not in kept:  # in the event itself, an older version had it all
             return None
-        kept = event["continue"]
         content = read(self._s3, self._bucket, kept["key"])
         if content is None or sha256_hex(content) != kept["sha256"]:
             raise BackupIncompleteError(f"{kept['key']} is not the progress that was kept there")

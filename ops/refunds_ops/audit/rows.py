@@ -121,7 +121,7 @@ def entry_row(wire: Mapping[str, Any]) -> EntryRow | Stray:
         occurred_at=_text(entry.get("occurred_at")),
         recorded_at=_text(entry.get("recorded_at")),
         fixed=_fixed(entry | details),
-        rebuilt=None if problem or "rebuilt" not in entry else entry["rebuilt"]["from"],
+        rebuilt=None if problem or "rebuilt" not in entry else _text(entry["rebuilt"]["from"]),
         problem=problem,
     )
 

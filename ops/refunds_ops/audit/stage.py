@@ -206,8 +206,9 @@ class Stage:
         if not rows:
             return
         places = ", ".join("?" * len(rows[0]))
+        stored = (tuple(map(_storable, row)) for row in rows)
         self._db.execute("BEGIN")
-        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)  # noqa: S608
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", stored)  # noqa: S608
         self._db.execute("COMMIT")
 
 
@@ -237,7 +238,7 @@ def _flat(row: Any) -> tuple[Any, ...]:
     if isinstance(row, Stray):
         return astuple(row)
     *columns, problem = (getattr(row, field.name) for field in fields(row))
-    return (*(_storable(each) for each in columns), *(problem or (None, None)))
+    return (*columns, *(problem or (None, None)))
 
 
 def _storable(value: Any) -> Any:

@@ -95,8 +95,11 @@ class LedgerRebuild:
         transaction_id = held.transaction_id
         if len(held.gateways) > 1:
             return ["unknown"]
-        # Its own, whatever today's route is.
-        gateway = self._gateways.named(*held.gateways)
+        try:
+            # Its own, whatever today's route is.
+            gateway = self._gateways.named(*held.gateways)
+        except GatewayUnavailableError:
+            return ["unknown"]  # not configured any more: asking again won't help
         for _ in range(TRIES):
             # The order of docs/protocol.md, rule 4: payment, its refunds, then the ledger.
             payment = self._ask(lambda until: gateway.get_payment(transaction_id, until))

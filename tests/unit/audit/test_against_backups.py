@@ -209,3 +209,11 @@ def test_an_older_digest_under_a_newer_number_is_not_taken_for_the_newest(
     )
     with pytest.raises(DigestError, match="000000000001"):
         backups.read()
+
+
+def test_a_number_past_any_of_ours_in_a_backup_is_told_and_ends_nothing(trail: Trail) -> None:
+    trail.edit_refund("r1", version=2**63)
+    backups = Backups(trail)
+    backups.publish()
+    kinds = {finding.kind for finding in trail.verify(backup=backups.read()).findings}
+    assert "refund_unreadable" in kinds
