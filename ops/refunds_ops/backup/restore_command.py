@@ -271,13 +271,19 @@ def _must_not_flow(stack: Stack) -> None:
     has paused. A stack whose ledger is lost can't say so: ``_make_ledger`` pauses."""
     try:
         held = Control(stack.dynamodb, stack["LedgerTableName"]).intake().paused
+        how = "refunds pause --why 'restore'"
     except stack.dynamodb.exceptions.ResourceNotFoundException:
         held = True
+        # There is nothing to keep a pause in, and the reconciler can't enable it without either.
+        how = (
+            "The ledger table is lost: aws lambda update-event-source-mapping --no-enabled --uuid "
+            + stack["RefundRequestsMappingId"]
+        )
     mapping = stack.functions.get_event_source_mapping(UUID=stack["RefundRequestsMappingId"])
     if not held or mapping["State"] != "Disabled":
         raise RefusedError(
             "Refund requests flow, or may at any time: a restore under them would be overtaken.",
-            "refunds pause --why 'restore'",
+            how,
             "Or restore into new tables beside them: --suffix -restored",
         )
 

@@ -375,6 +375,19 @@ def test_a_lost_ledger_is_made_anew_with_requests_held(stack: BackedUp, refunds:
     assert control.look_up_first(stack.clock.now())
 
 
+def test_with_a_lost_ledger_the_way_to_stop_requests_is_told(
+    stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.back_up()
+    stack.dynamodb.delete_table(TableName=stack.ledger)
+    enabled = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": "Enabled"})  # noqa: N803
+    monkeypatch.setattr("refunds_ops.stack.Stack.functions", enabled)
+    status, _, err = refunds("restore")
+    assert status == 1
+    assert "update-event-source-mapping --no-enabled --uuid mapping" in err
+    assert "refunds pause" not in err
+
+
 def test_whatever_stops_a_restore_claims_look_up_first_from_its_beginning(
     stack: BackedUp, refunds: Run
 ) -> None:

@@ -283,6 +283,12 @@ def test_a_run_has_a_bounded_number_of_steps(stack: BackedUp) -> None:
     assert not [key for key in stack.listed() if sequence_of(key)]
 
 
+def test_an_event_of_an_older_version_begins_a_new_run(stack: BackedUp) -> None:
+    stack.add(refund(1))
+    told = stack.make_run().run({"continue": {"name": "x"}}, Deadline.after(stack.clock, 900))
+    assert told["digest"]["sequence"] == 1
+
+
 def kept_progress(stack: BackedUp) -> RunProgress:
     """Of the run that has just been handed on."""
     return RunProgress.from_bytes(stack.object(stack.handed_on.pop()["continue"]["key"]))

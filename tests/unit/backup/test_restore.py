@@ -573,6 +573,14 @@ def test_a_refunds_own_gateway_is_asked_whatever_todays_route_is(
     assert rebuild(stack, two, progress, today, before).unknown == ["tx-000003"]
 
 
+def test_a_payment_of_a_gateway_that_is_gone_is_named_and_holds_nobody_up(
+    stack: BackedUp, progress: Progress
+) -> None:
+    gone = replace(refund(1), gateway="gone")
+    told = rebuild(stack, [gone, refund(2)], progress, FakeGateway())
+    assert (told.unknown, told.transactions) == (["tx-000001"], 2)
+
+
 def test_two_refunds_under_one_reference_are_said(stack: BackedUp, progress: Progress) -> None:
     gateway = FakeGateway(
         at_gateway("rf-000001", 100),
