@@ -5,7 +5,7 @@
 .PHONY: help demo up down test coverage check simulate mutants bench test-local test-engines backup-proof sam-local setup emulator lock clean
 
 VENV := .venv/bin
-LOCAL := $(VENV)/python -m refunds_ops.local
+LOCAL := $(VENV)/python -m refunds_devkit.local
 # More for pytest: make test ARGS="-k ledger -x"
 ARGS ?=
 

@@ -160,7 +160,7 @@ def cold_start_results(runs: int) -> list[Result]:
 def unused_result(function: str, ours: Start, floor: Start) -> Result:
     """Modules that a function loads and its libraries don't need: none is wanted."""
     unused = sorted(set(ours.libraries) - set(floor.libraries))
-    unused += [each for each in ours.ours if each == "refunds.stripe_gateway"]
+    unused += [each for each in ours.ours if each == "refunds.gateways.stripe"]
     return Result(
         f"imports of {function} that it doesn't use",
         len(unused),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.results import Result
-from refunds_ops.cost.command import all_bills
-from refunds_ops.cost.model import Setup, ours, read_counts, read_prices
+from refunds_devkit.cost.command import all_bills
+from refunds_devkit.cost.model import Setup, ours, read_counts, read_prices
 
 MOST_DOLLARS = 3.6
 FOR_VOLUME = Setup(batch=50, memory_mb=256)

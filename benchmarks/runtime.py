@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.environment import function_environment, run_folder
 from benchmarks.servers import PROJECT
-from refunds_ops.package_index import pip_settings, uv_environment
+from refunds_devkit.package_index import pip_settings, uv_environment
 
 
 def lambda_runtime() -> Path:

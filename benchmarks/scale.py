@@ -18,11 +18,11 @@ from typing import Any
 
 from benchmarks.environment import run_folder
 from benchmarks.results import Result
-from refunds.times import from_rfc3339
-from refunds_ops.local.lifecycle import down, up
-from refunds_ops.local.workspace import Workspace
-from refunds_ops.sandbox.client import SandboxClient
-from refunds_ops.stack import Stack
+from refunds.domain.clock import from_rfc3339
+from refunds_devkit.local.lifecycle import down, up
+from refunds_devkit.local.workspace import Workspace
+from refunds_devkit.sandbox.client import SandboxClient
+from refunds_ops.stack.stack import Stack
 
 SENDERS = 4
 PAYMENTS_AT_ONCE = 500

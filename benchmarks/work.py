@@ -10,7 +10,7 @@ from benchmarks.requests_to_make import sqs_event
 from benchmarks.results import Result
 from benchmarks.servers import CannedServer
 from benchmarks.worker import worker
-from refunds_ops.cost.model import read_counts
+from refunds_devkit.cost.model import read_counts
 
 BATCH = 10
 MOST_WRITE_UNITS = 5

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from refunds_ops.package_index import pip_settings, uv_environment
+from refunds_devkit.package_index import pip_settings, uv_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT_ERROR = 3

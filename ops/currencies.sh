@@ -1,10 +1,10 @@
 #!/bin/sh
-# Write src/refunds/currencies.py anew from the iso4217 package, whose import alone would take a
-# tenth of a cold start. tests/unit/test_money.py holds the two against each other.
+# Write src/refunds/domain/currencies.py anew from the iso4217 package, whose import alone would take a
+# tenth of a cold start. tests/unit/domain/test_money.py holds the two against each other.
 set -eu
 
 cd "$(dirname "$0")/.."
-.venv/bin/python - <<'PYTHON' > src/refunds/currencies.py
+.venv/bin/python - <<'PYTHON' > src/refunds/domain/currencies.py
 import iso4217
 
 print('"""ISO 4217: each currency\'s decimal places. Written by ops/currencies.sh; not edited by hand.')

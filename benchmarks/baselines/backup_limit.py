@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from refunds.backup import ONE_SEGMENT_ITEMS, SEGMENTS
+from refunds.backup.run import ONE_SEGMENT_ITEMS, SEGMENTS
 
 _LAST_KEY = re.compile(rb'"LastEvaluatedKey":({.*})}$')
 _COUNT = re.compile(rb'"Count":(\d+)')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from refunds.money import EXPONENTS, MAX_AMOUNT_MINOR, Money
+from refunds.domain.money import EXPONENTS, MAX_AMOUNT_MINOR, Money
 from refunds_ops.errors import RefusedError
 
 

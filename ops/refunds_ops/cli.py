@@ -6,17 +6,17 @@ import sys
 
 import click
 
-from refunds_ops.audit.commands import audit
-from refunds_ops.audit.verify_command import verify
-from refunds_ops.backup.commands import backup
-from refunds_ops.cost.command import cost
-from refunds_ops.intake import pause, resume, status
-from refunds_ops.listing import list_refunds
-from refunds_ops.output import output
-from refunds_ops.request import request
-from refunds_ops.review import review
-from refunds_ops.sandbox.command import sandbox_gateway
-from refunds_ops.show import show
+from refunds_devkit.cost.command import cost
+from refunds_devkit.sandbox.command import sandbox_gateway
+from refunds_ops.commands.audit import audit
+from refunds_ops.commands.backup import backup
+from refunds_ops.commands.intake import pause, resume, status
+from refunds_ops.commands.list_refunds import list_refunds
+from refunds_ops.commands.request import request
+from refunds_ops.commands.review import review
+from refunds_ops.commands.show import show
+from refunds_ops.commands.stack_outputs import output
+from refunds_ops.commands.verify import verify
 from refunds_ops.terminal import run_command
 
 EPILOG = """

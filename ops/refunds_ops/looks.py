@@ -10,9 +10,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from refunds.refund import OUTCOMES, Item, Status
-from refunds.times import from_rfc3339
-from refunds_ops.stack import FUNCTIONS
+from refunds.domain.clock import from_rfc3339
+from refunds.domain.refund import OUTCOMES, Item, Status
+from refunds_ops.stack.stack import FUNCTIONS
 
 COLOURS = {
     Status.PROCESSING: "cyan",

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 
-from refunds.gateway import Stage
-from refunds.routing import Route
+from refunds.gateways.contract import Stage
+from refunds.gateways.routing import Route
 
 
 class SettingsError(Exception):

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
-from refunds.adapters import ADAPTERS, open_gateway
-from refunds.audit_table import AuditTable
-from refunds.breaker import GatewayCalls, WatchedGateway
-from refunds.control import Control
-from refunds.gateway import Gateway
-from refunds.http import PooledTransport
-from refunds.ledger_table import LedgerTable
-from refunds.refunds_table import RefundsTable
-from refunds.reserving import Reserver
-from refunds.routing import Gateways
-from refunds.runtime import CLIENT, POOL_WIDTH, Aws, new_token, thread_pool
+from refunds.breaker.breaker import GatewayCalls, WatchedGateway
+from refunds.domain.clock import SystemClock
+from refunds.gateways.contract import Gateway
+from refunds.gateways.http import PooledTransport
+from refunds.gateways.registry import ADAPTERS, open_gateway
+from refunds.gateways.routing import Gateways
+from refunds.lambda_runtime import CLIENT, POOL_WIDTH, Aws, new_token, thread_pool
+from refunds.processing.reserver import Reserver
+from refunds.processing.settler import Settler
 from refunds.settings import GatewayAccount, GatewaySettings, SettingsError, Tables
-from refunds.settling import Settler
-from refunds.times import SystemClock
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.ledger import LedgerTable
+from refunds.tables.refunds import RefundsTable
+from refunds.tables.state import Control
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.conformance.harness import SandboxHarness
 
-from refunds.flair import FlairGateway
-from refunds_ops.sandbox.server import FLAIR
+from refunds.gateways.flair import FlairGateway
+from refunds_devkit.sandbox.server import FLAIR
 
 
 class FlairHarness(SandboxHarness):

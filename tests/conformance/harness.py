@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
-from refunds.gateway import ApiKey, Gateway, GatewayStatus, PaymentStatus, Stage
-from refunds.http import PooledTransport
-from refunds.times import Clock, SystemClock
-from refunds_ops.sandbox.server import Api, SandboxGateway
+from refunds.domain.clock import Clock, SystemClock
+from refunds.gateways.contract import ApiKey, Gateway, GatewayStatus, PaymentStatus, Stage
+from refunds.gateways.http import PooledTransport
+from refunds_devkit.sandbox.server import Api, SandboxGateway
 
 RIGHT_KEY = "sk_conformance_3f9a"
 PERSONAL = "jenny.rosen@example.com 4242424242424242"

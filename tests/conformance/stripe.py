@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.conformance.harness import Sample, SandboxHarness
 
-from refunds.stripe_gateway import StripeGateway
-from refunds_ops.sandbox.server import APIS
+from refunds.gateways.stripe import StripeGateway
+from refunds_devkit.sandbox.server import APIS
 
 # Written out here rather than asked of the adapter: what it converts is under test. How many of
 # Stripe's units one of ISO 4217's minor units is.

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.conformance.harness import PERSONAL, RIGHT_KEY, Case, Harness, Key
 
-from refunds.adapters import ADAPTERS
-from refunds.gateway import (
+from refunds.domain.clock import Deadline, SystemClock
+from refunds.gateways.contract import (
     NOT_OURS,
     Accepted,
     Answer,
@@ -34,7 +34,7 @@ from refunds.gateway import (
     Retryable,
     Unknown,
 )
-from refunds.times import Deadline, SystemClock
+from refunds.gateways.registry import ADAPTERS
 
 CLOCK = SystemClock()
 FAR = datetime(2100, 1, 1, tzinfo=UTC)

@@ -14,8 +14,8 @@ from tests.conformance import test_conformance as suite
 from tests.conformance.flair import FlairHarness
 from tests.conformance.harness import Case, Harness
 
-from refunds.flair import FlairGateway
-from refunds.gateway import (
+from refunds.domain.clock import Deadline
+from refunds.gateways.contract import (
     Accepted,
     Answer,
     Declined,
@@ -28,7 +28,7 @@ from refunds.gateway import (
     Stage,
     Unknown,
 )
-from refunds.times import Deadline
+from refunds.gateways.flair import FlairGateway
 
 FAR = suite.FAR
 

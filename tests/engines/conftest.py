@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from refunds_ops.local.ports import free_port
+from refunds_devkit.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 EMULATOR_PYTHON = os.environ.get("EMULATOR_PYTHON", str(ROOT / ".venv-emulator/bin/python"))

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any
 
 import urllib3
-from tests.unit.backup.parts import refund
+from tests.support.backup_parts import refund
 
-from refunds.audit import audit_entry
-from refunds.dynamo import item_to_wire
+from refunds.domain.audit_entry import audit_entry
+from refunds.tables.wire import item_to_wire
 
 BATCH = 25
 

@@ -16,15 +16,15 @@ from typing import Any
 import boto3
 import pytest
 from tests.engines.rows import Timed, entry, every_type, fill, load
-from tests.unit.backup.parts import BackedUp, create_tables
+from tests.support.backup_parts import BackedUp, create_tables
 from tests.unit.backup.test_backup_run import latest
 
-from refunds.table_scan import ReadLimit, Source
-from refunds.times import Deadline
+from refunds.backup.table_scan import ReadLimit, Source
+from refunds.domain.clock import Deadline
+from refunds_ops.backup.data_files import items
 from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.progress import Progress
-from refunds_ops.backup.reading import items
-from refunds_ops.backup.restoring import RowRestore
+from refunds_ops.backup.restore import RowRestore
 from refunds_ops.backup.tables import TableReader, compare
 
 ROWS = {"dynamodb_local": 50_000, "dynalite": 1_000_000 if os.environ.get("FULL") else 50_000}

@@ -11,16 +11,16 @@ from typing import Any
 import boto3
 import pytest
 from tests.engines.rows import Timed, entry, every_type, fill
-from tests.unit.backup.parts import BackedUp
+from tests.support.backup_parts import BackedUp
 from tests.unit.backup.test_backup_run import latest
 
-from refunds.digest_chain import KmsSigner
-from refunds.table_scan import ReadLimit, Source
-from refunds.times import Deadline
+from refunds.backup.digest_chain import KmsSigner
+from refunds.backup.table_scan import ReadLimit, Source
+from refunds.domain.clock import Deadline
 from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.tables import TableReader, compare, creation_parameters
-from refunds_ops.backup.verifying import Verification
+from refunds_ops.backup.verification import Verification
 
 ROWS = 20_000
 IMPORT_SECONDS = 600

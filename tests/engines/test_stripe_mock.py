@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from refunds.gateway import (
+from refunds.domain.clock import Deadline, SystemClock
+from refunds.gateways.contract import (
     Accepted,
     Answer,
     GatewayStatus,
@@ -26,9 +27,8 @@ from refunds.gateway import (
     Retryable,
     Stage,
 )
-from refunds.http import PooledTransport
-from refunds.stripe_gateway import StripeGateway
-from refunds.times import Deadline, SystemClock
+from refunds.gateways.http import PooledTransport
+from refunds.gateways.stripe import StripeGateway
 
 MODULE = "github.com/stripe/stripe-mock"
 VERSION = "v0.203.0"

@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 from tests.local.flow import Flow
 
+from refunds_devkit.local.gateway import answer_of, api_key
+from refunds_devkit.local.lifecycle import down, stack_of, up
+from refunds_devkit.local.progress import Steps
+from refunds_devkit.local.workspace import Workspace
+from refunds_devkit.sandbox.client import SandboxClient, SandboxError
 from refunds_ops.errors import CommandError
-from refunds_ops.local.gateway import answer_of, api_key
-from refunds_ops.local.lifecycle import down, stack_of, up
-from refunds_ops.local.progress import Steps
-from refunds_ops.local.workspace import Workspace
-from refunds_ops.sandbox.client import SandboxClient, SandboxError
-from refunds_ops.stack import Stack
+from refunds_ops.stack.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from refunds.refund import Item
-from refunds_ops.sandbox.client import SandboxClient
-from refunds_ops.stack import Stack
-from refunds_ops.trail import audit_entries, refund_item
+from refunds.domain.refund import Item
+from refunds_devkit.sandbox.client import SandboxClient
+from refunds_ops.stack.records import audit_entries, refund_item
+from refunds_ops.stack.stack import Stack
 
 Found = TypeVar("Found")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.local.flow import Flow, eventually
 
-from refunds.audit import entry_hash
+from refunds.domain.audit_entry import entry_hash
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 from tests.local.flow import Flow
 
 from refunds_ops.backup.places import Bucket
-from refunds_ops.backup.verifying import newest
+from refunds_ops.backup.verification import newest
 
 
 def rows(flow: Flow, table: str) -> list[Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from refunds_ops.local.lifecycle import down, up
-from refunds_ops.local.processes import is_running, wait_until
-from refunds_ops.local.progress import Steps
-from refunds_ops.local.workspace import Workspace
-from refunds_ops.stack import OUTPUTS
+from refunds_devkit.local.lifecycle import down, up
+from refunds_devkit.local.processes import is_running, wait_until
+from refunds_devkit.local.progress import Steps
+from refunds_devkit.local.workspace import Workspace
+from refunds_ops.stack.stack import OUTPUTS
 
 
 def listens(port: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.local.flow import Flow
 
-from refunds.dynamo import item_from_wire
+from refunds.tables.wire import item_from_wire
 
 
 def ledger(flow: Flow, transaction_id: str) -> dict[str, object]:

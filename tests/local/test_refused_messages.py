@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.local.flow import Flow
 
-from refunds_ops.trail import refund_item
+from refunds_ops.stack.records import refund_item
 
 BAD = {
     "invalid_json": '{"refund_id": "rf_é", "transaction_id": ',

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import ClientError, ReadTimeoutError
 from tests.simulator.kernel import Clock, Kernel
 
-from refunds.outcomes import GATEWAY_DOWN
+from refunds.audit.outcome_events import GATEWAY_DOWN
 
 T = TypeVar("T")
 

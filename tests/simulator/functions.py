@@ -19,24 +19,24 @@ from tests.simulator.kernel import Clock, Kernel, Process, TaskPool
 from tests.simulator.sqs import SQS
 from tests.simulator.tap import MAPPING_ID, Tap
 
-from refunds.audit_table import AuditTable
-from refunds.audit_writer import AuditWriter, handle_stream_batch
-from refunds.breaker import Breaker, GatewayCalls, WatchedGateway
-from refunds.control import Control
-from refunds.failures import FailureStore
-from refunds.flair import FlairGateway
-from refunds.ledger_table import LedgerTable
-from refunds.outcomes import GATEWAY_DOWN, OutcomeBus, gateway_down_event
-from refunds.processing import Processor
-from refunds.reconciling import DeadLetterArchiver, Reconciler, Summary
-from refunds.refund_queue import RefundQueue, handle_batch
-from refunds.refunds_table import RefundsTable
-from refunds.reserving import Reserver
-from refunds.routing import Gateways
-from refunds.runtime import deadline_of
-from refunds.settling import Settler
-from refunds.switching import IntakeKeeper, Switch
-from refunds.times import Deadline
+from refunds.audit.failures_bucket import FailureStore
+from refunds.audit.outcome_events import GATEWAY_DOWN, OutcomeBus, gateway_down_event
+from refunds.audit.writer import AuditWriter, handle_stream_batch
+from refunds.breaker.breaker import Breaker, GatewayCalls, WatchedGateway
+from refunds.breaker.queue_mapping import IntakeKeeper, Switch
+from refunds.domain.clock import Deadline
+from refunds.gateways.flair import FlairGateway
+from refunds.gateways.routing import Gateways
+from refunds.lambda_runtime import deadline_of
+from refunds.processing.processor import Processor
+from refunds.processing.queue import RefundQueue, handle_batch
+from refunds.processing.reconciler import DeadLetterArchiver, Reconciler, Summary
+from refunds.processing.reserver import Reserver
+from refunds.processing.settler import Settler
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.ledger import LedgerTable
+from refunds.tables.refunds import RefundsTable
+from refunds.tables.state import Control
 
 TIMEOUT_SECONDS = {"process": 60.0, "audit": 60.0, "reconcile": 240.0, "operator": 600.0}
 """As template.yaml has them; a person is patient."""

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.simulator.aws import Secret
 from tests.simulator.kernel import Kernel, Mailbox, Task
 
-from refunds.http import HttpResponse, NoAnswerError, NotSentError
-from refunds.times import Deadline, from_rfc3339
+from refunds.domain.clock import Deadline, from_rfc3339
+from refunds.gateways.http import HttpResponse, NoAnswerError, NotSentError
 
 KEY_LIFETIME_SECONDS = 24 * 3600.0
 LATEST_ARRIVAL_SECONDS = 120.0

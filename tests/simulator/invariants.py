@@ -17,10 +17,10 @@ from tests.simulator.kernel import Kernel, Violation
 from tests.simulator.sources import StreamSource
 from tests.simulator.sqs import SQS, Message, Queue
 
-from refunds.audit import audit_entry, entry_id
-from refunds.dynamo import item_from_wire
-from refunds.message import RefusedError, parse_message
-from refunds.times import from_rfc3339
+from refunds.domain.audit_entry import audit_entry, entry_id
+from refunds.domain.clock import from_rfc3339
+from refunds.domain.request import RefusedError, parse_message
+from refunds.tables.wire import item_from_wire
 
 MAY_FOLLOW = {
     None: {"REJECTED", "PROCESSING"},

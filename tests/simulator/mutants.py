@@ -53,7 +53,7 @@ MUTANTS = (
     _mutant(
         "claim after the call",
         (
-            "processing:Processor._claim",
+            "processing.processor:Processor._claim",
             "there = self._refunds.put_new(refund)",
             "self._settler.call(refund, deadline, called_before=False)\n"
             "        there = self._refunds.put_new(refund)",
@@ -62,7 +62,7 @@ MUTANTS = (
     _mutant(
         "new key on retry",
         (
-            "flair:FlairGateway.create_refund",
+            "gateways.flair:FlairGateway.create_refund",
             '"Idempotency-Key": reference',
             '"Idempotency-Key": f"{reference}-{self._clock.now()}"',
         ),
@@ -70,7 +70,7 @@ MUTANTS = (
     _mutant(
         "release on timeout",
         (
-            "settling:Settler.call",
+            "processing.settler:Settler.call",
             "case Unknown(reason=reason):",
             "case Unknown(reason=reason):\n"
             "                self._ledger.release(refund.transaction_id, refund.refund_id)",
@@ -79,7 +79,7 @@ MUTANTS = (
     _mutant(
         "timeout recorded as failed",
         (
-            "settling:Settler.call",
+            "processing.settler:Settler.call",
             "case Unknown(reason=reason):\n                return self._leave(refund, reason)",
             "case Unknown(reason=reason):\n"
             "                return self.finish(refund, Status.FAILED, failure_code='timeout')",
@@ -88,7 +88,7 @@ MUTANTS = (
     _mutant(
         "retryable recorded as failed",
         (
-            "settling:Settler.call",
+            "processing.settler:Settler.call",
             "return self._leave(refund, reason, wait)",
             "return self.finish(refund, Status.FAILED, failure_code='later')",
         ),
@@ -96,7 +96,7 @@ MUTANTS = (
     _mutant(
         "unconditional finish",
         (
-            "refunds_table:RefundsTable.save",
+            "tables.refunds:RefundsTable.save",
             CONDITION,
             'f"({same_version} AND {same_status} AND {same_attempt})'
             ' OR attribute_exists(refund_id)"',
@@ -105,12 +105,12 @@ MUTANTS = (
     _mutant(
         "no fencing: any attempt may write over another's",
         (
-            "refunds_table:RefundsTable.save",
+            "tables.refunds:RefundsTable.save",
             CONDITION,
             'f"{same_version} AND ({same_status} OR {same_attempt})"',
         ),
         (
-            "processing:Processor._resume",
+            "processing.processor:Processor._resume",
             "return self._settler.take_over(refund, deadline)",
             "return self._settler.call(refund, deadline, called_before=False)",
         ),
@@ -122,7 +122,7 @@ MUTANTS = (
     _mutant(
         "no fingerprint",
         (
-            "processing:Processor._resume",
+            "processing.processor:Processor._resume",
             "if refund.fingerprint != request.fingerprint():",
             "if False:",
         ),
@@ -130,13 +130,13 @@ MUTANTS = (
     _mutant(
         "a final status is overwritten",
         (
-            "refunds_table:RefundsTable.save",
+            "tables.refunds:RefundsTable.save",
             "if new.status != old.status and new.status not in TRANSITIONS[old.status]:",
             "if False:",
         ),
         ("refund:change_status", "if to not in TRANSITIONS[refund.status]:", "if False:"),
         (
-            "processing:Processor._resume",
+            "processing.processor:Processor._resume",
             "if refund.status is not Status.PROCESSING:",
             "if refund.status in (Status.PENDING, Status.IN_REVIEW):",
         ),
@@ -144,7 +144,7 @@ MUTANTS = (
     _mutant(
         "amount not compared",
         (
-            "settling:_mismatch",
+            "processing.settler:_mismatch",
             "if (shown.amount_minor, shown.currency) != (refund.amount_minor, refund.currency):",
             "if False:",
         ),
@@ -161,7 +161,7 @@ MUTANTS = (
     _mutant(
         "an expired key means failed",
         (
-            "settling:Settler.call",
+            "processing.settler:Settler.call",
             """return self._review(
                     refund,
                     "idempotency_key_expired",
@@ -173,7 +173,7 @@ MUTANTS = (
     _mutant(
         "nothing shown means failed",
         (
-            "settling:Settler.ask_then_call",
+            "processing.settler:Settler.ask_then_call",
             "return self.call(refund, deadline, called_before=True)",
             "return self.finish(refund, Status.FAILED, failure_code='none')",
         ),
@@ -185,7 +185,7 @@ MUTANTS = (
     _mutant(
         "key in use taken for a decline",
         (
-            "flair:FlairGateway._answer",
+            "gateways.flair:FlairGateway._answer",
             'return Unknown(f"HTTP {status} {shown_code(error.code)}")',
             'return Declined(error.code, "")',
         ),
@@ -193,7 +193,7 @@ MUTANTS = (
     _mutant(
         "a page of HTML taken for a decline",
         (
-            "flair:FlairGateway._answer",
+            "gateways.flair:FlairGateway._answer",
             'return Unknown(f"HTTP {status}")',
             'return Declined("html", "") if status in (404, 422) else Unknown("HTTP")',
         ),
@@ -201,7 +201,7 @@ MUTANTS = (
     _mutant(
         "reservation not released on failure",
         (
-            "recording:Recorder.give_back",
+            "processing.recorder:Recorder.give_back",
             "self._ledger.release(refund.transaction_id, refund.refund_id)",
             "pass",
         ),
@@ -209,7 +209,7 @@ MUTANTS = (
     _mutant(
         "released twice",
         (
-            "ledger_table:LedgerTable.release",
+            "tables.ledger:LedgerTable.release",
             '"SET remaining = remaining + #r, #r = :zero"',
             '"SET remaining = remaining + #r"',
         ),
@@ -217,7 +217,7 @@ MUTANTS = (
     _mutant(
         "no tombstone after a release",
         (
-            "ledger_table:LedgerTable.release",
+            "tables.ledger:LedgerTable.release",
             '"SET remaining = remaining + #r, #r = :zero"',
             '"SET remaining = remaining + #r REMOVE #r"',
         ),
@@ -225,7 +225,7 @@ MUTANTS = (
     _mutant(
         "reviewed money released at once",
         (
-            "settling:Settler._review",
+            "processing.settler:Settler._review",
             "return self.finish(",
             "self._ledger.release(refund.transaction_id, refund.refund_id)\n"
             "        return self.finish(",
@@ -234,7 +234,7 @@ MUTANTS = (
     _mutant(
         "reserve without looking at what remains",
         (
-            "ledger_table:LedgerTable.reserve",
+            "tables.ledger:LedgerTable.reserve",
             'f"{not_yet_held} AND {enough_left}"',
             'f"{not_yet_held} AND ({enough_left} OR attribute_exists(remaining))"',
         ),
@@ -242,7 +242,7 @@ MUTANTS = (
     _mutant(
         "a ledger begun twice",
         (
-            "ledger_table:LedgerTable.open",
+            "tables.ledger:LedgerTable.open",
             'f"{not_begun} AND {not_yet_held}"',
             'f"({not_begun} OR attribute_exists(captured)) AND {not_yet_held}"',
         ),
@@ -250,7 +250,7 @@ MUTANTS = (
     _mutant(
         "recount without a condition",
         (
-            "ledger_table:LedgerTable.recount",
+            "tables.ledger:LedgerTable.recount",
             '"captured = :read_captured AND remaining = :read_remaining"',
             '"captured = :read_captured OR remaining = :read_remaining"',
         ),
@@ -258,7 +258,7 @@ MUTANTS = (
     _mutant(
         "others' refunds not counted",
         (
-            "reserving:Reserver.recount",
+            "processing.reserver:Reserver.recount",
             "remaining = payment.captured_minor - foreign - sum",
             "remaining = payment.captured_minor - sum",
         ),
@@ -266,7 +266,7 @@ MUTANTS = (
     _mutant(
         "the amount held is not the refund's",
         (
-            "processing:Processor._seen_before",
+            "processing.processor:Processor._seen_before",
             "return self._claim(request, held, deadline, ask_first=True)",
             "return self._claim(request, request.amount_minor or 1, deadline, ask_first=True)",
         ),
@@ -274,7 +274,7 @@ MUTANTS = (
     _mutant(
         "a conflict keeps its reservation",
         (
-            "recording:Recorder.give_back_unused",
+            "processing.recorder:Recorder.give_back_unused",
             "self._ledger.release(transaction_id, refund.refund_id)",
             "pass",
         ),
@@ -282,7 +282,7 @@ MUTANTS = (
     _mutant(
         "a batch that returns empty after an error",
         (
-            "refund_queue:handle_batch",
+            "processing.queue:handle_batch",
             "tell(raw, exc)\n            raise",
             "tell(raw, exc)\n            return",
         ),
@@ -290,7 +290,7 @@ MUTANTS = (
     _mutant(
         "work in progress taken for done",
         (
-            "processing:Processor._resume",
+            "processing.processor:Processor._resume",
             'return Later("another attempt is at work", left)',
             "return Recorded(refund)",
         ),
@@ -298,7 +298,7 @@ MUTANTS = (
     _mutant(
         "a refused message is dropped",
         (
-            "refund_queue:RefundQueue._refuse",
+            "processing.queue:RefundQueue._refuse",
             "self._client.send_message(",
             "(lambda **message: None)(",
         ),
@@ -306,7 +306,7 @@ MUTANTS = (
     _mutant(
         "pending dropped without the open index",
         (
-            "recording:Recorder.finish",
+            "processing.recorder:Recorder.finish",
             "if to is Status.SUCCEEDED else self._opened(new)",
             "if to in (Status.SUCCEEDED, Status.PENDING) else self._opened(new)",
         ),
@@ -314,7 +314,7 @@ MUTANTS = (
     _mutant(
         "still pending, and off the open index",
         (
-            "settling:Settler._still_open",
+            "processing.settler:Settler._still_open",
             "left = replace(self._opened(refund, again=True), lease_until=None)",
             "left = replace(refund, open_since=None, open_shard=None, check_at=None)",
         ),
@@ -323,7 +323,7 @@ MUTANTS = (
         "archived and forgotten",
         ("reconciling:DeadLetterArchiver._move", 'self._keep_open(message["Body"])', "pass"),
         (
-            "settling:Settler._leave",
+            "processing.settler:Settler._leave",
             "replace(self._opened(refund, again=True), lease_until=None)",
             "replace(refund, lease_until=None)",
         ),
@@ -332,7 +332,7 @@ MUTANTS = (
     _mutant(
         "a dead letter deleted, not archived",
         (
-            "reconciling:DeadLetterArchiver._move",
+            "processing.reconciler:DeadLetterArchiver._move",
             "self._failures.keep(",
             "(lambda *content: None)(",
         ),
@@ -344,7 +344,7 @@ MUTANTS = (
     _mutant(
         "only the first page is swept",
         (
-            "reconciling:Reconciler._sweep",
+            "processing.reconciler:Reconciler._sweep",
             "cursor, failures = page.next_cursor, 0",
             "cursor, failures = None, 0",
         ),
@@ -356,7 +356,7 @@ MUTANTS = (
     _mutant(
         "the audit chain does not chain",
         (
-            "refund:change_status",
+            "domain.refund:change_status",
             "previous_hash=previous_hash",
             "previous_hash=refund.previous_hash",
         ),
@@ -364,7 +364,7 @@ MUTANTS = (
     _mutant(
         "audit entries written over",
         (
-            "audit_table:AuditTable.put_new",
+            "tables.audit_trail:AuditTable.put_new",
             'ConditionExpression="attribute_not_exists(entry_id)"',
             'ConditionExpression="attribute_not_exists(no_such_attribute)"',
         ),
@@ -372,7 +372,7 @@ MUTANTS = (
     _mutant(
         "duplicates in the audit trail",
         (
-            "audit_writer:AuditWriter.write",
+            "audit.writer:AuditWriter.write",
             "stored = self._audit.put_new(entry | {",
             'entry["entry_id"] += record["eventID"]\n'
             "            stored = self._audit.put_new(entry | {",
@@ -381,7 +381,7 @@ MUTANTS = (
     _mutant(
         "an audit record that fails is passed over",
         (
-            "audit_writer:handle_stream_batch",
+            "audit.writer:handle_stream_batch",
             "tell(record, exc)\n            raise",
             "tell(record, exc)\n            return None",
         ),
@@ -401,7 +401,7 @@ MUTANTS = (
     _outage_mutant(
         "resumed though a person has paused",
         (
-            "intake:wanted",
+            "domain.intake:wanted",
             "Wanted(intake.flows,",
             "Wanted(intake.breaker is not BreakerState.OPEN,",
         ),
@@ -409,7 +409,7 @@ MUTANTS = (
     _outage_mutant(
         "the mapping is not made to follow after a crash",
         (
-            "switching:Switch._set",
+            "breaker.queue_mapping:Switch._set",
             'if state == "Disabled" and not want.enabled:',
             'if state == "Disabled":',
         ),
@@ -417,7 +417,7 @@ MUTANTS = (
     _outage_mutant(
         "recovery stays at its first step",
         (
-            "intake:probed",
+            "domain.intake:probed",
             "more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR",
             "more = FIRST_CONCURRENCY",
         ),

@@ -15,9 +15,9 @@ from tests.simulator.histories import Outcome
 from tests.simulator.kernel import Violation
 from tests.simulator.world import World
 
-from refunds.dynamo import item_from_wire
-from refunds.intake import BreakerState, Intake, paused, resumed
-from refunds.times import Deadline, from_rfc3339
+from refunds.domain.clock import Deadline, from_rfc3339
+from refunds.domain.intake import BreakerState, Intake, paused, resumed
+from refunds.tables.wire import item_from_wire
 
 HOUR = 3600.0
 OUTAGE_SECONDS = 24 * HOUR

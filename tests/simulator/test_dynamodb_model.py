@@ -14,13 +14,13 @@ from tests.simulator.aws import Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table, item_size
 from tests.simulator.kernel import Kernel, Process
 
-from refunds.audit import audit_entry
-from refunds.audit_table import AuditTable
-from refunds.control import Control
-from refunds.dynamo import item_from_wire, item_to_wire
-from refunds.ledger_table import LedgerTable
-from refunds.refund import Refund, Status, change_status
-from refunds.refunds_table import OPEN_INDEX, RefundsTable, shard_of
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.refund import Refund, Status, change_status
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.ledger import LedgerTable
+from refunds.tables.refunds import OPEN_INDEX, RefundsTable, shard_of
+from refunds.tables.state import Control
+from refunds.tables.wire import item_from_wire, item_to_wire
 
 KEYS = {
     "Refunds": ("refund_id",),

@@ -15,10 +15,10 @@ from tests.simulator.sources import QueueSource, StreamSource
 from tests.simulator.sqs import DAY, SQS, Message, Queue
 from tests.simulator.tap import Tap
 
-from refunds.outcomes import GATEWAY_DOWN
-from refunds.refund import Status
-from refunds.reviewing import decide
-from refunds.times import Deadline, from_rfc3339
+from refunds.audit.outcome_events import GATEWAY_DOWN
+from refunds.domain.clock import Deadline, from_rfc3339
+from refunds.domain.refund import Status
+from refunds.processing.review import decide
 
 IN_FLIGHT_SECONDS = 2 * 3600.0
 """A person decides only when nothing can be under way any more."""

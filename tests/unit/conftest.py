@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from tests.unit.factories import REGION, Clients, FakeClock, Stack, World
+from tests.support.builders import REGION, Clients, FakeClock, Stack, World
 
 
 class OneAtATime:

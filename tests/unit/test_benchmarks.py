@@ -181,13 +181,13 @@ def test_a_stream_record_tells_of_both_images() -> None:
 
 def test_a_module_that_only_the_function_loads_is_named() -> None:
     floor = Start(0.0, 0.0, {}, ["botocore"], [])
-    lean = Start(0.0, 0.0, {}, ["botocore"], ["refunds.message"])
-    fat = Start(0.0, 0.0, {}, ["botocore", "pydantic.main"], ["refunds.stripe_gateway"])
+    lean = Start(0.0, 0.0, {}, ["botocore"], ["refunds.domain.request"])
+    fat = Start(0.0, 0.0, {}, ["botocore", "pydantic.main"], ["refunds.gateways.stripe"])
 
     assert not unused_result("process_refund", lean, floor).miss
     result = unused_result("process_refund", fat, floor)
     assert (result.miss, result.is_count) == (True, True)
-    assert result.note == "pydantic.main, refunds.stripe_gateway"
+    assert result.note == "pydantic.main, refunds.gateways.stripe"
 
 
 def test_the_canned_server_answers_late_counts_and_forgets() -> None:

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from refunds.gateway import Stage
-from refunds.routing import Route
+from refunds.domain.clock import SystemClock
+from refunds.gateways.contract import Stage
+from refunds.gateways.routing import Route
 from refunds.settings import (
     GatewayAccount,
     GatewaySettings,
@@ -17,7 +18,6 @@ from refunds.settings import (
     number,
     text,
 )
-from refunds.times import SystemClock
 from refunds.wiring import SecretKey, gateways_from
 
 GATEWAY = {

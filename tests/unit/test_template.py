@@ -21,8 +21,8 @@ import pytest
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from refunds.adapters import ADAPTERS
-from refunds.outcomes import GATEWAY_DOWN, SOURCE
+from refunds.audit.outcome_events import GATEWAY_DOWN, SOURCE
+from refunds.gateways.registry import ADAPTERS
 
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "eu-central-1", "111122223333"

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from refunds.audit import DELETED_EVENT
-from refunds.gateway import GatewayRefund, GatewayStatus
-from refunds.refund import ENDED_WITHOUT_MONEY, TRANSITIONS, Status
+from refunds.domain.audit_entry import DELETED_EVENT
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, TRANSITIONS, Status
+from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.rows import FIXED, EntryRow, LedgerRow, RefundRow
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from refunds.audit import audit_entry
-from refunds.audit_writer import NOT_AN_IMAGE, entry_of
-from refunds.dynamo import from_wire
-from refunds.refund import AUDITED, Item
+from refunds.audit.writer import NOT_AN_IMAGE, entry_of
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.refund import AUDITED, Item
+from refunds.tables.wire import from_wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

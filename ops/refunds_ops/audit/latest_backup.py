@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
 
-from refunds.audit_writer import NOT_AN_IMAGE
-from refunds.digests import DIGESTS_PREFIX, Digest, DigestError, Export, digest_key
-from refunds.times import from_rfc3339
+from refunds.audit.writer import NOT_AN_IMAGE
+from refunds.backup.digest import DIGESTS_PREFIX, Digest, DigestError, Export, digest_key
+from refunds.domain.clock import from_rfc3339
 from refunds_ops.audit.findings import Finding
+from refunds_ops.backup.data_files import DamagedError, Wire, items
 from refunds_ops.backup.places import AbsentError, Place
-from refunds_ops.backup.reading import DamagedError, Wire, items
 from refunds_ops.backup.signatures import PublicKey
-from refunds_ops.backup.verifying import StoredDigest, load, published
+from refunds_ops.backup.verification import StoredDigest, load, published
 
 PAGE_ITEMS = 1000
 

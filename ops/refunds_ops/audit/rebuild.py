@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from refunds.audit import audit_entry
-from refunds.audit_table import AuditTable
-from refunds.audit_writer import NOT_AN_IMAGE, same_entry
-from refunds.dynamo import from_wire
-from refunds.refund import AUDITED, Item
-from refunds.times import Clock, rfc3339
+from refunds.audit.writer import NOT_AN_IMAGE, same_entry
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.clock import Clock, rfc3339
+from refunds.domain.refund import AUDITED, Item
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.wire import from_wire
 from refunds_ops.audit.failures import CLOSED, FailureReader, entries_seen
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from refunds.audit import entry_hash, entry_id
-from refunds.audit_writer import NOT_AN_IMAGE
-from refunds.digests import DataFile, Digest, DigestError, audit_leaf
-from refunds.merkle import inclusion_path, is_included
-from refunds.refund import Item
-from refunds.times import later
+from refunds.audit.writer import NOT_AN_IMAGE
+from refunds.backup.digest import DataFile, Digest, DigestError, audit_leaf
+from refunds.backup.merkle import inclusion_path, is_included
+from refunds.domain.audit_entry import entry_hash, entry_id
+from refunds.domain.clock import later
+from refunds.domain.refund import Item
 from refunds_ops.audit.latest_backup import signature_of
 from refunds_ops.audit.verify import CLOCKS
+from refunds_ops.backup.data_files import checked_lines, item_of
 from refunds_ops.backup.places import Place
-from refunds_ops.backup.reading import checked_lines, item_of
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
-from refunds_ops.backup.verifying import StoredDigest
+from refunds_ops.backup.verification import StoredDigest
 
 KIND = "refund-receipt"
 VERSION = 1

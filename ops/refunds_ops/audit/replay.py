@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from refunds.audit_table import AuditTable
-from refunds.audit_writer import AuditWriter
-from refunds.outcomes import OutcomeBus, OutcomeEvent
-from refunds.times import Clock
+from refunds.audit.outcome_events import OutcomeBus, OutcomeEvent
+from refunds.audit.writer import AuditWriter
+from refunds.domain.clock import Clock
+from refunds.tables.audit_trail import AuditTable
 from refunds_ops.audit.failures import HANDLED, FailureReader, Kept
 
 

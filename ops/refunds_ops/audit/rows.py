@@ -9,12 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refunds.audit import RECORD_TYPE, REFUND_ID, TRANSACTION_ID, audit_entry, entry_hash
-from refunds.audit_writer import NOT_AN_IMAGE
-from refunds.dynamo import from_wire, item_from_wire
-from refunds.ledger_table import Ledger
-from refunds.refund import AUDITED, Item, Status
-from refunds.times import from_rfc3339, rfc3339
+from refunds.audit.writer import NOT_AN_IMAGE
+from refunds.domain.audit_entry import (
+    RECORD_TYPE,
+    REFUND_ID,
+    TRANSACTION_ID,
+    audit_entry,
+    entry_hash,
+)
+from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.refund import AUDITED, Item, Status
+from refunds.tables.ledger import Ledger
+from refunds.tables.wire import from_wire, item_from_wire
 
 _ENTRY_ID = re.compile(rf"{RECORD_TYPE}#([A-Za-z0-9_-]{{1,64}})#((?!000000)[0-9]{{6}})", re.ASCII)
 

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from refunds.audit_table import AuditTable
-from refunds.digests import DigestError
-from refunds.gateway import Gateway, GatewayRefund, GatewayUnavailableError, RefundPage
+from refunds.backup.digest import DigestError
+from refunds.backup.table_scan import PageReader, ReadLimit
+from refunds.domain.clock import Deadline, SystemClock
+from refunds.gateways.contract import Gateway, GatewayRefund, GatewayUnavailableError, RefundPage
 from refunds.settings import GatewaySettings, SettingsError
-from refunds.table_scan import PageReader, ReadLimit
-from refunds.times import Deadline, SystemClock
+from refunds.tables.audit_trail import AuditTable
 from refunds.wiring import gateways_from
 from refunds_ops.audit.failures import FailureReader
 from refunds_ops.audit.latest_backup import BackupReader, chosen
@@ -22,9 +22,9 @@ from refunds_ops.audit.tables import Tables
 from refunds_ops.audit.verify import Ask
 from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
-from refunds_ops.backup.verifying import StoredDigest
+from refunds_ops.backup.verification import StoredDigest
 from refunds_ops.errors import NotReadyError, RefusedError
-from refunds_ops.stack import Stack
+from refunds_ops.stack.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -13,10 +13,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from refunds.audit import DELETED_EVENT, entry_hash
-from refunds.audit_writer import NOT_AN_IMAGE
-from refunds.refund import Item, Status
-from refunds.times import from_rfc3339
+from refunds.audit.writer import NOT_AN_IMAGE
+from refunds.domain.audit_entry import DELETED_EVENT, entry_hash
+from refunds.domain.clock import from_rfc3339
+from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.audit.rows import LedgerRow
 from refunds_ops.looks import COLOURS, outcome_of, short_name, why

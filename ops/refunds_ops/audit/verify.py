@@ -15,21 +15,21 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from refunds.audit import RECORD_TYPE, REFUND_ID, audit_entry, entry_id, told
-from refunds.audit_writer import NOT_AN_IMAGE, entry_of, same_entry
-from refunds.dynamo import from_wire, item_from_wire
-from refunds.gateway import GatewayRefund, GatewayStatus
-from refunds.refund import AUDITED, Item
-from refunds.times import Clock, from_rfc3339, later, rfc3339
+from refunds.audit.writer import NOT_AN_IMAGE, entry_of, same_entry
+from refunds.domain.audit_entry import RECORD_TYPE, REFUND_ID, audit_entry, entry_id, told
+from refunds.domain.clock import Clock, from_rfc3339, later, rfc3339
+from refunds.domain.refund import AUDITED, Item
+from refunds.gateways.contract import GatewayRefund, GatewayStatus
+from refunds.tables.wire import from_wire, item_from_wire
 from refunds_ops.audit.checks import Story, begins, check_gateway, check_ledger, check_story
 from refunds_ops.audit.failures import FailureReader, Kept
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader
 from refunds_ops.audit.rebuild import OWN_RECORD
+from refunds_ops.audit.row_store import Stage
 from refunds_ops.audit.rows import RefundRow, Stray, entry_row, ledger_row, refund_row
-from refunds_ops.audit.stage import Stage
 from refunds_ops.audit.tables import Read, Tables, Wire
-from refunds_ops.backup.rebuilding import LOOK_UP_FIRST_FOR
+from refunds_ops.backup.ledger_rebuild import LOOK_UP_FIRST_FOR
 
 STREAM_LAG = timedelta(seconds=60)
 """How old a change must be before its missing entry is a gap; the stream takes a second or two."""

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from botocore.exceptions import ClientError
 
-from refunds.digests import PREFIX
+from refunds.backup.digest import PREFIX
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

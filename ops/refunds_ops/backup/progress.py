@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from refunds.times import from_rfc3339, rfc3339
+from refunds.domain.clock import from_rfc3339, rfc3339
 
 GOOD_FOR = timedelta(hours=24)
 """Later nobody knows what has become of the rows that were restored."""

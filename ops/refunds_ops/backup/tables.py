@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from refunds.refund import AUDITED
-from refunds.refunds_table import OPEN_INDEX
-from refunds.table_scan import PageReader, ReadLimit, Source
+from refunds.backup.table_scan import PageReader, ReadLimit, Source
+from refunds.domain.refund import AUDITED
+from refunds.tables.refunds import OPEN_INDEX
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

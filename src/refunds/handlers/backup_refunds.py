@@ -13,14 +13,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from refunds.backup import SEGMENTS, BackupRun
-from refunds.digest_chain import DigestChain, KmsSigner
-from refunds.export_format import compressor
-from refunds.native_export import NativeExport
-from refunds.runtime import CLIENT, Aws, deadline_of, new_token
+from refunds.backup.digest_chain import DigestChain, KmsSigner
+from refunds.backup.export_format import compressor
+from refunds.backup.native_export import NativeExport
+from refunds.backup.run import SEGMENTS, BackupRun
+from refunds.backup.table_scan import PageReader, ReadLimit, sources
+from refunds.domain.clock import SystemClock
+from refunds.lambda_runtime import CLIENT, Aws, deadline_of, new_token
 from refunds.settings import BackupSettings, Tables, text
-from refunds.table_scan import PageReader, ReadLimit, sources
-from refunds.times import SystemClock
 
 # A run has minutes, and the scan of a busy table is throttled now and then.
 PATIENT = CLIENT.merge(

@@ -10,16 +10,16 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from refunds.breaker import Breaker, GatewayCalls
-from refunds.message import RefusedError
-from refunds.outcomes import OutcomeBus, gateway_down_event
-from refunds.processing import Processor
-from refunds.refund import Refund
-from refunds.refund_queue import PutBackError, RefundQueue, Result, handle_batch
-from refunds.runtime import deadline_of
-from refunds.safe_errors import describe, shown_code
+from refunds.audit.outcome_events import OutcomeBus, gateway_down_event
+from refunds.breaker.breaker import Breaker, GatewayCalls
+from refunds.domain.clock import Deadline
+from refunds.domain.redaction import describe, shown_code
+from refunds.domain.refund import Refund
+from refunds.domain.request import RefusedError
+from refunds.lambda_runtime import deadline_of
+from refunds.processing.processor import Processor
+from refunds.processing.queue import PutBackError, RefundQueue, Result, handle_batch
 from refunds.settings import function_identity, number, text
-from refunds.times import Deadline
 from refunds.wiring import jitter, parts
 
 logger = Logger()

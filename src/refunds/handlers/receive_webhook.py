@@ -15,10 +15,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from refunds.runtime import CLIENT
+from refunds.domain.clock import SystemClock
+from refunds.gateways.webhooks import RefusedWebhookError, refund_to_look_at
+from refunds.lambda_runtime import CLIENT
 from refunds.settings import text
-from refunds.times import SystemClock
-from refunds.webhooks import RefusedWebhookError, refund_to_look_at
 
 SECRET_SECONDS = 300
 

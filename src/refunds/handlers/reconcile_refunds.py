@@ -10,14 +10,14 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from refunds.failures import FailureStore
-from refunds.outcomes import GATEWAY_DOWN
-from refunds.reconciling import DeadLetterArchiver, Reconciler
-from refunds.runtime import deadline_of
-from refunds.safe_errors import describe
+from refunds.audit.failures_bucket import FailureStore
+from refunds.audit.outcome_events import GATEWAY_DOWN
+from refunds.breaker.queue_mapping import RUNNING, IntakeKeeper, Switch
+from refunds.domain.clock import Deadline
+from refunds.domain.redaction import describe
+from refunds.lambda_runtime import deadline_of
+from refunds.processing.reconciler import DeadLetterArchiver, Reconciler
 from refunds.settings import function_identity, number, text
-from refunds.switching import RUNNING, IntakeKeeper, Switch
-from refunds.times import Deadline
 from refunds.wiring import parts
 
 logger = Logger()

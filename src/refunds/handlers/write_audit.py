@@ -8,14 +8,14 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from refunds.audit_table import AuditTable
-from refunds.audit_writer import AuditWriter, handle_stream_batch
-from refunds.failures import FailureStore
-from refunds.outcomes import OutcomeBus
-from refunds.runtime import Aws, thread_pool
-from refunds.safe_errors import describe
+from refunds.audit.failures_bucket import FailureStore
+from refunds.audit.outcome_events import OutcomeBus
+from refunds.audit.writer import AuditWriter, handle_stream_batch
+from refunds.domain.clock import SystemClock
+from refunds.domain.redaction import describe
+from refunds.lambda_runtime import Aws, thread_pool
 from refunds.settings import text
-from refunds.times import SystemClock
+from refunds.tables.audit_trail import AuditTable
 
 logger = Logger()
 metrics = Metrics()

@@ -11,14 +11,14 @@ import rfc8785
 from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.audit.backups import REFUND
-from tests.unit.audit.factories import Trail, stream_record
-from tests.unit.factories import NOW, FakeClock, InlinePool
+from tests.support.audit_backups import REFUND
+from tests.support.audit_rows import Trail, stream_record
+from tests.support.builders import NOW, FakeClock, InlinePool
 
-from refunds.audit_table import AuditTable
-from refunds.audit_writer import AuditWriter, handle_stream_batch
-from refunds.dynamo import item_from_wire
-from refunds.refund import Status
+from refunds.audit.writer import AuditWriter, handle_stream_batch
+from refunds.domain.refund import Status
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.wire import item_from_wire
 
 
 def delivered(trail: Trail) -> list[Any]:

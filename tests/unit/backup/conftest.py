@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from moto import mock_aws
-from tests.unit.backup.parts import BackedUp
+from tests.support.backup_parts import BackedUp
 
 
 @pytest.fixture(scope="module")

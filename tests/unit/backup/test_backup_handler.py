@@ -10,10 +10,10 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.unit.backup.parts import BackedUp, refund
-from tests.unit.factories import REGION
+from tests.support.backup_parts import BackedUp, refund
+from tests.support.builders import REGION
 
-from refunds.export_format import ExportFormatError
+from refunds.backup.export_format import ExportFormatError
 
 
 @pytest.fixture

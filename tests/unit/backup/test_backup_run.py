@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.unit.backup.parts import BackedUp, refund
-from tests.unit.factories import NOW, FakeClock
+from tests.support.backup_parts import BackedUp, refund
+from tests.support.builders import NOW, FakeClock
 
-import refunds.backup
-import refunds.export_format
-from refunds.backup import MAX_STEPS, BackupIncompleteError, RunProgress
-from refunds.digests import Digest, digest_key, sequence_of, sha256_hex, signature_key
-from refunds.times import Deadline
+import refunds.backup.export_format
+import refunds.backup.run
+from refunds.backup.digest import Digest, digest_key, sequence_of, sha256_hex, signature_key
+from refunds.backup.run import MAX_STEPS, BackupIncompleteError, RunProgress
+from refunds.domain.clock import Deadline
+from refunds_ops.backup.data_files import items
 from refunds_ops.backup.places import Bucket
-from refunds_ops.backup.reading import items
 
 MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -182,7 +182,7 @@ def test_a_run_with_nothing_new_still_writes_a_digest(stack: BackedUp) -> None:
 
 
 def test_big_tables_are_read_side_by_side(stack: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refunds.backup, "ONE_SEGMENT_ITEMS", 20)
+    monkeypatch.setattr(refunds.backup.run, "ONE_SEGMENT_ITEMS", 20)
     stack.add(*(refund(number) for number in range(40)))
     scanned: set[tuple[str, Any]] = set()
     stack.dynamodb.meta.events.register(
@@ -209,7 +209,7 @@ def test_zstd_by_parameter(stack: BackedUp) -> None:
 def test_data_files_are_ended_at_their_size(
     stack: BackedUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refunds.export_format, "MAX_FILE_BYTES", 1)
+    monkeypatch.setattr(refunds.backup.export_format, "MAX_FILE_BYTES", 1)
     stack.add(*(refund(number) for number in range(9)))
     small_pages(stack, 2)
     assert stack.back_up()["tables"]["refunds"]["files"] >= 4
@@ -229,7 +229,7 @@ def small_pages(stack: BackedUp, limit: int) -> None:
 def test_a_run_goes_on_in_the_next_invocation(
     stack: BackedUp, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refunds.backup, "ONE_SEGMENT_ITEMS", 20)
+    monkeypatch.setattr(refunds.backup.run, "ONE_SEGMENT_ITEMS", 20)
     stack.add(*(refund(number) for number in range(40)))
     small_pages(stack, 3)
     steps = to_the_end(stack, {}, TickingClock(seconds))
@@ -297,7 +297,7 @@ def kept_progress(stack: BackedUp) -> RunProgress:
 def test_an_event_is_small_however_many_files_there_are(
     stack: BackedUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refunds.export_format, "MAX_FILE_BYTES", 1)
+    monkeypatch.setattr(refunds.backup.export_format, "MAX_FILE_BYTES", 1)
     stack.add(*(refund(number) for number in range(20)))
     small_pages(stack, 1)
     clock = TickingClock(17)

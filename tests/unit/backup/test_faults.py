@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from tests.unit.backup.parts import BackedUp, refund
+from tests.support.backup_parts import BackedUp, refund
 from tests.unit.backup.test_backup_run import TickingClock, small_pages
 
-import refunds.backup
-from refunds.digests import DIGESTS_PREFIX
-from refunds.s3_objects import put_new_file
-from refunds.times import Deadline
+import refunds.backup.run
+from refunds.backup.digest import DIGESTS_PREFIX
+from refunds.backup.write_once import put_new_file
+from refunds.domain.clock import Deadline
 
 ROWS = 5
 
@@ -253,7 +253,7 @@ def test_a_signer_that_fails_publishes_nothing(stack: BackedUp) -> None:
 def test_one_failing_segment_ends_the_others(
     stack: BackedUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refunds.backup, "ONE_SEGMENT_ITEMS", 1)
+    monkeypatch.setattr(refunds.backup.run, "ONE_SEGMENT_ITEMS", 1)
     filled(stack)
 
     def second_segment(params: dict[str, Any], **_: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.backup.canned import serving
+from tests.support.canned_backup import serving
 
 ROOT = Path(__file__).parents[3]
 FEW, MANY = 40_000, 1_000_000 if os.environ.get("FULL") else 120_000
@@ -21,7 +21,7 @@ MOST_GROWTH_MIB = 16
 def run(rows: int) -> dict[str, Any]:
     with serving(rows) as server:
         told = subprocess.run(
-            [sys.executable, "-m", "tests.unit.backup.run_once", server.url],
+            [sys.executable, "-m", "tests.support.backup_run_once", server.url],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'ops'}:{ROOT}"},
             capture_output=True,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refunds.merkle import MerkleTree, inclusion_path, is_included, merkle_root
+from refunds.backup.merkle import MerkleTree, inclusion_path, is_included, merkle_root
 
 # The test vectors of Google's Certificate Transparency code (merkletree/merkle_tree_test.cc).
 LEAVES = [

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.backup.parts import BackedUp, refund
+from tests.support.backup_parts import BackedUp, refund
+from tests.support.builders import FakeClock
 from tests.unit.backup.test_backup_run import latest, rows
-from tests.unit.factories import FakeClock
 
-from refunds.dynamo import item_to_wire
-from refunds.export_format import ExportFormatError
-from refunds.native_export import POLL_SECONDS, ExportFailedError, NativeExport
-from refunds.times import Deadline
+from refunds.backup.export_format import ExportFormatError
+from refunds.backup.native_export import POLL_SECONDS, ExportFailedError, NativeExport
+from refunds.domain.clock import Deadline
+from refunds.tables.wire import item_to_wire
 
 EXPORT_ID = "01693685827463-2d8752fd"
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.unit.backup.parts import BackedUp
+from tests.support.backup_parts import BackedUp
 
-from refunds.backup import HAND_ON_SECONDS
-from refunds.table_scan import PageReader, ReadLimit, Source, _cut, _parse
+from refunds.backup.run import HAND_ON_SECONDS
+from refunds.backup.table_scan import PageReader, ReadLimit, Source, _cut, _parse
 
 Wire = dict[str, Any]
 

@@ -1,0 +1,107 @@
+"""template.yaml itself, built and deployed to the emulator by the same SAM commands as to AWS."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from refunds_devkit.local.emulator import architecture, aws_settings, runtime
+from refunds_devkit.local.running import run
+from refunds_devkit.local.workspace import PROJECT, Workspace, plain_environment
+from refunds_devkit.package_index import pip_settings, uv_environment
+from refunds_ops.stack.stack import Stack, with_outputs
+
+STACK_NAME = "refunds-local"
+ARTIFACTS_BUCKET = "refunds-local-artifacts"
+BUILD_SECONDS = 300.0
+DEPLOY_SECONDS = 240.0
+
+PARAMETERS = {
+    "Stage": "local",
+    # Short, so that what takes minutes in AWS can be watched.
+    "GatewayTimeoutSeconds": "5",
+    "FirstRetrySeconds": "1",
+    "ReconcileAfterSeconds": "2",
+    # Each runs on an interpreter and a copy of the package of its own: ten would fill a laptop.
+    "MaximumConcurrency": "2",
+}
+
+_BIN = Path(sys.executable).parent
+
+
+def sam_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """For SAM's commands: uv on the path, the user's package index, and no AWS account."""
+    environment = plain_environment(
+        {
+            "SAM_CLI_TELEMETRY": "0",
+            "SAM_CLI_BETA_UV_PACKAGE_MANAGER": "1",
+            **uv_environment(pip_settings(Path(sys.executable))),
+            **more,
+        }
+    )
+    environment["PATH"] = f"{_BIN}:{environment.get('PATH', '')}"
+    return environment
+
+
+def build(workspace: Workspace, parameters: Mapping[str, str], folder: Path) -> None:
+    """`sam build` into ``folder``. Raises ``NotReadyError``."""
+    run(
+        [
+            *(_BIN / "sam", "build", "--config-file", _no_config(workspace)),
+            *("--template-file", PROJECT / "template.yaml", "--build-dir", folder),
+            *("--parameter-overrides", *_overrides(parameters)),
+        ],
+        sam_environment({"AWS_DEFAULT_REGION": "us-east-1"}),
+        workspace.log("build"),
+        seconds=BUILD_SECONDS,
+        failure="sam build failed",
+        to_do=["It downloads what src/requirements.txt locks: check the network, then try again."],
+    )
+
+
+def build_parameters() -> dict[str, str]:
+    """What makes `sam build` fetch the wheels that the emulator's interpreter can load."""
+    return {"PythonRuntime": runtime(), "Architecture": architecture()}
+
+
+def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
+    """`sam deploy` of what was built; returns the stack. Raises ``NotReadyError``."""
+    settings = aws_settings(port)
+    stack = Stack(f"the stack {STACK_NAME}", {}, settings)
+    # The same as --resolve-s3 would do, without a stack of SAM's own for it.
+    stack.s3.create_bucket(Bucket=ARTIFACTS_BUCKET)
+    parameters = PARAMETERS | build_parameters()
+    parameters |= {"GatewayName": gateway_name, "GatewayUrl": gateway_url}
+    log = workspace.log("deploy")
+    run(
+        [
+            *(_BIN / "sam", "deploy", "--config-file", _no_config(workspace)),
+            *("--template-file", workspace.build / "template.yaml"),
+            *("--stack-name", STACK_NAME, "--s3-bucket", ARTIFACTS_BUCKET),
+            *("--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset"),
+            *("--no-confirm-changeset", "--no-progressbar", "--region", settings["AWS_REGION"]),
+            *("--parameter-overrides", *_overrides(parameters)),
+        ],
+        sam_environment(settings),
+        log,
+        seconds=DEPLOY_SECONDS,
+        failure="sam deploy to the emulator failed",
+        to_do=[
+            "If you changed template.yaml: make check. What the emulator says is in "
+            f"{workspace.log('emulator')}."
+        ],
+    )
+    return with_outputs(stack, STACK_NAME)
+
+
+def _overrides(parameters: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in parameters.items()]
+
+
+def _no_config(workspace: Workspace) -> Path:
+    """In place of samconfig.toml, whose stages are those in AWS."""
+    config = workspace.folder / "samconfig.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("version = 0.1\n")
+    return config

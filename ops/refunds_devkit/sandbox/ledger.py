@@ -1,0 +1,718 @@
+"""The gateway's books in one SQLite file: payments, refunds, movements of money, keys, faults.
+
+One connection, used by one thread. Whatever reads in order to write does both within one
+`transaction()` (BEGIN IMMEDIATE), so a second process on the same file can't slip in between.
+Times are microseconds since 1970 on the sandbox's clock, which tests may advance.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refunds_devkit.sandbox.contract import (
+    KEY_LIFETIME_MICROS,
+    MAX_AMOUNT,
+    Page,
+    RefundCreate,
+    RefusedError,
+    cursor_text,
+    time_text,
+)
+from refunds_devkit.sandbox.faults import ANY_OPERATION, Fault
+
+# Written into the file's header: --reset must never empty somebody else's database.
+APPLICATION_ID = 0x464C5231
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 10.0
+MAX_CALLS_KEPT = 200_000
+MAX_ADVANCE_MICROS = 20 * 365 * 24 * 3600 * 1_000_000
+
+SCHEMA = """
+CREATE TABLE payments (
+    id TEXT PRIMARY KEY,
+    status TEXT NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'disputed')),
+    currency TEXT NOT NULL,
+    amount_captured INTEGER NOT NULL CHECK (typeof(amount_captured) = 'integer'),
+    created_at INTEGER NOT NULL
+);
+CREATE TABLE refunds (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    transaction_id TEXT NOT NULL REFERENCES payments (id),
+    reference TEXT NOT NULL,
+    amount INTEGER NOT NULL CHECK (typeof(amount) = 'integer' AND amount >= 1),
+    currency TEXT NOT NULL,
+    reason TEXT,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'succeeded', 'failed')),
+    failure_code TEXT,
+    failure_message TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    idempotency_key TEXT,
+    origin TEXT NOT NULL CHECK (origin IN ('api', 'foreign'))
+);
+CREATE INDEX refunds_by_payment ON refunds (transaction_id, status, amount);
+CREATE INDEX refunds_by_reference ON refunds (reference);
+CREATE INDEX refunds_by_age ON refunds (created_at, seq);
+CREATE TABLE settlements (
+    refund_seq INTEGER PRIMARY KEY REFERENCES refunds (seq),
+    at INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    failure_code TEXT,
+    failure_message TEXT
+);
+CREATE INDEX settlements_by_time ON settlements (at);
+CREATE TABLE movements (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    refund_id TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    direction TEXT NOT NULL CHECK (direction IN ('out', 'back')),
+    amount INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX movements_by_payment ON movements (transaction_id);
+CREATE INDEX movements_by_reference ON movements (reference);
+CREATE TABLE idempotency_keys (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    fingerprint BLOB NOT NULL,
+    first_used_at INTEGER NOT NULL,
+    status INTEGER,
+    body TEXT
+);
+CREATE TABLE faults (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    transaction_id TEXT,
+    reference TEXT,
+    remaining INTEGER,
+    probability REAL NOT NULL,
+    seed INTEGER NOT NULL,
+    parameters TEXT NOT NULL,
+    seeded INTEGER NOT NULL
+);
+CREATE INDEX faults_by_target ON faults (transaction_id, reference);
+CREATE TABLE fault_draws (
+    fault_id INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (fault_id, subject)
+) WITHOUT ROWID;
+CREATE TABLE calls (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    transaction_id TEXT,
+    reference TEXT,
+    idempotency_key TEXT,
+    status INTEGER,
+    replayed INTEGER NOT NULL,
+    faults TEXT NOT NULL
+);
+CREATE INDEX calls_by_payment ON calls (transaction_id);
+CREATE INDEX calls_by_reference ON calls (reference);
+CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+# Children before parents.
+RESET = """
+DELETE FROM settlements;
+DELETE FROM movements;
+DELETE FROM refunds;
+DELETE FROM payments;
+DELETE FROM idempotency_keys;
+DELETE FROM fault_draws;
+DELETE FROM faults;
+DELETE FROM calls;
+DELETE FROM settings
+"""
+
+
+class NotOurDatabaseError(Exception):
+    """The file is no sandbox ledger, or one of another version."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What a refund becomes `after_micros` after it was made."""
+
+    status: str
+    after_micros: int
+    failure_code: str | None = None
+    failure_message: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a refund is at first, and what it becomes later."""
+
+    status: str = "succeeded"
+    failure_code: str | None = None
+    failure_message: str | None = None
+    later: Settlement | None = None
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A remembered idempotency key. `status` is None while its first call still runs."""
+
+    seq: int
+    fingerprint: bytes
+    status: int | None
+    body: str | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A line of the call log: what came in, and the status answered (None: no answer)."""
+
+    operation: str
+    status: int | None
+    transaction_id: str | None = None
+    reference: str | None = None
+    idempotency_key: str | None = None
+    replayed: bool = False
+    faults: Sequence[str] = ()
+
+
+class Ledger:
+    """Opens `path` (":memory:" for none that lasts), creating it when absent.
+
+    `real_micros` is the clock the offset is added to. Raises NotOurDatabaseError, sqlite3.Error.
+    """
+
+    def __init__(
+        self, path: str | Path = ":memory:", real_micros: Callable[[], int] | None = None
+    ) -> None:
+        self._real_micros = real_micros or (lambda: time.time_ns() // 1000)
+        if str(path) != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # Opened by the thread that starts the server, used by the one that runs it.
+        self._db = sqlite3.connect(
+            str(path), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._db.row_factory = sqlite3.Row
+        try:
+            self._open(path)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, path: str | Path) -> None:
+        try:
+            application_id = self._pragma("application_id")
+            tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        except sqlite3.DatabaseError as exc:
+            raise NotOurDatabaseError(f"{path} is not an SQLite database, or not readable") from exc
+        if tables and application_id != APPLICATION_ID:
+            raise NotOurDatabaseError(f"{path} is an SQLite database of something else")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # A crash of the process loses nothing; only one of the machine may.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        with self.transaction():
+            if not self._pragma("user_version"):
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            # A call that ran when the last server ended did nothing, so its key is free again.
+            self._db.execute("DELETE FROM idempotency_keys WHERE status IS NULL")
+        if self._pragma("user_version") != SCHEMA_VERSION:
+            raise NotOurDatabaseError(f"{path} was made by another version of the sandbox gateway")
+        self._offset = self._read_offset()
+
+    def _pragma(self, name: str) -> int:
+        value: int = self._db.execute(f"PRAGMA {name}").fetchone()[0]
+        return value
+
+    def close(self) -> None:
+        self._db.close()
+
+    def reset(self) -> None:
+        """Forgets everything, the clock's offset too."""
+        with self.transaction():
+            for statement in RESET.split(";"):
+                self._db.execute(statement)
+        self._offset = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # The clock
+
+    def now(self) -> int:
+        return self._real_micros() + self._offset
+
+    @property
+    def offset_micros(self) -> int:
+        return self._offset
+
+    def _read_offset(self) -> int:
+        row = self._db.execute("SELECT value FROM settings WHERE name = 'clock_offset'").fetchone()
+        return row["value"] if row else 0
+
+    def advance(self, micros: int) -> None:
+        """Moves the clock forward, never back: what was made would lie in the future."""
+        if micros < 0 or self._offset + micros > MAX_ADVANCE_MICROS:
+            raise RefusedError.invalid("advance_seconds: from 0, twenty years in all")
+        self._offset += micros
+        self._db.execute(
+            "INSERT OR REPLACE INTO settings VALUES ('clock_offset', ?)", (self._offset,)
+        )
+
+    # Payments
+
+    def put_payment(
+        self,
+        id: str,
+        *,
+        amount_captured: int,
+        currency: str,
+        status: str = "captured",
+        created_at: int | None = None,
+    ) -> None:
+        """Creates the payment, or changes all but the refunds and the age of the one there is."""
+        made = self.now() if created_at is None else created_at
+        self._db.execute(
+            """INSERT INTO payments (id, status, currency, amount_captured, created_at)
+               VALUES (?, ?, ?, ?, ?)
+               ON CONFLICT (id) DO UPDATE SET status = excluded.status,
+               currency = excluded.currency, amount_captured = excluded.amount_captured""",
+            (id, status, currency, amount_captured, made),
+        )
+
+    def has_payment(self, transaction_id: str) -> bool:
+        return self._payment_row(transaction_id) is not None
+
+    def payment(self, transaction_id: str) -> dict[str, Any] | None:
+        row = self._payment_row(transaction_id)
+        return None if row is None else self._payment_json(row)
+
+    def payments(self, transaction_id: str | None = None) -> list[dict[str, Any]]:
+        rows = self._db.execute(
+            "SELECT * FROM payments WHERE ?1 IS NULL OR id = ?1 ORDER BY rowid", (transaction_id,)
+        )
+        return [self._payment_json(row) for row in rows]
+
+    def _payment_row(self, transaction_id: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._db.execute(
+            "SELECT * FROM payments WHERE id = ?", (transaction_id,)
+        ).fetchone()
+        return row
+
+    def _payment_json(self, row: sqlite3.Row) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "status": row["status"],
+            "currency": row["currency"],
+            "amount_captured": row["amount_captured"],
+            "amount_refunded": self._amount_refunded(row["id"]),
+            "created_at": time_text(row["created_at"]),
+        }
+
+    def _amount_refunded(self, transaction_id: str) -> int:
+        total: int = self._db.execute(
+            """SELECT coalesce(sum(amount), 0) FROM refunds
+               WHERE transaction_id = ? AND status IN ('pending', 'succeeded')""",
+            (transaction_id,),
+        ).fetchone()[0]
+        return total
+
+    # Refunds
+
+    def refundable(self, wanted: RefundCreate) -> None:
+        """Raises RefusedError, with the contract's code, when the refund is not possible."""
+        payment = self._payment_row(wanted.transaction_id)
+        if payment is None:
+            raise RefusedError(404, "payment_not_found", "No such payment.")
+        if payment["status"] == "disputed":
+            raise RefusedError(422, "payment_disputed", "The payment is disputed.")
+        if payment["status"] != "captured":
+            raise RefusedError(422, "payment_not_captured", f"The payment is {payment['status']}.")
+        if payment["currency"] != wanted.currency:
+            raise RefusedError(
+                422, "currency_mismatch", f"The payment is in {payment['currency']}."
+            )
+        balance = payment["amount_captured"] - self._amount_refunded(wanted.transaction_id)
+        if wanted.amount > balance:
+            raise RefusedError(
+                422, "amount_exceeds_balance", f"Only {balance} can still be refunded."
+            )
+
+    def add_refund(
+        self,
+        wanted: RefundCreate,
+        outcome: Outcome,
+        *,
+        idempotency_key: str | None = None,
+        origin: str = "api",
+        created_at: int | None = None,
+    ) -> dict[str, Any]:
+        """Makes the refund and moves its money. Call `refundable` in the same transaction."""
+        assert 1 <= wanted.amount <= MAX_AMOUNT
+        made = self.now() if created_at is None else created_at
+        refund_id = f"re_{secrets.token_hex(12)}"
+        seq = self._db.execute(
+            """INSERT INTO refunds (id, transaction_id, reference, amount, currency, reason,
+                   status, failure_code, failure_message, created_at, updated_at,
+                   idempotency_key, origin)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                refund_id,
+                wanted.transaction_id,
+                wanted.reference,
+                wanted.amount,
+                wanted.currency,
+                wanted.reason,
+                outcome.status,
+                outcome.failure_code,
+                outcome.failure_message,
+                made,
+                made,
+                idempotency_key,
+                origin,
+            ),
+        ).lastrowid
+        row = self._refund_row(refund_id)
+        assert row is not None
+        if outcome.status == "succeeded":
+            self._move(row, "out", made)
+        if outcome.later is not None:
+            later = outcome.later
+            self._db.execute(
+                "INSERT INTO settlements VALUES (?, ?, ?, ?, ?)",
+                (
+                    seq,
+                    made + later.after_micros,
+                    later.status,
+                    later.failure_code,
+                    later.failure_message,
+                ),
+            )
+        return refund_json(row)
+
+    def refund(self, refund_id: str) -> dict[str, Any] | None:
+        row = self._refund_row(refund_id)
+        return None if row is None else refund_json(row)
+
+    def place(self, refund_id: str) -> tuple[int, int] | None:
+        """Where the refund stands in a `page`: what is after it has a smaller place."""
+        row = self._refund_row(refund_id)
+        return None if row is None else (row["created_at"], row["seq"])
+
+    def _refund_row(self, refund_id: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._db.execute(
+            "SELECT * FROM refunds WHERE id = ?", (refund_id,)
+        ).fetchone()
+        return row
+
+    def page(self, page: Page) -> dict[str, Any]:
+        """Refunds newest first. The cursor is a place in that order, so that refunds made
+        meanwhile neither shift nor repeat what follows."""
+        where, values = ["1 = 1"], list[Any]()
+        for column in ("reference", "transaction_id"):
+            if (value := getattr(page, column)) is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        if page.created_from is not None:
+            where.append("created_at >= ?")
+            values.append(page.created_from)
+        if page.after is not None:
+            where.append("(created_at, seq) < (?, ?)")
+            values.extend(page.after)
+        rows = self._db.execute(
+            f"""SELECT * FROM refunds WHERE {" AND ".join(where)}
+                ORDER BY created_at DESC, seq DESC LIMIT ?""",  # noqa: S608 - fixed column names
+            (*values, page.limit + 1),
+        ).fetchall()
+        shown = rows[: page.limit]
+        more = len(rows) > page.limit
+        return {
+            "data": [refund_json(row) for row in shown],
+            "next_cursor": cursor_text(shown[-1]["created_at"], shown[-1]["seq"]) if more else None,
+        }
+
+    def subject_of_reference(self, reference: str) -> str | None:
+        """The payment of the newest refund with that reference, to find its faults."""
+        row = self._db.execute(
+            "SELECT transaction_id FROM refunds WHERE reference = ? ORDER BY seq DESC", (reference,)
+        ).fetchone()
+        return None if row is None else row["transaction_id"]
+
+    def settle_due(self) -> None:
+        """Brings refunds to what they are by now. Called before every read, so that what is
+        read depends on the clock alone."""
+        rows = self._db.execute(
+            """SELECT s.at, s.status AS becomes, s.failure_code AS code,
+                   s.failure_message AS message, r.*
+               FROM settlements s JOIN refunds r ON r.seq = s.refund_seq
+               WHERE s.at <= ? ORDER BY s.at, r.seq""",
+            (self.now(),),
+        ).fetchall()
+        for row in rows:
+            self._settle(row, row["becomes"], row["code"], row["message"], row["at"])
+
+    def settle_now(self, refund_id: str, status: str, code: str, message: str) -> dict[str, Any]:
+        """Settles a refund by hand. Raises RefusedError: 404, or 409 for an impossible change."""
+        row = self._refund_row(refund_id)
+        if row is None:
+            raise RefusedError(404, "refund_not_found", "No such refund.")
+        if (row["status"], status) not in (
+            ("pending", "succeeded"),
+            ("pending", "failed"),
+            ("succeeded", "failed"),
+        ):
+            raise RefusedError(409, "illegal_transition", f"It is {row['status']}.")
+        if status == "failed":
+            self._settle(row, status, code, message, self.now())
+        else:
+            self._settle(row, status, None, None, self.now())
+        changed = self._refund_row(refund_id)
+        assert changed is not None
+        return refund_json(changed)
+
+    def _settle(
+        self, row: sqlite3.Row, status: str, code: str | None, message: str | None, at: int
+    ) -> None:
+        self._db.execute("DELETE FROM settlements WHERE refund_seq = ?", (row["seq"],))
+        self._db.execute(
+            """UPDATE refunds SET status = ?, failure_code = ?, failure_message = ?,
+               updated_at = ? WHERE seq = ?""",
+            (status, code, message, at, row["seq"]),
+        )
+        if status == "succeeded":
+            self._move(row, "out", at)
+        elif row["status"] == "succeeded":
+            self._move(row, "back", at)
+
+    def _move(self, row: sqlite3.Row, direction: str, at: int) -> None:
+        self._db.execute(
+            """INSERT INTO movements (refund_id, transaction_id, reference, direction, amount,
+               currency, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            (
+                row["id"],
+                row["transaction_id"],
+                row["reference"],
+                direction,
+                row["amount"],
+                row["currency"],
+                at,
+            ),
+        )
+
+    # Idempotency keys
+
+    def stored_key(self, key: str) -> StoredKey | None:
+        """The key as remembered, or None: never used, or first used 24 hours ago or more."""
+        row = self._db.execute("SELECT * FROM idempotency_keys WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row["first_used_at"] + KEY_LIFETIME_MICROS <= self.now():
+            self._db.execute("DELETE FROM idempotency_keys WHERE seq = ?", (row["seq"],))
+            return None
+        return StoredKey(row["seq"], row["fingerprint"], row["status"], row["body"])
+
+    def start_key(self, key: str, fingerprint: bytes) -> int:
+        """Marks the key as in use. Returns its number, for `finish_key`."""
+        seq = self._db.execute(
+            "INSERT INTO idempotency_keys (key, fingerprint, first_used_at) VALUES (?, ?, ?)",
+            (key, fingerprint, self.now()),
+        ).lastrowid
+        assert seq is not None
+        return seq
+
+    def finish_key(self, seq: int, status: int, body: str) -> None:
+        """Stores the answer. By number, as a key that outlived its day may be another's now."""
+        self._db.execute(
+            "UPDATE idempotency_keys SET status = ?, body = ? WHERE seq = ?", (status, body, seq)
+        )
+
+    def forget_key(self, seq: int) -> None:
+        self._db.execute("DELETE FROM idempotency_keys WHERE seq = ?", (seq,))
+
+    # Faults
+
+    def add_fault(self, fault: Fault) -> Fault:
+        fault_id = self._db.execute(
+            """INSERT INTO faults (kind, operation, transaction_id, reference, remaining,
+                   probability, seed, parameters, seeded)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                fault.kind,
+                fault.operation,
+                fault.transaction_id,
+                fault.reference,
+                fault.remaining,
+                fault.probability,
+                fault.seed,
+                json.dumps(dict(fault.parameters)),
+                fault.seeded,
+            ),
+        ).lastrowid
+        row = self._db.execute("SELECT * FROM faults WHERE id = ?", (fault_id,)).fetchone()
+        return _fault(row)
+
+    def faults(self) -> list[Fault]:
+        return [_fault(row) for row in self._db.execute("SELECT * FROM faults ORDER BY id")]
+
+    def remove_faults(self, *, fault_id: int | None = None, seeded: bool = False) -> int:
+        """Removes one, or all scripted ones, or all the seeded ones only. Returns how many."""
+        self._db.execute(
+            """DELETE FROM fault_draws WHERE fault_id IN (
+                   SELECT id FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2))""",
+            (fault_id, seeded),
+        )
+        return self._db.execute(
+            "DELETE FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2)", (fault_id, seeded)
+        ).rowcount
+
+    def faults_for(
+        self, operation: str, transaction_id: str | None, reference: str | None
+    ) -> list[Fault]:
+        """The live faults about such a call: scripted before seeded, then in order of scripting."""
+        rows = self._db.execute(
+            # Three terms, so that each is found by the index: tests script thousands of faults.
+            """SELECT * FROM faults
+               WHERE (transaction_id = ?1 AND (reference IS NULL OR reference = ?2)
+                   OR transaction_id IS NULL AND reference IS NULL
+                   OR transaction_id IS NULL AND reference = ?2)
+                 AND operation IN (?3, ?4) AND (remaining IS NULL OR remaining > 0)
+               ORDER BY seeded, id""",
+            (transaction_id, reference, operation, ANY_OPERATION),
+        )
+        return [_fault(row) for row in rows]
+
+    def draw_fault(self, fault: Fault, subject: str) -> bool:
+        """Whether the fault strikes this call; one that does is used up by one."""
+        seen = 0
+        if fault.probability < 1:
+            seen = self._db.execute(
+                """INSERT INTO fault_draws VALUES (?, ?, 1) ON CONFLICT (fault_id, subject)
+                   DO UPDATE SET seen = seen + 1 RETURNING seen - 1""",
+                (fault.id, subject),
+            ).fetchone()[0]
+        if not fault.strikes(subject, seen):
+            return False
+        if fault.remaining is not None:
+            self._db.execute(
+                "UPDATE faults SET remaining = remaining - 1 WHERE id = ?", (fault.id,)
+            )
+        return True
+
+    # What tests read
+
+    def log_call(self, call: Call) -> None:
+        seq = self._db.execute(
+            """INSERT INTO calls (at, operation, transaction_id, reference, idempotency_key,
+                   status, replayed, faults) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                self.now(),
+                call.operation,
+                call.transaction_id,
+                call.reference,
+                call.idempotency_key,
+                call.status,
+                call.replayed,
+                json.dumps(list(call.faults)),
+            ),
+        ).lastrowid
+        assert seq is not None
+        if seq % 1000 == 0:
+            self._db.execute("DELETE FROM calls WHERE seq <= ?", (seq - MAX_CALLS_KEPT,))
+
+    def calls(self, filters: Mapping[str, str | None]) -> list[dict[str, Any]]:
+        return [
+            {
+                **dict(row),
+                "at": time_text(row["at"]),
+                "replayed": bool(row["replayed"]),
+                "faults": json.loads(row["faults"]),
+            }
+            for row in self._filtered("calls", filters)
+        ]
+
+    def books(self, filters: Mapping[str, str | None]) -> dict[str, Any]:
+        """Payments, refunds and movements, oldest first, of a transaction and or a reference."""
+        refunds = [
+            {
+                **refund_json(row),
+                "reason": row["reason"],
+                "origin": row["origin"],
+                "idempotency_key": row["idempotency_key"],
+            }
+            for row in self._filtered("refunds", filters)
+        ]
+        movements = [
+            {**dict(row), "created_at": time_text(row["created_at"])}
+            for row in self._filtered("movements", filters)
+        ]
+        payments = self.payments(filters.get("transaction_id"))
+        if filters.get("reference") is not None:
+            touched = {refund["transaction_id"] for refund in refunds}
+            payments = [payment for payment in payments if payment["id"] in touched]
+        return {"payments": payments, "refunds": refunds, "movements": movements}
+
+    def counts(self) -> dict[str, int]:
+        row = self._db.execute(
+            """SELECT (SELECT count(*) FROM payments) AS payments,
+                      (SELECT count(*) FROM refunds) AS refunds,
+                      (SELECT count(*) FROM movements) AS movements,
+                      (SELECT count(*) FROM calls) AS calls"""
+        ).fetchone()
+        return dict(row)
+
+    def _filtered(self, table: str, filters: Mapping[str, str | None]) -> list[sqlite3.Row]:
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        where = " AND ".join(["1 = 1", *(f"{name} = ?" for name in wanted)])
+        return self._db.execute(
+            f"SELECT * FROM {table} WHERE {where} ORDER BY seq",  # noqa: S608 - fixed names
+            list(wanted.values()),
+        ).fetchall()
+
+
+def refund_json(row: sqlite3.Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "transaction_id": row["transaction_id"],
+        "reference": row["reference"],
+        "amount": row["amount"],
+        "currency": row["currency"],
+        "status": row["status"],
+        "failure_code": row["failure_code"],
+        "failure_message": row["failure_message"],
+        "created_at": time_text(row["created_at"]),
+        "updated_at": time_text(row["updated_at"]),
+    }
+
+
+def _fault(row: sqlite3.Row) -> Fault:
+    return Fault(
+        kind=row["kind"],
+        operation=row["operation"],
+        transaction_id=row["transaction_id"],
+        reference=row["reference"],
+        remaining=row["remaining"],
+        probability=row["probability"],
+        seed=row["seed"],
+        parameters=json.loads(row["parameters"]),
+        seeded=bool(row["seeded"]),
+        id=row["id"],
+    )

@@ -1,0 +1,258 @@
+"""Answers as they go over the wire: whole, or late, broken, trickling, or not at all.
+
+ASGI can't close a connection without answering, nor send half a header, so the misbehaving answers
+write to the connection's transport themselves; `Connection` is the public uvicorn protocol class
+that puts the transport within their reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from refunds_devkit.sandbox.contract import error_body
+from refunds_devkit.sandbox.faults import Fault
+
+CHUNK_BYTES = 64 * 1024
+HTML = (
+    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
+    b"<body><center><h1>502 Bad Gateway</h1></center></body>\r\n</html>\r\n"
+)
+
+
+class Connection(H11Protocol):
+    """uvicorn's HTTP protocol, which an answer finds in its scope's state."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and a JSON body: what is stored for an idempotency key."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        return Response(
+            json.dumps(self.body), self.status, dict(self.headers), media_type="application/json"
+        )
+
+
+class Peer:
+    """The client at the other end, while an answer is on its way."""
+
+    def __init__(self, scope: Scope, receive: Receive, stopping: asyncio.Event) -> None:
+        connection: Connection = scope["state"]["connection"]
+        self._transport = connection.transport
+        self._gone = asyncio.create_task(_disconnected(receive))
+        self._stopping = asyncio.create_task(stopping.wait())
+
+    async def waits(self, seconds: float) -> bool:
+        """True if the client still waits after that long, False as soon as it or we give up."""
+        done, _ = await asyncio.wait(
+            {self._gone, self._stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        return not done
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    async def close(self, *, flush: bool) -> None:
+        if flush:
+            self._transport.close()
+            # A client that never reads what is left must not keep us here.
+            await self.waits(1)
+        self._transport.abort()
+        self._stopping.cancel()
+        await self._gone
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Silence(Response):
+    """Holds the connection for `seconds`, then closes it without a byte."""
+
+    def __init__(self, stopping: asyncio.Event, seconds: float = 0) -> None:
+        super().__init__()
+        self._stopping, self._seconds = stopping, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = Peer(scope, receive, self._stopping)
+        if self._seconds:
+            await peer.waits(self._seconds)
+        await peer.close(flush=False)
+
+
+class Late(Response):
+    """The whole answer, `seconds` late."""
+
+    def __init__(self, stopping: asyncio.Event, whole: Response, seconds: float) -> None:
+        super().__init__(status_code=whole.status_code)
+        self._stopping, self._whole, self._seconds = stopping, whole, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = Peer(scope, receive, self._stopping)
+        if await peer.waits(self._seconds):
+            # Written by hand, as the peer listens for the end of the connection already.
+            peer.write(_head(self._whole) + bytes(self._whole.body))
+        await peer.close(flush=True)
+
+
+class Drip(Response):
+    """The whole answer, with `seconds_per_byte` before each byte of its headers or its body."""
+
+    def __init__(
+        self, stopping: asyncio.Event, whole: Response, seconds_per_byte: float, part: str
+    ) -> None:
+        super().__init__(status_code=whole.status_code)
+        head, body = _head(whole), bytes(whole.body)
+        self._stopping = stopping
+        self._seconds_per_byte = seconds_per_byte
+        self._at_once, self._dripped = (head, body) if part == "body" else (b"", head + body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = Peer(scope, receive, self._stopping)
+        peer.write(self._at_once)
+        for place in range(len(self._dripped)):
+            if not await peer.waits(self._seconds_per_byte):
+                break
+            peer.write(self._dripped[place : place + 1])
+        await peer.close(flush=True)
+
+
+class Short(Response):
+    """Headers that promise the whole body, half of it, and the end of the connection."""
+
+    def __init__(self, stopping: asyncio.Event, whole: Response) -> None:
+        super().__init__(status_code=whole.status_code)
+        self._stopping = stopping
+        self._bytes = _head(whole) + bytes(whole.body)[: len(whole.body) // 2]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = Peer(scope, receive, self._stopping)
+        peer.write(self._bytes)
+        await peer.close(flush=True)
+
+
+class Huge(Response):
+    """The right JSON with a field of `size` bytes before the rest."""
+
+    def __init__(self, stopping: asyncio.Event, answer: Answer, size: int) -> None:
+        super().__init__(status_code=answer.status)
+        self._stopping, self._answer, self._size = stopping, answer, size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start, end = b'{"padding": "', b'", ' + json.dumps(self._answer.body).encode()[1:]
+        length = len(start) + self._size + len(end)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(length).encode()),
+        ]
+        await send(
+            {"type": "http.response.start", "status": self._answer.status, "headers": headers}
+        )
+        connection: Connection = scope["state"]["connection"]
+        await send({"type": "http.response.body", "body": start, "more_body": True})
+        for sent in range(0, self._size, CHUNK_BYTES):
+            if connection.transport.is_closing() or self._stopping.is_set():
+                connection.transport.abort()
+                return
+            padding = b"x" * min(CHUNK_BYTES, self._size - sent)
+            await send({"type": "http.response.body", "body": padding, "more_body": True})
+        await send({"type": "http.response.body", "body": end})
+
+
+def _head(response: Response) -> bytes:
+    lines = [f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}".encode()]
+    lines += [name + b": " + value for name, value in response.raw_headers]
+    return b"\r\n".join([*lines, b"connection: close", b"", b""])
+
+
+def html_502() -> Response:
+    return Response(HTML, 502, media_type="text/html")
+
+
+# Which fields of a refund or a payment each kind changes, and how.
+_WRONG: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "wrong_amount_echoed": {
+        "amount": lambda amount: amount + 1,
+        "amount_captured": lambda amount: amount + 1,
+    },
+    "wrong_currency_echoed": {"currency": lambda code: "USD" if code == "EUR" else "EUR"},
+    "wrong_reference_echoed": {"reference": lambda _: "someone-elses-refund"},
+    "wrong_transaction_id_echoed": {"transaction_id": lambda _: "someone-elses-payment"},
+}
+
+
+def _echo_wrong(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    wrong = dict(body)
+    if "data" in wrong:
+        wrong["data"] = [_echo_wrong(refund, kind) for refund in wrong["data"]]
+    for name, change in _WRONG[kind].items():
+        if name in wrong:
+            wrong[name] = change(wrong[name])
+    return wrong
+
+
+Shape = Callable[[Answer], Answer]
+"""Puts an answer of the contract into the words of the API that is spoken."""
+
+
+def deliver(answer: Answer, fault: Fault | None, stopping: asyncio.Event, shape: Shape) -> Response:
+    """The answer as the fault of the answer stage lets it through."""
+    if fault is None:
+        return shape(answer).response()
+    if fault.kind in _WRONG:
+        wrong = Answer(answer.status, _echo_wrong(answer.body, fault.kind), answer.headers)
+        return shape(wrong).response()
+    answer = shape(answer)
+    match fault.kind:
+        case "commit_then_timeout":
+            return Silence(stopping, fault["seconds"])
+        case "commit_then_drop":
+            return Silence(stopping)
+        case "commit_then_error_503":
+            down = Answer(503, error_body("service_unavailable", "Try again later."))
+            return shape(down).response()
+        case "commit_then_html_502":
+            return html_502()
+        case "commit_then_delay":
+            return Late(stopping, answer.response(), fault["seconds"])
+        case "slow_drip":
+            return Drip(stopping, answer.response(), fault["seconds_per_byte"], fault["part"])
+        case "huge_body":
+            return Huge(stopping, answer, fault["bytes"])
+        case "short_body":
+            return Short(stopping, answer.response())
+        case "truncated_json":
+            whole = json.dumps(answer.body)
+            half = whole[: len(whole) // 2]
+            return Response(half, answer.status, media_type="application/json")
+    raise AssertionError(fault.kind)
+
+
+def status_seen(response: Response) -> int | None:
+    """For the call log: the status the client gets to see, None for silence."""
+    return None if isinstance(response, Silence) else response.status_code

@@ -1,0 +1,196 @@
+"""Reading a backup: its data lines, hashed on the way, and items as plain JSON."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from refunds.backup.digest import DataFile, Export, audit_leaf
+from refunds.backup.export_format import zstd
+from refunds.backup.merkle import MerkleTree
+from refunds_ops.backup.places import Place
+
+CHUNK_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""An item is 400 KB at most; its JSON, escaped, several times that."""
+
+Wire = dict[str, Any]
+
+
+class DamagedError(Exception):
+    """A file's contents are not what its digest says."""
+
+
+def lines(body: IO[bytes], key: str) -> Iterator[bytes]:
+    """A data file's lines, without their ends. Raises ``DamagedError``."""
+    try:
+        with _unpacked(body, key) as plain:
+            while line := plain.readline(MAX_LINE_BYTES):
+                if not line.endswith(b"\n"):
+                    raise DamagedError(f"{key} ends within a line, or has one that is too long")
+                yield line[:-1]
+    except (OSError, EOFError, zlib.error) as exc:
+        raise DamagedError(f"{key} can't be unpacked: {exc}") from exc
+
+
+def _unpacked(body: IO[bytes], key: str) -> IO[bytes]:
+    if key.endswith(".zst"):
+        opened: IO[bytes] = zstd().ZstdFile(body)
+        return opened
+    return io.BufferedReader(gzip.GzipFile(fileobj=body))
+
+
+class Hashing(io.RawIOBase):
+    """A stream that hashes what is read through it."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._source.read(len(buffer))
+        self._hash.update(chunk)
+        self.size += len(chunk)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def hexdigest(self) -> str:
+        """Of the whole source: what was not read yet is read now."""
+        while self.read(CHUNK_BYTES):
+            pass
+        return self._hash.hexdigest()
+
+
+def checked_lines(place: Place, file: DataFile) -> Iterator[bytes]:
+    """A data file's lines; raises ``DamagedError`` after the last when it is not the digest's.
+
+    So whoever uses them must be ready to find out at the end. Raises ``AbsentError``.
+    """
+    with place.open(file.key) as body:
+        hashing = Hashing(body)
+        tree = MerkleTree() if file.merkle_root else None
+        count = 0
+        buffered = io.BufferedReader(hashing, CHUNK_BYTES)
+        for line in lines(buffered, file.key):
+            count += 1
+            if tree:
+                tree.add(audit_leaf(line))
+            yield line
+        if hashing.hexdigest() != file.sha256:
+            raise DamagedError(f"{file.key}: its hash is not the digest's")
+        if count != file.item_count:
+            raise DamagedError(f"{file.key} has {count} items; the digest says {file.item_count}")
+        if tree and tree.root().hex() != file.merkle_root:
+            raise DamagedError(f"{file.key}: its Merkle root is not the digest's")
+
+
+def whole_lines(place: Place, file: DataFile) -> Iterator[bytes]:
+    """A data file's lines, the first only when all of the file has the digest's hash.
+
+    For whoever can't take back what was done with a line. Raises ``DamagedError`` and
+    ``AbsentError``.
+    """
+    with tempfile.TemporaryFile() as spool:
+        with place.open(file.key) as body:
+            hashing = Hashing(body)
+            shutil.copyfileobj(hashing, spool, CHUNK_BYTES)
+            if hashing.hexdigest() != file.sha256:
+                raise DamagedError(f"{file.key}: its hash is not the digest's")
+        spool.seek(0)
+        yield from lines(spool, file.key)
+
+
+def check_files(place: Place, export: Export) -> None:
+    """Whether below ``data/``, all of which ImportTable reads, is what the digest names.
+
+    Raises ``DamagedError`` and ``AbsentError``.
+    """
+    named = {file.key for file in export.files}
+    for stored in place.list(export.data_prefix):
+        if stored.key not in named:
+            raise DamagedError(f"{stored.key} lies among the data, and the digest doesn't name it")
+    for file in export.files:
+        with place.open(file.key) as body:
+            if Hashing(body).hexdigest() != file.sha256:
+                raise DamagedError(f"{file.key}: its hash is not the digest's")
+
+
+def items(place: Place, export: Export) -> Iterator[Wire]:
+    """An export's items in wire form, file by file. Raises ``DamagedError``, ``AbsentError``."""
+    for file in export.files:
+        for line in checked_lines(place, file):
+            yield item_of(line, file.key)
+
+
+def item_of(line: bytes, key: str) -> Wire:
+    try:
+        item = json.loads(line)["Item"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DamagedError(f"{key} has a line that is no item") from exc
+    if not isinstance(item, dict):
+        raise DamagedError(f"{key} has a line that is no item")
+    return item
+
+
+def plain(wire: Mapping[str, Any]) -> Any:
+    """An attribute for people: numbers as they are, bytes in base64, sets as sorted lists.
+
+    Unlike ``refunds.tables.wire`` it takes every type that DynamoDB has. Raises ``ValueError``.
+    """
+    ((kind, value),) = wire.items()
+    match kind:
+        case "S" | "BOOL" | "B":
+            return value
+        case "N":
+            return _number(value)
+        case "NULL":
+            return None
+        case "M":
+            return plain_item(value)
+        case "L":
+            return [plain(each) for each in value]
+        case "SS" | "BS":
+            return sorted(value)
+        case "NS":
+            return [_number(each) for each in sorted(value, key=float)]
+    raise ValueError(f"unknown attribute type {kind}")
+
+
+def plain_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in item.items()}
+
+
+def _number(text: str) -> int | str:
+    # A fraction stays text: a float would round it, and 38 digits fit no float.
+    return int(text) if text.removeprefix("-").isdigit() else text
+
+
+def bytes_for_boto(wire: Mapping[str, Any]) -> Any:
+    """The same value with base64 text turned into bytes, as boto3's client takes it."""
+    ((kind, value),) = wire.items()
+    match kind:
+        case "B":
+            return {"B": base64.b64decode(value)}
+        case "BS":
+            return {"BS": [base64.b64decode(each) for each in value]}
+        case "M":
+            return {"M": item_for_boto(value)}
+        case "L":
+            return {"L": [bytes_for_boto(each) for each in value]}
+    return dict(wire)
+
+
+def item_for_boto(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: bytes_for_boto(value) for name, value in item.items()}

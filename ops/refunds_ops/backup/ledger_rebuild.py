@@ -1,0 +1,246 @@
+"""After a restore: the ledger made anew from refunds and gateway, and unfinished refunds opened.
+
+The restored tables may lack what happened after the backup. The gateway doesn't.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import groupby, islice
+from typing import TypeVar
+
+from refunds.domain.clock import Clock, Deadline, rfc3339
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.gateways.contract import (
+    NOT_OURS,
+    Gateway,
+    GatewayRefund,
+    GatewayStatus,
+    GatewayUnavailableError,
+    Payment,
+)
+from refunds.gateways.routing import Gateways
+from refunds.tables.ledger import Ledger, LedgerTable
+from refunds.tables.refunds import RefundsTable, shard_of
+from refunds_ops.backup.progress import Progress
+from refunds_ops.backup.restore import RestoreError, Tell
+
+LOOK_UP_FIRST_FOR = timedelta(days=14 + 14)
+"""The longest that a message can be on its way (the dead-letter queue's 14 days), and as long
+again for the hands that redrive it."""
+
+UNFINISHED = frozenset({Status.PROCESSING, Status.PENDING, Status.IN_REVIEW})
+
+T = TypeVar("T")
+
+TRIES = 5
+MAX_PAGES = 50
+AT_ONCE = 100
+QUESTION_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """What each of a transaction's refunds holds, 0 when it ended without money; and the gateways
+    that they were started with."""
+
+    transaction_id: str
+    amounts: dict[str, int]
+    gateways: frozenset[str]
+
+
+class LedgerRebuild:
+    def __init__(
+        self,
+        *,
+        ledger: LedgerTable,
+        gateways: Gateways,
+        clock: Clock,
+        pool: Executor,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._ledger = ledger
+        self._gateways = gateways
+        self._clock = clock
+        self._pool = pool
+        self._sleep = sleep
+
+    def run(self, refunds: Iterable[Refund], progress: Progress, tell: Tell) -> None:
+        """Rebuild the ledger of every transaction that has refunds, in order of their ids.
+
+        What became of them is in ``progress.ledger``. Raises ``GatewayUnavailableError`` when a
+        question had no answer five times, ``RestoreError`` for a ledger that keeps changing.
+        """
+        found = progress.ledger
+        with _Holdings(refunds) as holdings:
+            total = holdings.transactions()
+            left = holdings.after(progress.ledger_after)
+            while chunk := list(islice(left, AT_ONCE)):
+                for held, findings in zip(chunk, self._pool.map(self._rebuild, chunk), strict=True):
+                    for finding in findings:
+                        getattr(found, finding).append(held.transaction_id)
+                found.transactions += len(chunk)
+                progress.ledger_after = chunk[-1].transaction_id
+                progress.save()
+                tell("ledger", found.transactions, total)
+
+    def _rebuild(self, held: Held) -> list[str]:
+        """The lists of ``Rebuilt`` that the transaction belongs in."""
+        transaction_id = held.transaction_id
+        if len(held.gateways) > 1:
+            return ["unknown"]
+        try:
+            # Its own, whatever today's route is.
+            gateway = self._gateways.named(*held.gateways)
+        except GatewayUnavailableError:
+            return ["unknown"]  # not configured any more: asking again won't help
+        for _ in range(TRIES):
+            # The order of docs/protocol.md, rule 4: payment, its refunds, then the ledger.
+            payment = self._ask(lambda until: gateway.get_payment(transaction_id, until))
+            if payment is None:
+                return ["unknown"]
+            at_gateway = self._ask(lambda until: _refunds_of(gateway, transaction_id, until))
+            read = self._ledger.get(transaction_id)
+            new = rebuilt_ledger(transaction_id, read, held.amounts, payment, at_gateway)
+            if self._ledger.replace(read, new):
+                over = ["over_refunded"] if (new.remaining or 0) < 0 else []
+                return over + (["doubled"] if _doubled(at_gateway) else [])
+        raise RestoreError(f"the ledger of {transaction_id} keeps changing: do requests flow?")
+
+    def _ask(self, question: Callable[[Deadline], T]) -> T:
+        for again in range(TRIES):
+            try:
+                return question(Deadline.after(self._clock, QUESTION_SECONDS))
+            except GatewayUnavailableError as exc:
+                if again == TRIES - 1:
+                    raise
+                self._sleep(min(exc.retry_after_seconds or 2.0**again, 60.0))
+        raise AssertionError
+
+
+def rebuilt_ledger(
+    transaction_id: str,
+    read: Ledger | None,
+    held: dict[str, int],
+    payment: Payment,
+    at_gateway: Iterable[GatewayRefund],
+) -> Ledger:
+    """The ledger by what refunds and gateway say.
+
+    ``held``: what each refund in the table holds, 0 when it ended without money. A reservation
+    that ``read`` has of a refund that is not in the table stays (I6): its message may come yet.
+    A tombstone stays, too: the reconciler may have released since ``held`` was read.
+    """
+    before = read.reservations if read else {}
+    released = {refund_id: 0 for refund_id, amount in before.items() if amount == 0}
+    reservations = {**before, **held, **released}
+    foreign = sum(
+        each.amount_minor
+        for each in at_gateway
+        if each.status is not GatewayStatus.FAILED and reservations.get(each.reference, 0) <= 0
+    )
+    return Ledger(
+        transaction_id,
+        captured=payment.captured_minor,
+        remaining=payment.captured_minor - foreign - sum(reservations.values()),
+        currency=payment.currency,
+        reservations=reservations,
+    )
+
+
+def _doubled(at_gateway: Iterable[GatewayRefund]) -> bool:
+    """Whether two refunds of ours that didn't fail have one reference."""
+    references = Counter(
+        each.reference for each in at_gateway if each.status is not GatewayStatus.FAILED
+    )
+    return any(count > 1 for name, count in references.items() if name != NOT_OURS)
+
+
+def _refunds_of(gateway: Gateway, transaction_id: str, until: Deadline) -> list[GatewayRefund]:
+    found: list[GatewayRefund] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = gateway.list_refunds(until, transaction_id=transaction_id, cursor=cursor)
+        found += page.refunds
+        if (cursor := page.next_cursor) is None:
+            return found
+    raise GatewayUnavailableError(f"more than {MAX_PAGES} pages of refunds of one transaction")
+
+
+class _Holdings:
+    """What each transaction's refunds hold, on disk: there may be millions."""
+
+    def __init__(self, refunds: Iterable[Refund]) -> None:
+        self._file = tempfile.NamedTemporaryFile(prefix="refunds-", suffix=".sqlite3")  # noqa: SIM115 - closed in __exit__
+        self._database = sqlite3.connect(self._file.name)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute(
+            "CREATE TABLE held (transaction_id TEXT, refund_id TEXT, amount INTEGER, gateway TEXT,"
+            " PRIMARY KEY (transaction_id, refund_id)) WITHOUT ROWID"
+        )
+        self._database.executemany(
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)",
+            ((each.transaction_id, each.refund_id, holds(each), each.gateway) for each in refunds),
+        )
+        self._database.commit()
+
+    def __enter__(self) -> _Holdings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+        self._file.close()
+
+    def transactions(self) -> int:
+        (count,) = self._database.execute(
+            "SELECT COUNT(DISTINCT transaction_id) FROM held"
+        ).fetchone()
+        return int(count)
+
+    def after(self, transaction_id: str) -> Iterator[Held]:
+        rows = self._database.execute(
+            "SELECT * FROM held WHERE transaction_id > ? ORDER BY transaction_id",
+            (transaction_id,),
+        )
+        for found, group in groupby(rows, key=lambda row: str(row[0])):
+            refunds = list(group)
+            # One that holds nothing may have been sent to a gateway that doesn't have the payment.
+            paying = {gateway for _, _, amount, gateway in refunds if amount}
+            yield Held(
+                found,
+                {refund_id: amount for _, refund_id, amount, _ in refunds},
+                frozenset(paying or {gateway for *_, gateway in refunds}),
+            )
+
+
+def holds(refund: Refund) -> int:
+    """What a refund holds of its transaction's money: nothing if it ended without any."""
+    return 0 if refund.status in ENDED_WITHOUT_MONEY else refund.amount_minor or 0
+
+
+def open_unfinished(table: RefundsTable, refunds: Iterable[Refund], clock: Clock) -> int:
+    """Put every unfinished refund into the index of open ones, due now; how many there were.
+
+    Their messages may be gone; the reconciler finds them through that index only.
+    """
+    opened = 0
+    for refund in refunds:
+        if refund.status not in UNFINISHED or refund.open_shard is not None:
+            continue
+        now = rfc3339(clock.now())
+        opened += table.save(
+            refund,
+            replace(
+                refund,
+                open_since=refund.open_since or now,
+                open_shard=shard_of(refund.refund_id),
+                check_at=now,
+            ),
+        )
+    return opened

@@ -1,0 +1,226 @@
+"""Putting a backup back: whole tables by ImportTable, or row by row where newer rows stay.
+
+Every step can be taken again: what is done is kept in a file, and writes are conditional.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.backup.digest import DataFile, Export
+from refunds.domain.refund import AUDITED
+from refunds.tables.wire import condition_failed
+from refunds_ops.backup.data_files import check_files, item_for_boto, item_of, whole_lines
+from refunds_ops.backup.places import Place
+from refunds_ops.backup.progress import Progress, Rows
+from refunds_ops.backup.tables import KEYS, Wire, creation_parameters, row_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ROWS_AT_ONCE = 400
+MAX_IMPORT_SECONDS = 24 * 3600.0
+
+Tell = Callable[[str, int, int], None]
+"""Called with what is being done, and how many rows of how many are."""
+
+
+class RestoreError(Exception):
+    """What was restored is not what the backup holds."""
+
+
+# --- Whole tables ---------------------------------------------------------------------------------
+
+
+def import_table(
+    dynamodb: DynamoDBClient,
+    place: Place,
+    export: Export,
+    table: str,
+    progress: Progress,
+    tell: Tell,
+    *,
+    key_arn: str | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Restore an export into a new table, by the AWS API alone; ``place`` is its bucket.
+
+    Raises ``RestoreError`` unless every item was imported, ``DamagedError`` and ``AbsentError``
+    before anything was.
+    """
+    if table not in progress.imports:
+        tell(f"check the files of {export.table}", 0, export.item_count)
+        check_files(place, export)
+        progress.imports[table] = _begin_import(
+            dynamodb, place, export, table, progress.token(table), key_arn
+        )
+        progress.save()
+    told = _ended_import(dynamodb, progress.imports[table], export, table, tell, sleep)
+    errors, imported = told.get("ErrorCount", 0), told.get("ImportedItemCount", 0)
+    if told["ImportStatus"] != "COMPLETED" or errors or imported != export.item_count:
+        progress.forget_import(table)
+        raise RestoreError(
+            f"the import into {table} ended {told['ImportStatus']} with {imported} of "
+            f"{export.item_count} items and {errors} errors: {told.get('FailureMessage') or ''}"
+        )
+    dynamodb.get_waiter("table_exists").wait(TableName=table)
+    progress.tables[table] = table_identity(dynamodb, table)
+    progress.save()
+
+
+def _begin_import(
+    dynamodb: DynamoDBClient,
+    place: Place,
+    export: Export,
+    table: str,
+    token: str,
+    key_arn: str | None,
+) -> str:
+    """The import's ARN."""
+    assert place.bucket is not None, "ImportTable reads from a bucket"
+    zstd = any(file.key.endswith(".zst") for file in export.files)
+    try:
+        answer = dynamodb.import_table(
+            ClientToken=token,
+            S3BucketSource={"S3Bucket": place.bucket, "S3KeyPrefix": export.data_prefix},
+            InputFormat="DYNAMODB_JSON",
+            InputCompressionType="ZSTD" if zstd else "GZIP",
+            TableCreationParameters=creation_parameters(export.table, table, key_arn),  # type: ignore[arg-type]
+        )
+    except dynamodb.exceptions.ResourceInUseException as exc:
+        raise RestoreError(f"the table {table} is already there: an import makes its own") from exc
+    return answer["ImportTableDescription"]["ImportArn"]
+
+
+def _ended_import(
+    dynamodb: DynamoDBClient,
+    arn: str,
+    export: Export,
+    table: str,
+    tell: Tell,
+    sleep: Callable[[float], None],
+) -> Any:
+    waited, wait = 0.0, 0.1
+    while waited < MAX_IMPORT_SECONDS:
+        told = dynamodb.describe_import(ImportArn=arn)["ImportTableDescription"]
+        tell(f"import {table}", told.get("ImportedItemCount", 0), export.item_count)
+        if told["ImportStatus"] not in ("IN_PROGRESS", "CANCELLING"):
+            return told
+        sleep(wait)
+        waited, wait = waited + wait, min(wait * 1.5, 10.0)
+    raise RestoreError(f"the import into {table} is still on after a day")
+
+
+def table_identity(dynamodb: DynamoDBClient, table: str) -> str:
+    """What tells a table from a later one of its name; empty when there is none."""
+    try:
+        described = dynamodb.describe_table(TableName=table)["Table"]
+    except dynamodb.exceptions.ResourceNotFoundException:
+        return ""
+    return f"{described['TableArn']} {described.get('TableId') or described['CreationDateTime']}"
+
+
+# --- Row by row -----------------------------------------------------------------------------------
+
+
+class RowRestore:
+    """``pool``: as many writes at once as it has threads; the client needs as many connections."""
+
+    def __init__(self, dynamodb: DynamoDBClient, place: Place, pool: Executor) -> None:
+        self._dynamodb = dynamodb
+        self._place = place
+        self._pool = pool
+
+    def restore(self, export: Export, table: str, progress: Progress, tell: Tell) -> None:
+        """Put each row that isn't there, or only in an older version, file by file.
+
+        What became of them is in ``progress.rows``. Raises ``DamagedError`` and ``AbsentError``
+        before the first row of a file that is not the digest's.
+        """
+        progress.tables.setdefault(table, table_identity(self._dynamodb, table))
+        rows = progress.rows.setdefault(export.table, Rows())
+        done = 0
+        for file in export.files:
+            name = f"{file.key} > {table}"
+            if name not in progress.files:
+                rows.add(self._restore_file(export, file, table, done, tell))
+                progress.files.append(name)
+                progress.save()
+            done += file.item_count
+
+    def _restore_file(
+        self, export: Export, file: DataFile, table: str, done: int, tell: Tell
+    ) -> Rows:
+        rows, lines = Rows(), whole_lines(self._place, file)
+        while chunk := list(islice(lines, ROWS_AT_ONCE)):
+            items = [item_of(line, file.key) for line in chunk]
+            results = self._pool.map(lambda item: self._put(export.table, table, item), items)
+            for item, result in zip(items, results, strict=True):
+                rows.count(result, row_key(export.table, item))
+            done += len(chunk)
+            tell(f"rows of {table}", done, export.item_count)
+        return rows
+
+    def _put(self, kind: str, table: str, wire: Wire) -> str:
+        item = item_for_boto(wire)
+        absent = f"attribute_not_exists({KEYS[kind][0]})"
+        more: dict[str, Any] = {"ConditionExpression": absent}
+        if kind == "refunds":
+            older = "#version < :version"
+            more = {
+                "ConditionExpression": f"{absent} OR {older}",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": {":version": item["version"]},
+            }
+        try:
+            self._dynamodb.put_item(
+                TableName=table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **more
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            there: Any = exc.response.get("Item") or self._get(kind, table, item)
+            return _verdict(kind, item, there)
+        return "restored"
+
+    def _get(self, kind: str, table: str, item: Wire) -> Wire:
+        # Not every engine returns the item that failed the condition.
+        answer = self._dynamodb.get_item(
+            TableName=table, Key={name: item[name] for name in KEYS[kind]}, ConsistentRead=True
+        )
+        return answer.get("Item", {})
+
+
+def _verdict(kind: str, ours: Wire, there: Wire) -> str:
+    if ours == there:
+        return "same"
+    if kind == "ledger":
+        return "different"  # it has no version of its own
+    if kind == "refunds":
+        if int(there["version"]["N"]) > int(ours["version"]["N"]):
+            return "newer"
+        same = all(ours.get(name) == there.get(name) for name in AUDITED)
+    else:
+        # The stream's replay of a restored refund writes the entry again, at another moment.
+        same = ours.get("entry_hash") == there.get("entry_hash") and _told(ours) == _told(there)
+    return "same" if same else "different"
+
+
+def _told(entry: Wire) -> Wire:
+    return {name: value for name, value in entry.items() if name not in ("recorded_at", "rebuilt")}
+
+
+def create_table(dynamodb: DynamoDBClient, kind: str, table: str, key_arn: str | None) -> bool:
+    """Create the table unless it is there; whether it was created."""
+    try:
+        dynamodb.create_table(**creation_parameters(kind, table, key_arn))
+    except dynamodb.exceptions.ResourceInUseException:
+        return False
+    dynamodb.get_waiter("table_exists").wait(TableName=table)
+    return True

@@ -1,0 +1,277 @@
+"""`refunds backup`: backups made, listed, verified, restored, rehearsed and read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from refunds.backup.digest import Digest, DigestError, digest_key
+from refunds_ops.backup.data_files import DamagedError
+from refunds_ops.backup.export import FORMATS, TABLES, write
+from refunds_ops.backup.places import AbsentError, Place
+from refunds_ops.backup.verification import Report, Verification, load, published
+from refunds_ops.commands.backup_options import (
+    FROM,
+    JSON,
+    KEY,
+    NUMBER,
+    digest_of,
+    keys_of,
+    place_of,
+    progress_bar,
+    stack_of,
+)
+from refunds_ops.commands.drill import drill
+from refunds_ops.commands.restore import restore
+from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.stack.stack import Stack, find_stack
+
+WAIT_SECONDS = 16 * 3600.0
+POLL_SECONDS = 2.0
+
+
+@click.group()
+def backup() -> None:
+    """Back refunds, ledger and audit trail up; verify, restore and read backups."""
+
+
+backup.add_command(restore)
+backup.add_command(drill)
+
+
+# --- Making and listing ---------------------------------------------------------------------------
+
+
+@backup.command("run")
+@JSON
+@click.pass_obj
+def run_(stack_name: str | None, as_json: bool) -> None:
+    """Make a backup now, and wait until it is published."""
+    stack = find_stack(stack_name)
+    with progress_bar() as tell:
+        tell("back up", 0, 0)
+        told = _invoke(stack)
+        deadline = time.monotonic() + WAIT_SECONDS
+        place, prefix = place_of(stack, None), told["prefix"]
+        while (digest := _published_since(place, prefix)) is None:
+            if time.monotonic() > deadline:
+                raise NotReadyError(f"{prefix} is still not published.", "See the function's log.")
+            tell(f"goes on in another invocation: {prefix}", 0, 0)
+            time.sleep(POLL_SECONDS)
+    if as_json:
+        click.echo(json.dumps(_summary(digest), indent=2))
+    else:
+        Console().print(_digests_table([digest]))
+
+
+def _invoke(stack: Stack) -> dict[str, Any]:
+    answer = stack.functions.invoke(FunctionName=stack["BackupRefundsFunctionName"], Payload=b"{}")
+    told: dict[str, Any] = json.loads(answer["Payload"].read() or b"{}")
+    if answer.get("FunctionError"):
+        raise RefusedError(
+            f"The backup failed: {told.get('errorType', 'no reason given')}.",
+            "Nothing was published. The function's log says where it happened.",
+        )
+    return told
+
+
+def _published_since(place: Place, prefix: str) -> Digest | None:
+    """The run's digest, or that of one that began later: Lambda may deliver a step twice, and the
+    second time a new run takes the place of ours. Prefixes are in order of time."""
+    digests = _readable(place, published(place)[-20:], [])
+    return next((digest for digest in digests if digest.backup_prefix >= prefix), None)
+
+
+@backup.command("list")
+@FROM
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@JSON
+@click.pass_obj
+def list_(stack_name: str | None, folder: Path | None, limit: int, as_json: bool) -> None:
+    """List the newest published backups and what each holds."""
+    place = place_of(stack_of(stack_name, folder), folder)
+    numbers = list(reversed(published(place)))[:limit]
+    if not numbers:
+        raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
+    damaged: list[str] = []
+    digests = list(_readable(place, numbers, damaged))
+    if as_json:
+        click.echo(json.dumps([_summary(digest) for digest in digests], indent=2))
+    else:
+        Console().print(_digests_table(digests))
+    if damaged:
+        raise RefusedError(f"Damaged: {', '.join(damaged)}.", "refunds backup verify says more.")
+
+
+def _readable(place: Place, numbers: list[int], damaged: list[str]) -> Iterator[Digest]:
+    for number in numbers:
+        try:
+            yield load(place, number).digest
+        except DigestError:
+            damaged.append(digest_key(number))
+
+
+def _summary(digest: Digest) -> dict[str, Any]:
+    return {
+        "number": digest.sequence,
+        "started_at": digest.start_time,
+        "published_at": digest.end_time,
+        "prefix": digest.backup_prefix,
+        "bucket": digest.bucket,
+        "items": {export.table: export.item_count for export in digest.exports},
+        "bytes": sum(file.size for export in digest.exports for file in export.files),
+        "data": {export.table: export.data_prefix for export in digest.exports},
+    }
+
+
+def _digests_table(digests: list[Digest]) -> Table:
+    table = Table()
+    for name in ("number", "begun (UTC)", *TABLES, "bytes"):
+        table.add_column(name, justify="left" if name == "begun (UTC)" else "right", no_wrap=True)
+    table.add_column("where", overflow="fold", style="dim")
+    for digest in digests:
+        told = _summary(digest)
+        table.add_row(
+            str(digest.sequence),
+            digest.start_time[:19].replace("T", " "),
+            *(f"{told['items'].get(name, 0):,}" for name in TABLES),
+            f"{told['bytes']:,}",
+            digest.backup_prefix,
+        )
+    return table
+
+
+@backup.command("public-key")
+@click.pass_obj
+def public_key(stack_name: str | None) -> None:
+    """Print the signing key's public half in PEM: keep a copy of it outside of the account."""
+    click.echo(keys_of(find_stack(stack_name), ())[0].pem.decode(), nl=False)
+
+
+# --- Verifying ------------------------------------------------------------------------------------
+
+
+@backup.command("verify")
+@FROM
+@KEY
+@click.option("--latest", is_flag=True, help="Only the newest backup's files; the whole chain.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Only files of backups from that day on; the whole chain.",
+)
+@click.option(
+    "--at-least",
+    type=click.IntRange(min=0),
+    default=0,
+    help="The highest number known to be published: tells a chain that was cut off at its end.",
+)
+@JSON
+@click.pass_obj
+def verify_(
+    stack_name: str | None,
+    folder: Path | None,
+    key_files: tuple[Path, ...],
+    latest: bool,
+    since: datetime | None,
+    at_least: int,
+    as_json: bool,
+) -> None:
+    """Verify that no backup is missing or changed.
+
+    Works offline with --from and --public-key. Exit status 1 with findings.
+    """
+    stack = stack_of(stack_name, folder if key_files else None)
+    place = place_of(stack, folder)
+    newest = (published(place) or [0])[-1]
+    first_day = f"{since:%Y-%m-%d}" if since else ""
+    with progress_bar() as tell:
+        report = Verification(place, keys_of(stack, key_files), tell=tell).run(
+            at_least=at_least,
+            data_of=lambda digest: (
+                digest.start_time >= first_day and (not latest or digest.sequence == newest)
+            ),
+        )
+    if not report.findings and not report.files:
+        raise RefusedError(
+            "There is nothing to verify: no backup was chosen."
+            if report.digests
+            else "There is nothing to verify: there is no backup.",
+            "refunds backup list",
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=2))
+    else:
+        _show_report(report)
+    if report.findings:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _show_report(report: Report) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in report.findings:
+        console.print(f"[red]✗ {finding.kind}[/] {escape(finding.key)}: {escape(finding.what)}")
+    for note in report.notes:
+        console.print(f"[dim]· {escape(note)}[/]")
+    checked = f"{report.digests:,} digests, {report.files:,} files, {report.items:,} items checked"
+    if report.findings:
+        console.print(f"[red]✗ {len(report.findings)} findings[/]; {checked}")
+    else:
+        console.print(f"[green]✓ whole[/]: {checked}")
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+@backup.command("cat")
+@FROM
+@NUMBER
+@click.option("--table", type=click.Choice(TABLES), default="refunds", show_default=True)
+@click.pass_obj
+def cat(stack_name: str | None, folder: Path | None, number: int | None, table: str) -> None:
+    """Print a backup's rows as plain JSON, a line each."""
+    place = place_of(stack_of(stack_name, folder), folder)
+    _write(place, number, table, "jsonl", None)
+
+
+@backup.command("export")
+@FROM
+@NUMBER
+@click.option("--table", type=click.Choice(TABLES), default="refunds", show_default=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="csv", show_default=True)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def export_(
+    stack_name: str | None,
+    folder: Path | None,
+    number: int | None,
+    table: str,
+    format_: str,
+    file: Path,
+) -> None:
+    """Write a backup's rows to FILE as CSV, JSON lines or Parquet."""
+    place = place_of(stack_of(stack_name, folder), folder)
+    count = _write(place, number, table, format_, file)
+    Console(highlight=False).print(f"[green]✓[/] {count:,} rows of {table} in {escape(str(file))}")
+
+
+def _write(place: Place, number: int | None, table: str, format_: str, file: Path | None) -> int:
+    digest = digest_of(place, number, None)
+    (found,) = [export for export in digest.exports if export.table == table]
+    try:
+        return write(place, found, format_, file)
+    except (DamagedError, AbsentError) as exc:
+        raise RefusedError(f"{exc}", "refunds backup verify says more.") from exc
+    except OSError as exc:
+        raise NotReadyError(f"{file or 'stdout'} can't be written: {exc.strerror}.") from exc

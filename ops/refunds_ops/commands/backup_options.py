@@ -1,0 +1,128 @@
+"""What the backup commands share: their options, and what those choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from refunds.backup.digest import Digest, DigestError, digest_key
+from refunds.backup.table_scan import ReadLimit
+from refunds_ops.audit import sources as stack_sources
+from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
+from refunds_ops.backup.restore import Tell
+from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.tables import TableReader
+from refunds_ops.backup.verification import load, published, unhex
+from refunds_ops.errors import NotReadyError, RefusedError
+from refunds_ops.stack.stack import Stack, find_stack
+
+WORK = Path(".local")
+"""Where the progress of a restore is kept."""
+MAX_SHOWN = 20
+
+FROM = click.option(
+    "--from",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with downloaded backups (aws s3 sync) instead of the stack's bucket.",
+)
+KEY = click.option(
+    "--public-key",
+    "key_files",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="The signing key's public half, in PEM. Asked of KMS when left out.",
+)
+NUMBER = click.option(
+    "--backup",
+    "number",
+    type=click.IntRange(min=1),
+    help="The backup by its digest's number; the newest when left out.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+def stack_of(name: str | None, folder: Path | None) -> Stack:
+    """The stack; none is needed where everything is in a folder."""
+    return Stack("this folder", {}) if folder else find_stack(name)
+
+
+def place_of(stack: Stack, folder: Path | None) -> Place:
+    if folder is None:
+        return Bucket(stack.s3, stack["BackupBucketName"])
+    try:
+        return Folder(folder)
+    except NotADirectoryError as exc:
+        raise NotReadyError(f"{exc}.", "aws s3 sync s3://BUCKET/refund-backups FOLDER") from exc
+
+
+def keys_of(stack: Stack, files: tuple[Path, ...]) -> list[PublicKey]:
+    if files:
+        return [stack_sources.read_public_key(file) for file in files]
+    stack["BackupSigningKeyArn"]
+    key = stack_sources.public_key(stack, None)
+    assert key is not None
+    return [key]
+
+
+def digest_of(place: Place, number: int | None, keys: list[PublicKey] | None) -> Digest:
+    """The backup's digest. With ``keys``: signed by one of them; its files are checked as they are
+    read. Raises ``RefusedError``."""
+    there = published(place)
+    if not there:
+        raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
+    number = number or there[-1]
+    try:
+        stored = load(place, number)
+    except (AbsentError, DigestError) as exc:
+        raise RefusedError(f"There is no backup {number}: {exc}.") from exc
+    if stored.digest.key != digest_key(number):
+        # An older backup, well signed, in the place of a newer one.
+        raise RefusedError(
+            f"Under the number {number} is the digest {stored.digest.key}.",
+            "refunds backup verify says more.",
+        )
+    if keys is not None:
+        signature = stored.signature or unhex(place.signature(stored.digest.key)) or b""
+        if not any(key.verifies(stored.content, signature) for key in keys):
+            raise RefusedError(
+                f"The digest of backup {stored.digest.sequence} is not signed by the key.",
+                "refunds backup verify says more.",
+            )
+    return stored.digest
+
+
+def own_tables(stack: Stack) -> dict[str, str]:
+    return {
+        "refunds": stack["RefundsTableName"],
+        "ledger": stack["LedgerTableName"],
+        "audit": stack["AuditTableName"],
+    }
+
+
+def reader_of(stack: Stack) -> TableReader:
+    return TableReader(stack.new_client("dynamodb"), ReadLimit(0))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Tell]:
+    """A bar on stderr, so that what goes to stdout can go on into a pipe."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            progress.update(
+                task, description=escape(what[-60:]), completed=done, total=total or None
+            )
+
+        yield tell

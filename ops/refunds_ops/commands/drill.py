@@ -1,0 +1,156 @@
+"""`refunds backup drill`: a restore rehearsed, and how it went told to CloudWatch."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from refunds.backup.table_scan import sources
+from refunds.domain.clock import SystemClock
+from refunds_ops.backup.data_files import DamagedError
+from refunds_ops.backup.drill import Drill, Driller
+from refunds_ops.backup.places import AbsentError
+from refunds_ops.backup.restore import RestoreError
+from refunds_ops.commands.backup_options import (
+    JSON,
+    KEY,
+    MAX_SHOWN,
+    NUMBER,
+    WORK,
+    digest_of,
+    keys_of,
+    own_tables,
+    place_of,
+    progress_bar,
+    reader_of,
+)
+from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.stack.stack import Stack, find_stack
+
+
+@click.command()
+@KEY
+@NUMBER
+@click.option("--no-metric", is_flag=True, help="Don't tell CloudWatch how it went.")
+@JSON
+@click.pass_obj
+def drill(
+    stack_name: str | None,
+    key_files: tuple[Path, ...],
+    number: int | None,
+    no_metric: bool,
+    as_json: bool,
+) -> None:
+    """Restore the newest backup into tables of its own, compare, and remove them again.
+
+    Compares every row with the backup and with the live tables. Exit status 1 when it failed. The
+    metric BackupDrillFailed raises an alarm.
+    """
+    stack = find_stack(stack_name)
+    began = time.monotonic()
+    done: Drill | None = None
+    why = ""
+    try:
+        place = place_of(stack, None)
+        digest = digest_of(place, number, keys_of(stack, key_files))
+        with progress_bar() as tell:
+            done = driller_of(stack).run(digest, secrets.token_hex(4), tell)
+    except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
+        why = _why(exc)
+    finally:
+        # Whatever ended it: a drill that says nothing raises no alarm.
+        seconds = time.monotonic() - began
+        passed = done is not None and done.passed
+        if not no_metric:
+            _tell_cloudwatch(stack, passed, seconds)
+    told = _drill_json(done, passed, seconds, why)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        _show_drill(told)
+    if not passed:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _why(exc: BaseException | None) -> str:
+    """The error and those before it: a table may be left when the import has failed."""
+    told = []
+    while exc is not None:
+        told.append(str(exc))
+        exc = exc.__context__
+    return "; ".join(told)
+
+
+def driller_of(stack: Stack) -> Driller:
+    return Driller(
+        dynamodb=stack.dynamodb,
+        place=place_of(stack, None),
+        reader=reader_of(stack),
+        sources=sources(*own_tables(stack).values()),
+        work=WORK,
+        clock=SystemClock(),
+        key_arn=stack.outputs.get("DataKeyArn"),
+    )
+
+
+def _drill_json(drill: Drill | None, passed: bool, seconds: float, why: str) -> dict[str, Any]:
+    return {
+        "passed": passed,
+        "why": why,
+        "seconds": round(seconds, 1),
+        "number": drill and drill.digest.sequence,
+        "started_at": drill and drill.digest.start_time,
+        "tables": [asdict(table) for table in drill.tables] if drill else [],
+    }
+
+
+def _show_drill(told: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for table in told["tables"]:
+        backup_, source = table["against_backup"], table["against_source"]
+        console.print(
+            f"{table['table']}: {backup_['rows']:,} rows restored in {table['import_seconds']:.1f}"
+            f" s, compared in {table['compare_seconds']:.1f} s; {source['since']:,} changed since"
+        )
+        for against, found in (("the backup", backup_), ("the live table", source)):
+            for kind in ("lacking", "unexpected", "different"):
+                for key in found[kind][:MAX_SHOWN]:
+                    console.print(f"[red]✗ {kind}[/] against {against}: {escape(key)}")
+    if told["passed"]:
+        console.print(f"[green]✓ drill passed[/]: backup {told['number']}, {told['seconds']} s")
+    else:
+        console.print(f"[red]✗ drill failed[/] {escape(told['why'])}")
+
+
+def _tell_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:
+    # The dimension that the functions' own metrics have, which the alarm looks at.
+    function = stack.functions.get_function_configuration(
+        FunctionName=stack["BackupRefundsFunctionName"]
+    )
+    service = function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
+    dimensions = [{"Name": "service", "Value": service}]
+    stack.new_client("cloudwatch").put_metric_data(
+        Namespace="Refunds",
+        MetricData=[
+            {
+                "MetricName": "BackupDrillFailed",
+                "Dimensions": dimensions,
+                "Value": int(not passed),
+                "Unit": "Count",
+            },
+            {
+                "MetricName": "BackupDrillSeconds",
+                "Dimensions": dimensions,
+                "Value": seconds,
+                "Unit": "Seconds",
+            },
+        ],
+    )

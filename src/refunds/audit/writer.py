@@ -1,0 +1,152 @@
+"""From a record of the Refunds table's stream to its audit entry.
+
+Nothing is read to make an entry, so order, replays and bisected batches don't matter. A record
+that can't be made into one is kept in S3 and reported: failing it would block its shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from aws_lambda_powertools.utilities.batch import EventType
+from botocore.exceptions import ClientError
+
+from refunds.audit.outcome_events import OutcomeBus, OutcomeEvent, outcome_event
+from refunds.batches import Pool, run_batch
+from refunds.domain.audit_entry import audit_entry, removal_entry, told
+from refunds.domain.clock import Clock, rfc3339
+from refunds.domain.refund import AUDITED, Item
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.wire import from_wire
+
+_POISON_CODES = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
+
+NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a record raises when it doesn't hold a refund."""
+
+
+class Failures(Protocol):
+    """Where records are kept that make no entry; ``failures.FailureStore`` is one."""
+
+    def keep(self, kind: str, name: str | None, content: dict[str, Any]) -> str:
+        """Store it, and return where."""
+        ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a stream record: the ``entry`` that is stored and the event it gives rise to,
+    or why the record was ``kept`` in S3. Neither: it changes nothing that is audited."""
+
+    entry: Item | None = None
+    event: OutcomeEvent | None = None
+    kept: str | None = None
+
+
+class AuditWriter:
+    def __init__(self, *, audit: AuditTable, failures: Failures, clock: Clock) -> None:
+        self._audit = audit
+        self._failures = failures
+        self._clock = clock
+
+    def write(self, record: dict[str, Any]) -> Written:
+        """Store the record's entry, or keep the record. Raises what a second try may mend."""
+        try:
+            entry = entry_of(record)
+            if entry is None:
+                return Written()
+            # Before it is stored: what makes no event would fail again at each try.
+            event = outcome_event(entry)
+            stored = self._audit.put_new(entry | {"recorded_at": rfc3339(self._clock.now())})
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] not in _POISON_CODES:
+                raise
+            return self._keep(record, type(exc).__name__)
+        except UnversionedChangeError as exc:
+            return self._keep(record, str(exc))
+        except NOT_AN_IMAGE as exc:
+            return self._keep(record, f"{type(exc).__name__}: not a refund's image")
+        if stored is not None and not same_entry(stored, entry):
+            return self._keep(record, "another entry of this version is already there")
+        return Written(entry, event)
+
+    def _keep(self, record: dict[str, Any], reason: str) -> Written:
+        self._failures.keep("audit", record.get("eventID"), {"reason": reason, "record": record})
+        return Written(kept=reason)
+
+
+def handle_stream_batch(
+    records: list[dict[str, Any]],
+    writer: AuditWriter,
+    bus: OutcomeBus,
+    pool: Pool,
+    tell: Callable[[dict[str, Any], str | Exception | None], None],
+) -> dict[str, Any]:
+    """Write the entries of a stream event side by side, then publish what they give rise to.
+
+    Returns the partial batch response. ``tell`` is called with each record and None, why it was
+    kept in S3, or the error that brings it back. Raises when the bus does not take the events:
+    the whole batch comes again, changes nothing in the trail, and publishes at least once.
+    """
+
+    def handle(record: dict[str, Any]) -> OutcomeEvent | None:
+        try:
+            written = writer.write(record)
+        except Exception as exc:
+            tell(record, exc)
+            raise
+        tell(record, written.kept)
+        return written.event
+
+    results, response = run_batch(
+        records, handle, EventType.DynamoDBStreams, pool, in_order=_refund_of
+    )
+    # In the stream's order: two versions of a refund are announced one after the other.
+    bus.publish([each for each in results if isinstance(each, OutcomeEvent)])
+    return response
+
+
+def _refund_of(record: dict[str, Any]) -> str:
+    try:
+        return str(record["dynamodb"]["Keys"])
+    except NOT_AN_IMAGE:
+        return str(id(record))  # in no order with any other
+
+
+class UnversionedChangeError(ValueError):
+    """Audited attributes changed without a new version: nothing of ours does that."""
+
+
+def entry_of(record: dict[str, Any]) -> Item | None:
+    """The entry for a stream record, but for ``recorded_at``; None when nothing audited changed.
+
+    Raises ``ValueError`` and its like for a record that makes no entry.
+    """
+    change = record["dynamodb"]
+    old = _audited(change.get("OldImage", {}))
+    if record["eventName"] == "REMOVE":
+        return removal_entry(
+            old,
+            removed_at=rfc3339(
+                datetime.fromtimestamp(int(change["ApproximateCreationDateTime"]), UTC)
+            ),
+            removed_by=(record.get("userIdentity") or {}).get("principalId", "unknown"),
+        )
+    new = _audited(change["NewImage"])
+    if old and new == old:
+        return None
+    if old and new.get("version") == old.get("version"):
+        raise UnversionedChangeError("changed without a new version")
+    return audit_entry(new)
+
+
+def same_entry(stored: Item, entry: Item) -> bool:
+    """Whether ``stored`` is ``entry``: a changed entry that kept its hash is another one."""
+    return stored.get("entry_hash") == entry["entry_hash"] and told(stored) == told(entry)
+
+
+def _audited(image: dict[str, Any]) -> Item:
+    return {name: from_wire(image[name]) for name in AUDITED if name in image}

@@ -1,0 +1,186 @@
+"""Reading a whole table side by side, without parsing what is only passed on.
+
+DynamoDB's answer already is the backup's form. Parsing it into Python and writing it out again is
+most of what a scan costs, so a page's items are cut out of the answer before botocore reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from refunds.domain.refund import RECORD_TYPE
+from refunds.tables.wire import Wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+UNIT_BYTES = 4096
+"""A consistent read of so much costs one read unit."""
+
+MAX_WAIT_SECONDS = 20.0
+"""For the read limit: a run must have time left to store what it has read, and to hand on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table to back up; ``filter_`` is a Scan's filter expression and its values."""
+
+    name: str
+    table: str
+    filter_: str | None = None
+    values: Mapping[str, Any] | None = None
+
+
+def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[Source, ...]:
+    """Refunds, ledger, then audit: what an entry tells of is then never newer than the entry."""
+    return (
+        Source("refunds", refunds_table),
+        # Ids with '#' are the functions' own notes, not transactions.
+        Source(
+            "ledger",
+            ledger_table,
+            "NOT begins_with(transaction_id, :note)",
+            {":note": {"S": "#"}},
+        ),
+        # The payment side shares this table.
+        Source("audit", audit_table, "record_type = :refund", {":refund": {"S": RECORD_TYPE}}),
+    )
+
+
+class ReadLimit:
+    """At most so many read units a second, over all segments together; 0 is no limit.
+
+    Nobody waits longer than ``MAX_WAIT_SECONDS``, so that pages of 256 units in four segments make
+    some fifty units a second at least.
+    """
+
+    def __init__(
+        self,
+        units_per_second: int,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._units_per_second = units_per_second
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._paid_until = 0.0
+
+    def spend(self, units: float) -> None:
+        """Wait until what was read before is within the limit; then count ``units`` as read."""
+        if not self._units_per_second:
+            return
+        with self._lock:
+            now = self._monotonic()
+            start = min(max(now, self._paid_until), now + MAX_WAIT_SECONDS)
+            self._paid_until = start + units / self._units_per_second
+        if start > now:
+            self._sleep(start - now)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Items as data lines, ``{"Item":{…}}`` and a newline each; ``last_key`` None at the end."""
+
+    lines: bytes
+    count: int
+    last_key: Wire | None
+
+
+class PageReader:
+    """Scans with a client of its own, whose answers to Scan are of no use to anyone else."""
+
+    def __init__(self, client: DynamoDBClient, limit: ReadLimit) -> None:
+        self._client = client
+        self._limit = limit
+        client.meta.events.register(
+            "before-parse.dynamodb.Scan", _take_items, unique_id="refunds-take-items"
+        )
+
+    def read(self, source: Source, segment: int, segments: int, start: Wire | None) -> Page:
+        """One consistently read page, of at most 1 MB before its filter."""
+        arguments: dict[str, Any] = {
+            "TableName": source.table,
+            "ConsistentRead": True,
+            "ReturnConsumedCapacity": "TOTAL",
+        }
+        if segments > 1:
+            arguments |= {"Segment": segment, "TotalSegments": segments}
+        if source.filter_:
+            arguments |= {
+                "FilterExpression": source.filter_,
+                "ExpressionAttributeValues": source.values,
+            }
+        if start is not None:
+            arguments["ExclusiveStartKey"] = start
+        answer: Any = self._client.scan(**arguments)
+        lines, count = answer["DataLines"]
+        consumed = answer.get("ConsumedCapacity", {}).get("CapacityUnits")
+        self._limit.spend(len(lines) / UNIT_BYTES if consumed is None else consumed)
+        return Page(lines, count, answer.get("LastEvaluatedKey"))
+
+
+def _take_items(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+) -> None:
+    """botocore's event before it parses an answer: takes the items out of the body."""
+    if response_dict["status_code"] >= 300:
+        return
+    body = response_dict["body"]
+    rest, lines, count = _cut(body) or _parse(body)
+    response_dict["body"] = rest
+    customized_response_dict["DataLines"] = (lines, count)
+
+
+_START, _END, _BETWEEN = b'"Items":[{', b"}}]", b'}},{"'
+
+
+def _cut(body: bytes) -> tuple[bytes, bytes, int] | None:
+    """The answer without its items, and those as lines; None when they must be parsed to be found.
+
+    Compact JSON has a boundary at every ``}},{"`` between items, and perhaps at others inside of
+    them: as many of them as items in between means that there are no others. The end is right
+    when what is left is JSON: a wrong one would be inside a string.
+    """
+    start = body.find(_START) + len(_START) - 1
+    end = body.rfind(_END) + len(_END) - 1
+    if start < len(_START) - 1 or end <= start:
+        return None
+    rest = body[:start] + body[end:]
+    try:
+        count = json.loads(rest)["Count"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    items = body[start:end].split(_BETWEEN)
+    if len(items) != count:
+        return None
+    lines = b'}}}\n{"Item":{"'.join(items)
+    return rest, b'{"Item":' + _one_line_each(lines) + b"}\n", count
+
+
+def _one_line_each(lines: bytes) -> bytes:
+    # What else Unicode calls a line break may stand in a JSON string as it is, and would be taken
+    # for one by readers that split the Unicode way. Most pages have nothing but ASCII.
+    if lines.isascii():
+        return lines
+    for mark, escaped in _LINE_BREAKS:
+        lines = lines.replace(mark, escaped)
+    return lines
+
+
+_LINE_BREAKS = tuple(
+    (mark.encode(), f"\\u{ord(mark):04x}".encode()) for mark in ("\x85", "\u2028", "\u2029")
+)
+
+
+def _parse(body: bytes) -> tuple[bytes, bytes, int]:
+    answer = json.loads(body)
+    items = answer.pop("Items")
+    lines = "".join(f'{{"Item":{json.dumps(item, separators=(",", ":"))}}}\n' for item in items)
+    return json.dumps(answer).encode(), lines.encode(), len(items)

@@ -1,0 +1,156 @@
+"""The audit entry of one version of a refund: a pure function of that version's stored image.
+
+So an entry never depends on order, replays or what else is stored, and can be made again.
+The format is written down in docs/audit.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import rfc8785
+
+from refunds.domain.refund import AUDITED, OUTCOMES, Item, Status
+from refunds.domain.refund import (
+    RECORD_TYPE as RECORD_TYPE,  # whoever reads entries looks for it here
+)
+
+MAX_VERSION = 999_999
+"""What six digits of a sort key can hold; no refund comes near."""
+
+DELETED_EVENT = "refund.deleted"
+
+_AT_TOP_LEVEL = frozenset(
+    {
+        "refund_id",
+        "transaction_id",
+        "user_id",
+        "status",
+        "requested_by",
+        "processed_by",
+        "updated_at",
+        "version",
+        "previous_status",
+        "previous_hash",
+    }
+)
+_IN_DETAILS = tuple(name for name in AUDITED if name not in _AT_TOP_LEVEL)
+NOT_HASHED = frozenset({"entry_hash", "recorded_at", "rebuilt"})
+"""What an entry says of itself, not of the refund."""
+
+_TEXTS = (
+    "user_id",
+    "currency",
+    "reason",
+    "requested_by",
+    "processed_by",
+    "gateway",
+    "created_at",
+    "updated_at",
+)
+_TEXTS_IF_ANY = (
+    "requested_at",
+    "gateway_refund_id",
+    "failure_code",
+    "failure_message",
+    "previous_hash",
+)
+REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+def entry_id(refund_id: str, version: int) -> str:
+    """The entry's sort key below its transaction."""
+    return f"{RECORD_TYPE}#{refund_id}#{version:06d}"
+
+
+def audit_entry(image: Item) -> Item:
+    """The entry for a refund's stored image, but for ``recorded_at``.
+
+    Raises ``KeyError`` or ``ValueError`` for an image that is not a refund's.
+    """
+    _check(image)
+    status = Status(image["status"])
+    previous = image.get("previous_status")
+    return _with_hash(
+        image,
+        event=f"refund.{status.lower()}",
+        version=image["version"],
+        previous_status=None if previous is None else Status(previous).value,
+        status=status.value,
+        outcome=OUTCOMES[status],
+        processed_by=image["processed_by"],
+        occurred_at=image["updated_at"],
+        previous_hash=image.get("previous_hash"),
+    )
+
+
+def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:
+    """The entry for a refund that was removed from its table; ``image`` is the last one.
+
+    Nothing of ours removes refunds: such an entry means a hand or a TTL did.
+    """
+    _check(image)
+    status = Status(image["status"])
+    return _with_hash(
+        image,
+        event=DELETED_EVENT,
+        version=image["version"] + 1,
+        previous_status=status.value,
+        status=status.value,
+        outcome=OUTCOMES[status],
+        processed_by=removed_by,
+        occurred_at=removed_at,
+        previous_hash=audit_entry(image)["entry_hash"],
+    )
+
+
+def entry_hash(entry: Item) -> str:
+    """SHA-256, in hex, over the RFC 8785 JSON of all that the entry says of the refund.
+
+    Raises ``ValueError`` for what is not plain JSON: integers past 2^53, broken Unicode.
+    """
+    return hashlib.sha256(rfc8785.dumps(told(entry))).hexdigest()
+
+
+def told(entry: Item) -> Item:
+    """What an entry says of the refund: all that its hash covers."""
+    return {name: value for name, value in entry.items() if name not in NOT_HASHED}
+
+
+def _check(image: Item) -> None:
+    """An image of another shape must not become an entry: its key or event could not be trusted."""
+    version, amount = image["version"], image.get("amount_minor")
+    if not (_is_int(version) and 1 <= version <= MAX_VERSION):
+        raise ValueError("version is no number of a version")
+    if amount is not None and not _is_int(amount):
+        raise ValueError("amount_minor is no integer")
+    if not all(isinstance(image[name], str) for name in _TEXTS):
+        raise ValueError("an attribute is no text")
+    if not all(isinstance(image.get(name), str | None) for name in _TEXTS_IF_ANY):
+        raise ValueError("an attribute is neither text nor absent")
+    for pattern, name in ((REFUND_ID, "refund_id"), (TRANSACTION_ID, "transaction_id")):
+        if not isinstance(image[name], str) or not pattern.fullmatch(image[name]):
+            raise ValueError(f"{name} is no such id")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _with_hash(image: Item, *, version: int, **change: str | None) -> Item:
+    entry: Item = {
+        "transaction_id": image["transaction_id"],
+        "entry_id": entry_id(image["refund_id"], version),
+        "record_type": RECORD_TYPE,
+        "refund_id": image["refund_id"],
+        "version": version,
+        "user_id": image["user_id"],
+        "requested_by": image["requested_by"],
+        **change,
+        "details": {name: image[name] for name in _IN_DETAILS if name in image},
+    }
+    entry["entry_hash"] = entry_hash(entry)
+    return entry

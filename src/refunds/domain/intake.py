@@ -1,0 +1,226 @@
+"""Whether requests flow from the queue to ProcessRefund: the circuit breaker's rules, and a
+person's pause.
+
+Plain rules over one state. ``control.py`` keeps it, ``breaker.py`` opens the breaker,
+``switching.py`` makes the event source mapping follow and closes it again. Two switches stand in
+one line: the breaker opens and closes by itself, the pause is a person's alone, and requests flow
+when neither holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.refund import Item, short_text
+
+WINDOW = timedelta(minutes=10)
+"""Failed calls are counted together for this long, unless one gets through before."""
+
+ENOUGH = 5
+"""So many payments whose calls failed are a reason to ask whether the gateway is there at all, and
+each doubling is another. Payments, not calls: one that always fails says nothing of the others."""
+
+TOO_MANY = 100
+"""So many, and none that got through, are an outage whatever the gateway answers to a question."""
+
+OPEN_AT_LEAST = timedelta(minutes=1)
+STEP_AT_LEAST = timedelta(minutes=1)
+
+FIRST_CONCURRENCY = 2
+"""The least that an event source mapping takes."""
+STEP_FACTOR = 4
+
+MAX_HISTORY = 20
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    """All is well: requests flow."""
+    OPEN = "open"
+    """The gateway is down: requests wait in the queue."""
+    RECOVERING = "recovering"
+    """The gateway answers again: a few batches at once, then more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """The state of both switches; instants are ``times.rfc3339`` text."""
+
+    version: int = 0
+    """One more at each change: racing functions can't overwrite each other's."""
+    breaker: BreakerState = BreakerState.CLOSED
+    since: str | None = None
+    """When the breaker came to where it is; a step of the recovery counts."""
+    why: str | None = None
+    concurrency: int | None = None
+    """How many batches at once, while recovering."""
+    failing: tuple[str, ...] = ()
+    """Payments whose last call failed, since ``failing_since``."""
+    failing_since: str | None = None
+    paused_at: str | None = None
+    paused_by: str | None = None
+    paused_why: str | None = None
+    history: tuple[Mapping[str, str], ...] = ()
+    """The last changes, oldest first: ``at``, ``by``, ``what`` and ``why``."""
+
+    @property
+    def paused(self) -> bool:
+        return self.paused_at is not None
+
+    @property
+    def flows(self) -> bool:
+        return not self.paused and self.breaker is not BreakerState.OPEN
+
+    def item(self) -> Item:
+        """The stored form: attributes that are None are left out."""
+        item: Item = {field.name: getattr(self, field.name) for field in fields(self)}
+        item["breaker"] = self.breaker.value
+        item["failing"] = list(self.failing)
+        item["history"] = [dict(change) for change in self.history]
+        return {name: value for name, value in item.items() if value is not None}
+
+    @classmethod
+    def from_item(cls, item: Item) -> Intake:
+        """Read a stored item; an empty one is the state of a new stack."""
+        known = {field.name: item[field.name] for field in fields(cls) if field.name in item}
+        if "breaker" in known:
+            known["breaker"] = BreakerState(known["breaker"])
+        for name in ("failing", "history"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the event source mapping should be."""
+
+    enabled: bool
+    concurrency: int
+
+
+def wanted(intake: Intake, maximum_concurrency: int) -> Wanted:
+    """What the state asks of the mapping; ``maximum_concurrency`` is the stack's own setting."""
+    most = intake.concurrency or maximum_concurrency
+    return Wanted(intake.flows, min(most, maximum_concurrency))
+
+
+# --- The breaker ----------------------------------------------------------------------------------
+
+
+def counted(intake: Intake, failed: Iterable[str], now: datetime) -> Intake:
+    """With more payments whose last call failed."""
+    if intake.breaker is BreakerState.OPEN:
+        return intake
+    before = _recently_failing(intake, now)
+    return replace(
+        intake,
+        failing=tuple(sorted({*before, *failed}))[:TOO_MANY],
+        failing_since=intake.failing_since if before else rfc3339(now),
+    )
+
+
+def doubtful(before: Intake, after: Intake, now: datetime) -> bool:
+    """Whether the gateway should be asked if it is there: at 5 payments, at 10, at 20, …"""
+    had = len(_recently_failing(before, now)) // ENOUGH
+    return (len(after.failing) // ENOUGH).bit_length() > had.bit_length()
+
+
+def got_through(intake: Intake) -> Intake:
+    """A call was answered: what failed before it doesn't count any more."""
+    return replace(intake, failing=(), failing_since=None)
+
+
+def opened(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+    """The gateway is down."""
+    if intake.breaker is BreakerState.OPEN:
+        return intake
+    return _moved(intake, BreakerState.OPEN, None, by, why, now)
+
+
+def may_probe(intake: Intake, now: datetime) -> bool:
+    """Whether it is time to ask the gateway if it is back."""
+    if intake.breaker is BreakerState.CLOSED:
+        return False
+    return _age(intake.since, now) >= (
+        OPEN_AT_LEAST if intake.breaker is BreakerState.OPEN else STEP_AT_LEAST
+    )
+
+
+def probed(
+    intake: Intake, trouble: str | None, maximum_concurrency: int, by: str, now: datetime
+) -> Intake:
+    """What a probe leads to; ``trouble`` is why it failed, None when the gateway answered.
+
+    From open to two batches at once, then four times as many at each step, then closed.
+    """
+    if not may_probe(intake, now):
+        return intake
+    if trouble is not None:
+        return opened(intake, by, trouble, now)
+    answers = "the gateway answers"
+    if intake.breaker is BreakerState.OPEN:
+        first = min(FIRST_CONCURRENCY, maximum_concurrency)
+        return _moved(intake, BreakerState.RECOVERING, first, by, answers, now)
+    if _recently_failing(intake, now):
+        return intake  # it answers questions, but takes no refunds yet
+    more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR
+    if more >= maximum_concurrency:
+        return _moved(intake, BreakerState.CLOSED, None, by, answers, now)
+    return _moved(intake, BreakerState.RECOVERING, more, by, answers, now)
+
+
+def _recently_failing(intake: Intake, now: datetime) -> tuple[str, ...]:
+    return intake.failing if _age(intake.failing_since, now) < WINDOW else ()
+
+
+def _age(since: str | None, now: datetime) -> timedelta:
+    return now - from_rfc3339(since) if since else timedelta.max
+
+
+def _moved(
+    intake: Intake, to: BreakerState, concurrency: int | None, by: str, why: str, now: datetime
+) -> Intake:
+    moved = replace(
+        got_through(intake),
+        breaker=to,
+        since=rfc3339(now),
+        why=short_text(why),
+        concurrency=concurrency,
+    )
+    what = f"breaker {to}" + (f", {concurrency} batches at once" if concurrency else "")
+    return _noted(moved, what, by, why, now)
+
+
+# --- A person's switch ----------------------------------------------------------------------------
+
+
+def paused(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+    """Held by a person, until a person resumes. Who has paused first stays named."""
+    if intake.paused:
+        return intake
+    held = replace(
+        intake, paused_at=rfc3339(now), paused_by=short_text(by), paused_why=short_text(why)
+    )
+    return _noted(held, "paused", by, why, now)
+
+
+def resumed(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+    """No longer held by a person; an open breaker still holds."""
+    if not intake.paused:
+        return intake
+    free = replace(intake, paused_at=None, paused_by=None, paused_why=None)
+    return _noted(free, "resumed", by, why, now)
+
+
+def _noted(intake: Intake, what: str, by: str, why: str, now: datetime) -> Intake:
+    change = {
+        "at": rfc3339(now),
+        "by": short_text(by) or "",
+        "what": what,
+        "why": short_text(why) or "",
+    }
+    return replace(intake, history=(*intake.history, change)[-MAX_HISTORY:])

@@ -1,0 +1,29 @@
+"""Amounts of money: an integer of minor units and its currency, in the decimals of ISO 4217."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refunds.domain.currencies import EXPONENTS as EXPONENTS  # for whoever deals in money
+
+MAX_AMOUNT_MINOR = 10**12
+
+
+@dataclass(frozen=True)
+class Money:
+    """``amount_minor`` minor units of ``currency``: 2500 USD is $25.00, 2500 JPY is ¥2500."""
+
+    amount_minor: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.amount_minor, bool) or not isinstance(self.amount_minor, int):
+            raise TypeError("amount_minor is an int of minor units")
+
+    def __str__(self) -> str:
+        exponent = EXPONENTS.get(self.currency, 0)
+        if exponent == 0:
+            return f"{self.amount_minor} {self.currency}"
+        whole, minor = divmod(abs(self.amount_minor), 10**exponent)
+        sign = "-" if self.amount_minor < 0 else ""
+        return f"{sign}{whole}.{minor:0{exponent}} {self.currency}"

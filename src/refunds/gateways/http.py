@@ -1,0 +1,243 @@
+"""HTTP calls that end when they must: one pooled client with a deadline that holds for the whole
+call, bodies of bounded size, and errors that say whether anything was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, ProtocolError
+
+from refunds.domain.clock import Deadline
+
+MAX_BODY_BYTES = 1024 * 1024
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 30.0
+"""The longest silence; a call's deadline is usually sooner."""
+
+IDLE_SECONDS = 20.0
+"""An older idle connection may be dead without a word (a frozen function, a NAT's time-out); a
+call on it would be an unknown outcome for nothing, so a new one is made."""
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+_CHUNK_BYTES = 16 * 1024
+
+
+class NotSentError(Exception):
+    """Surely nothing of the request reached the server."""
+
+
+class NoAnswerError(Exception):
+    """The request may have reached the server; there is no usable answer."""
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """``headers`` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpTransport(Protocol):
+    """The one way out to a gateway; the simulator has its own."""
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline: Deadline,
+    ) -> HttpResponse:
+        """One request, never repeated, never outlived: it returns or raises by the deadline.
+
+        Raises ``NotSentError`` or ``NoAnswerError``.
+        """
+        ...
+
+
+# It warns of headers that it can't read by quoting them, and the URL.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+
+_call = threading.local()
+"""Of the call that this thread is in: its ``deadline``, and whether it is still ``connecting``
+(or in the TLS handshake), so that nothing of the request has been sent. A thread makes one call at
+a time."""
+
+
+def _left_seconds() -> float:
+    deadline: Deadline = _call.deadline
+    left = deadline.left_seconds()
+    if left <= 0:
+        raise TimeoutError("the call's deadline has passed")
+    return left
+
+
+class _DeadlineSocket(socket.socket):
+    # A read timeout counts from the last byte, so a server that drips one byte at a time, in its
+    # headers even, is never late. The thread that reads looks at the time left before each read.
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(min(READ_SECONDS, _left_seconds()))
+        return super().recv_into(*args, **kwargs)
+
+
+class _DeadlineTlsSocket(ssl.SSLSocket):
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(min(READ_SECONDS, _left_seconds()))
+        return super().recv_into(*args, **kwargs)
+
+
+class _OneWrite:
+    """Of a connection: head and body of a request leave in one write, not in two or three. Each is
+    a system call (and a TLS record), which is a good part of what a small request costs."""
+
+    _collected: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._collected = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            whole = b"".join(self._collected)
+        finally:
+            self._collected = None
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._collected is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._collected.append(data)
+
+
+class _PlainConnection(_OneWrite, HTTPConnection):
+    def connect(self) -> None:
+        _call.connecting = True
+        super().connect()
+        timeout = self.sock.gettimeout()
+        self.sock = _DeadlineSocket(fileno=self.sock.detach())
+        self.sock.settimeout(timeout)
+        _connected()
+
+
+class _TlsConnection(_OneWrite, HTTPSConnection):
+    def connect(self) -> None:
+        _call.connecting = True
+        super().connect()
+        _connected()
+
+
+def _connected() -> None:
+    # A slow name server's time is bounded by nothing here: what is late is not sent any more.
+    _left_seconds()
+    _call.connecting = False
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class PooledTransport:
+    """Keeps up to ``width`` connections a host alive; threads share it."""
+
+    def __init__(self, width: int) -> None:
+        context = ssl.create_default_context()
+        context.sslsocket_class = _DeadlineTlsSocket
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Retries would be calls that nobody decided on; redirects could carry the key elsewhere.
+        self._pools = urllib3.PoolManager(
+            maxsize=width, block=False, retries=False, ssl_context=context
+        )
+        self._pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+        self._used_at: datetime | None = None
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline: Deadline,
+    ) -> HttpResponse:
+        if deadline.left_seconds() <= 0:
+            raise NotSentError("no time left")
+        # By the wall clock: the monotonic one stands still while a function is frozen.
+        now = deadline.clock.now()
+        if self._used_at and (now - self._used_at).total_seconds() > IDLE_SECONDS:
+            self._pools.clear()
+        self._used_at = now
+        _call.deadline, _call.connecting = deadline, False
+        response = None
+        try:
+            response = self._pools.urlopen(
+                method,
+                url,
+                headers=dict(headers),
+                body=body,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(
+                    connect=min(CONNECT_SECONDS, deadline.left_seconds()),
+                    read=min(READ_SECONDS, deadline.left_seconds()),
+                ),
+            )
+            content = _read_body(response)
+            told = {name.lower(): value for name, value in response.headers.items()}
+            answer = HttpResponse(response.status, told, content)
+            response.release_conn()
+            response = None
+            return answer
+        except (HTTPError, OSError, ValueError) as exc:
+            if _call.connecting:
+                raise NotSentError(type(exc).__name__) from exc
+            raise NoAnswerError(type(exc).__name__) from exc
+        finally:
+            if response is not None:
+                response.close()
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The server's wish, at most an hour: seconds or a date (RFC 9110, 10.2.3), None for none.
+
+    Longer than an hour nobody waits: the queue's own delays end there too.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):  # what its parser is known to raise
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)  # "-0000": UTC of an unknown place
+    return min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:
+    content = bytearray()
+    while chunk := response.read(_CHUNK_BYTES):
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise ProtocolError(f"a body of more than {MAX_BODY_BYTES} bytes")
+        _left_seconds()
+    return bytes(content)

@@ -1,0 +1,54 @@
+"""Which gateway a refund goes to: today's route for a new one, its own for one that has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from refunds.gateways.contract import Gateway, GatewayUnavailableError
+
+
+@dataclass(frozen=True)
+class Route:
+    """Transactions whose id begins with ``prefix`` are paid back through ``gateway``."""
+
+    prefix: str
+    gateway: str
+
+
+class Gateways:
+    """The configured gateways; the first takes every transaction that no route sends elsewhere.
+
+    Raises ``ValueError`` for two of one name, or a route to none of them.
+    """
+
+    def __init__(self, gateways: Iterable[Gateway], routes: Iterable[Route] = ()) -> None:
+        found = list(gateways)
+        self._first = found[0]
+        self._by_name = {gateway.name: gateway for gateway in found}
+        if len(self._by_name) != len(found):
+            raise ValueError("two gateways of one name: a refund's own could not be told")
+        # The longest prefix wins, in whatever order the rules were written.
+        self._routes = sorted(routes, key=lambda route: len(route.prefix), reverse=True)
+        if missing := {route.gateway for route in self._routes} - self._by_name.keys():
+            raise ValueError(f"routes to gateways that are not configured: {sorted(missing)}")
+
+    def __iter__(self) -> Iterator[Gateway]:
+        return iter(self._by_name.values())
+
+    def for_new(self, transaction_id: str) -> Gateway:
+        """Today's route, for a refund that has not begun."""
+        for route in self._routes:
+            if transaction_id.startswith(route.prefix):
+                return self._by_name[route.gateway]
+        return self._first
+
+    def named(self, name: str) -> Gateway:
+        """The gateway that a refund was started with, whatever today's route is.
+
+        Raises ``GatewayUnavailableError`` when it is not configured any more: the refund stays
+        open until it is, since no other gateway can tell what became of it.
+        """
+        if (gateway := self._by_name.get(name)) is None:
+            raise GatewayUnavailableError(f"the gateway {name} is not configured")
+        return gateway

@@ -1,0 +1,156 @@
+"""What becomes of one message of the queue: done, refused to the DLQ, or put back with a delay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.utilities.batch import EventType
+from botocore.exceptions import BotoCoreError, ClientError
+
+from refunds.audit.outcome_events import OutcomeBus, refused_event
+from refunds.batches import Pool, run_batch
+from refunds.domain.clock import Deadline
+from refunds.domain.refund import Refund
+from refunds.domain.request import RefusedError, parse_message
+from refunds.processing.processor import Processor
+from refunds.processing.recorder import Later, Recorded
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+LONGEST_DELAY_SECONDS = 3600
+"""Times the queue's maxReceiveCount it stays under the queue's retention (rule 11)."""
+
+
+class PutBackError(Exception):
+    """The message stays in the queue; ``delay_seconds`` until it is seen again, None for the
+    queue's own visibility timeout."""
+
+    def __init__(self, reason: str, delay_seconds: int | None) -> None:
+        super().__init__(reason)
+        self.delay_seconds = delay_seconds
+
+
+def retry_delay_seconds(
+    receive_count: int, first_seconds: int, random: Callable[[], float], least: float | None
+) -> int:
+    """Exponential with full jitter: retries of many messages spread out instead of marching.
+
+    ``random`` gives 0 ≤ x < 1; ``least`` is a wait that is known to be needed.
+    """
+    ceiling = min(LONGEST_DELAY_SECONDS, first_seconds << min(receive_count - 1, 20))
+    # What the refund protocol or the gateway asked for, then jitter on top of it.
+    wanted = (least or 0.0) + ceiling * random()
+    return min(LONGEST_DELAY_SECONDS, math.ceil(wanted))
+
+
+class RefundQueue:
+    def __init__(
+        self,
+        *,
+        client: SQSClient,
+        queue_url: str,
+        dead_letter_queue_url: str,
+        bus: OutcomeBus,
+        processor: Processor,
+        first_retry_seconds: int,
+        random: Callable[[], float],
+        hold_seconds: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """``hold_seconds``: how long requests go back untried, None for trying them."""
+        self._hold_seconds = hold_seconds
+        self._client = client
+        self._queue_url = queue_url
+        self._dead_letter_queue_url = dead_letter_queue_url
+        self._bus = bus
+        self._processor = processor
+        self._first_retry_seconds = first_retry_seconds
+        self._random = random
+
+    def handle(
+        self, record: dict[str, Any], deadline: Deadline, *, look_up_first: bool = False
+    ) -> Refund | RefusedError:
+        """Handle one record of an SQS event. Returns when the message may be deleted.
+
+        Raises ``PutBackError``, or what went wrong, when it must come back.
+        """
+        try:
+            request = parse_message(record["body"])
+            result: Recorded | Later
+            if (seconds := self._hold_seconds()) is not None:
+                result = Later("the gateway is down", seconds)
+            else:
+                result = self._processor.process(request, deadline, look_up_first=look_up_first)
+        except RefusedError as refused:
+            self._refuse(record, refused)
+            return refused
+        except Exception as exc:
+            # A throttled table, an expired credential, a bug: the message is worth another try.
+            raise self._put_back(record, type(exc).__name__, None) from exc
+        if isinstance(result, Later):
+            raise self._put_back(record, result.reason, result.delay_seconds)
+        return result.refund
+
+    def _refuse(self, record: dict[str, Any], refused: RefusedError) -> None:
+        # The event first: when the bus fails, the message comes back, and only events are doubled,
+        # never copies in the DLQ. The copy before the deletion: doubled, never lost.
+        self._bus.publish([refused_event(record["messageId"], refused)])
+        self._client.send_message(
+            QueueUrl=self._dead_letter_queue_url,
+            MessageBody=record["body"],
+            MessageAttributes={
+                "error_code": {"DataType": "String", "StringValue": refused.code.value},
+                "error_message": {"DataType": "String", "StringValue": refused.message},
+            },
+        )
+
+    def _put_back(
+        self, record: dict[str, Any], reason: str, least_seconds: float | None
+    ) -> PutBackError:
+        delay_seconds = retry_delay_seconds(
+            int(record["attributes"]["ApproximateReceiveCount"]),
+            self._first_retry_seconds,
+            self._random,
+            least_seconds,
+        )
+        try:
+            self._client.change_message_visibility(
+                QueueUrl=self._queue_url,
+                ReceiptHandle=record["receiptHandle"],
+                VisibilityTimeout=delay_seconds,
+            )
+        except (ClientError, BotoCoreError):
+            # It comes back all the same, after the queue's own visibility timeout.
+            return PutBackError(reason, None)
+        return PutBackError(reason, delay_seconds)
+
+
+Result = Refund | RefusedError | Exception
+"""What became of a message: its refund, why it was refused, or why it comes back."""
+
+
+def handle_batch(
+    records: list[dict[str, Any]],
+    queue: RefundQueue,
+    deadline: Deadline,
+    pool: Pool,
+    tell: Callable[[dict[str, Any], Result], None],
+    *,
+    look_up_first: bool = False,
+) -> dict[str, Any]:
+    """Handle the records of an SQS event side by side; returns the partial batch response.
+
+    ``tell`` is called with each record and its result, in the thread that handled it.
+    """
+
+    def handle(raw: dict[str, Any]) -> None:
+        try:
+            result: Result = queue.handle(raw, deadline, look_up_first=look_up_first)
+        except Exception as exc:
+            tell(raw, exc)
+            raise
+        tell(raw, result)
+
+    return run_batch(records, handle, EventType.SQS, pool)[1]

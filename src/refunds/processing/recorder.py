@@ -1,0 +1,107 @@
+"""Recording what became of a refund: each write fenced, each unfinished refund findable.
+
+What needs no gateway is here: the operator's decisions go through it too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.clock import Clock, from_rfc3339, rfc3339
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status, change_status
+from refunds.tables.ledger import LedgerTable
+from refunds.tables.refunds import RefundsTable, shard_of
+
+LONGEST_RECHECK = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The refund stands as it should; its message may go."""
+
+    refund: Refund
+
+
+@dataclass(frozen=True)
+class Later:
+    """Not settled: come back. ``delay_seconds`` is the least wait, if there is one to know."""
+
+    reason: str
+    delay_seconds: float | None = None
+
+
+class Recorder:
+    """``processed_by`` is who is named in the audit trail; ``recheck_after`` how soon the
+    reconciler first looks at what was left open."""
+
+    def __init__(
+        self,
+        *,
+        refunds: RefundsTable,
+        ledger: LedgerTable,
+        clock: Clock,
+        processed_by: str,
+        recheck_after: timedelta,
+    ) -> None:
+        self._refunds = refunds
+        self._ledger = ledger
+        self._clock = clock
+        self.processed_by = processed_by
+        self._recheck_after = recheck_after
+
+    def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
+        """Record the outcome, fenced by our token, then give back what it no longer holds (9)."""
+        if to is Status.SUCCEEDED:
+            changes = {"failure_code": None, "failure_message": None} | changes
+        new = change_status(
+            refund,
+            to,
+            at=rfc3339(self._clock.now()),
+            by=self.processed_by,
+            previous_hash=audit_entry(refund.item())["entry_hash"],
+            **changes,
+        )
+        new = replace(new, lease_until=None)
+        # Open until the reservation is back, or until the money's fate is known.
+        new = _closed(new) if to is Status.SUCCEEDED else self._opened(new)
+        if not self._refunds.save(refund, new):
+            return Later("another attempt took the refund on")
+        return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
+
+    def give_back(self, refund: Refund) -> Recorded:
+        """Release what a refund that ended without money still holds, then close it (rule 3)."""
+        self._ledger.release(refund.transaction_id, refund.refund_id)
+        if refund.open_shard is not None:
+            # Lost to somebody else's write, it stays in the index and is looked at again.
+            self._refunds.save(refund, _closed(refund))
+        return Recorded(refund)
+
+    def give_back_unused(self, refund: Refund, transaction_id: str) -> None:
+        """Release what a request with this refund's id may hold of ``transaction_id`` for nothing:
+        the refund has ended without money, or it is another transaction's."""
+        if refund.status in ENDED_WITHOUT_MONEY:
+            self.give_back(refund)
+        if refund.transaction_id != transaction_id:
+            self._ledger.release(transaction_id, refund.refund_id)
+
+    def recheck(self, refund: Refund) -> bool:
+        """Put an open refund's next look off, further the longer it has been open."""
+        return self._refunds.save(refund, self._opened(refund, again=True))
+
+    def _opened(self, refund: Refund, *, again: bool = False) -> Refund:
+        now = self._clock.now()
+        since = refund.open_since or rfc3339(now)
+        check_at = refund.check_at
+        if again or check_at is None:
+            age = now - from_rfc3339(since)
+            check_at = rfc3339(now + min(max(self._recheck_after, age / 4), LONGEST_RECHECK))
+        return replace(
+            refund, open_since=since, open_shard=shard_of(refund.refund_id), check_at=check_at
+        )
+
+
+def _closed(refund: Refund) -> Refund:
+    return replace(refund, open_since=None, open_shard=None, check_at=None, lease_until=None)

@@ -1,0 +1,279 @@
+"""The ledger: for each transaction what was captured, what may still be refunded, and every
+reservation. All its expressions are here.
+
+One item a transaction: ``captured``, ``remaining``, ``currency`` and one number ``r#<refund_id>``
+for each refund: above 0 what it holds, 0 a tombstone: released, and never to be reserved again.
+``remaining`` is stored because conditions can't add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.domain.refund import Item
+from refunds.tables.wire import (
+    condition_failed,
+    item_from_wire,
+    item_to_wire,
+    old_item,
+    to_wire,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_RESERVATION = "r#"
+_RELEASE_TRIES = 4
+MAX_CONDITIONS = 100
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A transaction's money, in minor units of ``currency``.
+
+    ``captured`` and the two beside it are None when only tombstones are known yet.
+    """
+
+    transaction_id: str
+    captured: int | None = None
+    remaining: int | None = None
+    currency: str | None = None
+    reservations: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_item(cls, item: Item) -> Ledger:
+        return cls(
+            transaction_id=item["transaction_id"],
+            captured=item.get("captured"),
+            remaining=item.get("remaining"),
+            currency=item.get("currency"),
+            reservations={
+                name.removeprefix(_RESERVATION): value
+                for name, value in item.items()
+                if name.startswith(_RESERVATION)
+            },
+        )
+
+    def item(self) -> Item:
+        """The stored form."""
+        told = {
+            "captured": self.captured,
+            "remaining": self.remaining,
+            "currency": self.currency,
+        }
+        return (
+            {"transaction_id": self.transaction_id}
+            | {name: value for name, value in told.items() if value is not None}
+            | {f"{_RESERVATION}{name}": value for name, value in self.reservations.items()}
+        )
+
+
+class LedgerTable:
+    """Reads are consistent, writes are conditional and idempotent; nothing here deletes."""
+
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+        self._client = client
+        self._table = table_name
+
+    def get(self, transaction_id: str) -> Ledger | None:
+        answer = self._client.get_item(
+            TableName=self._table,
+            Key={"transaction_id": {"S": transaction_id}},
+            ConsistentRead=True,
+        )
+        return Ledger.from_item(item_from_wire(answer["Item"])) if "Item" in answer else None
+
+    def reserve(self, transaction_id: str, refund_id: str, amount_minor: int) -> bool:
+        """Hold an amount; False when there is too little left or the refund has been here."""
+        not_yet_held = "attribute_not_exists(#r)"
+        enough_left = "remaining >= :amount"
+        return self._update(
+            transaction_id,
+            "SET remaining = remaining - :amount, #r = :amount",
+            f"{not_yet_held} AND {enough_left}",
+            refund_id=refund_id,
+            amount=amount_minor,
+        )
+
+    def reserve_all(self, transaction_id: str, refund_id: str, remaining_minor: int) -> bool:
+        """Hold all that was read as remaining; False when it has changed since."""
+        not_yet_held = "attribute_not_exists(#r)"
+        as_read = "remaining = :amount"
+        return self._update(
+            transaction_id,
+            "SET remaining = remaining - :amount, #r = :amount",
+            f"{not_yet_held} AND {as_read}",
+            refund_id=refund_id,
+            amount=remaining_minor,
+        )
+
+    def open(
+        self,
+        transaction_id: str,
+        *,
+        captured_minor: int,
+        remaining_minor: int,
+        currency: str,
+        refund_id: str,
+        amount_minor: int,
+    ) -> bool:
+        """Begin a transaction's ledger together with its first reservation, in one write.
+
+        ``remaining_minor`` is what is left before that reservation. False when the ledger has been
+        begun, or the refund has been here.
+        """
+        not_begun = "attribute_not_exists(captured)"
+        not_yet_held = "attribute_not_exists(#r)"
+        return self._update(
+            transaction_id,
+            "SET captured = :captured, remaining = :remaining, currency = :currency, #r = :amount",
+            f"{not_begun} AND {not_yet_held}",
+            refund_id=refund_id,
+            captured=captured_minor,
+            remaining=remaining_minor - amount_minor,
+            currency=currency,
+            amount=amount_minor,
+        )
+
+    def recount(
+        self,
+        read: Ledger,
+        *,
+        captured_minor: int,
+        remaining_minor: int,
+        currency: str,
+        adopt: tuple[str, int] | None = None,
+    ) -> bool:
+        """Set the balance anew; False when the ledger has changed since it was ``read``.
+
+        ``adopt``: a refund id and amount that the gateway has and the ledger had not; already
+        taken off ``remaining_minor``. Reserving and releasing keep remaining + Σ reservations, so
+        an unchanged ``remaining`` and ``captured`` mean an unchanged sum.
+        """
+        update = "SET captured = :captured, remaining = :remaining, currency = :currency"
+        values: dict[str, Any] = {
+            "captured": captured_minor,
+            "remaining": remaining_minor,
+            "currency": currency,
+        }
+        if read.captured is None:
+            as_read = "attribute_not_exists(captured)"
+        else:
+            as_read = "captured = :read_captured AND remaining = :read_remaining"
+            values |= {"read_captured": read.captured, "read_remaining": read.remaining}
+        if adopt is None:
+            return self._update(read.transaction_id, update, as_read, **values)
+        refund_id, amount_minor = adopt
+        not_yet_held = "attribute_not_exists(#r)"
+        return self._update(
+            read.transaction_id,
+            f"{update}, #r = :amount",
+            f"{as_read} AND {not_yet_held}",
+            refund_id=refund_id,
+            amount=amount_minor,
+            **values,
+        )
+
+    def replace(self, read: Ledger | None, new: Ledger) -> bool:
+        """Put a ledger that a restore rebuilt; False when the one ``read`` has changed since.
+
+        The queue is closed then, but the reconciler may release: so reservations are fenced too.
+        """
+        before = read or Ledger(new.transaction_id)
+        # The sum of all changes with each; an expression has room for so many.
+        watched = list(new.reservations)[:MAX_CONDITIONS]
+        expected: dict[str, int | None] = {
+            "captured": before.captured,
+            "remaining": before.remaining,
+        }
+        expected |= {_RESERVATION + name: before.reservations.get(name) for name in watched}
+        names = {f"#n{place}": name for place, name in enumerate(expected)}
+        values = {
+            f":v{place}": to_wire(value)
+            for place, value in enumerate(expected.values())
+            if value is not None
+        }
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire(new.item()),
+                ConditionExpression=" AND ".join(
+                    f"#n{place} = :v{place}"
+                    if value is not None
+                    else f"attribute_not_exists(#n{place})"
+                    for place, value in enumerate(expected.values())
+                ),
+                ExpressionAttributeNames=names,
+                **({"ExpressionAttributeValues": values} if values else {}),  # type: ignore[arg-type]
+            )
+        except ClientError as exc:
+            if condition_failed(exc):
+                return False
+            raise
+        return True
+
+    def release(self, transaction_id: str, refund_id: str) -> None:
+        """Give back what a refund that ended without money holds, and bar it from reserving again.
+
+        A slow duplicate may have read the ledger long ago: without the tombstone it could still
+        reserve for a refund that has ended, and nobody would ever release that.
+        """
+        for _ in range(_RELEASE_TRIES):
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key={"transaction_id": {"S": transaction_id}},
+                    UpdateExpression="SET remaining = remaining + #r, #r = :zero",
+                    ConditionExpression="#r > :zero",
+                    ExpressionAttributeNames={"#r": _RESERVATION + refund_id},
+                    ExpressionAttributeValues={":zero": {"N": "0"}},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+                return
+            except ClientError as exc:
+                if not condition_failed(exc):
+                    raise
+                if (old_item(exc) or {}).get(_RESERVATION + refund_id) == 0:
+                    return
+            if self._update(
+                transaction_id,
+                "SET #r = :amount",
+                "attribute_not_exists(#r)",
+                refund_id=refund_id,
+                amount=0,
+            ):
+                return
+        raise RuntimeError(f"the reservation of {refund_id} keeps changing")
+
+    def _update(
+        self,
+        transaction_id: str,
+        update: str,
+        condition: str,
+        *,
+        refund_id: str | None = None,
+        **values: Any,
+    ) -> bool:
+        names: Any = {}
+        if refund_id is not None:
+            names = {"ExpressionAttributeNames": {"#r": _RESERVATION + refund_id}}
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"transaction_id": {"S": transaction_id}},
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeValues={
+                    f":{name}": to_wire(value) for name, value in values.items()
+                },
+                **names,
+            )
+        except ClientError as exc:
+            if condition_failed(exc):
+                return False
+            raise
+        return True

@@ -1,0 +1,128 @@
+"""The table ``Refunds``: every expression that touches it, and the fence that each write has."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.domain.refund import TRANSITIONS, IllegalTransitionError, Refund
+from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+OPEN_INDEX = "open-refunds"
+_INDEXED = ("open_since", "open_shard", "check_at")
+OPEN_SHARDS = 8
+"""Spreads the index's writes: one hash key takes 1,000 writes a second."""
+
+
+def shard_of(refund_id: str) -> str:
+    """The open index's hash key for a refund: ``"0"`` to ``"7"``."""
+    return str(sum(refund_id.encode()) % OPEN_SHARDS)
+
+
+class RefundsTable:
+    """Reads are consistent, writes are conditional; nothing here deletes."""
+
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+        self._client = client
+        self._table = table_name
+
+    def get(self, refund_id: str) -> Refund | None:
+        answer = self._client.get_item(
+            TableName=self._table, Key={"refund_id": {"S": refund_id}}, ConsistentRead=True
+        )
+        return Refund.from_item(item_from_wire(answer["Item"])) if "Item" in answer else None
+
+    def put_new(self, refund: Refund) -> Refund | None:
+        """Store a refund that is not there yet.
+
+        Returns None when it was stored (by this call or by an earlier try of it whose answer was
+        lost: the attempt token tells), else the refund that is there.
+        """
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire(refund.item()),
+                ConditionExpression="attribute_not_exists(refund_id)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            there = old_item(exc)
+            # The item can't have gone, nothing deletes: an engine that keeps it to itself.
+            stored = Refund.from_item(there) if there else self.get(refund.refund_id)
+            if stored is None:
+                raise
+            return None if stored.attempt_token == refund.attempt_token else stored
+        return None
+
+    def save(self, old: Refund, new: Refund) -> bool:
+        """Replace ``old`` by ``new``; False when somebody else has changed the refund since.
+
+        The fence: same version, same status, same attempt token. A failed condition with exactly
+        ``new`` in the table is our own earlier try whose answer was lost.
+        """
+        if new.status != old.status and new.status not in TRANSITIONS[old.status]:
+            raise IllegalTransitionError(f"{old.refund_id}: {old.status} to {new.status}")
+        before, after = old.item(), new.item()
+        changed = [name for name in after if after[name] != before.get(name)]
+        removed = [name for name in before if name not in after]
+        if not changed and not removed:
+            return True
+        # Whoever put it into the index meanwhile did so for the attempt that ends here.
+        removed += [name for name in _INDEXED if name not in before and name not in after]
+        names = {f"#{name}": name for name in [*changed, *removed, "status", "version"]}
+        values: dict[str, Any] = {f":{name}": to_wire(after[name]) for name in changed}
+        same_version = "#version = :old_version"
+        same_status = "#status = :old_status"
+        same_attempt = "attribute_not_exists(attempt_token)"
+        values |= {
+            ":old_version": to_wire(old.version),
+            ":old_status": to_wire(old.status.value),
+        }
+        if old.attempt_token is not None:
+            same_attempt = "attempt_token = :old_token"
+            values[":old_token"] = to_wire(old.attempt_token)
+        update = ""
+        if changed:
+            update += "SET " + ", ".join(f"#{name} = :{name}" for name in changed)
+        if removed:
+            update += " REMOVE " + ", ".join(f"#{name}" for name in removed)
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"refund_id": {"S": old.refund_id}},
+                UpdateExpression=update.strip(),
+                ConditionExpression=f"{same_version} AND {same_status} AND {same_attempt}",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            there = old_item(exc)
+            stored = Refund.from_item(there) if there else self.get(old.refund_id)
+            return stored is not None and _same(stored, new)
+        return True
+
+    def due(self, shard: str, now: str, limit: int) -> list[str]:
+        """Ids of at most ``limit`` open refunds of a shard whose ``check_at`` has come, oldest
+        first. The index may lag: read the refund before acting on it."""
+        answer = self._client.query(
+            TableName=self._table,
+            IndexName=OPEN_INDEX,
+            KeyConditionExpression="open_shard = :shard AND check_at <= :now",
+            ExpressionAttributeValues={":shard": {"S": shard}, ":now": {"S": now}},
+            Limit=limit,
+        )
+        return [item["refund_id"]["S"] for item in answer["Items"]]
+
+
+def _same(one: Refund, other: Refund) -> bool:
+    return all(getattr(one, field.name) == getattr(other, field.name) for field in fields(Refund))

@@ -1,0 +1,118 @@
+"""What the functions remember between runs: a few items in the ledger table under ids with '#'.
+
+A transaction's id never has a '#', so they can't meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.domain.clock import rfc3339
+from refunds.domain.intake import Intake
+from refunds.domain.refund import Item
+from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+LOOK_UP_FIRST = "#look-up-first"
+SWEEP = "#sweep"
+INTAKE = "#intake"
+
+CHANGE_TRIES = 8
+
+
+class ContendedError(Exception):
+    """Others kept changing the item."""
+
+
+class Control:
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+        self._client = client
+        self._table = table_name
+
+    def look_up_first(self, now: datetime) -> bool:
+        """Whether a restore asks every claim to look its refund up at the gateway first.
+
+        After a restore the tables may have forgotten refunds that the gateway has paid; their
+        messages may still come back from a queue.
+        """
+        until = self._get(LOOK_UP_FIRST).get("look_up_first_until")
+        return until is not None and rfc3339(now) < until
+
+    def set_look_up_first(self, until: datetime) -> None:
+        self._put(LOOK_UP_FIRST, {"look_up_first_until": rfc3339(until)})
+
+    def sweep_position(self, gateway: str) -> Item:
+        """``created_from``, ``cursor`` and ``failures`` of the sweep of a gateway's list that is
+        in progress, or nothing."""
+        return self._get(f"{SWEEP}#{gateway}")
+
+    def set_sweep_position(
+        self, gateway: str, created_from: str, cursor: str | None, failures: int
+    ) -> None:
+        """``failures``: how often in a row the list could not be read from there."""
+        self._put(
+            f"{SWEEP}#{gateway}",
+            {"created_from": created_from, "cursor": cursor, "failures": failures},
+        )
+
+    def intake(self) -> Intake:
+        """Whether requests flow from the queue, and if not, why."""
+        return Intake.from_item(self._get(INTAKE))
+
+    def change_intake(self, step: Callable[[Intake], Intake]) -> tuple[Intake, Intake]:
+        """Replace the intake's state by what ``step`` makes of it; returns it before and after.
+
+        ``step`` may be called several times, once for each state it finds. Raises
+        ``ContendedError``.
+        """
+        for _ in range(CHANGE_TRIES):
+            before = self.intake()
+            after = step(before)
+            if after == before:
+                return before, after
+            after = replace(after, version=before.version + 1)
+            if self._replace(INTAKE, before.version, after.item()):
+                return before, after
+        raise ContendedError(INTAKE)
+
+    def _replace(self, name: str, version: int, item: Item) -> bool:
+        """Put the next version of an item; False when another has come in between."""
+        item = {"transaction_id": name} | item
+        as_read: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(#version)"}
+        if version:
+            as_read = {
+                "ConditionExpression": "#version = :read",
+                "ExpressionAttributeValues": {":read": to_wire(version)},
+            }
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire(item),
+                ExpressionAttributeNames={"#version": "version"},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **as_read,
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            # Exactly ours is our own earlier try whose answer was lost.
+            return (old_item(exc) or self._get(name)) == item
+        return True
+
+    def _get(self, name: str) -> Item:
+        answer = self._client.get_item(
+            TableName=self._table, Key={"transaction_id": {"S": name}}, ConsistentRead=True
+        )
+        return item_from_wire(answer.get("Item", {}))
+
+    def _put(self, name: str, item: Item) -> None:
+        self._client.put_item(
+            TableName=self._table, Item=item_to_wire({"transaction_id": name} | item)
+        )

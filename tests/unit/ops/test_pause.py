@@ -1,0 +1,264 @@
+"""`refunds pause`, `refunds resume` and `refunds status`: a person's switch of the queue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from click.testing import CliRunner, Result
+from tests.support.builders import NOW, REGION, VISA, Stack, World, refund
+
+from refunds.backup.digest import Digest, digest_key
+from refunds.breaker.queue_mapping import IntakeKeeper, Switch
+from refunds.domain.clock import rfc3339
+from refunds.domain.intake import BreakerState, Intake, opened
+from refunds.domain.refund import Status
+from refunds_ops.cli import cli
+from refunds_ops.commands import intake as command
+from refunds_ops.errors import NotReadyError, RefusedError
+
+
+@dataclass
+class Mapping:
+    """Lambda's control plane, slow as it is: a change shows after ``slow`` looks."""
+
+    state: str = "Enabled"
+    concurrency: int = 10
+    slow: int = 2
+    fails: bool = False
+    _next: list[str] = field(default_factory=list)
+
+    def get_event_source_mapping(self, *, UUID: str) -> dict[str, Any]:  # noqa: N803
+        assert UUID == "mapping-1"
+        if self._next:
+            self.state = self._next.pop(0)
+        return {"State": self.state, "ScalingConfig": {"MaximumConcurrency": self.concurrency}}
+
+    def update_event_source_mapping(self, *, UUID: str, **change: Any) -> dict[str, Any]:  # noqa: N803
+        if self.fails:
+            raise ClientError(
+                {"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "Update"
+            )
+        if self.state.endswith("ing"):
+            raise ClientError(
+                {"Error": {"Code": "ResourceInUseException", "Message": "busy"}}, "Update"
+            )
+        end = "Enabled" if change["Enabled"] else "Disabled"
+        self.state = end.removesuffix("d")[:-1] + "ing"
+        self._next = [self.state] * self.slow + [end]
+        return {"State": self.state}
+
+
+@pytest.fixture
+def mapping(monkeypatch: pytest.MonkeyPatch) -> Mapping:
+    mapping = Mapping()
+    monkeypatch.setattr("refunds_ops.stack.stack.Stack.functions", mapping)
+    monkeypatch.setattr(command, "_ASK_AGAIN_SECONDS", 0.0)
+    return mapping
+
+
+@pytest.fixture(autouse=True)
+def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "AWS_REGION": REGION,
+        "RefundsTableName": stack.refunds_table,
+        "LedgerTableName": stack.ledger_table,
+        "RefundQueueUrl": stack.queue_url,
+        "RefundDeadLetterQueueUrl": stack.dead_letter_queue_url,
+        "BackupBucketName": stack.backup_bucket,
+        "RefundRequestsMappingId": "mapping-1",
+        "MaximumConcurrency": "10",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def pause(*arguments: str) -> Result:
+    return run("pause", "--why", "gateway maintenance", "--by", "jo", *arguments)
+
+
+def state_of(world: World) -> Intake:
+    return world.control.intake()
+
+
+def test_pausing_stops_the_queue_and_keeps_who_and_why(world: World, mapping: Mapping) -> None:
+    result = pause()
+
+    assert result.exit_code == 0, result.output
+    assert mapping.state == "Disabled"
+    intake = state_of(world)
+    assert (intake.paused_by, intake.paused_why) == ("jo", "gateway maintenance")
+    assert intake.history[-1]["what"] == "paused"
+
+
+def test_resuming_lets_requests_flow_and_keeps_who_and_why(world: World, mapping: Mapping) -> None:
+    pause()
+    result = run("resume", "--why", "maintenance is over", "--by", "sam")
+
+    assert result.exit_code == 0, result.output
+    assert mapping.state == "Enabled"
+    assert not state_of(world).paused
+    assert {"by": "sam", "what": "resumed", "why": "maintenance is over"}.items() <= dict(
+        state_of(world).history[-1]
+    ).items()
+
+
+def test_who_is_the_login_unless_named(world: World, mapping: Mapping) -> None:
+    run("pause", "--why", "a look")
+    assert str(state_of(world).paused_by).startswith("operator:")
+
+
+def test_pausing_twice_names_the_first_and_finishes_what_was_begun(
+    world: World, mapping: Mapping
+) -> None:
+    mapping.fails = True
+    first = pause()
+    assert first.exception is not None  # recorded, but Lambda was not told
+    assert mapping.state == "Enabled"
+    mapping.fails = False
+
+    result = run("pause", "--why", "me too", "--by", "sam")
+
+    assert result.exit_code == 0
+    assert "by jo" in result.output
+    assert mapping.state == "Disabled"
+
+
+def test_a_pause_that_died_half_way_is_finished_by_the_reconciler(
+    world: World, mapping: Mapping
+) -> None:
+    mapping.fails = True
+    pause()
+    mapping.fails = False
+    keeper(world, mapping).keep(world.deadline(230))
+    assert mapping.state == "Disabling"
+
+
+def keeper(world: World, mapping: Mapping) -> IntakeKeeper:
+    client: Any = mapping
+    switch = Switch(
+        control=world.control, client=client, mapping_id="mapping-1", maximum_concurrency=10
+    )
+    return IntakeKeeper(
+        control=world.control,
+        switch=switch,
+        gateways=[world.gateway],
+        clock=world.clock,
+        by="ReconcileRefunds:1",
+    )
+
+
+def test_the_reconciler_does_not_resume_what_a_person_paused(
+    world: World, mapping: Mapping
+) -> None:
+    pause()
+    for _ in range(5):
+        keeper(world, mapping).keep(world.deadline(230))
+        world.clock.advance(minutes=5)
+    assert mapping.state == "Disabled"
+
+
+def test_resuming_does_not_close_an_open_breaker(world: World, mapping: Mapping) -> None:
+    world.control.change_intake(lambda intake: opened(intake, "ProcessRefund:7", "HTTP 503", NOW))
+    pause()
+    result = run("resume", "--why", "done")
+
+    assert result.exit_code == 0
+    assert "the gateway is down" in result.output
+    assert mapping.state == "Disabled"
+    assert state_of(world).breaker is BreakerState.OPEN
+
+
+def test_resuming_what_nobody_paused_is_no_change(world: World, mapping: Mapping) -> None:
+    result = run("resume", "--why", "just so")
+    assert result.exit_code == 0
+    assert state_of(world) == Intake()
+
+
+def test_why_must_be_said(world: World, mapping: Mapping) -> None:
+    assert run("pause").exit_code == 2
+    assert isinstance(run("pause", "--why", "  ").exception, RefusedError)
+    assert isinstance(run("pause", "--why", f"card {VISA}").exception, RefusedError)
+    assert state_of(world) == Intake()
+
+
+def test_a_lambda_that_never_follows_is_told_after_a_while(
+    world: World, mapping: Mapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "SWITCH_SECONDS", 0.05)
+    mapping.state = "Updating"
+    result = pause()
+    assert isinstance(result.exception, NotReadyError)
+    assert state_of(world).paused
+
+
+def test_the_status_of_a_quiet_stack_is_clean(world: World, mapping: Mapping) -> None:
+    result = run("status")
+    assert result.exit_code == 0, result.output
+    assert "flow" in result.output
+
+
+def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mapping) -> None:
+    stack = world.stack
+    for _ in range(3):
+        stack.clients.sqs.send_message(QueueUrl=stack.queue_url, MessageBody="{}")
+    stack.clients.sqs.send_message(QueueUrl=stack.dead_letter_queue_url, MessageBody="{}")
+    world.put(
+        refund(
+            status=Status.IN_REVIEW,
+            open_since=rfc3339(NOW),
+            open_shard="0",
+            check_at=rfc3339(NOW),
+        )
+    )
+    pause()
+
+    result = run("status", "--json")
+
+    assert result.exit_code == 1
+    found = json.loads(result.output)
+    assert found["paused_by"] == "jo"
+    assert found["paused_why"] == "gateway maintenance"
+    assert (found["waiting"], found["dead_letters"]) == (3, 1)
+    assert (found["open_refunds"], found["in_review"]) == (1, 1)
+    assert found["mapping_state"] == "Disabled"
+    assert len(found["attention"]) == 3
+    table = run("status")
+    assert table.exit_code == 1
+    assert "gateway maintenance" in table.output
+
+
+def test_the_status_says_when_the_mapping_is_not_as_it_should_be(
+    world: World, mapping: Mapping
+) -> None:
+    mapping.state = "Disabled"
+    result = run("status", "--json")
+    assert result.exit_code == 1
+    assert "mapping is Disabled" in str(json.loads(result.output)["attention"])
+
+
+def test_the_status_tells_the_last_published_backup_and_no_other(
+    world: World, mapping: Mapping
+) -> None:
+    s3, bucket = world.stack.clients.s3, world.stack.backup_bucket
+    begun = "refund-backups/2026/11/23/20261123T071000Z/refunds/AWSDynamoDB/1/manifest-summary.json"
+    s3.put_object(Bucket=bucket, Key=begun, Body=b"{}")
+    assert json.loads(run("status", "--json").output)["last_backup"] is None
+
+    s3.put_object(Bucket=bucket, Key=digest_key(1), Body=b"not a digest")
+    result = run("status", "--json")
+    assert result.exit_code == 1
+    assert "refunds backup verify" in str(json.loads(result.output)["attention"])
+
+    published = Digest(
+        1, bucket, rfc3339(NOW), rfc3339(NOW), "refund-backups/x", (), "0" * 64, None
+    )
+    s3.put_object(Bucket=bucket, Key=digest_key(1), Body=published.to_bytes())
+    assert json.loads(run("status", "--json").output)["last_backup"] == rfc3339(NOW)

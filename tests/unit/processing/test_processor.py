@@ -1,0 +1,442 @@
+"""One request: reserve, claim, call, finish; and going on from every place a crash can leave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from math import ceil
+from typing import Any
+
+import boto3
+import pytest
+from tests.support.builders import LEFT_OUT, NOW, REGION, World, payment, refund, request, shown
+from tests.unit.domain.test_audit_entry import size
+
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.clock import rfc3339
+from refunds.domain.refund import Status
+from refunds.domain.request import ErrorCode, RefusedError
+from refunds.gateways.contract import Accepted, Declined, GatewayStatus, Unknown
+from refunds.processing.recorder import Later, Recorded
+from refunds.tables.wire import item_from_wire
+
+EXPIRED = rfc3339(NOW - timedelta(seconds=1))
+
+
+def process(world: World, *, look_up_first: bool = False, **changes: Any) -> Recorded | Later:
+    return world.processor.process(
+        request(**changes), world.deadline(), look_up_first=look_up_first
+    )
+
+
+def recorded(result: Recorded | Later) -> Status:
+    assert isinstance(result, Recorded)
+    return result.refund.status
+
+
+# A new request
+
+
+def test_a_request_becomes_a_refund_that_is_paid_once_and_says_all_it_was_asked(
+    world: World,
+) -> None:
+    result = process(world, metadata={"order": "7"}, requested_at="2026-11-23T08:00:00+01:00")
+
+    there = world.stored()
+    assert result == Recorded(there)
+    assert there == replace(
+        refund(),
+        status=Status.SUCCEEDED,
+        metadata={"order": "7"},
+        requested_at="2026-11-23T08:00:00+01:00",
+        gateway_refund_id="gw-1",
+        version=2,
+        previous_status=Status.PROCESSING,
+        previous_hash=there.previous_hash,
+        changed_fields=("status", "gateway_refund_id"),
+        fingerprint=request(
+            metadata={"order": "7"}, requested_at="2026-11-23T08:00:00+01:00"
+        ).fingerprint(),
+        attempt_token="token-1",  # noqa: S106
+        lease_until=None,
+    )
+    assert len(world.gateway.orders) == 1
+
+
+def test_the_claim_stands_before_the_gateway_is_called(world: World) -> None:
+    during: list[Any] = []
+
+    def called(name: str) -> None:
+        if name == "create_refund":
+            during.append((world.stored(), world.held()))
+
+    world.gateway.on_call = called
+    process(world)
+
+    ((claimed, held),) = during
+    assert (claimed.status, claimed.version, held) == (Status.PROCESSING, 1, 2500)
+    assert claimed.key_used_at == rfc3339(NOW)
+    # To just past the invocation's end: 59 s, and 10 for clocks.
+    assert claimed.lease_until == rfc3339(NOW + timedelta(seconds=69))
+    assert claimed.open_shard is None
+
+
+def test_the_chain_of_hashes_begins_with_the_claims_entry(world: World) -> None:
+    during: list[Any] = []
+
+    def called(name: str) -> None:
+        if name == "create_refund":
+            during.append(audit_entry(world.stored().item()))
+
+    world.gateway.on_call = called
+    process(world)
+
+    assert world.stored().previous_hash == during[0]["entry_hash"]
+
+
+def test_without_an_amount_all_that_is_left_is_refunded(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=4000)
+    process(world, amount_minor=LEFT_OUT)
+
+    assert world.gateway.orders[0].amount_minor == 6000
+    assert world.stored().amount_minor == 6000
+
+
+def test_a_request_that_cant_be_done_is_rejected_and_the_gateway_not_called(
+    world: World,
+) -> None:
+    world.gateway.payments["payment-1"] = payment(currency="EUR")
+
+    assert recorded(process(world)) is Status.REJECTED
+    there = world.stored()
+    assert (there.failure_code, there.amount_minor) == ("currency_mismatch", 2500)
+    assert (there.version, there.open_shard) == (1, None)
+    assert world.gateway.orders == []
+
+
+def test_a_rejected_refund_that_named_no_amount_has_none(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
+    world.gateway.refunds.append(shown(reference="theirs", amount_minor=10_000))
+
+    assert recorded(process(world, amount_minor=LEFT_OUT)) is Status.REJECTED
+    assert world.stored().amount_minor is None
+    assert world.stored().failure_code == "nothing_to_refund"
+
+
+def test_a_rejected_refund_stays_so_though_the_money_comes_back(world: World) -> None:
+    process(world, refund_id="refund-0", amount_minor=10_000)
+    process(world)
+    world.ledger.release("payment-1", "refund-0")
+
+    assert recorded(process(world)) is Status.REJECTED
+    assert len(world.gateway.orders) == 1
+    assert world.held() == 0
+
+
+def test_a_decline_after_the_claim_is_failed_not_rejected(world: World) -> None:
+    world.gateway.answers.append(Declined("payment_disputed", "no"))
+
+    assert recorded(process(world)) is Status.FAILED
+
+
+def test_with_too_little_time_nothing_is_begun(world: World) -> None:
+    result = world.processor.process(request(), world.deadline(9.9))
+
+    assert isinstance(result, Later)
+    assert world.gateway.calls == []
+    assert world.ledger.get("payment-1") is None
+    assert isinstance(world.processor.process(request(), world.deadline(10)), Recorded)
+
+
+def test_a_gateway_that_cant_be_asked_is_asked_later_as_it_wishes(world: World) -> None:
+    world.gateway.down = True
+
+    assert process(world) == Later("HTTP 503", 7.0)
+    assert world.refunds.get("refund-1") is None
+
+
+def test_a_ledger_under_contention_is_for_later(world: World) -> None:
+    world.ledger.open = lambda *args, **kwargs: False  # type: ignore[method-assign]
+
+    assert isinstance(process(world), Later)
+    assert world.gateway.orders == []
+
+
+# The same request again
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Declined("payment_disputed", "no"),
+        Accepted(shown(status=GatewayStatus.PENDING)),
+        Accepted(shown(amount_minor=1)),
+        Accepted(shown()),
+    ],
+    ids=["FAILED", "PENDING", "IN_REVIEW", "SUCCEEDED"],
+)
+def test_a_duplicate_changes_nothing_and_calls_nobody(world: World, answer: Any) -> None:
+    world.gateway.answers.append(answer)
+    process(world)
+    before, calls = world.stored(), list(world.gateway.calls)
+
+    assert process(world) == Recorded(before)
+    assert world.stored() == before
+    assert world.gateway.calls == calls
+
+
+def test_a_duplicate_under_a_running_lease_waits_for_its_end(world: World) -> None:
+    world.put(refund(lease_until=rfc3339(NOW + timedelta(seconds=42))))
+
+    assert process(world) == Later("another attempt is at work", 42.0)
+    assert world.gateway.calls == []
+
+
+def test_an_attempt_that_died_is_taken_over_by_asking_first(world: World) -> None:
+    world.put(refund(lease_until=EXPIRED))
+    world.gateway.refunds.append(shown())
+
+    assert recorded(process(world)) is Status.SUCCEEDED
+    assert world.gateway.orders == []
+
+
+def test_after_an_unknown_outcome_the_same_key_is_used_and_the_money_moves_once(
+    world: World,
+) -> None:
+    def moved_but_no_answer(order: Any) -> Unknown:
+        world.gateway.move(order)
+        return Unknown("no answer")
+
+    world.gateway.answers.append(moved_but_no_answer)
+    assert isinstance(process(world), Later)
+    assert recorded(process(world)) is Status.SUCCEEDED
+
+    assert len(world.gateway.refunds) == 1
+    assert len(world.gateway.orders) == 1
+
+
+def test_a_duplicate_of_a_failed_refund_releases_what_a_crash_left_reserved(
+    world: World,
+) -> None:
+    world.put(refund(status=Status.FAILED))
+
+    assert recorded(process(world)) is Status.FAILED
+    assert world.held() == 0
+
+
+@pytest.mark.parametrize("status", Status)
+def test_the_same_id_with_other_contents_is_a_conflict_and_changes_nothing(
+    world: World, status: Status
+) -> None:
+    there = world.put(refund(status=status))
+
+    with pytest.raises(RefusedError) as caught:
+        process(world, user_id="user-2")
+    assert caught.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
+    assert world.stored() == there
+    assert world.gateway.calls == []
+
+
+def test_a_conflict_on_another_transaction_gives_its_own_reservation_back(world: World) -> None:
+    world.put(refund())
+    world.gateway.payments["payment-2"] = payment(transaction_id="payment-2")
+
+    with pytest.raises(RefusedError):
+        process(world, transaction_id="payment-2")
+    assert (world.held(transaction_id="payment-2"), world.held()) == (0, 2500)
+    assert world.remaining("payment-2") == 10_000
+    assert world.gateway.orders == []
+
+
+# A reservation without a refund: a crash between the two writes
+
+
+def test_a_reservation_without_a_refund_is_claimed_after_asking(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+
+    assert recorded(process(world)) is Status.SUCCEEDED
+    assert world.gateway.calls == ["find_refunds", "create_refund"]
+    assert (world.held(), world.remaining()) == (2500, 7500)
+
+
+def test_a_reservation_without_a_refund_pins_an_omitted_amount(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 10_000)
+    world.ledger.release("payment-1", "nobody")
+
+    process(world, amount_minor=LEFT_OUT)
+    assert world.gateway.orders[0].amount_minor == 10_000
+
+
+@pytest.mark.parametrize("changes", [{"amount_minor": 2600}, {"currency": "EUR"}], ids=str)
+def test_a_reservation_for_another_amount_or_currency_is_a_conflict(
+    world: World, changes: dict[str, Any]
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+
+    with pytest.raises(RefusedError):
+        process(world, **changes)
+    assert world.held() == 2500
+
+
+def test_a_released_reservation_without_a_refund_is_never_paid_again(world: World) -> None:
+    process(world, refund_id="refund-0", amount_minor=1)
+    world.ledger.release("payment-1", "refund-1")
+
+    assert isinstance(process(world), Later)
+    assert len(world.gateway.orders) == 1
+
+
+def test_a_reservation_that_vanishes_meanwhile_is_for_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    seen = iter([world.ledger.get("payment-1"), None])
+    monkeypatch.setattr(world.ledger, "get", lambda transaction_id: next(seen))
+
+    assert isinstance(process(world), Later)
+    assert world.gateway.calls == []
+
+
+def test_a_removed_refund_goes_on_in_its_audit_chain(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    last = audit_entry(refund(version=4).item())
+    world.audit.put_new(last)
+    world.gateway.refunds.append(shown())
+    process(world)
+
+    assert world.stored().version == 6
+    during = replace(refund(), version=5, previous_hash=last["entry_hash"], attempt_token="x")  # noqa: S106
+    assert world.stored().previous_hash == audit_entry(during.item())["entry_hash"]
+
+
+def test_after_a_restore_every_claim_asks_first(world: World) -> None:
+    world.gateway.refunds.append(shown())
+
+    assert recorded(process(world, look_up_first=True)) is Status.SUCCEEDED
+    assert world.gateway.orders == []
+
+
+def test_two_attempts_at_once_call_once(world: World) -> None:
+    def second(name: str) -> None:
+        world.gateway.on_call = lambda name: None
+        if name == "get_payment":
+            process(world)
+
+    world.gateway.on_call = second
+    assert recorded(process(world)) is Status.SUCCEEDED
+    assert len(world.gateway.orders) == 1
+    assert world.remaining() == 7500
+
+
+def test_a_claim_lost_to_another_attempt_is_left_to_it(world: World) -> None:
+    reserve = world.ledger.open
+
+    def overtaken(*args: Any, **kwargs: Any) -> bool:
+        done = reserve(*args, **kwargs)
+        world.refunds.put_new(refund())
+        return done
+
+    world.ledger.open = overtaken  # type: ignore[method-assign]
+    assert isinstance(process(world), Later)
+    assert world.gateway.orders == []
+
+
+def test_a_rejection_lost_to_another_attempt_gives_way_to_it(world: World) -> None:
+    world.gateway.payments.clear()
+
+    def overtake(name: str) -> None:
+        world.refunds.put_new(refund())
+
+    world.gateway.on_call = overtake
+
+    assert isinstance(process(world), Later)
+    assert world.stored().status is Status.PROCESSING
+
+
+# What it costs
+
+
+class Meter:
+    """Counts the requests and the write units that DynamoDB would charge for, from the wire."""
+
+    def __init__(self, world: World) -> None:
+        self.requests: Counter[str] = Counter()
+        self.units = 0
+        self.index_writes = 0
+        self._reader = boto3.client("dynamodb", region_name=REGION)
+        self._sizes: dict[str, int] = {}
+        self._keys = {
+            world.stack.refunds_table: ("refund_id",),
+            world.stack.ledger_table: ("transaction_id",),
+            world.stack.audit_table: ("transaction_id", "entry_id"),
+        }
+        self.largest: dict[str, int] = {}
+        self._last: dict[str, Any] = {}
+        self._events = world.stack.clients.dynamodb.meta.events
+        self._handlers: dict[str, Callable[..., None]] = {
+            "provide-client-params.dynamodb": self._asked,
+            "after-call.dynamodb": self._answered,
+        }
+
+    def __enter__(self) -> Meter:
+        for name, handler in self._handlers.items():
+            self._events.register(name, handler)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, handler in self._handlers.items():
+            self._events.unregister(name, handler)
+
+    def _asked(self, params: dict[str, Any], **rest: Any) -> None:
+        self._last = params
+
+    def _answered(self, model: Any, **rest: Any) -> None:
+        self.requests[model.name] += 1
+        if model.name not in ("PutItem", "UpdateItem"):
+            return
+        table = self._last["TableName"]
+        named = self._last.get("Key") or self._last["Item"]
+        key = {name: named[name] for name in self._keys[table]}
+        wire: Any = self._reader.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
+        item = item_from_wire(wire)
+        now = size(item)
+        before = self._sizes.get(str(key), 0)
+        self._sizes[str(key)] = now
+        self.units += ceil(max(now, before) / 1024)
+        self.largest[table] = max(now, self.largest.get(table, 0))
+        self.index_writes += "open_shard" in item
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_successful_refund_costs_five_write_units_and_no_index_write(
+    world: World, first: bool
+) -> None:
+    usual: dict[str, Any] = {
+        "refund_id": "3f1c2d5e-8a7b-4c6d-9e0f-112233445566",
+        "transaction_id": "7a6b5c4d-3e2f-4a1b-8c9d-aabbccddeeff",
+        "user_id": "jane.doe.1987@mail.example.com",
+        "requested_by": "agent:anna.smith@help.example",
+        "requested_at": "2026-11-23T07:09:58.123456Z",
+    }
+    world.gateway.payments[usual["transaction_id"]] = payment(
+        transaction_id=usual["transaction_id"]
+    )
+    if not first:
+        process(world, **usual | {"refund_id": "11111111-8a7b-4c6d-9e0f-112233445566"})
+    versions: list[Any] = []
+    world.gateway.on_call = lambda name: versions.append(
+        world.refunds.get(usual["refund_id"]) if name == "create_refund" else None
+    )
+    with Meter(world) as meter:
+        process(world, **usual)
+        finished = world.stored(usual["refund_id"])
+        for there in (versions[-1], finished):
+            world.audit.put_new(audit_entry(there.item()) | {"recorded_at": rfc3339(NOW)})
+
+    # Reserve, claim, finish and two entries; the rest are reads, one of them this test's own.
+    assert meter.requests == {"UpdateItem": 2, "PutItem": 3, "GetItem": 3}
+    assert meter.units == 5
+    assert meter.index_writes == 0
+    assert max(meter.largest.values()) <= 1024

@@ -1,0 +1,284 @@
+"""Holding money: never more than is there, and learning from the gateway what others did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.builders import LEFT_OUT, World, payment, request, shown
+
+from refunds.gateways.contract import GatewayStatus, GatewayUnavailableError, PaymentStatus
+from refunds.processing.reserver import Contended, NotPossible, Reserved, Reserver, Seen
+from refunds.tables.ledger import LedgerTable
+
+
+def reserve(world: World, **changes: Any) -> Reserved | NotPossible | Seen | Contended:
+    asked = request(**changes)
+    return world.reserver.reserve(asked, world.ledger.get(asked.transaction_id), world.deadline())
+
+
+def test_the_first_refund_of_a_payment_begins_its_ledger_from_the_gateway(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=4000)
+
+    assert reserve(world) == Reserved(2500)
+    assert (world.held(), world.remaining()) == (2500, 3500)
+    assert world.gateway.calls == ["get_payment"]
+
+
+def test_the_next_refund_does_not_ask_the_gateway(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 1000)
+
+    assert reserve(world) == Reserved(2500)
+    assert world.remaining() == 6500
+    assert world.gateway.calls == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_without_an_amount_all_that_remains_is_held(world: World, begun: bool) -> None:
+    if begun:
+        world.open_ledger("payment-1", "refund-0", 1000)
+    else:
+        world.gateway.payments["payment-1"] = payment(refunded_minor=1000)
+
+    assert reserve(world, amount_minor=LEFT_OUT) == Reserved(9000)
+    assert (world.held(), world.remaining()) == (9000, 0)
+
+
+def test_a_refund_that_reserved_before_is_seen(world: World) -> None:
+    reserve(world)
+
+    assert reserve(world) == Seen()
+    assert world.remaining() == 7500
+
+
+def test_a_released_refund_is_seen_and_reserves_nothing(world: World) -> None:
+    world.ledger.release("payment-1", "refund-1")
+
+    assert reserve(world) == Seen()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"status": PaymentStatus.AUTHORIZED}, "payment_not_captured"),
+        ({"status": PaymentStatus.VOIDED}, "payment_not_captured"),
+        ({"status": PaymentStatus.DISPUTED}, "payment_disputed"),
+        ({"currency": "EUR"}, "currency_mismatch"),
+    ],
+    ids=str,
+)
+def test_a_payment_that_cant_be_refunded_begins_no_ledger(
+    world: World, changes: dict[str, Any], code: str
+) -> None:
+    world.gateway.payments["payment-1"] = payment(**changes)
+
+    answer = reserve(world)
+    assert isinstance(answer, NotPossible)
+    assert answer.code == code
+    assert world.ledger.get("payment-1") is None
+
+
+def test_a_payment_that_the_gateway_does_not_know_is_not_possible(world: World) -> None:
+    world.gateway.payments.clear()
+
+    answer = reserve(world)
+    assert isinstance(answer, NotPossible)
+    assert answer.code == "payment_not_found"
+
+
+def test_another_currency_than_the_ledgers_is_not_possible(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 1000)
+
+    answer = reserve(world, currency="EUR")
+    assert isinstance(answer, NotPossible)
+    assert answer.code == "currency_mismatch"
+    assert world.held() is None
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("amount", "code"), [(9_001, "amount_exceeds_balance"), (LEFT_OUT, "nothing_to_refund")]
+)
+def test_what_is_over_the_balance_is_not_possible_after_a_recount(
+    world: World, begun: bool, amount: int, code: str
+) -> None:
+    taken = 1000 if amount is not LEFT_OUT else 10_000
+    if begun:
+        world.open_ledger("payment-1", "refund-0", taken)
+    else:
+        world.gateway.refunds.append(shown(reference="refund-0", amount_minor=taken))
+        world.gateway.payments["payment-1"] = payment(refunded_minor=taken)
+
+    answer = reserve(world, amount_minor=amount)
+    assert isinstance(answer, NotPossible)
+    assert answer.code == code
+    assert world.held() is None
+    # Payment first, then its refunds: the ledger is read after both.
+    assert world.gateway.calls[-2:] == ["get_payment", "list_refunds"]
+
+
+def test_before_rejecting_the_ledger_learns_that_others_refunds_failed(world: World) -> None:
+    # The ledger was begun while another's refund was pending; it has failed since.
+    assert world.ledger.open(
+        "payment-1",
+        captured_minor=10_000,
+        remaining_minor=2000,
+        currency="USD",
+        refund_id="refund-0",
+        amount_minor=1000,
+    )
+    world.gateway.refunds.append(
+        shown(reference="theirs", amount_minor=8000, status=GatewayStatus.FAILED)
+    )
+
+    assert reserve(world) == Reserved(2500)
+    assert world.remaining() == 10_000 - 1000 - 2500
+
+
+def test_a_payment_that_became_disputed_is_noticed_before_rejecting(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 9000)
+    world.gateway.payments["payment-1"] = payment(status=PaymentStatus.DISPUTED)
+
+    answer = reserve(world)
+    assert isinstance(answer, NotPossible)
+    assert answer.code == "payment_disputed"
+
+
+def test_a_refund_that_only_the_gateway_has_is_adopted(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
+    world.gateway.refunds += [shown(), shown(reference="theirs", amount_minor=7500)]
+
+    assert reserve(world) == Reserved(2500, seen_at_gateway=True)
+    assert (world.held(), world.remaining()) == (2500, 0)
+
+
+def test_without_an_amount_an_adopted_refunds_is_its_own(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
+    world.gateway.refunds += [shown(amount_minor=4000), shown(reference="x", amount_minor=6000)]
+
+    assert reserve(world, amount_minor=LEFT_OUT) == Reserved(4000, seen_at_gateway=True)
+
+
+def test_a_failed_refund_of_this_id_at_the_gateway_is_not_adopted(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 9000)
+    world.gateway.refunds.append(shown(status=GatewayStatus.FAILED))
+
+    assert isinstance(reserve(world), NotPossible)
+    assert world.held() is None
+
+
+def recounted(world: World) -> int | None:
+    world.reserver.recount("payment-1", "refund-9", world.deadline(), gateway=world.gateway)
+    return world.remaining()
+
+
+def test_ours_are_counted_once_though_both_sides_have_them(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.refunds.append(shown())
+
+    assert recounted(world) == 7500
+
+
+def test_foreign_pending_and_succeeded_refunds_count_and_failed_ones_do_not(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.refunds += [
+        shown(reference="a", amount_minor=100, status=GatewayStatus.PENDING),
+        shown(reference="b", amount_minor=20, status=GatewayStatus.SUCCEEDED),
+        shown(reference="c", amount_minor=3, status=GatewayStatus.FAILED),
+    ]
+
+    assert recounted(world) == 10_000 - 2500 - 120
+
+
+def test_a_released_refund_that_the_gateway_paid_all_the_same_counts_as_foreign(
+    world: World,
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.ledger.release("payment-1", "refund-1")
+    world.gateway.refunds.append(shown())
+
+    assert recounted(world) == 7500
+
+
+def test_all_pages_of_the_gateways_refunds_are_counted(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.page_size = 2
+    world.gateway.refunds += [shown(reference=f"x{n}", amount_minor=10) for n in range(5)]
+
+    assert recounted(world) == 7450
+    assert world.gateway.calls.count("list_refunds") == 3
+
+
+def test_endless_pages_are_given_up_rather_than_half_counted(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.page_size = 1
+    world.gateway.refunds += [shown(reference=f"x{n}", amount_minor=10) for n in range(52)]
+
+    with pytest.raises(RuntimeError, match="pages"):
+        recounted(world)
+    assert world.remaining() == 7500
+
+
+def test_a_payment_that_vanished_is_no_answer(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.payments.clear()
+
+    with pytest.raises(GatewayUnavailableError):
+        recounted(world)
+
+
+def test_a_reservation_between_the_list_and_the_ledger_counts_as_reserved(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+
+    def meanwhile(call: str) -> None:
+        if call == "list_refunds":
+            world.ledger.reserve("payment-1", "refund-2", 500)
+
+    world.gateway.on_call = meanwhile
+    assert recounted(world) == 7000
+
+
+class ChangingLedger:
+    """A ledger that others change between each read and the write that depends on it."""
+
+    def __init__(self, ledger: LedgerTable) -> None:
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "get":
+            return self._ledger.get
+        return lambda *args, **kwargs: False
+
+
+@pytest.mark.parametrize("amount", [500, 2500, LEFT_OUT])
+def test_a_ledger_that_keeps_changing_is_left_for_later(world: World, amount: Any) -> None:
+    world.open_ledger("payment-1", "refund-0", 9000)
+    changing: Any = ChangingLedger(world.ledger)
+    asked = request(amount_minor=amount)
+
+    answer = Reserver(changing, world.gateways).reserve(
+        asked, world.ledger.get("payment-1"), world.deadline()
+    )
+    assert answer == Contended()
+
+
+def test_a_lost_race_for_the_first_reservation_is_tried_again(world: World) -> None:
+    def another_is_first(call: str) -> None:
+        if world.ledger.get("payment-1") is None:
+            world.open_ledger("payment-1", "refund-0", 8000)
+
+    world.gateway.on_call = another_is_first
+
+    assert reserve(world, amount_minor=2000) == Reserved(2000)
+    assert world.remaining() == 0
+
+
+def test_a_lost_race_for_the_rest_holds_what_is_then_left(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 1000)
+    asked = request(amount_minor=LEFT_OUT)
+    stale = world.ledger.get("payment-1")
+    world.ledger.reserve("payment-1", "refund-2", 4000)
+
+    answer = world.reserver.reserve(asked, stale, world.deadline())
+    assert answer == Reserved(5000)
+    assert world.remaining() == 0

@@ -1,0 +1,552 @@
+"""What the gateway says decides a refund's outcome; what it leaves open, nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.support.builders import NOW, VISA, World, refund, shown
+
+from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.refund import Refund, Status
+from refunds.gateways.contract import (
+    Accepted,
+    Answer,
+    Declined,
+    GatewayStatus,
+    KeyReused,
+    KeyTooOld,
+    Retryable,
+    Unknown,
+)
+from refunds.processing.recorder import Later, Recorded
+from refunds.tables.refunds import shard_of
+
+EXPIRED = rfc3339(NOW - timedelta(seconds=1))
+
+
+@pytest.fixture
+def claimed(world: World) -> Refund:
+    """Claimed and held by us, not yet called."""
+    return world.put(refund())
+
+
+def call(world: World, there: Refund, *, called_before: bool = False) -> Recorded | Later:
+    return world.settler.call(there, world.deadline(), called_before=called_before)
+
+
+def is_open(there: Refund) -> bool:
+    return (there.open_shard, there.open_since is not None, there.check_at is not None) == (
+        shard_of(there.refund_id),
+        True,
+        True,
+    )
+
+
+def is_closed(there: Refund) -> bool:
+    return (there.open_shard, there.open_since, there.check_at) == (None, None, None)
+
+
+# The call
+
+
+def test_a_refund_that_the_gateway_paid_succeeds_and_keeps_its_money(
+    world: World, claimed: Refund
+) -> None:
+    result = call(world, claimed)
+
+    there = world.stored()
+    assert result == Recorded(there)
+    assert (there.status, there.gateway_refund_id, there.version) == (
+        Status.SUCCEEDED,
+        "gw-1",
+        2,
+    )
+    assert is_closed(there)
+    assert there.lease_until is None
+    assert (world.held(), world.remaining()) == (2500, 7500)
+
+
+def test_the_gateway_is_asked_for_exactly_what_was_claimed(world: World, claimed: Refund) -> None:
+    call(world, claimed)
+
+    (order,) = world.gateway.orders
+    assert (order.refund_id, order.transaction_id) == ("refund-1", "payment-1")
+    assert (order.amount_minor, order.currency) == (2500, "USD")
+    assert order.reason == "requested_by_customer"
+
+
+def test_a_pending_refund_stays_open_and_keeps_its_money(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(Accepted(shown(status=GatewayStatus.PENDING)))
+    call(world, claimed)
+
+    there = world.stored()
+    assert (there.status, there.gateway_refund_id) == (Status.PENDING, "gw-1")
+    assert is_open(there)
+    assert there.lease_until is None
+    assert world.held() == 2500
+
+
+def test_a_decline_fails_the_refund_and_gives_its_money_back(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(Declined("payment_disputed", "the payment is disputed"))
+    call(world, claimed)
+
+    there = world.stored()
+    assert (there.status, there.failure_code) == (Status.FAILED, "payment_disputed")
+    assert there.failure_message == "the payment is disputed"
+    assert is_closed(there)
+    assert (world.held(), world.remaining()) == (0, 10_000)
+    assert "find_refunds" not in world.gateway.calls
+
+
+def test_accepted_but_failed_at_once_is_a_failure(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(
+        Accepted(shown(status=GatewayStatus.FAILED, failure_code="expired_card"))
+    )
+    call(world, claimed)
+
+    assert (world.stored().status, world.stored().failure_code) == (Status.FAILED, "expired_card")
+    assert world.held() == 0
+
+
+def test_a_failure_without_a_code_still_has_one(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(Accepted(shown(status=GatewayStatus.FAILED)))
+    call(world, claimed)
+
+    assert world.stored().failure_code == "failed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "delay_seconds"),
+    [(Unknown("HTTP 500"), None), (Retryable("not sent"), None), (Retryable("HTTP 429", 33), 33)],
+    ids=str,
+)
+def test_without_an_outcome_the_refund_stays_open_and_keeps_its_money(
+    world: World, claimed: Refund, answer: Answer, delay_seconds: float | None
+) -> None:
+    world.gateway.answers.append(answer)
+    result = call(world, claimed)
+
+    there = world.stored()
+    assert isinstance(result, Later)
+    assert result.delay_seconds == delay_seconds
+    assert (there.status, there.version) == (Status.PROCESSING, 1)
+    assert is_open(there)
+    assert there.lease_until is None
+    assert world.held() == 2500
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(KeyReused(), "idempotency_key_reused"), (KeyTooOld(), "idempotency_key_expired")],
+)
+def test_what_cant_be_settled_safely_is_for_a_person_with_the_money_kept(
+    world: World, claimed: Refund, answer: Answer, code: str
+) -> None:
+    world.gateway.answers.append(answer)
+    result = call(world, claimed)
+
+    there = world.stored()
+    assert isinstance(result, Recorded)
+    assert (there.status, there.failure_code) == (Status.IN_REVIEW, code)
+    assert is_open(there)
+    assert world.held() == 2500
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"amount_minor": 2501},
+        {"amount_minor": 2499},
+        {"currency": "EUR"},
+        {"transaction_id": "payment-2"},
+        {"reference": "refund-2"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("status", GatewayStatus)
+def test_an_answer_for_another_refund_is_for_a_person(
+    world: World, claimed: Refund, lie: dict[str, Any], status: GatewayStatus
+) -> None:
+    world.gateway.answers.append(Accepted(shown(status=status, **lie)))
+    call(world, claimed)
+
+    assert (world.stored().status, world.stored().failure_code) == (
+        Status.IN_REVIEW,
+        "gateway_mismatch",
+    )
+    assert world.held() == 2500
+
+
+def test_without_time_for_a_call_none_is_begun(world: World, claimed: Refund) -> None:
+    # 5 s are kept for recording the answer, and a call takes 2 at least.
+    result = world.settler.call(claimed, world.deadline(6.9), called_before=False)
+
+    assert isinstance(result, Later)
+    assert world.gateway.orders == []
+    assert is_open(world.stored())
+    world.settler.call(world.stored(), world.deadline(7.1), called_before=False)
+    assert len(world.gateway.orders) == 1
+
+
+def test_a_call_leaves_time_to_record_its_answer(world: World, claimed: Refund) -> None:
+    seen: list[float] = []
+    create = world.gateway.create_refund
+
+    def measured(order: Any, deadline: Any, *, not_after: Any) -> Answer:
+        seen.append(deadline.left_seconds())
+        return create(order, deadline, not_after=not_after)
+
+    world.gateway.create_refund = measured  # type: ignore[method-assign]
+    world.settler.call(claimed, world.deadline(12), called_before=False)
+    assert seen == [7]
+
+
+def test_the_key_is_never_sent_when_it_may_be_forgotten_before_it_arrives(
+    world: World, claimed: Refund
+) -> None:
+    call(world, claimed)
+
+    # 24 h, less the call's 15 s, the invocation's 59 s and 10 min for clocks.
+    assert world.gateway.not_after == NOW + timedelta(hours=24, seconds=-15 - 59, minutes=-10)
+
+
+def test_the_keys_age_counts_from_its_first_use_not_from_the_latest_attempt(world: World) -> None:
+    used = NOW - timedelta(hours=20)
+    call(world, world.put(refund(key_used_at=rfc3339(used))), called_before=True)
+
+    assert world.gateway.not_after == used + timedelta(hours=24, seconds=-74, minutes=-10)
+
+
+def test_without_its_own_gateway_a_refund_waits_and_keeps_its_money(world: World) -> None:
+    # Another gateway could not tell what became of it.
+    there = world.put(refund(gateway="gone", lease_until=EXPIRED))
+
+    assert isinstance(call(world, there), Later)
+    assert isinstance(world.settler.take_over(world.stored(), world.deadline()), Later)
+    assert world.gateway.calls == []
+    assert is_open(world.stored())
+    assert (world.stored().status, world.held()) == (Status.PROCESSING, 2500)
+
+
+# After an attempt whose outcome is unknown
+
+
+def test_a_decline_after_an_unknown_attempt_is_checked_before_it_is_believed(
+    world: World, claimed: Refund
+) -> None:
+    world.gateway.refunds.append(shown())
+    world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
+    call(world, claimed, called_before=True)
+
+    assert world.stored().status is Status.SUCCEEDED
+    assert world.held() == 2500
+
+
+def test_a_decline_and_a_look_up_that_shows_none_fail_the_refund(
+    world: World, claimed: Refund
+) -> None:
+    world.gateway.answers.append(Declined("payment_disputed", "no"))
+    call(world, claimed, called_before=True)
+
+    assert world.stored().status is Status.FAILED
+    assert world.gateway.calls == ["create_refund", "find_refunds"]
+    assert world.held() == 0
+
+
+def test_a_decline_that_cant_be_checked_stays_unknown(world: World, claimed: Refund) -> None:
+    world.gateway.down = True
+    world.gateway.answers.append(Declined("payment_disputed", "no"))
+    result = call(world, claimed, called_before=True)
+
+    assert isinstance(result, Later)
+    assert result.delay_seconds == 7
+    assert world.stored().status is Status.PROCESSING
+    assert is_open(world.stored())
+    assert world.held() == 2500
+
+
+def test_a_decline_for_the_balance_has_the_ledger_learn_why(world: World, claimed: Refund) -> None:
+    world.gateway.refunds.append(shown(reference="theirs", amount_minor=9000))
+    world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
+    call(world, claimed)
+
+    assert world.stored().status is Status.FAILED
+    assert (world.held(), world.remaining()) == (0, 1000)
+
+
+def test_the_refund_has_failed_even_if_the_ledger_cant_learn_why(
+    world: World, claimed: Refund
+) -> None:
+    world.gateway.down = True
+    world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
+
+    assert isinstance(call(world, claimed), Recorded)
+    assert world.stored().status is Status.FAILED
+    assert world.held() == 0
+
+
+def test_another_decline_does_not_recount(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(Declined("payment_disputed", "no"))
+    call(world, claimed)
+
+    assert world.gateway.calls == ["create_refund"]
+
+
+# Taking over
+
+
+@pytest.fixture
+def abandoned(world: World) -> Refund:
+    """Its attempt ended without a word."""
+    return world.put(refund(lease_until=EXPIRED))
+
+
+def test_taking_over_asks_before_it_calls(world: World, abandoned: Refund) -> None:
+    world.settler.take_over(abandoned, world.deadline())
+
+    assert world.gateway.calls == ["find_refunds", "create_refund"]
+    assert world.stored().status is Status.SUCCEEDED
+    assert len(world.gateway.refunds) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "becomes", "held"),
+    [
+        (GatewayStatus.SUCCEEDED, Status.SUCCEEDED, 2500),
+        (GatewayStatus.PENDING, Status.PENDING, 2500),
+        (GatewayStatus.FAILED, Status.FAILED, 0),
+    ],
+)
+def test_what_the_gateway_shows_is_recorded_without_a_call(
+    world: World, abandoned: Refund, status: GatewayStatus, becomes: Status, held: int
+) -> None:
+    world.gateway.refunds.append(shown(status=status))
+    world.settler.take_over(abandoned, world.deadline())
+
+    assert world.stored().status is becomes
+    assert world.gateway.orders == []
+    assert world.held() == held
+
+
+def test_two_refunds_of_one_id_at_the_gateway_are_for_a_person(
+    world: World, abandoned: Refund
+) -> None:
+    world.gateway.refunds += [shown(), shown(gateway_refund_id="gw-2")]
+    world.settler.take_over(abandoned, world.deadline())
+
+    assert (world.stored().status, world.stored().failure_code) == (
+        Status.IN_REVIEW,
+        "gateway_duplicate",
+    )
+    assert world.held() == 2500
+
+
+def test_while_the_gateway_cant_be_asked_it_isnt_called_either(
+    world: World, abandoned: Refund
+) -> None:
+    world.gateway.down = True
+    result = world.settler.take_over(abandoned, world.deadline())
+
+    assert isinstance(result, Later)
+    assert result.delay_seconds == 7
+    assert world.gateway.orders == []
+    there = world.stored()
+    assert (there.status, there.lease_until) == (Status.PROCESSING, None)
+    assert is_open(there)
+
+
+def test_taking_over_puts_the_refund_into_the_index_under_a_new_token_and_lease(
+    world: World, abandoned: Refund
+) -> None:
+    during: list[Refund] = []
+    world.gateway.on_call = lambda name: during.append(world.stored())
+    world.settler.take_over(abandoned, world.deadline())
+
+    taken = during[0]
+    assert taken.attempt_token not in (None, abandoned.attempt_token)
+    assert taken.version == 1
+    assert is_open(taken)
+    # To just past the invocation's end: 59 s, and 10 for clocks.
+    assert taken.lease_until == rfc3339(NOW + timedelta(seconds=69))
+
+
+def test_only_one_of_two_attempts_takes_over(world: World, abandoned: Refund) -> None:
+    world.refunds.save(abandoned, replace(abandoned, attempt_token="faster"))  # noqa: S106
+    result = world.settler.take_over(abandoned, world.deadline())
+
+    assert isinstance(result, Later)
+    assert world.gateway.calls == []
+
+
+def test_an_attempt_that_was_taken_over_records_nothing(world: World, claimed: Refund) -> None:
+    def taken_over(name: str) -> None:
+        world.refunds.save(world.stored(), replace(world.stored(), attempt_token="them"))  # noqa: S106
+
+    world.gateway.on_call = taken_over
+    result = call(world, claimed)
+
+    assert isinstance(result, Later)
+    assert world.stored().status is Status.PROCESSING
+    assert world.held() == 2500
+
+
+@pytest.mark.parametrize(
+    ("lease_until", "left"),
+    [(None, 0.0), (EXPIRED, 0.0), (rfc3339(NOW), 0.0), (rfc3339(NOW + timedelta(seconds=7)), 7.0)],
+)
+def test_a_lease_runs_until_its_instant(world: World, lease_until: str | None, left: float) -> None:
+    assert world.settler.lease_left_seconds(refund(lease_until=lease_until)) == left
+
+
+# Pending refunds
+
+
+def pending(world: World, **changes: Any) -> Refund:
+    return world.put(
+        refund(
+            status=Status.PENDING,
+            version=2,
+            gateway_refund_id="gw-1",
+            lease_until=None,
+            open_since=rfc3339(NOW),
+            open_shard=shard_of("refund-1"),
+            check_at=rfc3339(NOW + timedelta(minutes=5)),
+            **changes,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "becomes", "held"),
+    [
+        (GatewayStatus.SUCCEEDED, Status.SUCCEEDED, 2500),
+        (GatewayStatus.FAILED, Status.FAILED, 0),
+        (GatewayStatus.PENDING, Status.PENDING, 2500),
+    ],
+)
+def test_a_pending_refund_becomes_what_the_gateway_shows(
+    world: World, status: GatewayStatus, becomes: Status, held: int
+) -> None:
+    there = pending(world)
+    world.gateway.refunds.append(shown(status=status))
+    world.clock.advance(minutes=5)
+    world.settler.take_over(there, world.deadline())
+
+    now = world.stored()
+    assert now.status is becomes
+    assert now.version == (2 if becomes is Status.PENDING else 3)
+    assert is_open(now) == (becomes is Status.PENDING)
+    assert world.held() == held
+    assert world.gateway.orders == []
+
+
+def test_a_pending_refund_that_isnt_shown_is_never_called_again(world: World) -> None:
+    there = pending(world)
+    world.clock.advance(hours=23)
+    result = world.settler.take_over(there, world.deadline())
+
+    assert isinstance(result, Recorded)
+    assert world.gateway.orders == []
+    assert (world.stored().status, world.stored().lease_until) == (Status.PENDING, None)
+
+
+def test_a_pending_refund_that_isnt_shown_for_a_day_is_for_a_person(world: World) -> None:
+    there = pending(world)
+    world.clock.advance(hours=24)
+    world.settler.take_over(there, world.deadline())
+
+    assert (world.stored().status, world.stored().failure_code) == (
+        Status.IN_REVIEW,
+        "gateway_forgot",
+    )
+    assert world.held() == 2500
+
+
+def test_a_refund_is_looked_at_less_often_the_longer_it_is_open(world: World) -> None:
+    there = pending(world)
+    waits = []
+    for hours in (0, 1, 10):
+        world.clock.advance(hours=hours)
+        assert world.settler.recheck(there)
+        there = world.stored()
+        assert there.check_at is not None
+        waits.append(from_rfc3339(there.check_at) - world.clock.now())
+
+    assert waits == [timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1)]
+    assert there.open_since == rfc3339(NOW)
+
+
+# Giving back
+
+
+def test_what_ended_without_money_is_released_before_it_leaves_the_index(world: World) -> None:
+    there = world.put(
+        refund(
+            status=Status.FAILED,
+            open_since=rfc3339(NOW),
+            open_shard=shard_of("refund-1"),
+            check_at=rfc3339(NOW),
+        )
+    )
+    release = world.ledger.release
+    seen: list[bool] = []
+
+    def watched(transaction_id: str, refund_id: str) -> None:
+        seen.append(is_open(world.stored()))
+        release(transaction_id, refund_id)
+
+    world.ledger.release = watched  # type: ignore[method-assign]
+    world.settler.give_back(there)
+
+    assert seen == [True]
+    assert is_closed(world.stored())
+    assert world.held() == 0
+
+
+def test_a_reversal_records_the_banks_reason_and_frees_the_money(world: World) -> None:
+    there = world.put(refund(status=Status.SUCCEEDED, version=2, gateway_refund_id="gw-1"))
+    world.settler.reverse(there, shown(status=GatewayStatus.FAILED, failure_code="account_closed"))
+
+    now = world.stored()
+    assert (now.status, now.failure_code, now.version) == (Status.REVERSED, "account_closed", 3)
+    assert is_closed(now)
+    assert world.held() == 0
+
+
+def test_a_reversal_without_a_reason_has_one_of_its_own(world: World) -> None:
+    there = world.put(refund(status=Status.SUCCEEDED, version=2, gateway_refund_id="gw-1"))
+    world.settler.reverse(there, shown(status=GatewayStatus.FAILED))
+
+    assert world.stored().failure_code == "reversed"
+
+
+# The gateway's words
+
+
+def test_card_numbers_in_the_gateways_words_are_not_stored(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(Declined(f"card_{VISA}", "card 4111 1111 1111 1111 is closed"))
+    call(world, claimed)
+
+    item = str(world.stack.items(world.stack.refunds_table))
+    assert VISA not in item
+    assert "4111 1111" not in item
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "4 " * 500_000, "é" * 3000])
+def test_long_words_are_cut_and_take_no_long_time(world: World, claimed: Refund, text: str) -> None:
+    world.gateway.answers.append(Declined("declined", text))
+    call(world, claimed)
+
+    message = world.stored().failure_message
+    assert message is not None
+    assert len(message.encode()) <= 256
+
+
+def test_a_card_number_across_the_cut_leaves_no_part_of_it(world: World, claimed: Refund) -> None:
+    world.gateway.answers.append(Declined("declined", "x" * 246 + VISA))
+    call(world, claimed)
+
+    assert "4111" not in str(world.stored().failure_message)

@@ -1,0 +1,44 @@
+"""What the functions remember between runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.support.builders import NOW, World
+
+
+def test_nothing_is_looked_up_first_unless_a_restore_said_so(world: World) -> None:
+    assert not world.control.look_up_first(NOW)
+
+
+def test_a_restore_has_refunds_looked_up_first_until_its_time_is_over(world: World) -> None:
+    world.control.set_look_up_first(NOW + timedelta(days=28))
+
+    assert world.control.look_up_first(NOW)
+    assert world.control.look_up_first(NOW + timedelta(days=28) - timedelta(microseconds=1))
+    assert not world.control.look_up_first(NOW + timedelta(days=28))
+
+
+def test_the_sweep_goes_on_from_where_it_was(world: World) -> None:
+    assert world.control.sweep_position("flair") == {}
+    world.control.set_sweep_position("flair", "2026-01-01T00:00:00Z", "cursor-7", 1)
+    world.control.set_sweep_position("flair", "2026-01-01T00:00:00Z", None, 2)
+
+    position = world.control.sweep_position("flair")
+    assert position["created_from"] == "2026-01-01T00:00:00Z"
+    assert (position["cursor"], position["failures"]) == (None, 2)
+
+
+def test_no_transaction_can_be_taken_for_a_note(world: World) -> None:
+    world.control.set_look_up_first(NOW)
+    world.control.set_sweep_position("flair", "x", None, 0)
+
+    # A transaction's id never has a '#'.
+    ids = {item["transaction_id"] for item in world.stack.items(world.stack.ledger_table)}
+    assert ids == {"#look-up-first", "#sweep#flair"}
+
+
+def test_each_gateways_sweep_has_a_position_of_its_own(world: World) -> None:
+    world.control.set_sweep_position("flair", "x", "cursor-7", 0)
+
+    assert world.control.sweep_position("stripe") == {}
