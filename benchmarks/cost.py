@@ -1,4 +1,4 @@
-"""Dollars per million refunds, from the counts that are committed for `refunds cost`."""
+"""Dollars per million refunds, from the counts that are committed for `refunds-dev cost`."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _work(counts: dict[str, Any]) -> Work:
 
 
 def _agreement(ours: Work, theirs: Work) -> Result:
-    """Whether `refunds cost` reckons with what the wire has shown just now."""
+    """Whether `refunds-dev cost` reckons with what the wire has shown just now."""
     committed = read_counts()
     told = committed["ours"]
     pairs = {
@@ -87,7 +87,7 @@ def _agreement(ours: Work, theirs: Work) -> Result:
     }
     differ = [name for name, (one, other) in pairs.items() if abs(one - other) > 1e-9]
     return Result(
-        "counts of refunds cost that are not so",
+        "counts of refunds-dev cost that are not so",
         len(differ),
         "counts",
         target=0,

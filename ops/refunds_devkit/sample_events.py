@@ -1,7 +1,7 @@
 """The files in events/: one event for each function and each interesting case.
 
 Made by the same code that makes the real ones, so that their images and hashes are right:
-`python -m refunds_devkit.sample_events` writes them anew. The payments are the sandbox gateway's.
+`refunds-dev sample-events` writes them. The payments are the sandbox gateway's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import click
 
 from refunds.audit.outcome_events import GATEWAY_DOWN, SOURCE
 from refunds.domain.audit_entry import audit_entry
@@ -261,11 +263,9 @@ def as_file(event: Event) -> str:
     return json.dumps(event, indent=2) + "\n"
 
 
-def main() -> None:
-    """Write every file in events/ anew."""
+@click.command("sample-events")
+def write_sample_events() -> None:
+    """Write the sample events in events/ again, from the code that makes real ones."""
     for name, event in sample_events().items():
         (FOLDER / f"{name}.json").write_text(as_file(event))
-
-
-if __name__ == "__main__":
-    main()
+    click.echo(f"{len(sample_events())} files written to {FOLDER}")

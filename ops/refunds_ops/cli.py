@@ -6,8 +6,6 @@ import sys
 
 import click
 
-from refunds_devkit.cost.command import cost
-from refunds_devkit.sandbox.command import sandbox_gateway
 from refunds_ops.commands.audit import audit
 from refunds_ops.commands.backup import backup
 from refunds_ops.commands.intake import pause, resume, status
@@ -15,7 +13,7 @@ from refunds_ops.commands.list_refunds import list_refunds
 from refunds_ops.commands.request import request
 from refunds_ops.commands.review import review
 from refunds_ops.commands.show import show
-from refunds_ops.commands.stack_outputs import output
+from refunds_ops.commands.stack import stack
 from refunds_ops.commands.verify import verify
 from refunds_ops.terminal import run_command
 
@@ -30,12 +28,12 @@ outputs by their names), else from .local/stack.env, which `make up` writes.
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--stack", metavar="NAME", help="The CloudFormation stack to work on.")
+@click.option("--stack", "stack_name", metavar="NAME", help="The CloudFormation stack to work on.")
 @click.version_option(package_name="refunds", prog_name="refunds")
 @click.pass_context
-def cli(context: click.Context, stack: str | None) -> None:
+def cli(context: click.Context, stack_name: str | None) -> None:
     """Request refunds, see what became of them, and look after the stack that makes them."""
-    context.obj = stack
+    context.obj = stack_name
 
 
 def _name_stack(context: click.Context, option: click.Parameter, name: str | None) -> None:
@@ -66,7 +64,7 @@ ON_A_STACK = (
     list_refunds,
     review,
     backup,
-    output,
+    stack,
     pause,
     resume,
     status,
@@ -77,8 +75,6 @@ ON_A_STACK = (
 for command in ON_A_STACK:
     _takes_stack(command)
     cli.add_command(command)
-cli.add_command(sandbox_gateway)
-cli.add_command(cost)
 
 
 def main() -> None:

@@ -28,9 +28,10 @@ from refunds.domain.clock import Deadline
 from refunds.gateways.flair import FlairGateway
 from refunds.gateways.routing import Gateways
 from refunds.lambda_runtime import deadline_of
+from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.processor import Processor
 from refunds.processing.queue import RefundQueue, handle_batch
-from refunds.processing.reconciler import DeadLetterArchiver, Reconciler, Summary
+from refunds.processing.reconciler import Reconciler, Summary
 from refunds.processing.reserver import Reserver
 from refunds.processing.settler import Settler
 from refunds.tables.audit_trail import AuditTable

@@ -23,7 +23,7 @@ from tests.simulator.outages import run_outage
 
 @dataclass(frozen=True)
 class Patch:
-    """``where``: module and qualified name, as in ``settling:Settler.call``."""
+    """``where``: module and qualified name, as in ``processing.settler:Settler.call``."""
 
     where: str
     snippet: str
@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     _mutant(
         "every attempt has the same token",
-        ("settling:Settler.new_lease", "self._new_token()", "'the-token'"),
+        ("processing.settler:Settler.new_lease", "self._new_token()", "'the-token'"),
     ),
     _mutant(
         "no fingerprint",
@@ -134,7 +134,7 @@ MUTANTS = (
             "if new.status != old.status and new.status not in TRANSITIONS[old.status]:",
             "if False:",
         ),
-        ("refund:change_status", "if to not in TRANSITIONS[refund.status]:", "if False:"),
+        ("domain.refund:change_status", "if to not in TRANSITIONS[refund.status]:", "if False:"),
         (
             "processing.processor:Processor._resume",
             "if refund.status is not Status.PROCESSING:",
@@ -151,12 +151,20 @@ MUTANTS = (
     ),
     _mutant(
         "key's age not looked at",
-        ("flair:FlairGateway.create_refund", "if self._clock.now() >= not_after:", "if False:"),
+        (
+            "gateways.flair:FlairGateway.create_refund",
+            "if self._clock.now() >= not_after:",
+            "if False:",
+        ),
     ),
     _mutant(
         "look-up skipped past expiry",
-        ("flair:FlairGateway.create_refund", "if self._clock.now() >= not_after:", "if False:"),
-        ("settling:Settler.ask_then_call", "if found:", "if False:"),
+        (
+            "gateways.flair:FlairGateway.create_refund",
+            "if self._clock.now() >= not_after:",
+            "if False:",
+        ),
+        ("processing.settler:Settler.ask_then_call", "if found:", "if False:"),
     ),
     _mutant(
         "an expired key means failed",
@@ -180,7 +188,7 @@ MUTANTS = (
     ),
     _mutant(
         "decline after unknown trusted",
-        ("settling:Settler._declined", "if called_before:", "if False:"),
+        ("processing.settler:Settler._declined", "if called_before:", "if False:"),
     ),
     _mutant(
         "key in use taken for a decline",
@@ -321,25 +329,37 @@ MUTANTS = (
     ),
     _mutant(
         "archived and forgotten",
-        ("reconciling:DeadLetterArchiver._move", 'self._keep_open(message["Body"])', "pass"),
+        (
+            "processing.dead_letters:DeadLetterArchiver._move",
+            'self._keep_open(message["Body"])',
+            "pass",
+        ),
         (
             "processing.settler:Settler._leave",
             "replace(self._opened(refund, again=True), lease_until=None)",
             "replace(refund, lease_until=None)",
         ),
-        ("settling:Settler.take_over", "replace(self._opened(refund), ", "replace(refund, "),
+        (
+            "processing.settler:Settler.take_over",
+            "replace(self._opened(refund), ",
+            "replace(refund, ",
+        ),
     ),
     _mutant(
         "a dead letter deleted, not archived",
         (
-            "processing.reconciler:DeadLetterArchiver._move",
+            "processing.dead_letters:DeadLetterArchiver._move",
             "self._failures.keep(",
             "(lambda *content: None)(",
         ),
     ),
     _mutant(
         "late reversals not looked for",
-        ("reconciling:Reconciler._sweep", "for shown in page.refunds:", "for shown in ():"),
+        (
+            "processing.reconciler:Reconciler._sweep",
+            "for shown in page.refunds:",
+            "for shown in ():",
+        ),
     ),
     _mutant(
         "only the first page is swept",
@@ -351,7 +371,7 @@ MUTANTS = (
     ),
     _mutant(
         "version not raised",
-        ("refund:change_status", "version=refund.version + 1", "version=refund.version"),
+        ("domain.refund:change_status", "version=refund.version + 1", "version=refund.version"),
     ),
     _mutant(
         "the audit chain does not chain",
@@ -388,15 +408,15 @@ MUTANTS = (
     ),
     _mutant(
         "events that the bus did not take are lost",
-        ("outcomes:OutcomeBus._put", 'if answer["FailedEntryCount"]:', "if False:"),
+        ("audit.outcome_events:OutcomeBus._put", 'if answer["FailedEntryCount"]:', "if False:"),
     ),
     _outage_mutant(
         "the breaker never opens",
-        ("intake:opened", "if intake.breaker is BreakerState.OPEN:", "if True:"),
+        ("domain.intake:opened", "if intake.breaker is BreakerState.OPEN:", "if True:"),
     ),
     _outage_mutant(
         "the breaker never closes",
-        ("intake:probed", "if trouble is not None:", "if True:"),
+        ("domain.intake:probed", "if trouble is not None:", "if True:"),
     ),
     _outage_mutant(
         "resumed though a person has paused",

@@ -28,9 +28,10 @@ from refunds.gateways.contract import (
     RefundPage,
 )
 from refunds.gateways.routing import Gateways
+from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.processor import Processor
 from refunds.processing.queue import RefundQueue
-from refunds.processing.reconciler import DeadLetterArchiver, Reconciler
+from refunds.processing.reconciler import Reconciler
 from refunds.processing.reserver import Reserver
 from refunds.processing.settler import Settler
 from refunds.tables.audit_trail import AuditTable
@@ -52,7 +53,13 @@ VISA = "4111111111111111"
 EMAIL = "jane.doe.1987@customers.example.com"
 SECRET = "sk_live_planted_in_a_test"  # noqa: S105 - no secret: planted to see that it stays in
 
-LEFT_OUT: Any = object()
+
+class _LeftOut:
+    def __repr__(self) -> str:
+        return "LEFT_OUT"  # the same in every process: pytest-xdist compares the ids of tests
+
+
+LEFT_OUT: Any = _LeftOut()
 """Given to a factory for a field: the field is not there."""
 
 

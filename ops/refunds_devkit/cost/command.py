@@ -1,4 +1,4 @@
-"""`refunds cost`: dollars per million refunds, beside two other designs."""
+"""`refunds-dev cost`: dollars per million refunds, beside two other designs."""
 
 from __future__ import annotations
 

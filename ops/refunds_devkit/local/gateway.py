@@ -56,7 +56,7 @@ def gateway_name() -> str:
 
 def start_sandbox(workspace: Workspace, port: int, api: str, *, reset: bool) -> Started:
     """Begin starting the sandbox gateway with that API; see ``wait_for_gateway``."""
-    # What `refunds sandbox-gateway` runs, without the rest of the command line.
+    # What `refunds-dev sandbox-gateway` runs, without the rest of the command line.
     run = "from refunds_devkit.sandbox.command import sandbox_gateway; sandbox_gateway()"
     command = [sys.executable, "-c", run, "--api", api, "--port", str(port)]
     command += ["--database", str(workspace.folder / "gateway.sqlite3"), "--api-key", api_key()]

@@ -1,4 +1,4 @@
-"""`refunds sandbox-gateway`: the sandbox gateway at a terminal."""
+"""`refunds-dev sandbox-gateway`: the sandbox gateway at a terminal."""
 
 from __future__ import annotations
 

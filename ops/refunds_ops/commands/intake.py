@@ -17,9 +17,9 @@ from rich.text import Text
 
 from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
+from refunds.domain.card_numbers import has_card_number
 from refunds.domain.clock import rfc3339
 from refunds.domain.intake import BreakerState, Intake, paused, resumed
-from refunds.domain.request import has_card_number
 from refunds.processing.review import MAX_LISTED, in_review
 from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
 from refunds.tables.state import Control

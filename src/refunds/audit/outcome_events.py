@@ -69,7 +69,7 @@ def refused_event(message_id: str, error: RefusedError) -> OutcomeEvent:
 
 
 def gateway_down_event(intake: Intake) -> OutcomeEvent:
-    """The event that has the reconciler stop the queue at once; see ``switching``."""
+    """The event that has the reconciler stop the queue at once; see ``breaker.queue_mapping``."""
     return OutcomeEvent(GATEWAY_DOWN, {"since": intake.since, "why": intake.why})
 
 

@@ -4,7 +4,7 @@ too few do.
 There is one queue, so there is one breaker: with several gateways it is for when none is there.
 Nothing is read or written while all is well. A batch of which no call got through writes one item;
 the batch that finds the gateway down opens the breaker and says so on the bus, for the reconciler
-to stop the queue (``switching.py``).
+to stop the queue (``queue_mapping.py``).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Whether requests flow from the queue to ProcessRefund: the circuit breaker's rules, and a
 person's pause.
 
-Plain rules over one state. ``control.py`` keeps it, ``breaker.py`` opens the breaker,
-``switching.py`` makes the event source mapping follow and closes it again. Two switches stand in
-one line: the breaker opens and closes by itself, the pause is a person's alone, and requests flow
-when neither holds them.
+Plain rules over one state. ``tables/state.py`` stores it, ``breaker/breaker.py`` opens the breaker,
+and ``breaker/queue_mapping.py`` makes the event source mapping follow and closes the breaker again.
+The breaker opens and closes by itself. Only a person pauses and resumes. Requests flow when neither
+holds them.
 """
 
 from __future__ import annotations

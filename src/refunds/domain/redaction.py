@@ -9,8 +9,6 @@ import re
 import traceback
 from pathlib import PurePath
 
-from botocore.exceptions import ClientError
-
 
 def describe(error: BaseException) -> dict[str, str]:
     """``error`` (type, and AWS's code if it has one), ``at`` (innermost frames), ``cause``."""
@@ -36,4 +34,7 @@ def shown_code(code: str | None) -> str | None:
 
 def _kind(error: BaseException) -> str:
     kind = type(error).__name__
-    return f"{kind} {error.response['Error']['Code']}" if isinstance(error, ClientError) else kind
+    match getattr(error, "response", None):
+        case {"Error": {"Code": str(code)}}:  # botocore's ClientError
+            return f"{kind} {code}"
+    return kind

@@ -16,7 +16,8 @@ from refunds.breaker.queue_mapping import RUNNING, IntakeKeeper, Switch
 from refunds.domain.clock import Deadline
 from refunds.domain.redaction import describe
 from refunds.lambda_runtime import deadline_of
-from refunds.processing.reconciler import DeadLetterArchiver, Reconciler
+from refunds.processing.dead_letters import DeadLetterArchiver
+from refunds.processing.reconciler import Reconciler
 from refunds.settings import function_identity, number, text
 from refunds.wiring import parts
 

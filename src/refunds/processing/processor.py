@@ -50,7 +50,7 @@ class Processor:
     ) -> Recorded | Later:
         """Bring one request as far as it goes now.
 
-        ``look_up_first``: a restore may have made the tables forget; see ``control``.
+        ``look_up_first``: a restore may have made the tables forget; see ``tables.state``.
         Raises ``RefusedError`` when its refund id belongs to another request; whatever else is
         raised means: not settled, come back.
         """

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
-from refunds.domain.request import RefusedError, parse_message
 from refunds.gateways.contract import (
     NOT_OURS,
     Gateway,
@@ -23,14 +21,13 @@ from refunds.gateways.contract import (
     GatewayUnavailableError,
 )
 from refunds.gateways.routing import Gateways
+from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler
 from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
 from refunds.tables.state import Control
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
     from refunds.batches import Pool
 
 PAGE = 25
@@ -41,9 +38,6 @@ SWEEP_BACK = timedelta(days=180)
 """How long after its creation a refund may still be sent back by the customer's bank."""
 MAX_SWEEP_PAGES = 50
 MAX_CURSOR_FAILURES = 3
-
-ARCHIVE_AFTER = timedelta(days=4)
-MAX_ARCHIVE_BATCHES = 20
 
 MIN_LEFT_SECONDS = 15.0
 """With less than this left, no further step is begun."""
@@ -94,7 +88,7 @@ class Reconciler:
         until = Deadline.after(self._clock, total * 0.6)
         self._guard(summary, lambda: self._settle_open(until, deadline, summary))
         self._sweep_all(deadline, summary)
-        self._guard(summary, lambda: self._archiver.archive(deadline, summary))
+        self._guard(summary, lambda: self._archive(deadline, summary))
         return summary
 
     def look_at(self, refund_id: str, deadline: Deadline) -> Refund | None:
@@ -125,6 +119,13 @@ class Reconciler:
             # One part's trouble must not keep the others from running; the next run tries again.
             summary.failed += 1
             summary.errors.append(type(exc).__name__)
+
+    def _archive(self, deadline: Deadline, summary: Summary) -> None:
+        done = self._archiver.archive(deadline)
+        summary.archived = done.archived
+        summary.oldest_dead_letter_seconds = done.oldest_seconds
+        summary.failed += len(done.errors)
+        summary.errors.extend(done.errors)
 
     def _settle_open(self, until: Deadline, deadline: Deadline, summary: Summary) -> None:
         seen: set[str] = set()
@@ -270,94 +271,3 @@ def _count(summary: Summary, result: Refund | str | None, clock: Clock) -> None:
             summary.settled += 1
         else:
             summary.still_open += 1
-
-
-class DeadLetterArchiver:
-    """Moves what has been in the DLQ for days to S3, before SQS deletes it for its age (11)."""
-
-    def __init__(
-        self,
-        *,
-        client: SQSClient,
-        queue_url: str,
-        refunds: RefundsTable,
-        settler: Settler,
-        failures: FailureStore,
-        clock: Clock,
-    ) -> None:
-        self._client = client
-        self._queue_url = queue_url
-        self._refunds = refunds
-        self._settler = settler
-        self._failures = failures
-        self._clock = clock
-
-    def archive(self, deadline: Deadline, summary: Summary) -> None:
-        """Move what is old enough; at most 200 messages are looked at.
-
-        Also finds the oldest that stays: SQS's own age metric passes over messages that were
-        received more than three times, and these are received here at every run.
-        """
-        for _ in range(MAX_ARCHIVE_BATCHES):
-            if deadline.left_seconds() < MIN_LEFT_SECONDS:
-                return
-            answer = self._client.receive_message(
-                QueueUrl=self._queue_url,
-                MaxNumberOfMessages=10,
-                MessageSystemAttributeNames=["SentTimestamp"],
-                MessageAttributeNames=["All"],
-                VisibilityTimeout=60,
-            )
-            messages: list[Any] = list(answer.get("Messages", []))
-            if not messages:
-                return
-            for message in messages:
-                self._look_at(message, summary)
-
-    def _look_at(self, message: dict[str, Any], summary: Summary) -> None:
-        sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000
-        age_seconds = int(self._clock.now().timestamp() - sent_seconds)
-        if age_seconds >= ARCHIVE_AFTER.total_seconds():
-            try:
-                self._move(message)
-                summary.archived += 1
-                return
-            except Exception as exc:
-                # It stays, and counts as waiting; its neighbours are not to wait for it.
-                summary.failed += 1
-                summary.errors.append(type(exc).__name__)
-        summary.oldest_dead_letter_seconds = max(summary.oldest_dead_letter_seconds, age_seconds)
-
-    def _move(self, message: dict[str, Any]) -> None:
-        self._keep_open(message["Body"])
-        attributes = message.get("MessageAttributes", {})
-        self._failures.keep(
-            "dead-letters",
-            message["MessageId"],
-            {
-                "body": message["Body"],
-                "sent_at_ms": int(message["Attributes"]["SentTimestamp"]),
-                "attributes": {
-                    name: value.get("StringValue") for name, value in attributes.items()
-                },
-            },
-        )
-        self._client.delete_message(
-            QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"]
-        )
-
-    def _keep_open(self, body: str) -> None:
-        """Once its message is gone, an unfinished refund must be found through the index (10), and
-        nobody else would release what a request of a refund that has ended still holds (3)."""
-        try:
-            request = parse_message(body)
-        except RefusedError:
-            return
-        refund = self._refunds.get(request.refund_id)
-        if refund is None:
-            return
-        self._settler.give_back_unused(refund, request.transaction_id)
-        if refund.status is not Status.PROCESSING or refund.open_shard:
-            return
-        if not self._settler.recheck(refund):
-            raise RuntimeError("the refund is being worked on; its message is archived next time")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from refunds.domain.card_numbers import has_card_number
 from refunds.domain.refund import Refund, Status, short_text
-from refunds.domain.request import has_card_number
 from refunds.processing.recorder import Later, Recorder
 from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
 

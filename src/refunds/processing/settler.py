@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import Refund, Status, short_text
-from refunds.domain.request import redacted
 from refunds.gateways.contract import (
     Accepted,
     Declined,

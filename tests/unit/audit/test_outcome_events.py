@@ -167,7 +167,7 @@ def test_an_error_is_told_by_kind_and_place_and_never_by_its_text() -> None:
 
     assert told["error"] == "RuntimeError"
     assert told["cause_error"] == "KeyError"
-    assert told["at"].startswith("test_outcomes.py:")
+    assert told["at"].startswith("test_outcome_events.py:")
     assert EMAIL not in str(told)
     assert VISA not in str(told)
 

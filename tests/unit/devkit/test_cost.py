@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from refunds_devkit.cli import cli
 from refunds_devkit.cost.command import all_bills
 from refunds_devkit.cost.model import Setup, ours, read_counts, read_prices
-from refunds_ops.cli import cli
 
 PRICES = read_prices()
 COUNTS = read_counts()

@@ -32,7 +32,7 @@ def refund_of(functions: Deployed, name: str) -> dict[str, Any]:
 
 
 def test_the_files_are_what_the_code_makes() -> None:
-    """Else: .venv/bin/python -m refunds_devkit.sample_events"""
+    """Else: refunds-dev sample-events"""
     wanted = {f"{name}.json": as_file(each) for name, each in sample_events().items()}
     assert {path.name: path.read_text() for path in FOLDER.iterdir()} == wanted
 

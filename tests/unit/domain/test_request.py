@@ -15,15 +15,14 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tests.support.builders import EMAIL, LEFT_OUT, SECRET, VISA, InlinePool, World, body, request
 
+from refunds.domain.card_numbers import has_card_number, redacted
 from refunds.domain.money import EXPONENTS
 from refunds.domain.request import (
     MAX_ERROR_MESSAGE_BYTES,
     ErrorCode,
     RefundRequest,
     RefusedError,
-    has_card_number,
     parse_message,
-    redacted,
 )
 from refunds.processing.queue import handle_batch
 

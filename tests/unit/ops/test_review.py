@@ -1,4 +1,4 @@
-"""`refunds review` and `refunds output`: a person's decision, and where it is kept."""
+"""`refunds review` and `refunds stack outputs`: a person's decision, and where it is kept."""
 
 from __future__ import annotations
 
@@ -135,5 +135,5 @@ def test_a_decision_without_a_verdict_is_a_usage_error(world: World) -> None:
 
 
 def test_an_output_is_printed_alone_for_scripts(stack: Stack) -> None:
-    assert run("output", "RefundQueueUrl").output == f"{stack.queue_url}\n"
-    assert f"LedgerTableName={stack.ledger_table}\n" in run("output").output
+    assert run("stack", "outputs", "RefundQueueUrl").output == f"{stack.queue_url}\n"
+    assert f"LedgerTableName={stack.ledger_table}\n" in run("stack", "outputs").output

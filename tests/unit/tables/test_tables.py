@@ -74,7 +74,7 @@ def test_a_change_to_the_same_needs_no_write(world: World) -> None:
         {"attempt_token": "another"},
         {"attempt_token": LEFT_OUT},
     ],
-    ids=str,
+    ids=["version", "status", "another token", "no token"],
 )
 def test_a_change_of_what_somebody_else_has_changed_is_refused(
     world: World, meanwhile: dict[str, Any]

@@ -35,7 +35,7 @@ OPS = str(Path(next(iter(refunds_ops.__path__))).parent)
 
 @contextmanager
 def command(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`refunds sandbox-gateway` as a process, and the URL it prints."""
+    """`refunds-dev sandbox-gateway` as a process, and the URL it prints."""
     process = subprocess.Popen(
         [
             sys.executable,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[4]
 ENTRIES = 20_000
-"""Few, so that every run of the tests can afford it; ``big.py`` measures a million."""
+"""Few, so that every run of the tests can afford it; ``big_trail.py`` measures a million."""
 
 
 def measured(entries: int) -> dict[str, int]:
