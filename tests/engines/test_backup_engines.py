@@ -54,7 +54,7 @@ def test_a_round_trip_of_every_attribute_type(
             told = stack.make_run().run(event, Deadline.after(stack.clock, 60))
             if "continued" not in told:
                 break
-            event = json.loads(json.dumps(stack.handed_on.pop()))
+            event = json.loads(json.dumps(stack.continuations.pop()))
         timed.step(f"backed up, {steps} invocations", rows + audit_rows)
         assert not stack.verify().findings
         timed.step("verified", rows + audit_rows)

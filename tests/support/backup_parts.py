@@ -134,7 +134,7 @@ def _schema(names: list[str]) -> Any:
 
 @dataclass
 class BackedUp:
-    """One stack's tables and bucket, and its backups. ``handed_on``: events that a run left."""
+    """One stack's tables and bucket, and its backups. ``continuations``: events of later steps."""
 
     dynamodb: DynamoDBClient
     s3: S3Client
@@ -144,7 +144,7 @@ class BackedUp:
     bucket: str
     signer: LocalSigner = field(default_factory=LocalSigner)
     clock: Clock = field(default_factory=SystemClock)
-    handed_on: list[dict[str, Any]] = field(default_factory=list)
+    continuations: list[dict[str, Any]] = field(default_factory=list)
     token: Callable[[], str] = new_token
 
     _names = count(1)
@@ -189,7 +189,7 @@ class BackedUp:
             "tables": sources(self.refunds, self.ledger, self.audit),
             "clock": self.clock,
             "new_token": self.token,
-            "hand_on": self.handed_on.append,
+            "invoke_again": self.continuations.append,
         } | more
         return BackupRun(**parts)
 

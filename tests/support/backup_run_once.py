@@ -44,7 +44,7 @@ def main(url: str) -> None:
         tables=sources("refunds", "ledger", "audit"),
         clock=clock,
         new_token=new_token,
-        hand_on=lambda event: None,
+        invoke_again=lambda event: None,
     )
     began = time.monotonic()
     told = run.run({}, Deadline.after(clock, 3600))

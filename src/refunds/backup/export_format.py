@@ -123,8 +123,8 @@ class DataFileWriter:
 
 
 @dataclass(frozen=True)
-class Described:
-    """What a summary says of its export. ``start_time`` and the like as ``milliseconds`` writes."""
+class ExportSummary:
+    """The facts in ``manifest-summary.json``. Instants have the format of ``milliseconds``."""
 
     table_arn: str
     table_id: str | None
@@ -148,26 +148,26 @@ class ManifestWriter:
         return self._put(f"{root}/_started", b"")
 
     def finish(
-        self, described: Described, files: Iterable[Mapping[str, Any]]
+        self, export: ExportSummary, files: Iterable[Mapping[str, Any]]
     ) -> tuple[StoredFile, ...]:
         """The list of files, then the summary: as DynamoDB does it, an export without is none."""
-        root = described.root
+        root = export.root
         listed = list(files)
         lines = "".join(json.dumps(file, separators=(",", ":")) + "\n" for file in listed)
         summary = {
             "version": VERSION,
-            "exportArn": f"{described.table_arn}/export/{described.export_id}",
-            "startTime": described.start_time,
-            "endTime": described.end_time,
-            "tableArn": described.table_arn,
-            "tableId": described.table_id,
-            "exportTime": described.start_time,
-            "s3Bucket": described.bucket,
-            "s3Prefix": described.prefix,
+            "exportArn": f"{export.table_arn}/export/{export.export_id}",
+            "startTime": export.start_time,
+            "endTime": export.end_time,
+            "tableArn": export.table_arn,
+            "tableId": export.table_id,
+            "exportTime": export.start_time,
+            "s3Bucket": export.bucket,
+            "s3Prefix": export.prefix,
             "s3SseAlgorithm": "KMS",
-            "s3SseKmsKeyId": described.key_arn,
+            "s3SseKmsKeyId": export.key_arn,
             "manifestFilesS3Key": f"{root}/manifest-files.json",
-            "billedSizeBytes": described.plain_size,
+            "billedSizeBytes": export.plain_size,
             "itemCount": sum(file["itemCount"] for file in listed),
             "outputFormat": "DYNAMODB_JSON",
         }

@@ -1,35 +1,40 @@
-"""One backup run: the tables exported to S3, then the signed digest that publishes it.
+"""One backup run: export the tables to S3, then publish the backup with a signed digest.
 
-A run that can't end within one invocation hands its progress on to the next. A run that dies
-leaves objects that no digest names: not a backup. docs/backup.md has the layout and the
-guarantees.
+A run that needs more than one invocation stores its progress and invokes the function again.
+Objects of a run that stops early are in no digest, so they are not a backup. docs/backup.md
+describes the layout and the guarantees.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from refunds.backup.digest import PREFIX, DataFile, Digest, Export, Previous, StoredFile, sha256_hex
+from refunds.backup.digest import Digest, Export, Previous, sha256_hex
 from refunds.backup.digest_chain import DigestChain
 from refunds.backup.export_format import (
     SUFFIXES,
     DataFileWriter,
-    Described,
+    ExportSummary,
     ManifestWriter,
     milliseconds,
     new_export_id,
 )
 from refunds.backup.native_export import NativeExport
+from refunds.backup.run_progress import (
+    RUNS_PREFIX,
+    RunProgress,
+    Segment,
+    TableProgress,
+    is_progress_key,
+)
 from refunds.backup.table_scan import PageReader, Source
 from refunds.backup.write_once import put_new, read
 from refunds.domain.clock import Clock, Deadline, rfc3339
-from refunds.tables.wire import Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,90 +42,19 @@ if TYPE_CHECKING:
 
 SEGMENTS = 4
 ONE_SEGMENT_ITEMS = 10_000
-"""Smaller tables are scanned in one go, into one file."""
+"""A smaller table is scanned as one segment, into one file."""
 
-HAND_ON_SECONDS = 60.0
-"""Kept for ending and uploading a data file for each segment, and for the next invocation."""
+RESERVED_SECONDS = 60.0
+"""Left at the end of an invocation to upload a data file for each segment and to continue."""
 MAX_STEPS = 60
 """Invocations of one run: fifteen hours at fifteen minutes each."""
+MAX_RUNS_A_DAY = 100
+"""With ``MAX_STEPS``, the bound on what a fault or a caller in a loop can cost in a day."""
 MAX_NAME_TRIES = 60
 
 
 class BackupIncompleteError(Exception):
-    """The run ended before all was stored; what it stored is not a backup."""
-
-
-@dataclass
-class Segment:
-    """How far a parallel scan's segment is: the last key that is in an uploaded file."""
-
-    number: int
-    last_key: Wire | None = None
-    done: bool = False
-
-
-@dataclass
-class TableProgress:
-    """One table's export: what is stored of it."""
-
-    source: str
-    table_arn: str
-    table_id: str | None
-    export_id: str
-    root: str
-    started_at: str
-    """As ``milliseconds`` writes it."""
-    plain_size: int = 0
-    segments: list[Segment] = field(default_factory=list)
-    files: list[DataFile] = field(default_factory=list)
-    listed: list[dict[str, Any]] = field(default_factory=list)
-    """The files' lines in the manifest."""
-    manifests: list[StoredFile] = field(default_factory=list)
-    native_arn: str | None = None
-    finished: bool = False
-
-
-@dataclass
-class RunProgress:
-    """A run between two invocations, kept beside its claims."""
-
-    name: str
-    """``YYYYMMDDTHHMMSSZ``"""
-    started_at: str
-    step: int = 0
-    tables: list[TableProgress] = field(default_factory=list)
-
-    @property
-    def prefix(self) -> str:
-        day = f"{self.name[:4]}/{self.name[4:6]}/{self.name[6:8]}"
-        return f"{PREFIX}/{day}/{self.name}"
-
-    @property
-    def claim_key(self) -> str:
-        return f"{PREFIX}/runs/{self.name}/{self.step:04d}.json"
-
-    @property
-    def progress_key(self) -> str:
-        return f"{PREFIX}/runs/{self.name}/{self.step:04d}-progress.json"
-
-    def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> RunProgress:
-        told = json.loads(content)
-        tables = [
-            TableProgress(
-                **table
-                | {
-                    "segments": [Segment(**each) for each in table["segments"]],
-                    "files": [DataFile(**each) for each in table["files"]],
-                    "manifests": [StoredFile(**each) for each in table["manifests"]],
-                }
-            )
-            for table in told["tables"]
-        ]
-        return cls(**told | {"tables": tables})
+    """The run stopped before everything was stored. What it stored is not a backup."""
 
 
 class BackupRun:
@@ -137,14 +71,14 @@ class BackupRun:
         tables: tuple[Source, ...],
         clock: Clock,
         new_token: Callable[[], str],
-        hand_on: Callable[[dict[str, Any]], None],
+        invoke_again: Callable[[dict[str, Any]], None],
         compression: str = "gzip",
         native_above_bytes: int = 0,
+        max_runs_a_day: int = MAX_RUNS_A_DAY,
     ) -> None:
-        """``hand_on`` invokes the function again, asynchronously, with the event it is given.
+        """``invoke_again`` invokes the function asynchronously with the event it is given.
 
-        ``native_above_bytes``: from this table size on, Refunds is exported by DynamoDB itself;
-        0 is never.
+        From ``native_above_bytes`` on, DynamoDB itself exports Refunds; 0 turns that off.
         """
         self._dynamodb = dynamodb
         self._s3 = s3
@@ -156,54 +90,84 @@ class BackupRun:
         self._tables = tables
         self._clock = clock
         self._new_token = new_token
-        self._hand_on = hand_on
+        self._invoke_again = invoke_again
         self._compression = compression
         self._native_above_bytes = native_above_bytes
+        self._max_runs_a_day = max_runs_a_day
         self._manifests = ManifestWriter(s3, bucket)
 
     def run(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """A whole run, or the next step of the one that the event continues.
+        """Make a whole backup, or continue the run that a ``continue`` event names.
 
-        Returns what was published, or ``continued`` when the rest is left to the next step.
-        Raises ``BackupIncompleteError`` and whatever AWS raises: nothing is published then.
+        Returns what was published; ``continued`` when another invocation does the rest;
+        ``skipped`` when another invocation has this step already.
+        Raises ``BackupIncompleteError`` and whatever AWS raises: then nothing is published.
         """
-        # What a step needs at its end, but never most of what it has.
+        # Reserve what a step needs at its end, but never most of its time.
         until = deadline.within(
             deadline.left_seconds(),
-            reserve_seconds=min(HAND_ON_SECONDS, deadline.left_seconds() / 3),
+            reserve_seconds=min(RESERVED_SECONDS, deadline.left_seconds() / 3),
         )
-        run = self._resumed(event) or self._begin()
+        if "continue" in event:
+            run = self._continued_run(event["continue"])
+            if not self._claim(run):
+                return {"skipped": True, "prefix": run.prefix, "step": run.step}
+        else:
+            run = self._begin()
         if not self._store_tables(run, until):
             return self._continue_later(run)
-        return _told(self._publish(run))
+        return _summary(self._publish(run))
 
     def _begin(self) -> RunProgress:
-        """A new run under a name, the second it starts in, that no other run has."""
+        """A new run, named after the second in which it starts, or the next free one."""
         started = self._clock.now()
+        self._check_run_limit(f"{started - timedelta(days=1):%Y%m%dT%H%M%SZ}")
         for seconds in range(MAX_NAME_TRIES):
             name = f"{started + timedelta(seconds=seconds):%Y%m%dT%H%M%SZ}"
             run = RunProgress(name, rfc3339(started))
             if self._claim(run):
                 return run
-        raise BackupIncompleteError(f"{MAX_NAME_TRIES} other runs have begun within a minute")
+        raise BackupIncompleteError(f"{MAX_NAME_TRIES} other runs began within a minute")
 
-    def _resumed(self, event: dict[str, Any]) -> RunProgress | None:
-        """The run that the event continues; None for any other event.
+    def _check_run_limit(self, since: str) -> None:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=RUNS_PREFIX, StartAfter=f"{RUNS_PREFIX}{since}"
+        )
+        names = {entry["Key"].split("/")[2] for page in pages for entry in page.get("Contents", [])}
+        if len(names) >= self._max_runs_a_day:
+            raise BackupIncompleteError(
+                f"{len(names)} runs began within a day, which is the limit: "
+                "find out who starts them before you start another"
+            )
 
-        Also None when the step has been begun before: Lambda delivers an event again after a
-        crash, and sometimes without one. What the first try stored is not known, so the run it
-        belongs to can't go on; a new one can.
+    def _continued_run(self, event: Any) -> RunProgress:
+        """The run that a ``continue`` event names, checked before anything is done for it.
+
+        Its digest will be signed, so neither the event nor the progress may name other objects.
         """
-        kept = event.get("continue", {})
-        if "key" not in kept:  # in the event itself, an older version had it all
-            return None
-        content = read(self._s3, self._bucket, kept["key"])
-        if content is None or sha256_hex(content) != kept["sha256"]:
-            raise BackupIncompleteError(f"{kept['key']} is not the progress that was kept there")
-        run = RunProgress.from_bytes(content)
-        return run if self._claim(run) else None
+        if not (isinstance(event, Mapping) and is_progress_key(key := event.get("key"))):
+            raise BackupIncompleteError("the event names no progress of a run")
+        content = read(self._s3, self._bucket, key)
+        if content is None or sha256_hex(content) != event.get("sha256"):
+            raise BackupIncompleteError(f"{key} is not the progress that was stored there")
+        try:
+            run = RunProgress.from_bytes(content)
+        except (ValueError, KeyError, TypeError) as exc:
+            raise BackupIncompleteError(f"{key} is not the progress of a run") from exc
+        keys = [file.key for table in run.tables for file in (*table.files, *table.manifests)] + [
+            f"{table.root}/" for table in run.tables
+        ]
+        if run.progress_key != key or not all(each.startswith(f"{run.prefix}/") for each in keys):
+            raise BackupIncompleteError(f"{key} is the progress of another run")
+        return run
 
     def _claim(self, run: RunProgress) -> bool:
+        """Take the run's step. False when another invocation has taken it.
+
+        Lambda delivers an event again after a failure, and sometimes without one. What the first
+        invocation stored is unknown, so the run can't be continued; and it either succeeded or
+        has raised the alarm, so no new run is begun in its place.
+        """
         return put_new(
             self._s3,
             self._bucket,
@@ -212,19 +176,19 @@ class BackupRun:
         )
 
     def _store_tables(self, run: RunProgress, until: Deadline) -> bool:
-        """Whether all tables are stored; False when the time was up first."""
-        for place, source in enumerate(self._tables):
-            if place == len(run.tables):
+        """Export all tables. Returns False when the time is up before that."""
+        for number, source in enumerate(self._tables):
+            if number == len(run.tables):
                 run.tables.append(self._start(run, source))
-            table = run.tables[place]
+            table = run.tables[number]
             if table.native_arn or table.finished:
                 continue
             self._scan(table, source, until)
             if not all(segment.done for segment in table.segments):
                 return False
             self._finish_scan(table, run)
-        # DynamoDB's own export ran meanwhile; it shows the table as of its start.
-        return all(self._follow(table, until) for table in run.tables if not table.finished)
+        # DynamoDB's own export ran at the same time; it shows the table as of its start.
+        return all(self._finish_native(table, until) for table in run.tables if not table.finished)
 
     def _start(self, run: RunProgress, source: Source) -> TableProgress:
         started = self._clock.now()
@@ -239,7 +203,7 @@ class BackupRun:
                 described["TableArn"], prefix, f"{run.name}-{self._new_token()}"
             )
             export_id = native_arn.rpartition("/")[2]
-        # Both numbers are up to six hours old: good enough to choose how to read.
+        # DynamoDB updates TableSizeBytes and ItemCount every six hours. That is good enough here.
         segments = SEGMENTS if described.get("ItemCount", 0) > ONE_SEGMENT_ITEMS else 1
         table = TableProgress(
             source=source.name,
@@ -280,7 +244,7 @@ class BackupRun:
         failed: threading.Event,
         lock: threading.Lock,
     ) -> None:
-        """Read on from the segment's place, as far as one data file or the time goes."""
+        """Read the segment until one data file is full, the segment ends or the time is up."""
         last_key, done = segment.last_key, False
         with self._new_file(source.name) as file:
             while not (done or file.full or until.left_seconds() == 0 or failed.is_set()):
@@ -296,10 +260,10 @@ class BackupRun:
 
     def _upload(self, table: TableProgress, file: DataFileWriter, lock: threading.Lock) -> None:
         name = f"{self._new_token()}{SUFFIXES[self._compression]}"
-        stored, listed = file.upload(self._s3, self._bucket, f"{table.root}/data/{name}")
+        stored, manifest_line = file.upload(self._s3, self._bucket, f"{table.root}/data/{name}")
         with lock:
             table.files.append(stored)
-            table.listed.append(listed)
+            table.manifest_lines.append(manifest_line)
             table.plain_size += file.plain_size
 
     def _finish_scan(self, table: TableProgress, run: RunProgress) -> None:
@@ -307,7 +271,7 @@ class BackupRun:
             # ImportTable refuses a prefix without any object.
             with self._new_file(table.source) as empty:
                 self._upload(table, empty, threading.Lock())
-        described = Described(
+        summary = ExportSummary(
             table_arn=table.table_arn,
             table_id=table.table_id,
             export_id=table.export_id,
@@ -319,12 +283,12 @@ class BackupRun:
             end_time=milliseconds(self._clock.now()),
             plain_size=table.plain_size,
         )
-        table.manifests += self._manifests.finish(described, table.listed)
-        table.listed.clear()
+        table.manifests += self._manifests.finish(summary, table.manifest_lines)
+        table.manifest_lines.clear()
         table.finished = True
 
-    def _follow(self, table: TableProgress, until: Deadline) -> bool:
-        """Whether DynamoDB's export has ended and all its files are read and hashed."""
+    def _finish_native(self, table: TableProgress, until: Deadline) -> bool:
+        """Wait for DynamoDB's export and hash its files. False when the time is up before that."""
         assert table.native_arn is not None
         if not self._native.wait(table.native_arn, until):
             return False
@@ -339,20 +303,20 @@ class BackupRun:
         return True
 
     def _continue_later(self, run: RunProgress) -> dict[str, Any]:
-        """The progress first, which no event is large enough for; then the event that names it."""
+        """Store the progress, which can be larger than an event, and invoke with its key."""
         run.step += 1
         if run.step >= MAX_STEPS:
-            raise BackupIncompleteError(f"not done after {MAX_STEPS} invocations")
+            raise BackupIncompleteError(f"not finished after {MAX_STEPS} invocations")
         content = run.to_bytes()
         if not put_new(self._s3, self._bucket, run.progress_key, content):
-            raise BackupIncompleteError(f"{run.progress_key} is there already")
-        self._hand_on({"continue": {"key": run.progress_key, "sha256": sha256_hex(content)}})
+            raise BackupIncompleteError(f"{run.progress_key} exists already")
+        self._invoke_again({"continue": {"key": run.progress_key, "sha256": sha256_hex(content)}})
         return {
             "continued": True,
             "bucket": self._bucket,
             "prefix": run.prefix,
             "step": run.step,
-            "items_so_far": sum(file.item_count for table in run.tables for file in table.files),
+            "items_so_far": sum(table.item_count for table in run.tables),
         }
 
     def _publish(self, run: RunProgress) -> Digest:
@@ -362,7 +326,7 @@ class BackupRun:
                 table_arn=table.table_arn,
                 root=table.root,
                 export_time=table.started_at,
-                item_count=sum(file.item_count for file in table.files),
+                item_count=table.item_count,
                 manifests=tuple(table.manifests),
                 files=tuple(table.files),
             )
@@ -384,7 +348,7 @@ class BackupRun:
         return self._chain.publish(build)
 
 
-def _told(digest: Digest) -> dict[str, Any]:
+def _summary(digest: Digest) -> dict[str, Any]:
     return {
         "bucket": digest.bucket,
         "prefix": digest.backup_prefix,

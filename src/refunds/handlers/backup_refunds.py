@@ -1,6 +1,6 @@
-"""BackupRefunds: every day, one backup of refunds, ledger and audit trail.
+"""BackupRefunds: one backup a day of refunds, ledger and audit trail.
 
-Takes any event, ``{}`` too, for a whole run, and its own ``{"continue": …}`` for the rest of one.
+Any event, such as ``{}``, starts a run. The function's own ``{"continue": …}`` continues one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from refunds.domain.clock import SystemClock
 from refunds.lambda_runtime import CLIENT, Aws, deadline_of, new_token
 from refunds.settings import BackupSettings, Tables, text
 
-# A run has minutes, and the scan of a busy table is throttled now and then.
-PATIENT = CLIENT.merge(
+# A run has minutes, and DynamoDB throttles the scan of a busy table at times.
+BACKUP_CLIENT_CONFIG = CLIENT.merge(
     Config(
         connect_timeout=5,
         read_timeout=30,
@@ -34,16 +34,16 @@ PATIENT = CLIENT.merge(
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer(auto_patch=False)  # not a subsegment for each of thousands of pages
+tracer = Tracer(auto_patch=False)  # a scan has thousands of pages: no subsegment for each
 
-_clock, _aws = SystemClock(), Aws(PATIENT)
+_clock, _aws = SystemClock(), Aws(BACKUP_CLIENT_CONFIG)
 _tables, _settings = Tables.from_environment(), BackupSettings.from_environment()
-compressor(_settings.compression)  # a wrong setting shows at the first start, not after the scan
+compressor(_settings.compression)  # a wrong setting fails at the start, not after the scan
 _s3, _lambda, _kms = (_aws.when_needed(name) for name in ("s3", "lambda", "kms"))
 _dynamodb = _aws.dynamodb()
 
 
-def _hand_on(event: dict[str, Any]) -> None:
+def _invoke_again(event: dict[str, Any]) -> None:
     _lambda.invoke(
         FunctionName=text("AWS_LAMBDA_FUNCTION_NAME"),
         Qualifier=text("AWS_LAMBDA_FUNCTION_VERSION"),
@@ -69,7 +69,7 @@ _run = BackupRun(
     tables=sources(_tables.refunds, _tables.ledger, _tables.audit),
     clock=_clock,
     new_token=new_token,
-    hand_on=_hand_on,
+    invoke_again=_invoke_again,
     compression=_settings.compression,
     native_above_bytes=_settings.native_above_bytes,
 )
@@ -79,14 +79,18 @@ _run = BackupRun(
 @metrics.log_metrics(capture_cold_start_metric=True)
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Returns where the backup is and what it holds, or how far it is."""
-    told = _run.run(event, deadline_of(context, _clock))
-    if "continued" in told:
+    """Returns where the backup is and what it holds, or how far the run has come."""
+    result = _run.run(event, deadline_of(context, _clock))
+    if "skipped" in result:
+        metrics.add_metric("BackupStepSkipped", MetricUnit.Count, 1)
+        logger.warning("another invocation has this step of the backup", **result)
+        return result
+    if "continued" in result:
         metrics.add_metric("BackupContinued", MetricUnit.Count, 1)
-        logger.info("backup goes on in another invocation", **told)
-        return told
+        logger.info("another invocation continues the backup", **result)
+        return result
     metrics.add_metric("BackupCompleted", MetricUnit.Count, 1)
-    for name, table in told["tables"].items():
+    for name, table in result["tables"].items():
         metrics.add_metric(f"BackupItems{name.title()}", MetricUnit.Count, table["item_count"])
-    logger.info("backup published", **told)
-    return told
+    logger.info("backup published", **result)
+    return result

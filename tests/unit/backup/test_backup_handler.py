@@ -82,7 +82,7 @@ def test_an_empty_event_is_a_whole_run(
     assert {"BackupCompleted", "BackupItemsRefunds"} <= metrics(capsys.readouterr().out)
 
 
-def test_what_does_not_fit_is_handed_on_to_the_same_version(
+def test_what_does_not_fit_is_continued_by_the_same_version(
     stack: BackedUp,
     handler: Callable[[], ModuleType],
     capsys: pytest.CaptureFixture[str],

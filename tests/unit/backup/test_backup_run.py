@@ -8,19 +8,29 @@ import hashlib
 import json
 import re
 import sys
+from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.backup_parts import BackedUp, refund
+from tests.support.backup_parts import BackedUp, LocalSigner, refund
 from tests.support.builders import NOW, FakeClock
 
 import refunds.backup.export_format
 import refunds.backup.run
-from refunds.backup.digest import Digest, digest_key, sequence_of, sha256_hex, signature_key
-from refunds.backup.run import MAX_STEPS, BackupIncompleteError, RunProgress
+from refunds.backup.digest import (
+    DIGESTS_PREFIX,
+    Digest,
+    digest_key,
+    sequence_of,
+    sha256_hex,
+    signature_key,
+)
+from refunds.backup.run import MAX_STEPS, BackupIncompleteError
+from refunds.backup.run_progress import RUNS_PREFIX, RunProgress
 from refunds.domain.clock import Deadline
 from refunds_ops.backup.data_files import items
 from refunds_ops.backup.places import Bucket
@@ -58,7 +68,7 @@ def to_the_end(stack: BackedUp, event: dict[str, Any], clock: FakeClock, **more:
         told = run.run(json.loads(json.dumps(event)), Deadline.after(clock, 900))
         if "continued" not in told:
             return step
-        event = stack.handed_on.pop()
+        event = stack.continuations.pop()
     raise AssertionError
 
 
@@ -246,15 +256,59 @@ def test_a_step_that_is_delivered_twice_is_done_once(stack: BackedUp) -> None:
     small_pages(stack, 3)
     clock = TickingClock(60)
     stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
-    (event,) = stack.handed_on
-    stack.handed_on.clear()
+    (event,) = stack.continuations
+    stack.continuations.clear()
     calm = FakeClock(NOW + timedelta(hours=1))
     first = stack.make_run(clock=calm).run(event, Deadline.after(calm, 900))
+    before = stack.listed()
     second = stack.make_run(clock=calm).run(event, Deadline.after(calm, 900))
-    # The second delivery becomes a run of its own; both are whole.
-    assert first["prefix"] != second["prefix"]
-    assert (first["digest"]["sequence"], second["digest"]["sequence"]) == (1, 2)
+    assert first["digest"]["sequence"] == 1
+    assert second == {"skipped": True, "prefix": first["prefix"], "step": 1}
+    assert stack.listed() == before  # and nothing was begun in its place
     assert not stack.verify().findings
+
+
+class DisabledKey(LocalSigner):
+    """KMS refuses every signature, as with a key that somebody has disabled."""
+
+    def sign(self, sha256: bytes) -> bytes:
+        raise ClientError({"Error": {"Code": "DisabledException"}}, "Sign")
+
+
+def test_a_lasting_fault_ends_in_one_failed_run(stack: BackedUp) -> None:
+    stack.add(*(refund(number) for number in range(20)))
+    small_pages(stack, 3)
+    clock = TickingClock(60)
+    events: deque[dict[str, Any]] = deque([{}])
+    invocations = failed = 0
+    while events:
+        event = events.popleft()
+        for _ in range(3):  # Lambda delivers an event that failed twice more
+            invocations += 1
+            assert invocations < 100
+            try:
+                run = stack.make_run(signer=DisabledKey(), clock=clock)
+                run.run(event, Deadline.after(clock, 900))
+            except ClientError:
+                failed += 1
+                continue
+            break
+        events.extend(stack.continuations)
+        stack.continuations.clear()
+    assert failed == 1
+    assert len({key.split("/")[2] for key in stack.listed(RUNS_PREFIX)}) == 1
+    assert not stack.listed(DIGESTS_PREFIX)
+
+
+def test_a_caller_in_a_loop_is_refused(stack: BackedUp) -> None:
+    clock = FakeClock()
+    for _ in range(3):
+        stack.back_up(clock=clock, max_runs_a_day=3)
+        clock.advance(seconds=60)
+    with pytest.raises(BackupIncompleteError, match="3 runs began within a day"):
+        stack.back_up(clock=clock, max_runs_a_day=3)
+    clock.advance(seconds=24 * 3600)
+    assert stack.back_up(clock=clock, max_runs_a_day=3)["digest"]["sequence"] == 4
 
 
 def test_two_runs_that_begin_in_one_second_have_their_own_prefixes(stack: BackedUp) -> None:
@@ -279,19 +333,65 @@ def test_a_run_has_a_bounded_number_of_steps(stack: BackedUp) -> None:
     event = {"continue": {"key": progress.progress_key, "sha256": sha256_hex(content)}}
     with pytest.raises(BackupIncompleteError):
         run.run(event, Deadline.after(clock, 900))
-    assert not stack.handed_on
+    assert not stack.continuations
     assert not [key for key in stack.listed() if sequence_of(key)]
 
 
-def test_an_event_of_an_older_version_begins_a_new_run(stack: BackedUp) -> None:
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        "refund-backups/runs/20261123T071000Z/0001-progress.json",
+        {},
+        {"name": "20261123T071000Z"},
+        {"key": 1, "sha256": ""},
+        {"key": "refund-backups/digests/000000000001.json", "sha256": ""},
+        {"key": "refund-backups/runs/../../secret/0001-progress.json", "sha256": ""},
+        {"key": "elsewhere/refund-backups/runs/20261123T071000Z/0001-progress.json"},
+    ],
+    ids=str,
+)
+def test_a_continue_event_of_another_shape_begins_and_reads_nothing(
+    stack: BackedUp, event: Any
+) -> None:
     stack.add(refund(1))
-    told = stack.make_run().run({"continue": {"name": "x"}}, Deadline.after(stack.clock, 900))
-    assert told["digest"]["sequence"] == 1
+    for operation in ("GetObject", "PutObject"):
+        stack.s3.meta.events.register(f"before-call.s3.{operation}", _unexpected)
+    with pytest.raises(BackupIncompleteError, match="names no progress"):
+        stack.back_up({"continue": event})
+
+
+def _unexpected(**_: Any) -> None:
+    raise AssertionError("no call was expected")
+
+
+@pytest.mark.parametrize("field", ["name", "root", "file"])
+def test_progress_that_names_objects_of_another_run_is_not_signed(
+    stack: BackedUp, field: str
+) -> None:
+    stack.add(*(refund(number) for number in range(20)))
+    small_pages(stack, 3)
+    clock = TickingClock(60)
+    stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
+    (event,) = stack.continuations
+    progress = RunProgress.from_bytes(stack.object(event["continue"]["key"]))
+    if field == "name":
+        progress.name = "20200101T000000Z"
+    elif field == "root":
+        progress.tables[0].root = "refund-backups/2020/01/01/20200101T000000Z/refunds"
+    else:
+        progress.tables[0].files[0] = replace(progress.tables[0].files[0], key="elsewhere")
+    content = progress.to_bytes()
+    key = event["continue"]["key"]
+    stack.s3.put_object(Bucket=stack.bucket, Key=key, Body=content)
+    with pytest.raises(BackupIncompleteError, match="progress of another run"):
+        stack.back_up({"continue": {"key": key, "sha256": sha256_hex(content)}})
+    assert not stack.listed(DIGESTS_PREFIX)
 
 
 def kept_progress(stack: BackedUp) -> RunProgress:
     """Of the run that has just been handed on."""
-    return RunProgress.from_bytes(stack.object(stack.handed_on.pop()["continue"]["key"]))
+    return RunProgress.from_bytes(stack.object(stack.continuations.pop()["continue"]["key"]))
 
 
 def test_an_event_is_small_however_many_files_there_are(
@@ -302,7 +402,7 @@ def test_an_event_is_small_however_many_files_there_are(
     small_pages(stack, 1)
     clock = TickingClock(17)
     stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
-    (event,) = stack.handed_on
+    (event,) = stack.continuations
     assert len(json.dumps(event)) < 300
     assert len(kept_progress(stack).tables[0].files) > 5
 
@@ -315,7 +415,7 @@ def test_progress_that_is_not_what_was_kept_publishes_nothing(
     small_pages(stack, 1)
     clock = TickingClock(60)
     stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
-    (event,) = stack.handed_on
+    (event,) = stack.continuations
     key = event["continue"]["key"]
     if damage is None:
         stack.s3.delete_object(Bucket=stack.bucket, Key=key)
@@ -326,7 +426,7 @@ def test_progress_that_is_not_what_was_kept_publishes_nothing(
     assert not stack.listed("refund-backups/digests/")
 
 
-def test_nothing_is_handed_on_before_its_progress_is_kept(stack: BackedUp) -> None:
+def test_nothing_is_invoked_before_its_progress_is_stored(stack: BackedUp) -> None:
     stack.add(*(refund(number) for number in range(20)))
     small_pages(stack, 1)
 
@@ -338,20 +438,20 @@ def test_nothing_is_handed_on_before_its_progress_is_kept(stack: BackedUp) -> No
     clock = TickingClock(60)
     with pytest.raises(ClientError):
         stack.make_run(clock=clock).run({}, Deadline.after(clock, 900))
-    assert not stack.handed_on
+    assert not stack.continuations
 
 
-def test_a_step_ends_with_time_left_to_store_and_to_hand_on(stack: BackedUp) -> None:
+def test_a_step_ends_with_time_left_to_store_and_to_continue(stack: BackedUp) -> None:
     stack.add(*(refund(number) for number in range(200)))
     small_pages(stack, 1)
     clock = TickingClock(2)
     deadline = Deadline.after(clock, 900)
     left: list[float] = []
 
-    def hand_on(event: dict[str, Any]) -> None:
+    def invoke_again(event: dict[str, Any]) -> None:
         left.append(deadline.left_seconds())
 
-    told = stack.make_run(clock=clock, hand_on=hand_on).run({}, deadline)
+    told = stack.make_run(clock=clock, invoke_again=invoke_again).run({}, deadline)
     assert told["continued"]
     assert left[0] > 50
 

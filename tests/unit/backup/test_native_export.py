@@ -148,9 +148,9 @@ def through(script: Script, **damage: Any) -> int:
         told = run(script, event)
         if "continued" not in told:
             return steps
-        (event,) = script.stack.handed_on
+        (event,) = script.stack.continuations
         event = json.loads(json.dumps(event))
-        script.stack.handed_on.clear()
+        script.stack.continuations.clear()
 
 
 def test_a_big_table_is_exported_by_dynamodb_and_followed_to_its_end(exported: BackedUp) -> None:

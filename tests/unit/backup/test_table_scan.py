@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.backup_parts import BackedUp
 
-from refunds.backup.run import HAND_ON_SECONDS
+from refunds.backup.run import RESERVED_SECONDS
 from refunds.backup.table_scan import PageReader, ReadLimit, Source, _cut, _parse
 
 Wire = dict[str, Any]
@@ -135,13 +135,13 @@ def test_every_page_is_read_within_the_limit(
     assert spent[0] > 0
 
 
-def test_a_limit_that_is_too_low_lets_a_run_hand_on_in_time() -> None:
+def test_a_limit_that_is_too_low_lets_a_run_continue_in_time() -> None:
     seconds = Seconds()
     limit = ReadLimit(1, monotonic=seconds.monotonic, sleep=seconds.sleep)
     for _ in range(4):
         began = seconds.now
         limit.spend(256)
-        assert seconds.now - began <= HAND_ON_SECONDS / 2
+        assert seconds.now - began <= RESERVED_SECONDS / 2
 
 
 def test_without_a_limit_nobody_waits() -> None:
