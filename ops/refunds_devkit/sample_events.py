@@ -33,6 +33,7 @@ _STREAM_ARN = (
     "2026-11-23T07:00:00.000"
 )
 WEBHOOK_SECRET = "sample-webhook-secret"  # noqa: S105 - signs the sample and nothing else
+_SENDER = "AROAEXAMPLEORDERSYSTEM:orders"
 _PROCESSOR = "refunds-local-ProcessRefund:1"
 
 
@@ -95,7 +96,7 @@ def _queue_event(*bodies: str) -> Event:
                 "attributes": {
                     "ApproximateReceiveCount": "1",
                     "SentTimestamp": sent_ms,
-                    "SenderId": "123456789012",
+                    "SenderId": _SENDER,
                     "ApproximateFirstReceiveTimestamp": sent_ms,
                 },
                 "messageAttributes": {},
@@ -134,9 +135,10 @@ def _stream_events() -> dict[str, Event]:
 
 def sample_refund() -> tuple[Refund, Refund]:
     """A refund as it is stored when it is claimed and after it has succeeded."""
-    request = parse_message(_request("audited", "pay_full", 2_500))
+    request = parse_message(_request("audited", "pay_full", 2_500), sent_by=_SENDER)
     claimed = Refund(
-        **request.model_dump(exclude_none=True),
+        **request.recorded_fields(),
+        amount_minor=request.amount_minor,
         status=Status.PROCESSING,
         processed_by=_PROCESSOR,
         gateway="flair",

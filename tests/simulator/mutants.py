@@ -123,7 +123,7 @@ MUTANTS = (
         "no fingerprint",
         (
             "processing.processor:Processor._resume",
-            "if refund.fingerprint != request.fingerprint():",
+            "if not request.has_fingerprint(refund.fingerprint):",
             "if False:",
         ),
     ),

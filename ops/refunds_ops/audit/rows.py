@@ -32,8 +32,13 @@ FIXED = (
     "requested_by",
     "reason",
     "requested_at",
+    "sent_by",
     "created_at",
     "metadata",
+    "reason_code",
+    "note",
+    "line_items",
+    "expected_refundable_minor",
     "gateway",
 )
 """What a refund keeps from its first version to its last, besides its amount."""

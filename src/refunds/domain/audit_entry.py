@@ -52,6 +52,9 @@ _TEXTS = (
 )
 _TEXTS_IF_ANY = (
     "requested_at",
+    "sent_by",
+    "reason_code",
+    "note",
     "gateway_refund_id",
     "failure_code",
     "failure_message",
@@ -122,11 +125,14 @@ def told(entry: Item) -> Item:
 
 def _check(image: Item) -> None:
     """An image of another shape must not become an entry: its key or event could not be trusted."""
-    version, amount = image["version"], image.get("amount_minor")
+    version = image["version"]
     if not (_is_int(version) and 1 <= version <= MAX_VERSION):
         raise ValueError("version is no number of a version")
-    if amount is not None and not _is_int(amount):
-        raise ValueError("amount_minor is no integer")
+    for name in ("amount_minor", "expected_refundable_minor"):
+        if image.get(name) is not None and not _is_int(image[name]):
+            raise ValueError(f"{name} must be an integer")
+    if not isinstance(image.get("line_items", []), list):
+        raise ValueError("line_items must be a list")
     if not all(isinstance(image[name], str) for name in _TEXTS):
         raise ValueError("an attribute is no text")
     if not all(isinstance(image.get(name), str | None) for name in _TEXTS_IF_ANY):

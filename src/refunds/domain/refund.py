@@ -72,12 +72,18 @@ class Refund:
     reason: str
     requested_by: str
     requested_at: str | None = None
+    sent_by: str | None = None
+    """Who put the request into the queue: SQS's ``SenderId``, which the sender can't choose."""
     processed_by: str
     gateway: str
     gateway_refund_id: str | None = None
     failure_code: str | None = None
     failure_message: str | None = None
     metadata: Mapping[str, str] | None = None
+    reason_code: str | None = None
+    note: str | None = None
+    line_items: tuple[Mapping[str, str | int], ...] | None = None
+    expected_refundable_minor: int | None = None
     review: Mapping[str, str] | None = None
     """A person's decision: ``by``, ``why`` and ``evidence``."""
     created_at: str
@@ -111,7 +117,7 @@ class Refund:
             if isinstance(value, Status):
                 value = value.value
             elif isinstance(value, tuple):
-                value = list(value)
+                value = [dict(each) if isinstance(each, Mapping) else each for each in value]
             elif isinstance(value, Mapping):
                 value = dict(value)
             item[field.name] = value
@@ -124,8 +130,9 @@ class Refund:
         for name in ("status", "previous_status"):
             if name in known:
                 known[name] = Status(known[name])
-        if "changed_fields" in known:
-            known["changed_fields"] = tuple(known["changed_fields"])
+        for name in ("changed_fields", "line_items"):
+            if name in known:
+                known[name] = tuple(known[name])
         return cls(**known)
 
 

@@ -15,18 +15,27 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from refunds.domain.card_numbers import has_card_number
 from refunds.domain.clock import from_rfc3339
 from refunds.domain.money import EXPONENTS, MAX_AMOUNT_MINOR
+from refunds.domain.refund import short_text
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_ERROR_MESSAGE_BYTES = 1000
+MAX_QUANTITY = 10**6
+MAX_LINE_ITEMS = 50
 
-# Raise it when the fingerprint's input changes, so that old and new ones are never compared.
-FINGERPRINT_FORMAT = 1
+FINGERPRINT_FORMAT = 2
+"""The format of new fingerprints. A stored one of an older format is compared in its own format.
+
+1: every field as sent. 2: without ``requested_at``, so that a producer that sends the same request
+again with the time of the second attempt still sends the same request.
+"""
+
+_NOT_IN_FINGERPRINT: dict[str, set[str]] = {"1": set(), "2": {"requested_at"}}
 
 Reason = Literal[
     "requested_by_customer", "order_cancelled", "payment_error", "duplicate", "fraudulent", "other"
@@ -90,6 +99,16 @@ def _instant(text: str) -> str:
 Text = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 
 
+class LineItem(BaseModel):
+    """A part of what is refunded, for people and reports: ``amount_minor`` is the line's total."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    sku: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    amount_minor: Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR)]
+
+
 class RefundRequest(BaseModel):
     """A valid request. Unset optional fields are ``None``; amounts are minor units."""
 
@@ -114,18 +133,61 @@ class RefundRequest(BaseModel):
         | None
     ) = None
 
+    reason_code: (
+        Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)] | None
+    ) = None
+    note: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)] | None = (
+        None
+    )
+    line_items: Annotated[list[LineItem], Field(max_length=MAX_LINE_ITEMS)] | None = None
+    expected_refundable_minor: Annotated[int | None, Field(ge=0, le=MAX_AMOUNT_MINOR)] = None
+
+    # Not a field: the sender can't choose it.
+    _sent_by: str | None = PrivateAttr(default=None)
+
+    @property
+    def sent_by(self) -> str | None:
+        """SQS's ``SenderId`` of the message; None when it didn't come from the queue."""
+        return self._sent_by
+
     def fingerprint(self) -> str:
-        """The same for two messages exactly when every field as sent is the same.
+        """Equal for two messages exactly when they ask for the same refund in the same words.
 
-        A field that was left out differs from any value it could have had. Key order and white
-        space don't count.
+        A field that was left out differs from any value it could have had. Key order, white space
+        and ``requested_at`` don't count.
         """
-        fields = self.model_dump(exclude_unset=True)
-        return f"{FINGERPRINT_FORMAT}:{hashlib.sha256(rfc8785.dumps(fields)).hexdigest()}"
+        return self._fingerprint(str(FINGERPRINT_FORMAT))
+
+    def has_fingerprint(self, stored: str) -> bool:
+        """Whether a stored fingerprint, of this format or an older one, is this request's.
+
+        Raises ``ValueError`` for a format that is not known, such as that of a newer release.
+        """
+        version = stored.partition(":")[0]
+        if version not in _NOT_IN_FINGERPRINT:
+            raise ValueError("the stored fingerprint has an unknown format; deploy a newer release")
+        return self._fingerprint(version) == stored
+
+    def _fingerprint(self, version: str) -> str:
+        fields = self.model_dump(exclude_unset=True, exclude=_NOT_IN_FINGERPRINT[version])
+        return f"{version}:{hashlib.sha256(rfc8785.dumps(fields)).hexdigest()}"
+
+    def recorded_fields(self) -> dict[str, Any]:
+        """What the refund's record keeps of the request, but for the amount, which is decided when
+        it is reserved."""
+        fields = self.model_dump(exclude_none=True, exclude={"amount_minor"})
+        if "line_items" in fields:
+            fields["line_items"] = tuple(fields["line_items"])
+        if self._sent_by is not None:
+            fields["sent_by"] = short_text(self._sent_by)
+        return fields
 
 
-def parse_message(body: str | bytes) -> RefundRequest:
-    """Read a message body (JSON, UTF-8, at most 256 KiB). Raises ``RefusedError``."""
+def parse_message(body: str | bytes, *, sent_by: str | None = None) -> RefundRequest:
+    """Read a message body (JSON, UTF-8, at most 256 KiB). Raises ``RefusedError``.
+
+    ``sent_by`` is who sent it, by the queue's word.
+    """
     if len(body if isinstance(body, bytes) else body.encode(errors="surrogatepass")) > (
         MAX_BODY_BYTES
     ):
@@ -153,6 +215,12 @@ def parse_message(body: str | bytes) -> RefundRequest:
                 ErrorCode.CARD_NUMBER,
                 f"{name}: looks like a card number; send a token or the last four digits instead",
             )
+    items_minor = sum(item.amount_minor for item in request.line_items or ())
+    if request.amount_minor is not None and items_minor > request.amount_minor:
+        raise RefusedError(
+            ErrorCode.INVALID_FIELD, "line_items: their amounts add up to more than amount_minor"
+        )
+    request._sent_by = sent_by
     return request
 
 
@@ -189,28 +257,46 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_CODES = {
+    "unknown_currency": ErrorCode.UNKNOWN_CURRENCY,
+    "extra_forbidden": ErrorCode.UNKNOWN_FIELD,
+}
+
+
 def _refused(errors: list[ErrorDetails]) -> RefusedError:
-    told = "; ".join(dict.fromkeys(f"{_place(error)}: {_why(error)}" for error in errors[:5]))
-    only_currency = all(error["type"] == "unknown_currency" for error in errors)
-    return RefusedError(
-        ErrorCode.UNKNOWN_CURRENCY if only_currency else ErrorCode.INVALID_FIELD, told
-    )
+    message = "; ".join(dict.fromkeys(f"{_place(error)}: {_why(error)}" for error in errors[:5]))
+    kinds = {error["type"] for error in errors}
+    only_kind = kinds.pop() if len(kinds) == 1 else ""
+    return RefusedError(_CODES.get(only_kind, ErrorCode.INVALID_FIELD), message)
 
 
 def _why(error: ErrorDetails) -> str:
+    name = error["loc"][-1]
     if error["type"] == "missing":
         return "is required"
-    if error["loc"][0] == "amount_minor":
-        return f"must be an integer of minor units from 1 to {MAX_AMOUNT_MINOR} (2500 is $25.00)"
+    if error["type"] == "extra_forbidden":
+        return f"has an unknown field; the fields are {', '.join(LineItem.model_fields)}"
+    if name in ("amount_minor", "expected_refundable_minor"):
+        least = 1 if error["loc"] == ("amount_minor",) else 0
+        return (
+            f"must be an integer of minor units from {least} to {MAX_AMOUNT_MINOR} (2500 is $25.00)"
+        )
     if error["type"] == "string_pattern_mismatch":
-        longest = 64 if error["loc"][0] == "refund_id" else 128
+        longest = 64 if name == "refund_id" else 128
         return f"must be 1 to {longest} of A-Z, a-z, 0-9, _ and -"
     return error["msg"][:1].lower() + error["msg"][1:]
 
 
 def _place(error: ErrorDetails) -> str:
-    # The keys of metadata are the sender's own words: never repeated.
-    return str(error["loc"][0])
+    """Where the error is. Names below the top level may be the sender's own words: only known ones
+    are repeated."""
+    field, *below = error["loc"]
+    place = str(field)
+    if field == "line_items" and below:
+        place += f"[{below[0]}]"
+        if below[-1] in LineItem.model_fields:
+            place += f".{below[-1]}"
+    return place
 
 
 def _shown(name: str) -> str:
@@ -222,6 +308,10 @@ def _free_text(request: RefundRequest) -> Iterator[tuple[str, str]]:
     # refund_id and transaction_id are exempt: one random 16-digit id in ten passes Luhn.
     yield "user_id", request.user_id
     yield "requested_by", request.requested_by
+    yield "reason_code", request.reason_code or ""
+    yield "note", request.note or ""
+    for item in request.line_items or ():
+        yield "line_items", item.sku
     for key, value in (request.metadata or {}).items():
         yield "metadata", key
         yield "metadata", value

@@ -143,7 +143,7 @@ class Processor:
     ) -> Recorded | Later:
         """The refund id has a refund: whose is it, and how far has it come?"""
         self._settler.give_back_unused(refund, request.transaction_id)
-        if refund.fingerprint != request.fingerprint():
+        if not request.has_fingerprint(refund.fingerprint):
             raise _conflict()
         if refund.status is not Status.PROCESSING:
             return Recorded(refund)
@@ -153,9 +153,8 @@ class Processor:
 
     def _draft(self, request: RefundRequest, status: Status, **more: Any) -> Refund:
         now = rfc3339(self._clock.now())
-        fields = request.model_dump(exclude_none=True, exclude={"amount_minor"})
         return Refund(
-            **fields,
+            **request.recorded_fields(),
             **more,
             status=status,
             processed_by=self._settler.processed_by,

@@ -77,7 +77,7 @@ class RefundQueue:
         Raises ``PutBackError``, or what went wrong, when it must come back.
         """
         try:
-            request = parse_message(record["body"])
+            request = parse_message(record["body"], sent_by=record["attributes"].get("SenderId"))
             result: Recorded | Later
             if (seconds := self._hold_seconds()) is not None:
                 result = Later("the gateway is down", seconds)

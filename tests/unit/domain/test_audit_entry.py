@@ -123,9 +123,21 @@ def test_every_audited_attribute_is_under_the_hash_and_no_other_is() -> None:
         metadata={"a": "b"},
         review={"by": "x"},
         requested_at=rfc3339(NOW),
+        sent_by="AROAEXAMPLE:orders",
+        reason_code="RMA-7",
+        note="n",
+        line_items=({"sku": "mug", "quantity": 2, "amount_minor": 1},),
+        expected_refundable_minor=2500,
     )
     image = there.item()
-    others = {"status": "FAILED", "previous_status": "PENDING", "version": 9, "amount_minor": 1}
+    others = {
+        "status": "FAILED",
+        "previous_status": "PENDING",
+        "version": 9,
+        "amount_minor": 1,
+        "expected_refundable_minor": 2,
+        "line_items": [{"sku": "mug", "quantity": 3, "amount_minor": 1}],
+    }
     changed = {
         name: audit_entry(image | {name: others.get(name, "other")})["entry_hash"]
         for name in AUDITED
@@ -185,6 +197,12 @@ def test_an_image_that_is_not_a_refunds_makes_no_entry(status: Any) -> None:
         {"amount_minor": True},
         {"amount_minor": "2500"},
         {"amount_minor": 2**53},
+        {"expected_refundable_minor": "2500"},
+        {"expected_refundable_minor": True},
+        {"line_items": "mug"},
+        {"line_items": [{"quantity": 2**53}]},
+        {"sent_by": 7},
+        {"note": ["n"]},
         {"user_id": None},
         {"updated_at": 7},
         {"refund_id": "a#b"},
@@ -207,6 +225,7 @@ def test_a_usual_refund_and_its_entries_stay_within_1_kb() -> None:
         user_id="jane.doe.1987@mail.example.com",
         requested_by="agent:anna.smith@support.example",
         requested_at="2026-11-23T07:09:58.123456Z",
+        sent_by="AROAJ2UCCR6DPCEXAMPLE:order-service",
         processed_by="refunds-prod-ProcessRefund-1A2B3C4D5E6F:17",
         attempt_token="0123456789abcdef",  # noqa: S106 - no secret
     )

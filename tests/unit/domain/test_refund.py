@@ -103,7 +103,8 @@ def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
         *("reason", "requested_by", "requested_at", "processed_by", "gateway"),
         *("gateway_refund_id", "failure_code", "failure_message", "metadata", "review"),
         *("created_at", "updated_at", "version", "previous_status", "changed_fields"),
-        "previous_hash",
+        *("previous_hash", "sent_by", "reason_code", "note", "line_items"),
+        "expected_refundable_minor",
     }
 
 
@@ -112,12 +113,14 @@ def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
     metadata=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5)),
     previous=st.none() | st.sampled_from(Status),
     changed=st.none() | st.lists(st.sampled_from(AUDITED)).map(tuple),
+    line_items=st.none() | st.lists(st.just({"sku": "mug", "quantity": 2})).map(tuple),
 )
 def test_a_refund_read_from_its_item_is_the_one_that_was_stored(
     amount: int | None,
     metadata: dict[str, str] | None,
     previous: Status | None,
     changed: tuple[str, ...] | None,
+    line_items: tuple[dict[str, str | int], ...] | None,
 ) -> None:
     there = replace(
         refund(),
@@ -125,6 +128,7 @@ def test_a_refund_read_from_its_item_is_the_one_that_was_stored(
         metadata=metadata,
         previous_status=previous,
         changed_fields=changed,
+        line_items=line_items,
     )
 
     item = there.item()

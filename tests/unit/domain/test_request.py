@@ -28,7 +28,15 @@ from refunds.processing.queue import handle_batch
 
 LARGEST_BYTES = 262_144
 FIELDS = sorted(RefundRequest.model_fields)
-OPTIONAL = {"amount_minor", "requested_at", "metadata"}
+OPTIONAL: dict[str, Any] = {
+    "amount_minor": 2500,
+    "requested_at": "2026-11-23T07:10:00Z",
+    "metadata": {"order": "A-1"},
+    "reason_code": "RMA-7",
+    "note": "broken on arrival",
+    "line_items": [{"sku": "mug", "quantity": 2, "amount_minor": 1800}],
+    "expected_refundable_minor": 7500,
+}
 
 
 def refused(content: str | bytes) -> RefusedError:
@@ -73,6 +81,9 @@ valid_bodies = st.fixed_dictionaries(
             lambda at: at.isoformat(timespec="microseconds")[:26] + "+02:00"
         ),
         "metadata": metadata,
+        "reason_code": no_card.filter(lambda text: len(text) <= 64),
+        "note": no_card,
+        "expected_refundable_minor": st.integers(0, 10**12),
     },
 )
 
@@ -83,6 +94,11 @@ valid_bodies = st.fixed_dictionaries(
 @example(body(amount_minor=LEFT_OUT))
 @example(body(refund_id="a" * 64, transaction_id="b" * 128))
 @example(body(user_id="u" * 128, requested_by="é" * 128))
+@example(body(**OPTIONAL))
+@example(body(line_items=[]))
+@example(body(line_items=[{"sku": "s" * 64, "quantity": 10**6, "amount_minor": 0}] * 50))
+@example(body(line_items=[{"sku": "é", "quantity": 1, "amount_minor": 1250}] * 2))
+@example(body(reason_code="c" * 64, note="n" * 500, expected_refundable_minor=0))
 @example(body(metadata={}))
 @example(body(metadata={"k" * 40: "v" * 500}))
 @example(body(metadata={str(n): "" for n in range(20)}))
@@ -169,7 +185,7 @@ def test_the_place_of_broken_json_is_told() -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_given_twice_is_refused_even_with_the_same_value(field: str) -> None:
-    text = json.dumps(body(requested_at="2026-11-23T07:10:00Z", metadata={}))
+    text = json.dumps(body(**OPTIONAL))
     value = json.dumps(json.loads(text)[field])
     error = refused(f"{text[:-1]}, {json.dumps(field)}: {value}}}")
 
@@ -324,7 +340,10 @@ def test_a_field_named_by_a_lone_surrogate_is_unknown() -> None:
 OTHER_TYPES: list[Any] = [True, False, 1, 1.5, [], ["x"], {"a": "b"}]
 
 
-@pytest.mark.parametrize("field", sorted(set(FIELDS) - {"amount_minor", "metadata"}))
+NOT_TEXT = {"amount_minor", "metadata", "line_items", "expected_refundable_minor"}
+
+
+@pytest.mark.parametrize("field", sorted(set(FIELDS) - NOT_TEXT))
 @pytest.mark.parametrize("value", OTHER_TYPES, ids=repr)
 def test_a_field_of_another_type_is_refused(field: str, value: Any) -> None:
     error = refused_fields(**{field: value})
@@ -358,6 +377,77 @@ def test_metadata_that_is_no_small_map_of_text_is_refused(metadata: Any) -> None
     assert error.message.startswith("metadata: ")
 
 
+def item(**changes: Any) -> dict[str, Any]:
+    fields = {"sku": "mug", "quantity": 2, "amount_minor": 1800} | changes
+    return {name: value for name, value in fields.items() if value is not LEFT_OUT}
+
+
+@pytest.mark.parametrize(
+    ("line_items", "message"),
+    [
+        ({"sku": "mug"}, "line_items: "),
+        ("mug", "line_items: "),
+        ([item()] * 51, "line_items: "),
+        (["mug"], "line_items[0]: "),
+        ([item(), item(sku="")], "line_items[1].sku: "),
+        ([item(sku="s" * 65)], "line_items[0].sku: "),
+        ([item(sku="m\nug")], "line_items[0].sku: "),
+        ([item(sku=LEFT_OUT)], "line_items[0].sku: is required"),
+        ([item(quantity=0)], "line_items[0].quantity: "),
+        ([item(quantity=10**6 + 1)], "line_items[0].quantity: "),
+        ([item(quantity=1.0)], "line_items[0].quantity: "),
+        ([item(quantity=None)], "line_items[0].quantity: "),
+        ([item(amount_minor=-1)], "line_items[0].amount_minor: must be an integer of minor units"),
+        ([item(amount_minor=10**12 + 1)], "line_items[0].amount_minor: must be an integer"),
+        ([item(amount_minor="18.00")], "line_items[0].amount_minor: must be an integer"),
+        ([item(amount_minor=True)], "line_items[0].amount_minor: must be an integer"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_line_items_of_another_form_are_refused_and_the_place_is_named(
+    line_items: Any, message: str
+) -> None:
+    error = refused_fields(line_items=line_items)
+
+    assert error.code is ErrorCode.INVALID_FIELD
+    assert error.message.startswith(message)
+
+
+def test_an_unknown_field_of_a_line_item_is_refused_without_repeating_its_name() -> None:
+    error = refused_fields(line_items=[item(**{EMAIL: 1})])
+
+    assert error.code is ErrorCode.UNKNOWN_FIELD
+    assert error.message == (
+        "line_items[0]: has an unknown field; the fields are sku, quantity, amount_minor"
+    )
+
+
+def test_line_items_may_add_up_to_the_amount_but_not_to_more() -> None:
+    parse_message(json.dumps(body(line_items=[item(), item(amount_minor=700)])))
+    parse_message(json.dumps(body(line_items=[item()], amount_minor=LEFT_OUT)))
+
+    error = refused_fields(line_items=[item(), item(amount_minor=701)])
+
+    assert error.code is ErrorCode.INVALID_FIELD
+    assert error.message == "line_items: their amounts add up to more than amount_minor"
+
+
+@pytest.mark.parametrize("amount", [-1, 10**12 + 1, True, 1.0, "0", []], ids=repr)
+def test_an_expectation_that_is_no_amount_is_refused(amount: Any) -> None:
+    error = refused_fields(expected_refundable_minor=amount)
+
+    assert error.code is ErrorCode.INVALID_FIELD
+    assert error.message.startswith("expected_refundable_minor: must be an integer of minor units")
+
+
+@pytest.mark.parametrize(("field", "longest"), [("reason_code", 64), ("note", 500)])
+def test_a_code_or_note_of_no_or_too_many_characters_is_refused(field: str, longest: int) -> None:
+    for text in ("", "x" * (longest + 1), "a\nb"):
+        error = refused_fields(**{field: text})
+        assert error.code is ErrorCode.INVALID_FIELD
+        assert error.message.startswith(f"{field}: ")
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_null_is_refused_and_the_message_says_to_leave_the_field_out(field: str) -> None:
     error = refused_fields(**{field: None})
@@ -366,7 +456,7 @@ def test_null_is_refused_and_the_message_says_to_leave_the_field_out(field: str)
     assert error.message.startswith(f"{field}: must not be null")
 
 
-@pytest.mark.parametrize("field", sorted(set(FIELDS) - OPTIONAL))
+@pytest.mark.parametrize("field", sorted(set(FIELDS) - set(OPTIONAL)))
 def test_a_missing_field_is_named(field: str) -> None:
     error = refused_fields(**{field: LEFT_OUT})
 
@@ -455,6 +545,9 @@ PLACES: list[Callable[[str], dict[str, Any]]] = [
     lambda text: {"requested_by": text},
     lambda text: {"metadata": {"note": text}},
     lambda text: {"metadata": {text[-40:]: "v"}},
+    lambda text: {"note": text},
+    lambda text: {"reason_code": text[-64:]},
+    lambda text: {"line_items": [{"sku": text[-64:], "quantity": 1, "amount_minor": 1}]},
 ]
 
 
@@ -656,7 +749,11 @@ def test_key_order_and_white_space_do_not_change_the_fingerprint(
         {"currency": "EUR"},
         {"reason": "other"},
         {"requested_by": "agent:otto"},
-        {"requested_at": "2026-11-23T07:10:00Z"},
+        {"reason_code": "x"},
+        {"note": "x"},
+        {"expected_refundable_minor": 0},
+        {"line_items": []},
+        {"line_items": [{"sku": "mug", "quantity": 1, "amount_minor": 1}]},
         {"metadata": {}},
         {"metadata": {"a": "b"}},
     ],
@@ -666,14 +763,58 @@ def test_any_other_value_or_left_out_field_changes_the_fingerprint(changes: dict
     assert request(**changes).fingerprint() != request().fingerprint()
 
 
+def test_the_time_of_the_request_does_not_change_the_fingerprint() -> None:
+    earlier, later = (request(requested_at=f"2026-11-23T07:1{minute}:00Z") for minute in (0, 1))
+
+    assert earlier.fingerprint() == later.fingerprint() == request().fingerprint()
+
+
 def test_the_fingerprint_of_stored_refunds_stays_the_same() -> None:
     # Stored ones are compared with it: changing it needs a new FINGERPRINT_FORMAT.
     canonical = json.dumps(body(), sort_keys=True, separators=(",", ":"))
 
-    assert request().fingerprint() == f"1:{hashlib.sha256(canonical.encode()).hexdigest()}"
+    assert request().fingerprint() == f"2:{hashlib.sha256(canonical.encode()).hexdigest()}"
     assert request().fingerprint() == (
-        "1:38074845967f5d2b653544063a831e5e8d0b24cc68ad5722ea8b45a39d4efe81"
+        "2:38074845967f5d2b653544063a831e5e8d0b24cc68ad5722ea8b45a39d4efe81"
     )
+
+
+def test_a_fingerprint_of_the_first_format_is_compared_with_the_time_in_it() -> None:
+    sent = body(requested_at="2026-11-23T07:10:00Z", metadata={"order": "7"})
+    canonical = json.dumps(sent, sort_keys=True, separators=(",", ":"))
+    stored = f"1:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+    assert request(**sent).has_fingerprint(stored)
+    assert not request(**sent | {"requested_at": "2026-11-23T07:10:01Z"}).has_fingerprint(stored)
+    assert not request(**sent | {"requested_at": LEFT_OUT}).has_fingerprint(stored)
+    assert request(**sent).has_fingerprint(request(**sent).fingerprint())
+    assert not request(**sent).has_fingerprint(request().fingerprint())
+
+
+@pytest.mark.parametrize("stored", ["3:00", "0:00", "", "38074845967f"])
+def test_a_fingerprint_of_an_unknown_format_is_neither_equal_nor_different(stored: str) -> None:
+    with pytest.raises(ValueError, match="newer release"):
+        request().has_fingerprint(stored)
+
+
+# What the refund's record keeps
+
+
+def test_the_record_keeps_every_field_but_the_amount_and_who_sent_it() -> None:
+    read = parse_message(json.dumps(body(**OPTIONAL)), sent_by="AROAEXAMPLE:orders")
+
+    kept = read.recorded_fields()
+
+    assert kept | {"line_items": list(kept["line_items"])} == {
+        name: value for name, value in body(**OPTIONAL).items() if name != "amount_minor"
+    } | {"sent_by": "AROAEXAMPLE:orders"}
+
+
+def test_a_sender_that_is_unknown_is_left_out_and_a_long_one_is_cut() -> None:
+    text = json.dumps(body())
+
+    assert "sent_by" not in parse_message(text).recorded_fields()
+    assert parse_message(text, sent_by="x" * 300).recorded_fields()["sent_by"] == "x" * 256
 
 
 # The neighbours in a batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,18 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.support.builders import LEFT_OUT, NOW, REGION, World, payment, refund, request, shown
+import rfc8785
+from tests.support.builders import (
+    LEFT_OUT,
+    NOW,
+    REGION,
+    World,
+    body,
+    payment,
+    refund,
+    request,
+    shown,
+)
 from tests.unit.domain.test_audit_entry import size
 
 from refunds.domain.audit_entry import audit_entry
@@ -237,6 +249,45 @@ def test_the_same_id_with_other_contents_is_a_conflict_and_changes_nothing(
     assert caught.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
     assert world.stored() == there
     assert world.gateway.calls == []
+
+
+def test_the_same_request_sent_again_at_another_time_is_a_duplicate(world: World) -> None:
+    process(world, requested_at="2026-11-23T07:10:00Z")
+
+    assert recorded(process(world, requested_at="2026-11-23T08:10:00Z")) is Status.SUCCEEDED
+    assert world.stored().requested_at == "2026-11-23T07:10:00Z"
+    assert len(world.gateway.orders) == 1
+
+
+def test_a_refund_of_an_older_release_is_compared_as_that_release_did(world: World) -> None:
+    at = "2026-11-23T07:10:00Z"
+    digest = hashlib.sha256(rfc8785.dumps(body(requested_at=at))).hexdigest()
+    world.put(refund(requested_at=at, fingerprint=f"1:{digest}", status=Status.SUCCEEDED))
+
+    assert recorded(process(world, requested_at=at)) is Status.SUCCEEDED
+    with pytest.raises(RefusedError):
+        process(world, requested_at="2026-11-23T07:10:01Z")
+
+
+def test_a_refund_of_a_newer_release_is_neither_taken_over_nor_refused(world: World) -> None:
+    there = world.put(refund(fingerprint="9:f", lease_until=EXPIRED))
+
+    with pytest.raises(ValueError, match="newer release"):
+        process(world)
+    assert world.stored() == there
+
+
+def test_all_that_a_producer_may_add_is_kept_and_audited(world: World) -> None:
+    added: dict[str, Any] = {
+        "reason_code": "RMA-7",
+        "note": "broken on arrival",
+        "line_items": [{"sku": "mug", "quantity": 2, "amount_minor": 1800}],
+        "expected_refundable_minor": 10_000,
+    }
+    process(world, **added)
+
+    details = audit_entry(world.stored().item())["details"]
+    assert {name: details[name] for name in added} == added
 
 
 def test_a_conflict_on_another_transaction_gives_its_own_reservation_back(world: World) -> None:

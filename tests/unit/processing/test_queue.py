@@ -48,6 +48,26 @@ def test_a_handled_message_may_be_deleted(world: World) -> None:
     assert result.status is Status.SUCCEEDED
 
 
+def test_the_refund_records_who_sent_the_message_by_the_queues_word(world: World) -> None:
+    record = world.stack.send(body(requested_by="agent:anna"))
+    record["attributes"]["SenderId"] = "AROAEXAMPLE:order-system"
+
+    world.queue.handle(record, world.deadline())
+
+    assert (world.stored().requested_by, world.stored().sent_by) == (
+        "agent:anna",
+        "AROAEXAMPLE:order-system",
+    )
+
+
+def test_a_message_without_a_sender_is_handled(world: World) -> None:
+    record = world.stack.send(body())
+    record["attributes"].pop("SenderId", None)
+
+    assert isinstance(world.queue.handle(record, world.deadline()), Refund)
+    assert world.stored().sent_by is None
+
+
 def test_a_refused_message_goes_to_the_dlq_byte_for_byte_with_its_reason(world: World) -> None:
     text = json.dumps(body(user_id=f"é {VISA}"), ensure_ascii=False, indent=3) + "\n \t"
     result = world.queue.handle(world.stack.send(text), world.deadline())

@@ -187,7 +187,7 @@ def test_a_change_without_a_new_version_is_kept_and_makes_no_entry(trail: Trail)
 
 def test_a_lease_or_an_attribute_of_nobodys_makes_no_entry(trail: Trail) -> None:
     old = image_of(trail)
-    new = old | {"lease_until": {"S": "2030-01-01T00:00:00.000000Z"}, "note": {"B": "AAA="}}
+    new = old | {"lease_until": {"S": "2030-01-01T00:00:00.000000Z"}, "remark": {"B": "AAA="}}
     assert trail.deliver([stream_record(900, NOW, key(), old, new)]) == [None]
     assert trail.stack.kept(trail.stack.failures_bucket) == {}
 
