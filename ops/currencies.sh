@@ -1,6 +1,6 @@
 #!/bin/sh
-# Write src/refunds/domain/currencies.py anew from the iso4217 package, whose import alone would take a
-# tenth of a cold start. tests/unit/domain/test_money.py holds the two against each other.
+# Recreate src/refunds/domain/currencies.py from the iso4217 package. Importing the package itself would
+# take a tenth of a cold start. tests/unit/domain/test_money.py compares the two.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Pin everything anew: requirements/dev.txt, requirements/emulator.txt and src/requirements.txt.
-# What is pinned already stays where it is; ops/lock.sh --upgrade takes the newest.
+# Pin requirements/*.in: writes requirements/dev.txt, requirements/emulator.txt and src/requirements.txt.
+# Keeps the versions that are already pinned; --upgrade takes the newest.
 set -eu
 
 cd "$(dirname "$0")/.."
 export UV_CUSTOM_COMPILE_COMMAND="make lock"
 
 compile() {
-  # For every Python from 3.11 and every platform at once, with each file's hash. The configuration
-  # is not read: uv.toml is for `sam build` and would leave all dependencies out.
+  # One lock for every platform and every Python from 3.11, with each file's hash. --no-config because
+  # uv.toml is for `sam build` and would leave out all dependencies of dependencies.
   .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes "$@"
 }
 
