@@ -93,11 +93,12 @@ def updated(item: Item, request: Mapping[str, Any]) -> Item:
                 new.pop(names.get(part.strip(), part.strip()), None)
                 continue
             path, _, expression = part.partition("=")
-            terms = re.split(r"\s([+-])\s", expression)
-            value = operand(terms[0])
-            if len(terms) == 3:
-                sign = 1 if terms[1] == "+" else -1
-                value = {"N": str(int(value["N"]) + sign * int(operand(terms[2])["N"]))}
+            first, *calculation = re.split(r"\s([+-])\s", expression)
+            value = operand(first)
+            if calculation:
+                operator, second = calculation
+                sign = 1 if operator == "+" else -1
+                value = {"N": str(int(value["N"]) + sign * int(operand(second)["N"]))}
             new[names.get(path.strip(), path.strip())] = value
     return new
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 API_KEY = "bench_key"
@@ -59,46 +59,60 @@ def gateway_answer(method: str, path: str, body: bytes) -> tuple[int, bytes]:
     return 200, b'{"data": [], "next_cursor": null}'
 
 
+BYTES_KEPT = 65_536
+
+Answer: TypeAlias = tuple[int, dict[str, str], bytes]
+_XML = {"content-type": "application/xml"}
+_NO_SUCH_KEY: Answer = (404, _XML, b"<Error><Code>NoSuchKey</Code></Error>")
+
+
 class Buckets:
-    """S3 that keeps sizes, and the bytes of small objects."""
+    """S3 that keeps each object's size, and the bytes of objects under ``BYTES_KEPT``."""
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
         self._contents: dict[str, bytes] = {}
 
-    def answer(
-        self, method: str, path: str, headers: dict[str, str], body: bytes
-    ) -> tuple[int, dict[str, str], bytes]:
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         url = urlsplit(path)
         query = parse_qs(url.query, keep_blank_values=True)
-        key = url.path
-        xml = {"content-type": "application/xml"}
         match method:
-            case "PUT" if "partNumber" in query:
-                self._sizes[key] = self._sizes.get(key, 0) + _plain_length(headers, body)
-                return 200, {"etag": '"part"'}, b""
             case "PUT":
-                self._sizes[key] = _plain_length(headers, body)
-                if len(body) < 65_536:
-                    self._contents[key] = body
-                return 200, {"etag": '"whole"'}, b""
-            case "POST" if "uploads" in query:
-                self._sizes[key] = 0
-                upload = "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
-                return 200, xml, f"{upload}</InitiateMultipartUploadResult>".encode()
+                return self._put(url.path, "partNumber" in query, headers, body)
             case "POST":
-                done = "<CompleteMultipartUploadResult><ETag>&quot;whole&quot;</ETag>"
-                return 200, xml, f"{done}</CompleteMultipartUploadResult>".encode()
-            case "HEAD" if key in self._sizes:
-                size = str(self._sizes[key])
-                return 200, {"content-length": size, "etag": '"whole"'}, b""
+                return self._post(url.path, starts_upload="uploads" in query)
             case "GET" if "list-type" in query:
-                return 200, xml, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
-            case "GET" if key in self._contents:
-                return 200, {}, self._contents[key]
+                return 200, _XML, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
+            case "GET" | "HEAD":
+                return self._read(method, url.path)
             case "DELETE":
                 return 204, {}, b""
-        return 404, xml, b"<Error><Code>NoSuchKey</Code></Error>"
+        return _NO_SUCH_KEY
+
+    def _put(self, key: str, is_part: bool, headers: dict[str, str], body: bytes) -> Answer:
+        size = _plain_length(headers, body)
+        if is_part:
+            self._sizes[key] = self._sizes.get(key, 0) + size
+            return 200, {"etag": '"part"'}, b""
+        self._sizes[key] = size
+        if len(body) < BYTES_KEPT:
+            self._contents[key] = body
+        return 200, {"etag": '"whole"'}, b""
+
+    def _post(self, key: str, *, starts_upload: bool) -> Answer:
+        if starts_upload:
+            self._sizes[key] = 0
+            result = "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+            return 200, _XML, f"{result}</InitiateMultipartUploadResult>".encode()
+        result = "<CompleteMultipartUploadResult><ETag>&quot;whole&quot;</ETag>"
+        return 200, _XML, f"{result}</CompleteMultipartUploadResult>".encode()
+
+    def _read(self, method: str, key: str) -> Answer:
+        if method == "HEAD" and key in self._sizes:
+            return 200, {"content-length": str(self._sizes[key]), "etag": '"whole"'}, b""
+        if method == "GET" and key in self._contents:
+            return 200, {}, self._contents[key]
+        return _NO_SUCH_KEY
 
 
 def _plain_length(headers: dict[str, str], body: bytes) -> int:

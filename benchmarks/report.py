@@ -12,16 +12,17 @@ from rich.text import Text
 
 from benchmarks.results import Result
 
+DECIMALS = ((1000, 0), (10, 2), (0, 3))
+"""From which size on a number is shown with how many decimals."""
+
 
 def shown(value: float | None, unit: str = "") -> str:
-    """A number with three digits that matter."""
+    """Whole numbers and thousands without decimals, the rest with at least three digits."""
     if value is None:
         return ""
-    if value == int(value) or abs(value) >= 1000:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.{2 if abs(value) >= 10 else 3}f}"
-    return f"{text} {unit}".strip()
+    size = abs(value)
+    decimals = 0 if value == int(value) else next(d for above, d in DECIMALS if size >= above)
+    return f"{value:,.{decimals}f} {unit}".strip()
 
 
 def print_table(console: Console, results: Sequence[Result]) -> None:

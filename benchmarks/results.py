@@ -51,8 +51,8 @@ class Result:
 
 
 def spread(values: Sequence[float]) -> float:
-    """The interquartile range; 0 for fewer than two values."""
-    if len(values) < 2:
+    """The interquartile range; 0 for a single value, and for none."""
+    if not values[1:]:
         return 0.0
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
     return third - first
@@ -63,7 +63,7 @@ def pair_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
-def ratio_result(
+def ratio_result(  # noqa: PLR0913 - one argument a column of the report, named at each call
     name: str,
     above: Sequence[float],
     below: Sequence[float],
@@ -86,7 +86,7 @@ def ratio_result(
     )
 
 
-def median_result(
+def median_result(  # noqa: PLR0913 - one argument a column of the report, named at each call
     name: str,
     values: Sequence[float],
     unit: str,

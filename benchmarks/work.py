@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,9 @@ def _agreement(ours: Work, theirs: Work) -> Result:
             theirs.all_write_units,
         ),
     }
-    differ = [name for name, (one, other) in pairs.items() if abs(one - other) > 1e-9]
+    differ = [
+        name for name, (one, other) in pairs.items() if not math.isclose(one, other, abs_tol=1e-9)
+    ]
     return Result(
         "counts of refunds-dev cost that are not so",
         len(differ),

@@ -1,8 +1,8 @@
-"""Make .venv (all that people run) or .venv-emulator (the AWS emulator) from their hashed locks.
+"""Create .venv (all that people run) or .venv-emulator (the AWS emulator) from a hashed lock.
 
-Run by ops/bootstrap.sh with any Python that will do; standard library only. Does nothing when the
-environment is already what its lock says. The mark that says so is written last, so whatever is
-interrupted is made anew.
+ops/bootstrap.sh runs this with a Python that it found, so only the standard library is imported.
+It does nothing while the environment matches its lock. The file that records the match is written
+last: an interrupted run is repeated by the next one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from typing import TypeAlias
 from refunds_devkit.package_index import pip_settings, uv_environment
 
 ROOT = Path(__file__).resolve().parent.parent
+USAGE_ERROR = 2
 ENVIRONMENT_ERROR = 3
-PAUSES_SECONDS = (2, 8)
-"""Before the second and the third try of a download."""
+INTERRUPTED = 130
+RETRY_AFTER_SECONDS = (2, 8)
 COMMAND_SECONDS = 900
 
 Command: TypeAlias = Sequence[str | Path]
@@ -36,7 +37,8 @@ Command: TypeAlias = Sequence[str | Path]
 class Environment:
     folder: Path
     lock: Path
-    made_from: tuple[Path, ...]
+    sources: tuple[Path, ...]
+    """The environment is recreated when one of these changes."""
 
 
 ENVIRONMENTS = {
@@ -54,66 +56,67 @@ ENVIRONMENTS = {
 
 
 class BootstrapError(Exception):
-    """What is wrong, and what to do about it."""
+    """The message says what is wrong and what to do."""
 
 
 def main() -> int:
-    name = sys.argv[1] if len(sys.argv) == 2 else ""
-    if name not in ENVIRONMENTS:
+    arguments = sys.argv[1:]
+    if arguments not in ([name] for name in ENVIRONMENTS):
         print("usage: ops/bootstrap.sh dev|emulator", file=sys.stderr)
-        return 2
+        return USAGE_ERROR
+    [name] = arguments
     try:
-        return _make(name, ENVIRONMENTS[name])
+        _bring_up_to_date(name, ENVIRONMENTS[name])
     except BootstrapError as exc:
         print(f"\n{exc}", file=sys.stderr)
         return ENVIRONMENT_ERROR
     except KeyboardInterrupt:
         print("\nInterrupted; the next `make` goes on from here.", file=sys.stderr)
-        return 130
-
-
-def _make(name: str, environment: Environment) -> int:
-    with environment.lock.open() as lock:
-        # Two `make` at once: the second waits, then finds everything done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = _mark(environment)
-        mark = environment.folder / "made-from"
-        there = mark.read_text() if mark.is_file() and _works(environment.folder) else ""
-        if there == wanted:
-            return 0
-        began = time.monotonic()
-        print(f"Setting up {environment.folder.name} with Python {_python_version()} …")
-        mark.unlink(missing_ok=True)
-        # Whole before, and of the same Python: only what the lock has changed is installed.
-        if there.split()[:1] != [_python_version()]:
-            _make_empty(name, environment)
-        _download_locked(environment)
-        if name == "dev":
-            _install_project(environment)
-        mark.write_text(wanted)
-        print(f"Set up {environment.folder.name} in {time.monotonic() - began:.0f} s.")
+        return INTERRUPTED
     return 0
 
 
-def _make_empty(name: str, environment: Environment) -> None:
-    """A new environment; .venv has pip and uv, which fill both."""
+def _bring_up_to_date(name: str, environment: Environment) -> None:
+    with environment.lock.open() as lock:
+        # When two `make` run at once, the second waits here and then finds everything installed.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fingerprint = _fingerprint(environment)
+        record = environment.folder / "made-from"
+        recorded = record.read_text() if record.is_file() and _works(environment.folder) else ""
+        if recorded == fingerprint:
+            return
+        started = time.monotonic()
+        print(f"Setting up {environment.folder.name} with Python {_python_version()} …")
+        record.unlink(missing_ok=True)
+        # A complete environment of the same Python is kept: uv installs only the differences.
+        if recorded.split()[:1] != [_python_version()]:
+            _create_empty(name, environment)
+        _install_locked(environment)
+        if name == "dev":
+            _install_project(environment)
+        record.write_text(fingerprint)
+        print(f"Set up {environment.folder.name} in {time.monotonic() - started:.0f} s.")
+
+
+def _create_empty(name: str, environment: Environment) -> None:
+    """Both environments are filled by the pip and uv of .venv."""
     if name == "emulator":
         if not (ROOT / ".venv/bin/uv").exists():
             raise BootstrapError("There is no .venv yet.\n  Do: ops/bootstrap.sh dev")
         _run(
-            "making the environment",
+            "creating the environment",
             [_base_python(), "-m", "venv", "--clear", "--without-pip", environment.folder],
         )
         return
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         short = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise BootstrapError(
-            f"This Python ({_base_python()}) can't make virtual environments: venv is missing.\n"
+            f"This Python ({_base_python()}) cannot create virtual environments: venv is missing.\n"
             f"  Debian, Ubuntu: apt-get install python{short}-venv   (or python3-venv)\n"
             "  Elsewhere: install a Python that has it, then: make … PYTHON=/path/to/python3"
         )
     command: Command = [_base_python(), "-m", "venv", "--clear", environment.folder]
-    _run("making the environment", command)
+    _run("creating the environment", command)
     with tempfile.TemporaryDirectory() as scratch:
         uv_lock = Path(scratch) / "uv.txt"
         uv_lock.write_text(_locked("uv", environment.lock))
@@ -122,14 +125,13 @@ def _make_empty(name: str, environment: Environment) -> None:
 
 
 def _install_project(environment: Environment) -> None:
-    """Editable, with the locked build backend: needs no network."""
+    """The locked build backend builds it, so no network is needed."""
     pip = _pip_install(environment.folder / "bin/python")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--editable")
     _run("installing the project", [*pip, *options, ROOT])
 
 
 def _pip_install(python: Path) -> list[str | Path]:
-    """.venv's pip, installing for ``python``."""
     base: Command = [
         ROOT / ".venv/bin/python",
         "-m",
@@ -141,7 +143,7 @@ def _pip_install(python: Path) -> list[str | Path]:
     return [*base, "--quiet", "--python", python, "install"]
 
 
-def _download_locked(environment: Environment) -> None:
+def _install_locked(environment: Environment) -> None:
     python = environment.folder / "bin/python"
     uv = ROOT / ".venv/bin/uv"
     command: Command = [
@@ -152,8 +154,8 @@ def _download_locked(environment: Environment) -> None:
     try:
         _download(environment.lock.name, command, more)
     except BootstrapError:
-        # Slower, but it knows whatever pip was told that uv has no words for.
-        print("uv could not; trying with pip …", file=sys.stderr)
+        # pip is slower, but it reads settings that uv does not know.
+        print("uv failed; trying pip …", file=sys.stderr)
         pip = _pip_install(python)
         _download(
             environment.lock.name, [*pip, "--require-hashes", "--no-deps", "-r", environment.lock]
@@ -161,13 +163,13 @@ def _download_locked(environment: Environment) -> None:
 
 
 def _download(what: str, command: Command, more: dict[str, str] | None = None) -> None:
-    for pause_seconds in (*PAUSES_SECONDS, None):
+    for pause_seconds in (*RETRY_AFTER_SECONDS, None):
         try:
             return _run(f"installing {what}", command, more, hint=_network_hint)
         except BootstrapError:
             if pause_seconds is None:
                 raise
-        print(f"Installing {what} failed; again in {pause_seconds} s …", file=sys.stderr)
+        print(f"Installing {what} failed; trying again in {pause_seconds} s …", file=sys.stderr)
         time.sleep(pause_seconds)
     return None
 
@@ -195,8 +197,8 @@ def _run(
     except subprocess.CalledProcessError as exc:
         output = str(exc.stdout).strip()
         lines = [line for line in output.splitlines() if "Retrying (Retry" not in line] or [output]
-        told = "\n".join(f"  | {line[:200]}" for line in lines[-12:])
-        raise BootstrapError(f"{what} failed:\n{told}\n{hint(output)}".rstrip()) from exc
+        quoted = "\n".join(f"  | {line[:200]}" for line in lines[-12:])
+        raise BootstrapError(f"{what} failed:\n{quoted}\n{hint(output)}".rstrip()) from exc
 
 
 _NO_NETWORK = re.compile(
@@ -209,37 +211,35 @@ _NO_NETWORK = re.compile(
 def _network_hint(output: str) -> str:
     if "hash" in output.lower() and "mismatch" in output.lower():
         return (
-            "What was downloaded is not what the lock says: the package index has been changed.\n"
-            "  Don't go on until you know why."
+            "A download does not match the lock: the package index has another file.\n"
+            "  Find out why before you continue."
         )
     if _NO_NETWORK.search(output):
         return (
             "The package index could not be reached.\n"
             "  Check the network. Behind a proxy: export HTTPS_PROXY=http://…\n"
-            "  With a package index of your own: pip config set global.index-url https://…\n"
-            "  Then run the same make again; what was downloaded is kept."
+            "  For your own package index: pip config set global.index-url https://…\n"
+            "  Then run the same make again. It keeps what was downloaded."
         )
-    return "  Run the same make again; if it stays, the lines above say why."
+    return "  Run the same make again. If it fails again, the lines above say why."
 
 
 def _locked(package: str, lock: Path) -> str:
-    """The lines of one package in a lock."""
     found = re.search(rf"^{package}==(?:.*\\\n)*.*\n", lock.read_text(), re.MULTILINE)
     if found is None:
         raise BootstrapError(f"{lock} has no {package}.\n  Do: git checkout {lock}")
     return found.group()
 
 
-def _mark(environment: Environment) -> str:
-    """What an environment is made from: when it changes, the environment is made anew."""
+def _fingerprint(environment: Environment) -> str:
     digest = hashlib.sha256(str(environment.folder).encode())
-    for file in environment.made_from:
+    for file in environment.sources:
         digest.update(file.read_bytes())
     return f"{_python_version()} {digest.hexdigest()}\n"
 
 
 def _works(folder: Path) -> bool:
-    """Whether its Python still runs: an upgrade of the system's may have taken it away."""
+    """Whether its Python still runs. A system upgrade can remove the Python it links to."""
     try:
         subprocess.run([folder / "bin/python", "-c", ""], check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
@@ -252,7 +252,7 @@ def _python_version() -> str:
 
 
 def _base_python() -> str:
-    """The Python below, when this one runs in an environment (perhaps the one to be made)."""
+    """The system's Python: this one may belong to the environment that is about to be replaced."""
     return str(getattr(sys, "_base_executable", None) or sys.executable)
 
 

@@ -128,8 +128,7 @@ class Kernel:
         queue = self._queue
         while queue and queue[0][0] <= until:
             at, _, what, ticket = heappop(queue)
-            if at > self.now:
-                self.now = at
+            self.now = max(self.now, at)
             if self.events > MAX_EVENTS:
                 raise Violation("liveness", f"no end after {MAX_EVENTS} events")
             if ticket < 0:

@@ -36,7 +36,7 @@ def test_a_python_without_venv_is_told_with_debians_package(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(bootstrap.BootstrapError, match=r"apt-get install python3\.\d+-venv"):
-        bootstrap._make_empty("dev", environment)
+        bootstrap._create_empty("dev", environment)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_python_without_venv_is_told_with_debians_package(
     [
         ("ERROR: Temporary failure in name resolution", "HTTPS_PROXY"),
         ("error: tcp connect error: Connection refused", "pip config set global.index-url"),
-        ("ERROR: THESE PACKAGES ... Hash mismatch in lock", "Don't go on"),
+        ("ERROR: THESE PACKAGES ... Hash mismatch in lock", "before you continue"),
         ("error: something else", "the lines above say why"),
     ],
 )
@@ -62,19 +62,19 @@ def test_only_what_has_changed_is_done(
     bootstrap: ModuleType, environment: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    for step in ("_make_empty", "_download_locked", "_install_project"):
+    for step in ("_create_empty", "_install_locked", "_install_project"):
         monkeypatch.setattr(bootstrap, step, lambda *_, step=step: done.append(step))
     monkeypatch.setattr(bootstrap, "_works", lambda folder: True)
     environment.folder.mkdir()
 
-    bootstrap._make("dev", environment)
-    assert done == ["_make_empty", "_download_locked", "_install_project"]
+    bootstrap._bring_up_to_date("dev", environment)
+    assert done == ["_create_empty", "_install_locked", "_install_project"]
     done.clear()
-    bootstrap._make("dev", environment)
+    bootstrap._bring_up_to_date("dev", environment)
     assert done == []
     environment.lock.write_text(environment.lock.read_text() + "more==1\n")
-    bootstrap._make("dev", environment)
-    assert done == ["_download_locked", "_install_project"]
+    bootstrap._bring_up_to_date("dev", environment)
+    assert done == ["_install_locked", "_install_project"]
 
 
 def test_what_was_interrupted_is_made_anew(
@@ -82,16 +82,16 @@ def test_what_was_interrupted_is_made_anew(
 ) -> None:
     done: list[str] = []
     monkeypatch.setattr(bootstrap, "_works", lambda folder: True)
-    monkeypatch.setattr(bootstrap, "_make_empty", lambda *_: done.append("empty"))
+    monkeypatch.setattr(bootstrap, "_create_empty", lambda *_: done.append("empty"))
     monkeypatch.setattr(bootstrap, "_install_project", lambda *_: None)
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     environment.folder.mkdir()
-    monkeypatch.setattr(bootstrap, "_download_locked", interrupted)
+    monkeypatch.setattr(bootstrap, "_install_locked", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        bootstrap._make("dev", environment)
-    monkeypatch.setattr(bootstrap, "_download_locked", lambda *_: None)
-    bootstrap._make("dev", environment)
+        bootstrap._bring_up_to_date("dev", environment)
+    monkeypatch.setattr(bootstrap, "_install_locked", lambda *_: None)
+    bootstrap._bring_up_to_date("dev", environment)
     assert done == ["empty", "empty"]
