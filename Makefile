@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test coverage check simulate mutants bench test-local test-engines backup-proof sam-local setup emulator lock clean
+.PHONY: help demo up down test coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -31,11 +31,32 @@ test: setup  ## all tests that need nothing but Python
 coverage: setup  ## the same, and how much of src/refunds they cover (90 % at least)
 	@$(VENV)/pytest --cov --cov-report=term $(ARGS)
 
-check: setup  ## format, lint, types, template
+check: check-lint check-types check-imports check-spelling check-workflows check-template  ## format, lint, types, import directions, spelling, workflows, template
+
+fix: setup  ## format the code and correct what can be corrected
+	$(VENV)/ruff check --fix-only --exit-zero .
+	$(VENV)/ruff format .
+	$(VENV)/codespell --write-changes
+
+# .pre-commit-config.yaml names the same six.
+check-lint: setup
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
+
+check-types: setup
 	$(VENV)/mypy
+
+check-imports: setup
 	$(VENV)/lint-imports --no-cache
+
+check-spelling: setup
+	$(VENV)/codespell
+
+check-workflows: setup
+	$(VENV)/zizmor --offline --no-progress --quiet .github
+	sh ops/actionlint.sh
+
+check-template: setup
 	$(VENV)/cfn-lint template.yaml
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(VENV)/sam validate --lint
 
@@ -69,8 +90,17 @@ setup:  ## install what is locked into .venv (all of the above do it when needed
 emulator: setup
 	@sh ops/bootstrap.sh emulator
 
-lock: setup  ## pin everything anew: requirements/*.txt and src/requirements.txt
-	@sh ops/lock.sh
+hooks: setup  ## run the checks before each `git commit`
+	@$(VENV)/pre-commit install
+
+lock: setup  ## pin requirements/*.in again; UPGRADE=1 takes the newest versions
+	@sh ops/lock.sh $(if $(UPGRADE),--upgrade)
+
+release: check  ## tag VERSION=1.2.3 for a release; docs/releasing.md
+	@$(VENV)/python -m refunds_devkit.release $(VERSION) >/dev/null
+	@test -z "$$(git status --porcelain)" || { echo "Commit or remove your changes first: git status" >&2; exit 1; }
+	@git tag --annotate v$(VERSION) --message 'Version $(VERSION)'
+	@echo "Tagged v$(VERSION). To publish it: git push origin v$(VERSION)"
 
 clean:  ## stop the local stack and delete all that was made here
 	@if [ -x $(VENV)/python ]; then $(LOCAL) down; fi
