@@ -6,8 +6,11 @@
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
-# More for pytest: make test ARGS="-k ledger -x"
+# More for pytest: make test ARGS="-k ledger -x". To debug one test in one process:
+# make test WORKERS=0 ARGS="-k name_of_the_test --pdb"
 ARGS ?=
+WORKERS ?= auto
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,10 +29,10 @@ down: setup  ## stop the local stack
 # --- Test ---
 
 test: setup  ## all tests that need nothing but Python
-	@$(VENV)/pytest $(ARGS)
+	@$(VENV)/pytest $(PARALLEL) $(ARGS)
 
 coverage: setup  ## the same, and how much of src/refunds they cover (90 % at least)
-	@$(VENV)/pytest --cov --cov-report=term $(ARGS)
+	@$(VENV)/pytest $(PARALLEL) --cov --cov-report=term $(ARGS)
 
 check: check-lint check-types check-imports check-spelling check-workflows check-template  ## format, lint, types, import directions, spelling, workflows, template
 

@@ -16,8 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from tests.engines.rows import Timed, entry, every_type, fill, load
-from tests.support.backup_parts import BackedUp, create_tables
-from tests.unit.backup.test_backup_run import latest
+from tests.support.backup_parts import BackedUp, create_tables, latest
 
 from refunds.backup.table_scan import ReadLimit, Source
 from refunds.domain.clock import Deadline

@@ -11,8 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from tests.engines.rows import Timed, entry, every_type, fill
-from tests.support.backup_parts import BackedUp
-from tests.unit.backup.test_backup_run import latest
+from tests.support.backup_parts import BackedUp, latest
 
 from refunds.backup.digest_chain import KmsSigner
 from refunds.backup.table_scan import ReadLimit, Source

@@ -15,6 +15,7 @@ from tests.simulator.expressions import (
     compile_update,
 )
 from tests.simulator.kernel import Kernel
+from tests.support.item_size import item_size
 
 Item = dict[str, Any]
 Key = tuple[str, ...]
@@ -95,27 +96,6 @@ def _entry(index: Index, item: Item | None) -> tuple[str, str] | None:
     if item is None or index.hash_name not in item or index.range_name not in item:
         return None
     return item[index.hash_name]["S"], item[index.range_name]["S"]
-
-
-def item_size(item: Item | None) -> int:
-    """Bytes, as DynamoDB counts them: names and values."""
-    if item is None:
-        return 0
-    return sum(len(name) + _size(value) for name, value in item.items())  # names are ASCII
-
-
-def _size(value: Item) -> int:
-    ((kind, inner),) = value.items()
-    match kind:
-        case "S":
-            return len(inner.encode(errors="surrogatepass"))
-        case "N":
-            return (len(inner.strip("-0")) + 1) // 2 + 1
-        case "M":
-            return 3 + len(inner) + item_size(inner)
-        case "L":
-            return 3 + sum(1 + _size(each) for each in inner)
-    return 1
 
 
 class DynamoDB:

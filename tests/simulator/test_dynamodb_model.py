@@ -11,8 +11,9 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 from tests.simulator.aws import Wire
-from tests.simulator.dynamodb import DynamoDB, Index, Table, item_size
+from tests.simulator.dynamodb import DynamoDB, Index, Table
 from tests.simulator.kernel import Kernel, Process
+from tests.support.item_size import item_size
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.refund import Refund, Status, change_status

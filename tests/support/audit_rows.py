@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from tests.support.builders import REGION, FakeClock, InlinePool, Stack, refund
+from tests.support.builders import FakeClock, InlinePool, refund
+from tests.support.moto_stack import REGION, Stack
 
 from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.outcome_events import OutcomeBus
@@ -339,3 +340,20 @@ def hostile_payments() -> Iterator[dict[str, Any]]:
     yield item(
         "PAYMENT#p1#000005", refund_id={"S": "r1"}, deep={"M": {"a": {"M": {"b": {"NULL": True}}}}}
     )
+
+
+def verify_while(trail: Trail, between: Callable[[str], None], **more: Any) -> Any:
+    """Run `verify`; ``between`` is called with a table's name before it is scanned."""
+
+    def progress(name: str, pages: Iterable[list[Any]], about: int) -> Iterator[list[Any]]:
+        between(name)
+        yield from pages
+
+    return Verification(
+        trail.tables(),
+        clock=trail.clock,
+        progress=progress,
+        failures=trail.failures(),
+        sleep=lambda seconds: trail.clock.advance(seconds=seconds),
+        **more,
+    ).run()

@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.support.builders import NOW, REGION
+from tests.support.builders import NOW
+from tests.support.moto_stack import REGION
 
+from refunds.backup.digest import Digest
 from refunds.backup.digest_chain import DigestChain
 from refunds.backup.native_export import NativeExport
 from refunds.backup.run import BackupRun
@@ -27,6 +29,7 @@ from refunds.domain.clock import Clock, Deadline, SystemClock, rfc3339
 from refunds.domain.refund import Item, Refund, Status
 from refunds.lambda_runtime import new_token
 from refunds.tables.wire import item_to_wire
+from refunds_ops.backup.data_files import items
 from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.verification import Report, Verification
@@ -207,3 +210,19 @@ class BackedUp:
 
     def object(self, key: str) -> bytes:
         return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+
+def latest(stack: BackedUp) -> Digest:
+    newest = max(key for key in stack.listed("refund-backups/digests/") if key.endswith(".json"))
+    return Digest.from_bytes(stack.object(newest))
+
+
+def rows(stack: BackedUp, digest: Digest, table: str) -> list[dict[str, Any]]:
+    (export,) = [each for each in digest.exports if each.table == table]
+    return list(items(Bucket(stack.s3, stack.bucket), export))
+
+
+def small_pages(stack: BackedUp, limit: int) -> None:
+    stack.dynamodb.meta.events.register(
+        "provide-client-params.dynamodb.Scan", lambda params, **_: params.update(Limit=limit)
+    )

@@ -9,7 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from tests.support.builders import REGION, Clients, FakeClock, Stack, World
+from tests.support.builders import FakeClock
+from tests.support.moto_stack import REGION, Clients, Stack
+from tests.support.world import World
 
 
 class OneAtATime:

@@ -8,159 +8,31 @@ and sees that they notice.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import re
 import tomllib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+from tests.support.expanded_template import (
+    ACCOUNT,
+    REGION,
+    ROOT,
+    Json,
+    Stack,
+    as_list,
+    load_template,
+    strings,
+)
 
 from refunds.audit.outcome_events import GATEWAY_DOWN, SOURCE
 from refunds.gateways.registry import ADAPTERS
 
-ROOT = Path(__file__).parents[2]
-REGION, ACCOUNT = "eu-central-1", "111122223333"
 FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
 SHOP = "arn:aws:iam::444455556666:role/shop"  # a producer in another account
 
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
-
-Json = Any
-
-
-# --- The template as CloudFormation reads it ------------------------------------------------------
-
-
-class Stack:
-    """The template, expanded and resolved. ``!Ref X`` becomes "X", ``!GetAtt X.Y`` "X.Y"."""
-
-    def __init__(self, template: Json, **parameters: str) -> None:
-        self.template = template
-        defaults = {
-            name: str(definition["Default"])  # Ref of a Number gives text, too
-            for name, definition in template["Parameters"].items()
-            if "Default" in definition
-        }
-        self.parameters = {**defaults, "GatewayUrl": "https://gateway.example", **parameters}
-        self._conditions = template["Conditions"]
-        expanded = _expand(template, parameters)
-        self.resources: dict[str, Json] = {
-            name: self._resolve({k: v for k, v in resource.items() if k != "Condition"})
-            for name, resource in expanded["Resources"].items()
-            if self._holds(resource.get("Condition"))
-        }
-        self.outputs: dict[str, Json] = self._resolve(expanded["Outputs"])
-
-    def given(self, **parameters: str) -> Stack:
-        """The same template with other parameters."""
-        return Stack(self.template, **parameters)
-
-    def of_type(self, kind: str) -> dict[str, Json]:
-        """Properties of the resources of a type, by logical id."""
-        found = {
-            name: resource.get("Properties", {})
-            for name, resource in self.resources.items()
-            if resource["Type"] == kind
-        }
-        assert found, f"no {kind} left in the template"
-        return found
-
-    def __getitem__(self, name: str) -> Json:
-        assert name in self.resources, f"no {name} in the template"
-        return self.resources[name]["Properties"]
-
-    def statements(self, function: str) -> list[Json]:
-        """What a function's role allows it."""
-        role = self[self[function]["Role"].removesuffix(".Arn")]
-        return [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]]
-
-    def may(self, function: str, service: str) -> dict[str, set[str]]:
-        """Actions of a service that a function may do, by resource."""
-        allowed: dict[str, set[str]] = {}
-        for statement in self.statements(function):
-            for action in _list(statement["Action"]):
-                if action.startswith(service + ":"):
-                    for resource in _list(statement["Resource"]):
-                        allowed.setdefault(resource, set()).add(action.removeprefix(service + ":"))
-        return allowed
-
-    def _holds(self, condition: str | None) -> bool:
-        return condition is None or bool(self._resolve(self._conditions[condition]))
-
-    def _resolve(self, value: Json) -> Json:
-        match value:
-            case {"Ref": "AWS::NoValue"}:
-                return None
-            case {"Ref": str(name)}:
-                return self._ref(name)
-            case {"Fn::GetAtt": list(path)}:
-                return ".".join(path)
-            case {"Fn::GetAtt": str(path)}:
-                return path
-            case {"Fn::Sub": str(text)}:
-                return re.sub(r"\$\{([^}]+)\}", lambda m: str(self._ref(m[1])), text)
-            case {"Fn::Join": [separator, parts]}:
-                return separator.join(self._resolve(parts))
-            case {"Fn::If": [condition, yes, no]}:
-                return self._resolve(yes if self._holds(condition) else no)
-            case {"Fn::FindInMap": [name, key, inner]}:
-                return self.template["Mappings"][name][self._resolve(key)][inner]
-            case {"Fn::Equals": [one, other]}:
-                return self._resolve(one) == self._resolve(other)
-            case {"Fn::Not": [inner]}:
-                return not self._resolve(inner)
-            case dict():
-                resolved = {key: self._resolve(inner) for key, inner in value.items()}
-                return {key: inner for key, inner in resolved.items() if inner is not None}
-            case list():
-                return [inner for inner in map(self._resolve, value) if inner is not None]
-        return value
-
-    def _ref(self, name: str) -> Json:
-        pseudo = {
-            "AWS::Region": REGION,
-            "AWS::AccountId": ACCOUNT,
-            "AWS::Partition": "aws",
-            "AWS::StackName": "refunds-test",
-        }
-        if name in self.parameters:
-            kind = self.template["Parameters"][name]["Type"]
-            value = self.parameters[name]
-            return value.split(",") if kind == "CommaDelimitedList" else value
-        return pseudo.get(name, name)
-
-
-def _expand(template: Json, parameters: dict[str, str]) -> Json:
-    template = copy.deepcopy(template)
-    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/code.zip"  # as `sam package` does
-    return transform(template, dict(parameters), SimpleNamespace(load=dict))
-
-
-def _list(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else [value]
-
-
-def _strings(value: Json, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in a document, with where it stands."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _strings(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner, path)
-    elif isinstance(value, str):
-        yield path, value
-
-
-def load_template() -> Json:
-    return json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
 
 
 @pytest.fixture(autouse=True)
@@ -326,7 +198,7 @@ def test_a_changed_parameter_publishes_a_version_of_each_function_that_reads_it(
 ) -> None:
     for name in FUNCTIONS:
         raw = _function_as_written(stack.template, name)
-        reads = {text for path, text in _strings(raw) if path.endswith(".Ref")}
+        reads = {text for path, text in strings(raw) if path.endswith(".Ref")}
         read_parameters = reads & set(stack.template["Parameters"])
         named = set(re.findall(r"\$\{(\w+)\}", raw["VersionDescription"]["Fn::Sub"]))
         assert named == read_parameters, name
@@ -416,9 +288,9 @@ def test_no_role_allows_what_could_be_named(stack: Stack) -> None:
             for statement in policy["PolicyDocument"]["Statement"]:
                 assert "NotAction" not in statement
                 assert "NotResource" not in statement
-                actions = set(_list(statement["Action"]))
+                actions = set(as_list(statement["Action"]))
                 assert not any("*" in action for action in actions), (name, actions)
-                for resource in _list(statement["Resource"]):
+                for resource in as_list(statement["Resource"]):
                     if resource == "*":
                         assert actions <= MAY_NOT_BE_NAMED, (name, actions)
                     else:
@@ -470,7 +342,7 @@ def test_no_function_may_delete_records(stack: Stack) -> None:
     )
     for name in FUNCTIONS:
         for statement in stack.statements(name):
-            for action in _list(statement["Action"]):
+            for action in as_list(statement["Action"]):
                 assert not deleting.match(action), (name, action)
 
 
@@ -539,7 +411,7 @@ def test_backups_are_written_below_their_prefix_only(stack: Stack) -> None:
     }
     # What AWS asks for of an export; nothing of ours uploads in parts or sets an ACL.
     for statement in stack.statements("BackupRefunds"):
-        needed = {"s3:AbortMultipartUpload", "s3:PutObjectAcl"} & set(_list(statement["Action"]))
+        needed = {"s3:AbortMultipartUpload", "s3:PutObjectAcl"} & set(as_list(statement["Action"]))
         assert not needed or statement["Sid"] == "WriteExport"
     assert stack.may("ReconcileRefunds", "s3") == {
         "FailuresBucket.Arn/dead-letters/*": {"PutObject"},
@@ -551,7 +423,9 @@ def test_only_the_backup_signs_and_only_digests(stack: Stack) -> None:
     key = stack["BackupSigningKey"]
     assert (key["KeyUsage"], key["KeySpec"]) == ("SIGN_VERIFY", "RSA_3072")
     signing = [
-        s for s in key["KeyPolicy"]["Statement"] if {"kms:Sign", "kms:*"} & set(_list(s["Action"]))
+        s
+        for s in key["KeyPolicy"]["Statement"]
+        if {"kms:Sign", "kms:*"} & set(as_list(s["Action"]))
     ]
     (signs,) = signing
     assert signs["Action"] == "kms:Sign"
@@ -643,8 +517,8 @@ def test_what_the_internet_reaches_may_hardly_do_anything(stack: Stack) -> None:
     allowed = {
         (action, resource)
         for statement in stack.statements("ReceiveWebhook")
-        for action in _list(statement["Action"])
-        for resource in _list(statement["Resource"])
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
     }
     assert allowed == {
         ("lambda:InvokeFunction", "ReconcileRefunds.Arn:live"),
@@ -698,7 +572,7 @@ def test_the_data_key_rotates_and_its_policy_is_narrow(stack: Stack) -> None:
     statements = key["KeyPolicy"]["Statement"]
     using = re.compile(r"kms:(Decrypt|Encrypt|GenerateDataKey|ReEncrypt|CreateGrant)")
     for statement in statements:
-        actions = _list(statement["Action"])
+        actions = as_list(statement["Action"])
         assert not any("*" in action for action in actions), statement["Sid"]
         if any(using.match(action) for action in actions):
             assert statement.get("Condition"), statement["Sid"]
@@ -711,7 +585,7 @@ def test_the_data_key_rotates_and_its_policy_is_narrow(stack: Stack) -> None:
     assert by_service["cloudwatch.amazonaws.com"] == {"kms:Decrypt", "kms:GenerateDataKey"}
     assert "kms:GenerateDataKey" in by_service[f"logs.{REGION}.amazonaws.com"]
     # And without this nobody can ever change the policy again.
-    assert any("kms:PutKeyPolicy" in _list(s["Action"]) for s in statements)
+    assert any("kms:PutKeyPolicy" in as_list(s["Action"]) for s in statements)
 
 
 def test_nothing_is_reached_without_tls(stack: Stack) -> None:
@@ -720,8 +594,8 @@ def test_nothing_is_reached_without_tls(stack: Stack) -> None:
             statement["Effect"] == "Deny"
             and statement["Principal"] == "*"
             and statement["Condition"] == {"Bool": {"aws:SecureTransport": False}}
-            and {"s3:*", "sqs:*", "sns:Publish"} & set(_list(statement["Action"]))
-            and set(_list(statement["Resource"])) == set(resources)
+            and {"s3:*", "sqs:*", "sns:Publish"} & set(as_list(statement["Action"]))
+            and set(as_list(statement["Resource"])) == set(resources)
             for statement in policy["PolicyDocument"]["Statement"]
         )
 
@@ -754,7 +628,7 @@ def test_no_secret_is_written_into_the_template_or_a_stage(stack: Stack) -> None
 
 
 def _secrets_in(document: Json) -> list[tuple[str, str]]:
-    return [(path, text) for path, text in _strings(document) if LOOKS_SECRET.search(text)]
+    return [(path, text) for path, text in strings(document) if LOOKS_SECRET.search(text)]
 
 
 def test_stages_name_no_account_and_call_the_gateway_over_https() -> None:
@@ -947,7 +821,7 @@ def allow(function: str, sid: str, action: str | None = None, resource: str | No
         policy = template["Resources"][f"{function}Role"]["Properties"]["Policies"][0]
         (statement,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == sid]
         if action:
-            statement["Action"] = [*_list(statement["Action"]), action]
+            statement["Action"] = [*as_list(statement["Action"]), action]
         if resource:
             statement["Resource"] = resource
 

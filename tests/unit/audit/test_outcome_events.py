@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.builders import EMAIL, LEFT_OUT, NOW, VISA, FakeClock, Stack, World, refund
+from tests.support.builders import EMAIL, LEFT_OUT, NOW, VISA, FakeClock, refund
+from tests.support.moto_stack import Stack
+from tests.support.world import World
 
 from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.outcome_events import (

@@ -7,46 +7,16 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.builders import NOW, InlinePool, World, refund
+from tests.support.builders import NOW, InlinePool, refund
+from tests.support.stream_records import CLAIMED, DONE, record
+from tests.support.world import World
 
 from refunds.audit.outcome_events import PublishError
 from refunds.audit.writer import AuditWriter, Written, entry_of, handle_stream_batch
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
-from refunds.domain.refund import Refund, Status, change_status
+from refunds.domain.refund import Status, change_status
 from refunds.tables.wire import item_to_wire
-
-CLAIMED = refund()
-DONE = replace(
-    change_status(
-        CLAIMED,
-        Status.SUCCEEDED,
-        at=rfc3339(NOW),
-        by="ProcessRefund:7",
-        previous_hash=audit_entry(CLAIMED.item())["entry_hash"],
-    ),
-    lease_until=None,
-)
-
-
-def record(
-    new: Refund | dict[str, Any] | None, old: Refund | None = None, number: int = 1
-) -> dict[str, Any]:
-    change: dict[str, Any] = {
-        "ApproximateCreationDateTime": 1763881800.0,
-        "SequenceNumber": f"{number:021d}",
-    }
-    if new is not None:
-        change["NewImage"] = item_to_wire(new.item()) if isinstance(new, Refund) else new
-    if old is not None:
-        change["OldImage"] = item_to_wire(old.item())
-    names = {(False, True): "INSERT", (True, True): "MODIFY", (True, False): "REMOVE"}
-    return {
-        "eventID": f"event-{number}",
-        "eventName": names[old is not None, new is not None],
-        "eventSource": "aws:dynamodb",
-        "dynamodb": change,
-    }
 
 
 @pytest.fixture

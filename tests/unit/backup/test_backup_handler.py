@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from tests.support.backup_parts import BackedUp, refund
-from tests.support.builders import REGION
+from tests.support.moto_stack import REGION
 
 from refunds.backup.export_format import ExportFormatError
 

@@ -16,14 +16,20 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.backup_parts import BackedUp, LocalSigner, refund
-from tests.support.builders import NOW, FakeClock
+from tests.support.backup_parts import (
+    BackedUp,
+    LocalSigner,
+    latest,
+    refund,
+    rows,
+    small_pages,
+)
+from tests.support.builders import NOW, FakeClock, TickingClock
 
 import refunds.backup.export_format
 import refunds.backup.run
 from refunds.backup.digest import (
     DIGESTS_PREFIX,
-    Digest,
     digest_key,
     sequence_of,
     sha256_hex,
@@ -32,32 +38,8 @@ from refunds.backup.digest import (
 from refunds.backup.run import MAX_STEPS, BackupIncompleteError
 from refunds.backup.run_progress import RUNS_PREFIX, RunProgress
 from refunds.domain.clock import Deadline
-from refunds_ops.backup.data_files import items
-from refunds_ops.backup.places import Bucket
 
 MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-class TickingClock(FakeClock):
-    """Each look at it takes a while, so that a run is stopped wherever it is."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-    def monotonic(self) -> float:
-        self.advance(seconds=self.seconds)
-        return super().monotonic()
-
-
-def latest(stack: BackedUp) -> Digest:
-    newest = max(key for key in stack.listed("refund-backups/digests/") if key.endswith(".json"))
-    return Digest.from_bytes(stack.object(newest))
-
-
-def rows(stack: BackedUp, digest: Digest, table: str) -> list[dict[str, Any]]:
-    (export,) = [each for each in digest.exports if each.table == table]
-    return list(items(Bucket(stack.s3, stack.bucket), export))
 
 
 def to_the_end(stack: BackedUp, event: dict[str, Any], clock: FakeClock, **more: Any) -> int:
@@ -224,12 +206,6 @@ def test_data_files_are_ended_at_their_size(
     small_pages(stack, 2)
     assert stack.back_up()["tables"]["refunds"]["files"] >= 4
     assert not stack.verify().findings
-
-
-def small_pages(stack: BackedUp, limit: int) -> None:
-    stack.dynamodb.meta.events.register(
-        "provide-client-params.dynamodb.Scan", lambda params, **_: params.update(Limit=limit)
-    )
 
 
 # --- Steps ----------------------------------------------------------------------------------------

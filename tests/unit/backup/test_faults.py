@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from tests.support.backup_parts import BackedUp, refund
-from tests.unit.backup.test_backup_run import TickingClock, small_pages
+from tests.support.backup_parts import BackedUp, refund, small_pages
+from tests.support.builders import TickingClock
 
 import refunds.backup.run
 from refunds.backup.digest import DIGESTS_PREFIX

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.backup_parts import BackedUp, refund
+from tests.support.backup_parts import BackedUp, latest, refund, rows
 from tests.support.builders import FakeClock
-from tests.unit.backup.test_backup_run import latest, rows
 
 from refunds.backup.export_format import ExportFormatError
 from refunds.backup.native_export import POLL_SECONDS, ExportFailedError, NativeExport

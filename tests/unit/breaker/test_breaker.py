@@ -10,14 +10,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.builders import (
-    NOW,
-    FakeGateway,
-    InlinePool,
-    World,
-    body,
-    payment,
-)
+from tests.support.builders import NOW, InlinePool, body, payment
+from tests.support.fake_gateway import FakeGateway
+from tests.support.world import World
 
 from refunds.audit.outcome_events import gateway_down_event
 from refunds.breaker.breaker import (

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from tests.support.builders import EMAIL, LEFT_OUT, SECRET, VISA, InlinePool, World, body, request
+from tests.support.builders import EMAIL, LEFT_OUT, SECRET, VISA, InlinePool, body, request
+from tests.support.world import World
 
 from refunds.domain.card_numbers import has_card_number, redacted
 from refunds.domain.money import EXPONENTS

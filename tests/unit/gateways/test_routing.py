@@ -5,17 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.support.builders import (
-    NOW,
-    FakeGateway,
-    InlinePool,
-    World,
-    body,
-    payment,
-    refund,
-    request,
-    shown,
-)
+from tests.support.builders import NOW, InlinePool, body, payment, refund, request, shown
+from tests.support.fake_gateway import FakeGateway
+from tests.support.world import World
 
 from refunds.domain.clock import Deadline, rfc3339
 from refunds.domain.refund import Refund, Status

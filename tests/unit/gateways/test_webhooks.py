@@ -23,7 +23,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
-from tests.support.builders import NOW, REGION, World, refund, shown
+from tests.support.builders import NOW, refund, shown
+from tests.support.moto_stack import REGION
+from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status

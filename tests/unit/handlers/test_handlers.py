@@ -20,7 +20,7 @@ from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from tests.support import deployed
 from tests.support.builders import EMAIL, SECRET, VISA, body, refund
-from tests.unit.audit.test_writer import CLAIMED, DONE, record
+from tests.support.stream_records import CLAIMED, DONE, record
 
 from refunds.tables.wire import item_to_wire
 

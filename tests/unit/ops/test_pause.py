@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
-from tests.support.builders import NOW, REGION, VISA, Stack, World, refund
+from tests.support.builders import NOW, VISA, refund
+from tests.support.moto_stack import REGION, Stack
+from tests.support.world import World
 
 from refunds.backup.digest import Digest, digest_key
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch

@@ -6,7 +6,9 @@ import json
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.support.builders import REGION, Stack, World, refund
+from tests.support.builders import refund
+from tests.support.moto_stack import REGION, Stack
+from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status
 from refunds_ops.cli import cli

@@ -13,18 +13,10 @@ from typing import Any
 import boto3
 import pytest
 import rfc8785
-from tests.support.builders import (
-    LEFT_OUT,
-    NOW,
-    REGION,
-    World,
-    body,
-    payment,
-    refund,
-    request,
-    shown,
-)
-from tests.unit.domain.test_audit_entry import size
+from tests.support.builders import LEFT_OUT, NOW, body, payment, refund, request, shown
+from tests.support.item_size import item_size
+from tests.support.moto_stack import REGION
+from tests.support.world import World
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
@@ -452,7 +444,7 @@ class Meter:
         key = {name: named[name] for name in self._keys[table]}
         wire: Any = self._reader.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
         item = item_from_wire(wire)
-        now = size(item)
+        now = item_size(wire)
         before = self._sizes.get(str(key), 0)
         self._sizes[str(key)] = now
         self.units += ceil(max(now, before) / 1024)

@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.builders import VISA, InlinePool, World, body, payment
+from tests.support.builders import VISA, InlinePool, body, payment
+from tests.support.world import World
 
 from refunds.audit.outcome_events import PublishError
 from refunds.domain.refund import Refund, Status

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.builders import NOW, World, body, refund, request, shown
+from tests.support.builders import NOW, body, refund, request, shown
+from tests.support.world import World
 
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Refund, Status

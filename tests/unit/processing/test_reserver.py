@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.builders import LEFT_OUT, World, payment, request, shown
+from tests.support.builders import LEFT_OUT, payment, request, shown
+from tests.support.world import World
 
 from refunds.gateways.contract import GatewayStatus, GatewayUnavailableError, PaymentStatus
 from refunds.processing.reserver import Contended, NotPossible, Reserved, Reserver, Seen

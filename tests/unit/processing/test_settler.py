@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.builders import NOW, VISA, World, refund, shown
+from tests.support.builders import NOW, VISA, refund, shown
+from tests.support.world import World
 
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Refund, Status

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.support.builders import NOW, World
+from tests.support.builders import NOW
+from tests.support.world import World
 
 
 def test_nothing_is_looked_up_first_unless_a_restore_said_so(world: World) -> None:

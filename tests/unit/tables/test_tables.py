@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.builders import LEFT_OUT, NOW, World, refund
+from tests.support.builders import LEFT_OUT, NOW, refund
+from tests.support.world import World
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339

@@ -11,7 +11,7 @@ import urllib3
 from refunds_devkit.sandbox.client import SandboxError
 
 if TYPE_CHECKING:
-    from tests.unit.devkit.sandbox.conftest import Flair
+    from tests.support.flair_client import Flair
 
 
 def test_thousands_of_payments_at_once(flair: Flair) -> None:

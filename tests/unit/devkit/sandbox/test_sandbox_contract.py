@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 if TYPE_CHECKING:
-    from tests.unit.devkit.sandbox.conftest import Flair
+    from tests.support.flair_client import Flair
 
 from refunds_devkit.sandbox.seeds import SEEDS
 

@@ -15,7 +15,7 @@ from refunds_devkit.sandbox.client import SandboxError
 from refunds_devkit.sandbox.faults import KINDS
 
 if TYPE_CHECKING:
-    from tests.unit.devkit.sandbox.conftest import Flair
+    from tests.support.flair_client import Flair
 
 DEADLINE_SECONDS = 10
 MONEY_MOVED = [("out", 100)]

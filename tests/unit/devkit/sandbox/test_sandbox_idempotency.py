@@ -11,7 +11,7 @@ import pytest
 from refunds_devkit.sandbox.ledger import Ledger
 
 if TYPE_CHECKING:
-    from tests.unit.devkit.sandbox.conftest import Answer, Flair
+    from tests.support.flair_client import Answer, Flair
 
 DAY_SECONDS = 24 * 3600
 REPLAYED = "Idempotent-Replayed"

@@ -26,7 +26,7 @@ from refunds_devkit.sandbox.seeds import SEEDS
 from refunds_devkit.sandbox.server import PortTakenError, SandboxGateway
 
 if TYPE_CHECKING:
-    from tests.unit.devkit.sandbox.conftest import Flair
+    from tests.support.flair_client import Flair
 
 DEADLINE_SECONDS = 20
 AUTHORIZED = {"Authorization": "Bearer test_key"}

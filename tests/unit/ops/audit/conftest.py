@@ -5,7 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 from tests.support.audit_rows import Trail
-from tests.support.builders import REGION, Clients, Stack
+from tests.support.moto_stack import REGION, Clients, Stack
 
 from refunds.backup.table_scan import PageReader, ReadLimit
 

@@ -13,8 +13,9 @@ import boto3
 import pytest
 from tests.support.audit_backups import Backups, Signer
 from tests.support.audit_rows import Trail, rehashed, stream_record
-from tests.support.builders import NOW, REGION
-from tests.unit.ops.audit.test_repairing import keep_as_lambda, records_of
+from tests.support.builders import NOW
+from tests.support.failed_records import keep_as_lambda, records_of
+from tests.support.moto_stack import REGION
 
 from refunds_devkit.sandbox.server import SandboxGateway
 from refunds_ops.audit import sources

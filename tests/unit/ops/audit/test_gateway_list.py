@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.audit_rows import Trail, named
-from tests.support.builders import FakeGateway, payment, shown
-from tests.unit.ops.audit.test_while_it_runs import verify_while
+from tests.support.audit_rows import Trail, named, verify_while
+from tests.support.builders import payment, shown
+from tests.support.fake_gateway import FakeGateway
 
 from refunds.domain.refund import Status
 from refunds.gateways.contract import NOT_OURS, GatewayRefund, GatewayStatus, RefundOrder

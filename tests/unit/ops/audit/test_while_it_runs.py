@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from tests.support.audit_rows import Trail, named
+from tests.support.audit_rows import Trail, named, verify_while
 
 from refunds.domain.refund import Status
 from refunds_ops.audit.verify import Verification
-
-
-def verify_while(trail: Trail, between: Callable[[str], None], **more: Any) -> Any:
-    """Run `verify`; ``between`` is called with a table's name before it is scanned."""
-
-    def progress(name: str, pages: Iterable[list[Any]], about: int) -> Iterator[list[Any]]:
-        between(name)
-        yield from pages
-
-    return Verification(
-        trail.tables(),
-        clock=trail.clock,
-        progress=progress,
-        failures=trail.failures(),
-        sleep=lambda seconds: trail.clock.advance(seconds=seconds),
-        **more,
-    ).run()
 
 
 @pytest.mark.parametrize("moment", ["refunds", "ledger", "audit", "chains"])

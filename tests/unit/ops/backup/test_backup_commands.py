@@ -16,7 +16,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 from tests.support.backup_parts import BackedUp, LocalSigner, ledger_row, refund
-from tests.support.builders import NOW, REGION
+from tests.support.builders import NOW
+from tests.support.moto_stack import REGION
 
 from refunds.backup.digest import digest_key, signature_key
 from refunds.domain.intake import Intake, paused

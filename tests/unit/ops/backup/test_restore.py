@@ -15,11 +15,10 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
-from tests.support.backup_parts import BackedUp, create_tables, ledger_row, refund
-from tests.support.builders import NOW, REGION, FakeClock
-from tests.unit.backup.test_backup_run import latest
-from tests.unit.test_template import ROOT, Stack
+from tests.support.backup_parts import BackedUp, create_tables, latest, ledger_row, refund
+from tests.support.builders import NOW, FakeClock
+from tests.support.expanded_template import Stack, load_template
+from tests.support.moto_stack import REGION
 
 from refunds.backup.digest import Digest, Export
 from refunds.backup.table_scan import ReadLimit, Source, sources
@@ -219,7 +218,7 @@ def test_restored_tables_have_the_templates_keys_and_index(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    template = Stack(yaml_parse((ROOT / "template.yaml").read_text()))
+    template = Stack(load_template())
     logical = {"refunds": "Refunds", "ledger": "Ledger", "audit": "PaymentAuditTrail"}
     for kind, resource in logical.items():
         ours, theirs = creation_parameters(kind, "any"), template[resource]

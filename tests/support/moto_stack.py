@@ -1,0 +1,179 @@
+"""The tables, queues, buckets and bus of one stack, in moto."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal
+
+from refunds.domain.refund import Item
+from refunds.tables.wire import item_from_wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+
+REGION: Literal["eu-central-1"] = "eu-central-1"
+_stacks = count(1)
+
+
+@dataclass(frozen=True)
+class Clients:
+    dynamodb: DynamoDBClient
+    sqs: SQSClient
+    s3: S3Client
+    events: EventBridgeClient
+
+
+class Stack:
+    """One stack's empty tables in moto. Queues, buckets and the bus are created on first use.
+
+    A rule sends every event with source ``refunds`` to the events queue.
+    """
+
+    def __init__(self, clients: Clients) -> None:
+        self.clients = clients
+        self._number = next(_stacks)
+        self.refunds_table = f"Refunds-{self._number}"
+        self.ledger_table = f"Ledger-{self._number}"
+        self.audit_table = f"PaymentAuditTrail-{self._number}"
+        self._create_tables()
+
+    @classmethod
+    def create(cls, clients: Clients) -> Stack:
+        return cls(clients)
+
+    @cached_property
+    def queue_url(self) -> str:
+        return self._new_queue("refund-requests")
+
+    @cached_property
+    def dead_letter_queue_url(self) -> str:
+        return self._new_queue("dead-letters")
+
+    @cached_property
+    def events_queue_url(self) -> str:
+        return self._new_queue("events-seen")
+
+    @cached_property
+    def failures_bucket(self) -> str:
+        return self._new_bucket("failures")
+
+    @cached_property
+    def backup_bucket(self) -> str:
+        return self._new_bucket("backups")
+
+    @cached_property
+    def bus_name(self) -> str:
+        name, events = f"refunds-{self._number}", self.clients.events
+        events.create_event_bus(Name=name)
+        events.put_rule(Name="all", EventBusName=name, EventPattern='{"source": ["refunds"]}')
+        arn = self.clients.sqs.get_queue_attributes(
+            QueueUrl=self.events_queue_url, AttributeNames=["QueueArn"]
+        )["Attributes"]["QueueArn"]
+        events.put_targets(Rule="all", EventBusName=name, Targets=[{"Id": "1", "Arn": arn}])
+        return name
+
+    def _new_queue(self, name: str) -> str:
+        return self.clients.sqs.create_queue(QueueName=f"{name}-{self._number}")["QueueUrl"]
+
+    def _new_bucket(self, name: str) -> str:
+        bucket = f"{name}-{self._number}"
+        self.clients.s3.create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        return bucket
+
+    def _create_tables(self) -> None:
+        keys: dict[str, tuple[str, ...]] = {
+            self.refunds_table: ("refund_id",),
+            self.ledger_table: ("transaction_id",),
+            self.audit_table: ("transaction_id", "entry_id"),
+        }
+        for table, names in keys.items():
+            more: dict[str, Any] = {}
+            attributes = [*names]
+            if table == self.refunds_table:
+                attributes += ["open_shard", "check_at"]
+                more["GlobalSecondaryIndexes"] = [
+                    {
+                        "IndexName": "open-refunds",
+                        "KeySchema": _key_schema("open_shard", "check_at"),
+                        "Projection": {"ProjectionType": "KEYS_ONLY"},
+                    }
+                ]
+            self.clients.dynamodb.create_table(
+                TableName=table,
+                KeySchema=_key_schema(*names),
+                AttributeDefinitions=[
+                    {"AttributeName": name, "AttributeType": "S"} for name in attributes
+                ],
+                BillingMode="PAY_PER_REQUEST",
+                **more,
+            )
+
+    def items(self, table: str) -> list[Item]:
+        found = self.clients.dynamodb.scan(TableName=table, ConsistentRead=True)["Items"]
+        return [item_from_wire(item) for item in found]
+
+    def messages(self, queue_url: str) -> list[dict[str, Any]]:
+        """Receive every visible message."""
+        found: list[Any] = []
+        while got := self.clients.sqs.receive_message(
+            QueueUrl=queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            found += got
+        return found
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        return self.messages(self.dead_letter_queue_url)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The events that the bus has delivered."""
+        return [json.loads(message["Body"]) for message in self.messages(self.events_queue_url)]
+
+    def kept(self, bucket: str) -> dict[str, Any]:
+        """The objects of a bucket, parsed as JSON, by key."""
+        s3 = self.clients.s3
+        listed = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return {
+            each["Key"]: json.loads(s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read())
+            for each in listed
+        }
+
+    def send(self, content: Any) -> dict[str, Any]:
+        """Send a message (text, or a value to encode as JSON) and receive it as Lambda would:
+        as the record of an SQS event."""
+        text = content if isinstance(content, str) else json.dumps(content)
+        self.clients.sqs.send_message(QueueUrl=self.queue_url, MessageBody=text)
+        return self.receive()
+
+    def receive(self) -> dict[str, Any]:
+        got: Any = self.clients.sqs.receive_message(
+            QueueUrl=self.queue_url,
+            MessageSystemAttributeNames=["All"],
+            VisibilityTimeout=360,
+        )["Messages"]
+        (message,) = got
+        return {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message["Attributes"],
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:refund-requests",
+            "awsRegion": REGION,
+        }
+
+
+def _key_schema(*names: str) -> Any:
+    kinds = ("HASH", "RANGE")
+    return [
+        {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, kinds, strict=False)
+    ]
