@@ -1,4 +1,4 @@
-"""What every function shares: its AWS clients and their limits, and an invocation's deadline."""
+"""What every function shares: AWS clients and their limits, threads, an invocation's deadline."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -19,78 +20,99 @@ from refunds.domain.clock import Clock, Deadline
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_kms import KMSClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 POOL_WIDTH = 50
 """As wide as the widest batch, so that all of a batch runs at once."""
 
-CLIENT = Config(
+DEFAULT_CLIENT_CONFIG = Config(
     connect_timeout=2,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=POOL_WIDTH,
-    # What we send is typed, and AWS validates it all the same.
+    # What we send is typed, and AWS validates it in any case.
     parameter_validation=False,
-    # botocore's own is put together anew for each call, twice.
+    # botocore would build its own twice for each call.
     user_agent=f"Botocore/{botocore.__version__} refunds",
 )
-"""Short limits, so that a lost answer leaves time for another try."""
+"""Short limits, so that a lost answer leaves time for another attempt."""
 
 _SPARE_SECONDS = 1.0
 
 
-class Aws:
-    """botocore's clients, those of boto3, on one session: its credentials are found only once.
+@dataclass(frozen=True)
+class Clients:
+    """botocore's clients, which are those of boto3 too.
 
     Never our own: what signs requests, retries them and reads AWS's answers is not ours to keep
     right (docs/decisions/0006-libraries-for-aws.md).
     """
 
-    def __init__(self, config: Config = CLIENT) -> None:
-        self._session = botocore.session.get_session()
-        self._config = config
-
-    def dynamodb(self) -> DynamoDBClient:
-        return cast("DynamoDBClient", self._session.create_client("dynamodb", config=self._config))
-
-    def events(self) -> EventBridgeClient:
-        return cast("EventBridgeClient", self._session.create_client("events", config=self._config))
-
-    def when_needed(self, service: str) -> Any:
-        """The client of a service that most invocations do without: made at its first call, since
-        its making takes as long as many calls."""
-        return WhenNeeded(lambda: self._session.create_client(service, config=self._config))
+    dynamodb: DynamoDBClient
+    events: EventBridgeClient
+    functions: LambdaClient
+    kms: KMSClient
+    s3: S3Client
+    sqs: SQSClient
 
 
-class WhenNeeded:
-    """A client that is made by the first call of it."""
+def lambda_clients(*needed: str, config: Config = DEFAULT_CLIENT_CONFIG) -> Clients:
+    """Clients on one session, which finds its credentials once.
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
+    Those of the services ``needed`` are built now, the others at their first call: building one
+    takes as long as many calls, and most invocations do without it.
+    """
+    session = botocore.session.get_session()
+
+    def client(service: str) -> Any:
+        def create() -> Any:
+            return session.create_client(service, config=config)
+
+        return create() if service in needed else LazyClient(create)
+
+    return Clients(
+        dynamodb=client("dynamodb"),
+        events=client("events"),
+        functions=client("lambda"),
+        kms=client("kms"),
+        s3=client("s3"),
+        sqs=client("sqs"),
+    )
+
+
+class LazyClient:
+    """A client that its first use creates."""
+
+    def __init__(self, create: Callable[[], Any]) -> None:
+        self._create = create
         self._client: Any = None
         self._lock = Lock()
 
     def __getattr__(self, name: str) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = self._make()
+                self._client = self._create()
         return getattr(self._client, name)
 
 
 def thread_pool() -> ThreadPoolExecutor:
     """Threads for the widest batch, all on one processor.
 
-    They take turns at the interpreter's lock, at every read and write. From one processor to the
-    other each turn is a thread to be woken over there, which costs a good part of what a batch
-    computes (`make bench ONLY=cpu`); and below 1,769 MB a function has no more than one anyway.
+    They take turns at the interpreter's lock. Handing the lock to a thread on another core costs a
+    cross-core wake-up, which adds up over a batch (`make bench ONLY=cpu`). Below 1,769 MB a
+    function has no more than one processor.
     """
     return ThreadPoolExecutor(POOL_WIDTH, initializer=_stay_on_one_processor)
 
 
 def _stay_on_one_processor() -> None:
     if hasattr(os, "sched_setaffinity"):  # Linux has it
-        with suppress(OSError):  # where it may not be chosen, it is only slower
+        with suppress(OSError):  # not allowed here: slower, nothing worse
             allowed = sorted(os.sched_getaffinity(0))
-            # By process: functions that share a machine, as on a laptop, don't share a processor.
+            # By process, so that functions on one laptop do not all take the same processor.
             os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
 
 

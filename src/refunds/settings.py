@@ -1,37 +1,47 @@
-"""The environment, read once: the only file that knows its names."""
+"""What each function is told by its environment: one frozen dataclass a function.
+
+Nothing here reads the environment. A handler passes ``os.environ``, tests pass a dict.
+"""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Route
 
+Environment = Mapping[str, str]
+
 
 class SettingsError(Exception):
-    """The environment lacks a setting or has a value that can't be."""
+    """A setting is missing or its value is not allowed."""
 
 
 @dataclass(frozen=True)
-class Tables:
+class TableNames:
     refunds: str
     ledger: str
     audit: str
 
     @classmethod
-    def from_environment(cls) -> Tables:
-        return cls(text("REFUNDS_TABLE"), text("LEDGER_TABLE"), text("AUDIT_TABLE"))
+    def read(cls, environment: Environment) -> TableNames:
+        return cls(
+            refunds=text(environment, "REFUNDS_TABLE"),
+            ledger=text(environment, "LEDGER_TABLE"),
+            audit=text(environment, "AUDIT_TABLE"),
+        )
 
 
 @dataclass(frozen=True)
 class GatewayAccount:
-    """A gateway by its adapter's name, where it is, and where its key is.
+    """A gateway by its adapter's name, its address, and the secret that holds its key.
 
-    ``url`` None is the gateway's own public address. ``secret_field`` None means that the secret
-    is the key, else it is a JSON object with the key under that name.
+    ``url`` None: the gateway's own public address. ``secret_field`` None: the secret is the key;
+    otherwise the secret is a JSON object, and the key is its value of that name.
     """
 
     name: str
@@ -42,7 +52,7 @@ class GatewayAccount:
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """Which gateways, which transactions go where, and how patient to be with them."""
+    """The gateways, which transactions go to which, and how long to wait for them."""
 
     accounts: tuple[GatewayAccount, ...]
     """The first takes every transaction that no route sends elsewhere."""
@@ -50,40 +60,168 @@ class GatewaySettings:
     stage: Stage
     timeout_seconds: float
     recheck_after: timedelta
+    """How soon the reconciler first looks at a refund that was left open."""
 
     @classmethod
-    def from_environment(cls) -> GatewaySettings:
+    def read(cls, environment: Environment) -> GatewaySettings:
         first = GatewayAccount(
-            text("GATEWAY"), _tls(text("GATEWAY_URL"), "GATEWAY_URL"), text("GATEWAY_SECRET_ARN")
+            text(environment, "GATEWAY"),
+            _tls_url(environment, "GATEWAY_URL", text(environment, "GATEWAY_URL")),
+            text(environment, "GATEWAY_SECRET_ARN"),
         )
-        routes, urls = _routes(os.environ.get("GATEWAY_ROUTES", ""))
+        rules = _routing_rules(environment, environment.get("GATEWAY_ROUTES", ""))
+        urls: dict[str, str | None] = {}
+        for rule in rules:
+            urls[rule.gateway] = rule.url or urls.get(rule.gateway)
         others = tuple(
-            GatewayAccount(name, url, text("ROUTED_SECRET_ARN"), secret_field=name)
+            GatewayAccount(name, url, text(environment, "ROUTED_SECRET_ARN"), secret_field=name)
             for name, url in urls.items()
             if name != first.name
         )
         return cls(
             accounts=(first, *others),
-            routes=routes,
-            stage=Stage(_stage_name(os.environ.get("GATEWAY_STAGE", ""))),
-            timeout_seconds=float(number("GATEWAY_TIMEOUT_SECONDS", 1, 60)),
-            recheck_after=timedelta(seconds=number("RECONCILE_AFTER_SECONDS", 1, 3600)),
+            routes=tuple(Route(prefix, rule.gateway) for rule in rules for prefix in rule.prefixes),
+            stage=Stage(_stage_name(environment.get("GATEWAY_STAGE", ""))),
+            timeout_seconds=float(number(environment, "GATEWAY_TIMEOUT_SECONDS", 1, 60)),
+            recheck_after=timedelta(
+                seconds=number(environment, "RECONCILE_AFTER_SECONDS", 1, 3600)
+            ),
         )
 
 
-def _routes(rules: str) -> tuple[tuple[Route, ...], dict[str, str | None]]:
-    """``pi_|ch_=stripe,x-=acme@https://api.acme.example``: for each rule, prefixes of transaction
-    ids, the gateway, and its address if it isn't the adapter's own."""
-    routes: list[Route] = []
-    urls: dict[str, str | None] = {}
-    for rule in filter(None, rules.split(",")):
-        found = _RULE.fullmatch(rule)
-        if found is None:
-            raise SettingsError("GATEWAY_ROUTES must be rules such as pi_|ch_=stripe, with commas")
-        name, url = found["gateway"], found["url"]
-        routes += [Route(prefix, name) for prefix in found["prefixes"].split("|")]
-        urls[name] = _tls(url, "GATEWAY_ROUTES") if url else urls.get(name)
-    return tuple(routes), urls
+@dataclass(frozen=True)
+class ProcessRefundSettings:
+    tables: TableNames
+    gateways: GatewaySettings
+    queue_url: str
+    dead_letter_queue_url: str
+    event_bus: str
+    first_retry_seconds: int
+    processed_by: str
+
+    @classmethod
+    def read(cls, environment: Environment) -> ProcessRefundSettings:
+        return cls(
+            tables=TableNames.read(environment),
+            gateways=GatewaySettings.read(environment),
+            queue_url=text(environment, "REFUND_QUEUE_URL"),
+            dead_letter_queue_url=text(environment, "DEAD_LETTER_QUEUE_URL"),
+            event_bus=text(environment, "EVENT_BUS_NAME"),
+            first_retry_seconds=number(environment, "FIRST_RETRY_SECONDS", 1, 900),
+            processed_by=function_identity(environment),
+        )
+
+
+@dataclass(frozen=True)
+class ReconcileRefundsSettings:
+    tables: TableNames
+    gateways: GatewaySettings
+    dead_letter_queue_url: str
+    failures_bucket: str
+    requests_mapping_id: str
+    """The event source mapping that brings requests from the queue to ProcessRefund."""
+    maximum_concurrency: int
+    processed_by: str
+
+    @classmethod
+    def read(cls, environment: Environment) -> ReconcileRefundsSettings:
+        return cls(
+            tables=TableNames.read(environment),
+            gateways=GatewaySettings.read(environment),
+            dead_letter_queue_url=text(environment, "DEAD_LETTER_QUEUE_URL"),
+            failures_bucket=text(environment, "FAILURES_BUCKET"),
+            requests_mapping_id=text(environment, "REQUESTS_MAPPING_ID"),
+            maximum_concurrency=number(environment, "MAXIMUM_CONCURRENCY", 2, 1000),
+            processed_by=function_identity(environment),
+        )
+
+
+@dataclass(frozen=True)
+class WriteAuditSettings:
+    audit_table: str
+    failures_bucket: str
+    event_bus: str
+
+    @classmethod
+    def read(cls, environment: Environment) -> WriteAuditSettings:
+        return cls(
+            audit_table=text(environment, "AUDIT_TABLE"),
+            failures_bucket=text(environment, "FAILURES_BUCKET"),
+            event_bus=text(environment, "EVENT_BUS_NAME"),
+        )
+
+
+@dataclass(frozen=True)
+class ReceiveWebhookSettings:
+    secret_arn: str
+    reconcile_function: str
+
+    @classmethod
+    def read(cls, environment: Environment) -> ReceiveWebhookSettings:
+        return cls(
+            secret_arn=text(environment, "WEBHOOK_SECRET_ARN"),
+            reconcile_function=text(environment, "RECONCILE_FUNCTION"),
+        )
+
+
+@dataclass(frozen=True)
+class BackupRefundsSettings:
+    """Where backups go, which keys encrypt and sign them, and how fast the tables are read."""
+
+    tables: TableNames
+    bucket: str
+    data_key_arn: str
+    signing_key_arn: str
+    compression: str
+    read_units_per_second: int
+    """Over all segments of a scan; 0 sets no limit."""
+    native_above_bytes: int
+    """From this size on DynamoDB itself exports Refunds; 0 is never."""
+    function_name: str
+    function_version: str
+
+    @classmethod
+    def read(cls, environment: Environment) -> BackupRefundsSettings:
+        return cls(
+            tables=TableNames.read(environment),
+            bucket=text(environment, "BACKUP_BUCKET"),
+            data_key_arn=text(environment, "BACKUP_DATA_KEY_ARN"),
+            signing_key_arn=text(environment, "BACKUP_SIGNING_KEY_ARN"),
+            compression=text(environment, "BACKUP_COMPRESSION"),
+            read_units_per_second=number(environment, "BACKUP_READ_UNITS_PER_SECOND", 0, 1_000_000),
+            native_above_bytes=(
+                number(environment, "BACKUP_NATIVE_ABOVE_GIB", 0, 1_000_000) * 1024**3
+            ),
+            function_name=text(environment, "AWS_LAMBDA_FUNCTION_NAME"),
+            function_version=text(environment, "AWS_LAMBDA_FUNCTION_VERSION"),
+        )
+
+
+def text(environment: Environment, name: str) -> str:
+    """A setting that must be there. Raises ``SettingsError``."""
+    if value := environment.get(name):
+        return value
+    raise SettingsError(f"{name} is not set: see template.yaml for what it should be")
+
+
+def number(environment: Environment, name: str, least: int, most: int) -> int:
+    """A whole number within bounds. Raises ``SettingsError``."""
+    value = text(environment, name)
+    if value.isascii() and value.isdigit() and least <= int(value) <= most:
+        return int(value)
+    raise SettingsError(f"{name} must be a whole number from {least} to {most}")
+
+
+def function_identity(environment: Environment) -> str:
+    """Who processes, for the audit trail: the function's name and version."""
+    name = text(environment, "AWS_LAMBDA_FUNCTION_NAME")
+    return f"{name}:{text(environment, 'AWS_LAMBDA_FUNCTION_VERSION')}"
+
+
+class _Rule(NamedTuple):
+    prefixes: tuple[str, ...]
+    gateway: str
+    url: str | None
 
 
 _RULE = re.compile(
@@ -91,60 +229,27 @@ _RULE = re.compile(
 )
 
 
-def _tls(url: str, setting: str) -> str:
-    # The key goes to whoever answers there; only on one's own machine will less than TLS do.
-    if not url.startswith("https://") and text("STAGE") != "local":
+def _routing_rules(environment: Environment, rules: str) -> list[_Rule]:
+    """``pi_|ch_=stripe,x-=acme@https://api.acme.example``: in each rule the prefixes of transaction
+    ids, the gateway, and its address if that is not the adapter's own."""
+    found = []
+    for rule in filter(None, rules.split(",")):
+        if (match := _RULE.fullmatch(rule)) is None:
+            raise SettingsError("GATEWAY_ROUTES must be rules such as pi_|ch_=stripe, with commas")
+        url = match["url"] and _tls_url(environment, "GATEWAY_ROUTES", match["url"])
+        found.append(_Rule(tuple(match["prefixes"].split("|")), match["gateway"], url))
+    return found
+
+
+def _tls_url(environment: Environment, setting: str, url: str) -> str:
+    # The key goes to whoever answers there. Plain HTTP is for one's own machine only.
+    if not url.startswith("https://") and text(environment, "STAGE") != "local":
         raise SettingsError(f"{setting}: a gateway's address must begin with https://")
     return url
 
 
 def _stage_name(name: str) -> str:
-    # A dot ends the stage's name in a reference, so it can't be in it.
+    # A dot ends the stage's name in a reference, so the name has none.
     if not re.fullmatch(r"[A-Za-z0-9_-]{0,20}", name):
         raise SettingsError("GATEWAY_STAGE must be at most 20 of A-Z, a-z, 0-9, _ and -")
     return name
-
-
-@dataclass(frozen=True)
-class BackupSettings:
-    """Where backups go, which keys encrypt and sign them, and how hard the tables are read."""
-
-    bucket: str
-    data_key_arn: str
-    signing_key_arn: str
-    compression: str
-    read_units_per_second: int
-    """Over all of a scan's segments; 0 is no limit."""
-    native_above_bytes: int
-    """From this size on DynamoDB exports Refunds itself; 0 is never."""
-
-    @classmethod
-    def from_environment(cls) -> BackupSettings:
-        return cls(
-            bucket=text("BACKUP_BUCKET"),
-            data_key_arn=text("BACKUP_DATA_KEY_ARN"),
-            signing_key_arn=text("BACKUP_SIGNING_KEY_ARN"),
-            compression=text("BACKUP_COMPRESSION"),
-            read_units_per_second=number("BACKUP_READ_UNITS_PER_SECOND", 0, 1_000_000),
-            native_above_bytes=number("BACKUP_NATIVE_ABOVE_GIB", 0, 1_000_000) * 1024**3,
-        )
-
-
-def text(name: str) -> str:
-    """A setting that must be there. Raises ``SettingsError``."""
-    if value := os.environ.get(name):
-        return value
-    raise SettingsError(f"the environment has no {name}: see template.yaml for what it should be")
-
-
-def number(name: str, least: int, most: int) -> int:
-    """A whole number within bounds. Raises ``SettingsError``."""
-    value = text(name)
-    if value.isascii() and value.isdigit() and least <= int(value) <= most:
-        return int(value)
-    raise SettingsError(f"{name} must be a whole number from {least} to {most}")
-
-
-def function_identity() -> str:
-    """Who processes, for the audit trail: the function's name and version."""
-    return f"{text('AWS_LAMBDA_FUNCTION_NAME')}:{text('AWS_LAMBDA_FUNCTION_VERSION')}"

@@ -7,9 +7,9 @@ whoever invoked it hears nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, cast
 
 from tests.simulator.aws import S3, CachedSecret, EventBridge, Secret, Wire
@@ -18,31 +18,42 @@ from tests.simulator.gateway import Network
 from tests.simulator.kernel import Clock, Kernel, Process, TaskPool
 from tests.simulator.sqs import SQS
 from tests.simulator.tap import MAPPING_ID, Tap
+from tests.simulator.telemetry import Metric, Telemetry
 
-from refunds.audit.failures_bucket import FailureStore
-from refunds.audit.outcome_events import GATEWAY_DOWN, OutcomeBus, gateway_down_event
-from refunds.audit.writer import AuditWriter, handle_stream_batch
-from refunds.breaker.breaker import Breaker, GatewayCalls, WatchedGateway
-from refunds.breaker.queue_mapping import IntakeKeeper, Switch
+from refunds.audit.write_audit import WriteAudit
+from refunds.breaker.queue_mapping import Switch
 from refunds.domain.clock import Deadline
-from refunds.gateways.flair import FlairGateway
-from refunds.gateways.routing import Gateways
-from refunds.lambda_runtime import deadline_of
-from refunds.processing.dead_letters import DeadLetterArchiver
-from refunds.processing.processor import Processor
-from refunds.processing.queue import RefundQueue, handle_batch
-from refunds.processing.reconciler import Reconciler, Summary
-from refunds.processing.reserver import Reserver
-from refunds.processing.settler import Settler
-from refunds.tables.audit_trail import AuditTable
-from refunds.tables.ledger import LedgerTable
-from refunds.tables.refunds import RefundsTable
-from refunds.tables.state import Control
+from refunds.gateways.contract import Stage
+from refunds.lambda_runtime import Clients, deadline_of
+from refunds.processing.process_refund import ProcessRefund
+from refunds.processing.reconcile_refunds import ReconcileRefunds
+from refunds.settings import (
+    GatewayAccount,
+    GatewaySettings,
+    ProcessRefundSettings,
+    ReconcileRefundsSettings,
+    TableNames,
+    WriteAuditSettings,
+)
+from refunds.wiring.gateways import GatewayAccess, build_gateways
+from refunds.wiring.process_refund import build_process_refund
+from refunds.wiring.protocol import Protocol, build_protocol
+from refunds.wiring.reconcile_refunds import build_reconcile_refunds
+from refunds.wiring.surroundings import Surroundings
+from refunds.wiring.write_audit import build_write_audit
 
 TIMEOUT_SECONDS = {"process": 60.0, "audit": 60.0, "reconcile": 240.0, "operator": 600.0}
 """As template.yaml has them; a person is patient."""
 
-GATEWAY_TIMEOUT_SECONDS = 15.0
+TABLES = TableNames(refunds="Refunds", ledger="Ledger", audit="Audit")
+
+GATEWAYS = GatewaySettings(
+    accounts=(GatewayAccount("flair", "https://flair", "the gateway's key"),),
+    routes=(),
+    stage=Stage(),
+    timeout_seconds=15.0,
+    recheck_after=timedelta(seconds=300),
+)
 
 
 @dataclass
@@ -57,8 +68,10 @@ class Services:
     s3: S3
     secret: Secret
     network: Network
-    tap: Tap | None = None
-    """Lambda's control plane for the queue's mapping; None in a world without a breaker."""
+    metrics: list[Metric] = field(default_factory=list)
+    """Every metric that the functions reported, in order."""
+    tap: Tap = field(init=False)
+    """Lambda's control plane for the queue's mapping."""
 
 
 class Context:
@@ -84,123 +97,88 @@ class Environment:
             skew = kernel.random.uniform(-100, 100)
         self.clock = Clock(kernel, skew)
         self.frozen_at = kernel.now
-        self.pool = TaskPool(kernel)
-        boto3: Any = services
-        tables = cast(Any, services.dynamodb)
-        self.refunds = RefundsTable(tables, "Refunds")
-        self.ledger = LedgerTable(tables, "Ledger")
-        self.audit = AuditTable(tables, "Audit")
-        self.control = Control(tables, "Ledger")
-        self.bus = OutcomeBus(boto3.bus, "bus")
-        self.failures = FailureStore(boto3.s3, "failures", self.clock)
-        self.gateway = FlairGateway(
-            base_url="https://flair",
-            api_key=CachedSecret(services.secret, self.clock, services.wire),
-            transport=services.network,
-            clock=self.clock,
-            timeout_seconds=GATEWAY_TIMEOUT_SECONDS,
+        telemetry = Telemetry(services.metrics, kernel, function)
+        clients = Clients(
+            dynamodb=cast(Any, services.dynamodb),
+            events=cast(Any, services.bus),
+            functions=cast(Any, services.tap),
+            kms=cast(Any, None),
+            s3=cast(Any, services.s3),
+            sqs=cast(Any, services.sqs),
         )
-        self.calls = GatewayCalls()
-        gateways = Gateways([WatchedGateway(self.gateway, self.calls)])
-        reserver = Reserver(self.ledger, gateways)
-        self.settler = Settler(
-            refunds=self.refunds,
-            ledger=self.ledger,
-            reserver=reserver,
-            gateways=gateways,
+        surroundings = Surroundings(
+            clients=clients,
             clock=self.clock,
+            pool=TaskPool(kernel),
             new_token=lambda: f"{kernel.random.getrandbits(64):016x}",
-            processed_by=f"{function}:1",
-            recheck_after=timedelta(seconds=300),
+            random=kernel.random.random,
+            gateways=GatewayAccess(
+                api_key=lambda account: CachedSecret(services.secret, self.clock, services.wire),
+                transport=lambda account: services.network,
+            ),
+            metrics=telemetry,
+            log=telemetry,
         )
-        self.processor = Processor(
-            refunds=self.refunds,
-            ledger=self.ledger,
-            audit=self.audit,
-            reserver=reserver,
-            settler=self.settler,
-            gateways=gateways,
-            clock=self.clock,
-        )
-        self.queue = RefundQueue(
-            client=boto3.sqs,
+        self._surroundings = surroundings
+        self._most = services.tap.most
+
+    @cached_property
+    def process_refund(self) -> ProcessRefund:
+        settings = ProcessRefundSettings(
+            tables=TABLES,
+            gateways=GATEWAYS,
             queue_url="queue",
             dead_letter_queue_url="dlq",
-            bus=self.bus,
-            processor=self.processor,
+            event_bus="bus",
             first_retry_seconds=2,
-            random=kernel.random.random,
-            hold_seconds=lambda: self.breaker.hold_seconds() if services.tap else None,
+            processed_by=f"{self.function}:1",
         )
-        self.breaker = Breaker(
-            control=self.control,
-            gateways=gateways,
-            calls=self.calls,
+        return build_process_refund(settings, self._surroundings)
+
+    @cached_property
+    def reconcile_refunds(self) -> ReconcileRefunds:
+        settings = ReconcileRefundsSettings(
+            tables=TABLES,
+            gateways=GATEWAYS,
+            dead_letter_queue_url="dlq",
+            failures_bucket="failures",
+            requests_mapping_id=MAPPING_ID,
+            maximum_concurrency=self._most,
+            processed_by=f"{self.function}:1",
+        )
+        return build_reconcile_refunds(settings, self._surroundings)
+
+    @cached_property
+    def write_audit(self) -> WriteAudit:
+        return build_write_audit(
+            WriteAuditSettings(audit_table="Audit", failures_bucket="failures", event_bus="bus"),
+            clients=self._surroundings.clients,
             clock=self.clock,
-            by=f"{function}:1",
-            announce=lambda intake: self.bus.publish([gateway_down_event(intake)]),
-        )
-        self.tap = services.tap
-        if self.tap is not None:
-            self.switch = Switch(
-                control=self.control,
-                client=cast(Any, self.tap),
-                mapping_id=MAPPING_ID,
-                maximum_concurrency=self.tap.most,
-            )
-            self.keeper = IntakeKeeper(
-                control=self.control,
-                switch=self.switch,
-                gateways=gateways,
-                clock=self.clock,
-                by=f"{function}:1",
-            )
-        self.reconciler = Reconciler(
-            refunds=self.refunds,
-            settler=self.settler,
-            gateways=gateways,
-            control=self.control,
-            clock=self.clock,
-            pool=self.pool,
-            archiver=DeadLetterArchiver(
-                client=boto3.sqs,
-                queue_url="dlq",
-                refunds=self.refunds,
-                settler=self.settler,
-                failures=self.failures,
-                clock=self.clock,
-            ),
-        )
-        self.writer = AuditWriter(audit=self.audit, failures=self.failures, clock=self.clock)
-
-    # What the handlers do, less their logging and metrics.
-
-    def process(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        response = handle_batch(
-            event["Records"],
-            self.queue,
-            deadline,
-            self.pool,
-            lambda record, result: None,
-            look_up_first=self.control.look_up_first(self.clock.now()),
-        )
-        if self.tap is not None:
-            with suppress(Exception):
-                self.breaker.after_batch(deadline)
-        return response
-
-    def write_audit(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        return handle_stream_batch(
-            event["Records"], self.writer, self.bus, self.pool, lambda record, result: None
+            pool=self._surroundings.pool,
+            metrics=self._surroundings.metrics,
+            log=self._surroundings.log,
         )
 
-    def reconcile(self, event: dict[str, Any], deadline: Deadline) -> Summary | None:
-        if self.tap is not None:
-            with suppress(Exception):
-                self.keeper.keep(deadline)
-            if event.get("detail-type") == GATEWAY_DOWN:
-                return None
-        return self.reconciler.run(deadline)
+    @cached_property
+    def protocol(self) -> Protocol:
+        """What an operator's commands use."""
+        access, clock = self._surroundings.gateways, self.clock
+        return build_protocol(
+            TABLES,
+            build_gateways(GATEWAYS, access, clock),
+            self._surroundings,
+            processed_by=f"{self.function}:1",
+            recheck_after=GATEWAYS.recheck_after,
+        )
+
+    @cached_property
+    def switch(self) -> Switch:
+        return Switch(
+            control=self.protocol.control,
+            client=self._surroundings.clients.functions,
+            mapping_id=MAPPING_ID,
+            maximum_concurrency=self._most,
+        )
 
 
 Body = Callable[[Environment, Deadline], Any]

@@ -59,7 +59,6 @@ def run_outage(seed: int, *, trace: bool = False) -> Outcome:
         attempts=dice.choice((1, 3)),
         max_receives=MAX_RECEIVES,
         concurrency=most,
-        breaker=True,
     )
     kernel = world.kernel
     kernel.fault_rates = {name: rate * dice.random() for name, rate in FAULTS.items()}
@@ -144,7 +143,9 @@ class _Day:
             change = paused if step is paused else resumed
             for _ in range(20):
                 try:
-                    env.control.change_intake(lambda there: change(there, "jo", "why", now))
+                    env.protocol.control.change_intake(
+                        lambda there: change(there, "jo", "why", now)
+                    )
                     if env.switch.follow().settled:
                         return
                 except Exception:

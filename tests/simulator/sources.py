@@ -78,7 +78,7 @@ class QueueSource:
             self.nudge()
 
         self._functions.invoke(
-            "process", lambda env, deadline: env.process(event, deadline), done, over
+            "process", lambda env, deadline: env.process_refund.handle(event, deadline), done, over
         )
         self.nudge()
 
@@ -163,7 +163,7 @@ class StreamSource:
 
         self._functions.invoke(
             "audit",
-            lambda env, deadline: env.write_audit({"Records": batch}, deadline),
+            lambda env, deadline: env.write_audit.handle({"Records": batch}),
             done,
             over,
         )

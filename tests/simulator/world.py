@@ -39,7 +39,6 @@ class World:
         lanes: int = 2,
         enforces_balance: bool = True,
         page_size: int = 100,
-        breaker: bool = False,
     ) -> None:
         self.kernel = kernel = Kernel(seed, trace=trace)
         wire = Wire(kernel, attempts)
@@ -81,12 +80,11 @@ class World:
             batch_size=batch_size,
             concurrency=concurrency,
         )
-        if breaker:
-            self.tap = self.services.tap = Tap(kernel, wire, self.source, concurrency)
-            # At least once, and in no time; or it is lost, and the schedule has to do.
-            self.bus.on_gateway_down.append(
-                lambda: kernel.after(kernel.random.random(), self._stop_requests)
-            )
+        self.tap = self.services.tap = Tap(kernel, wire, self.source, concurrency)
+        # At least once, and in no time; or it is lost, and the schedule has to do.
+        self.bus.on_gateway_down.append(
+            lambda: kernel.after(kernel.random.random(), self._stop_requests)
+        )
         self.stream = StreamSource(kernel, self.functions, lanes=lanes)
         self.refunds.on_write.append(self.stream.write)
         self.checker = Checker(
@@ -123,7 +121,7 @@ class World:
         """The schedule fires."""
         self.functions.invoke(
             "reconcile",
-            lambda env, deadline: env.reconcile({}, deadline),
+            lambda env, deadline: env.reconcile_refunds.handle({}, deadline),
             lambda result: None,
             lambda: None,
         )
@@ -134,7 +132,7 @@ class World:
         event = {"detail-type": GATEWAY_DOWN}
         self.functions.invoke(
             "reconcile",
-            lambda env, deadline: env.reconcile(event, deadline),
+            lambda env, deadline: env.reconcile_refunds.handle(event, deadline),
             lambda result: None,
             lambda: None,
         )
@@ -161,7 +159,7 @@ class World:
                 )
 
     def _review(self, env: Environment, deadline: Deadline, refund_id: str) -> None:
-        refund = env.refunds.get(refund_id)
+        refund = env.protocol.refunds.get(refund_id)
         if refund is None or refund.status is not Status.IN_REVIEW:
             return
         there = self.flair.of(refund_id)
@@ -172,8 +170,8 @@ class World:
         self.kernel.counts["reviews"] += 1
         self.kernel.tell("review", f"{refund_id}: {decision}")
         decide(
-            env.refunds,
-            env.settler,
+            env.protocol.refunds,
+            env.protocol.settler,
             refund_id,
             decision,
             by="operator:jo",

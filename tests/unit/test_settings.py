@@ -13,12 +13,12 @@ from refunds.settings import (
     GatewayAccount,
     GatewaySettings,
     SettingsError,
-    Tables,
+    TableNames,
     function_identity,
     number,
     text,
 )
-from refunds.wiring import SecretKey, gateways_from
+from refunds.wiring.gateways import SecretKey, build_gateways, gateway_access
 
 GATEWAY = {
     "STAGE": "prod",
@@ -30,15 +30,16 @@ GATEWAY = {
 }
 
 
+Environment = dict[str, str]
+
+
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name, value in GATEWAY.items():
-        monkeypatch.setenv(name, value)
-    return monkeypatch
+def environment() -> Environment:
+    return dict(GATEWAY)
 
 
-def test_the_gateways_settings_are_typed(environment: pytest.MonkeyPatch) -> None:
-    assert GatewaySettings.from_environment() == GatewaySettings(
+def test_the_gateways_settings_are_typed(environment: Environment) -> None:
+    assert GatewaySettings.read(environment) == GatewaySettings(
         accounts=(GatewayAccount("flair", "https://api.flair.example", "arn:secret"),),
         routes=(),
         stage=Stage(),
@@ -48,40 +49,40 @@ def test_the_gateways_settings_are_typed(environment: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(GATEWAY.keys() - {"STAGE"}))
-def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
-    environment.delenv(name)
+def test_a_missing_setting_is_named(environment: Environment, name: str) -> None:
+    del environment[name]
     with pytest.raises(SettingsError, match=name):
-        GatewaySettings.from_environment()
+        GatewaySettings.read(environment)
 
 
 @pytest.mark.parametrize("url", ["http://api.flair.example", "api.flair.example", "HTTP://x"])
-def test_the_key_goes_nowhere_without_tls(environment: pytest.MonkeyPatch, url: str) -> None:
-    environment.setenv("GATEWAY_URL", url)
+def test_the_key_goes_nowhere_without_tls(environment: Environment, url: str) -> None:
+    environment["GATEWAY_URL"] = url
     with pytest.raises(SettingsError, match="https://"):
-        GatewaySettings.from_environment()
+        GatewaySettings.read(environment)
 
 
 def test_the_local_stage_may_talk_to_its_sandbox_without_tls(
-    environment: pytest.MonkeyPatch,
+    environment: Environment,
 ) -> None:
-    environment.setenv("STAGE", "local")
-    environment.setenv("GATEWAY_URL", "http://127.0.0.1:8790")
+    environment["STAGE"] = "local"
+    environment["GATEWAY_URL"] = "http://127.0.0.1:8790"
 
-    assert GatewaySettings.from_environment().accounts[0].url == "http://127.0.0.1:8790"
+    assert GatewaySettings.read(environment).accounts[0].url == "http://127.0.0.1:8790"
 
 
-def test_a_gateway_without_an_adapter_is_not_guessed_at(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("GATEWAY", "strype")
+def test_a_gateway_without_an_adapter_is_not_guessed_at(environment: Environment) -> None:
+    environment["GATEWAY"] = "strype"
     with pytest.raises(SettingsError, match=r"strype.*flair, stripe"):
-        gateways_from(GatewaySettings.from_environment(), SystemClock())
+        build_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
 
 
 def test_routes_bring_their_gateways_each_with_its_own_key(
-    environment: pytest.MonkeyPatch,
+    environment: Environment,
 ) -> None:
-    environment.setenv("GATEWAY_ROUTES", "pi_|ch_=stripe,f-=flair,a_=acme@https://acme.example/v2")
-    environment.setenv("ROUTED_SECRET_ARN", "arn:routed")
-    settings = GatewaySettings.from_environment()
+    environment["GATEWAY_ROUTES"] = "pi_|ch_=stripe,f-=flair,a_=acme@https://acme.example/v2"
+    environment |= {"ROUTED_SECRET_ARN": "arn:routed"}
+    settings = GatewaySettings.read(environment)
 
     assert settings.accounts == (
         GatewayAccount("flair", "https://api.flair.example", "arn:secret"),
@@ -100,70 +101,64 @@ def test_routes_bring_their_gateways_each_with_its_own_key(
     "rules",
     ["stripe", "=stripe", "pi_=", "pi_=Stripe", "pi_=stripe;ch_=stripe", "|pi_=stripe", "p i=x"],
 )
-def test_a_rule_that_cant_be_read_is_refused(environment: pytest.MonkeyPatch, rules: str) -> None:
-    environment.setenv("GATEWAY_ROUTES", rules)
+def test_a_rule_that_cant_be_read_is_refused(environment: Environment, rules: str) -> None:
+    environment["GATEWAY_ROUTES"] = rules
     with pytest.raises(SettingsError, match="GATEWAY_ROUTES"):
-        GatewaySettings.from_environment()
+        GatewaySettings.read(environment)
 
 
-def test_a_routed_gateway_needs_tls_and_a_key_too(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("GATEWAY_ROUTES", "pi_=stripe@http://api.stripe.example")
+def test_a_routed_gateway_needs_tls_and_a_key_too(environment: Environment) -> None:
+    environment["GATEWAY_ROUTES"] = "pi_=stripe@http://api.stripe.example"
     with pytest.raises(SettingsError, match="https://"):
-        GatewaySettings.from_environment()
-    environment.setenv("GATEWAY_ROUTES", "pi_=stripe")
+        GatewaySettings.read(environment)
+    environment["GATEWAY_ROUTES"] = "pi_=stripe"
     with pytest.raises(SettingsError, match="ROUTED_SECRET_ARN"):
-        GatewaySettings.from_environment()
+        GatewaySettings.read(environment)
 
 
-def test_where_a_routed_gateway_is_must_be_known(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("GATEWAY", "stripe")
-    environment.setenv("GATEWAY_ROUTES", "f-=flair")
-    environment.setenv("ROUTED_SECRET_ARN", "arn:routed")
+def test_where_a_routed_gateway_is_must_be_known(environment: Environment) -> None:
+    environment["GATEWAY"] = "stripe"
+    environment["GATEWAY_ROUTES"] = "f-=flair"
+    environment |= {"ROUTED_SECRET_ARN": "arn:routed"}
     with pytest.raises(SettingsError, match=r"GATEWAY_ROUTES.*flair"):
-        gateways_from(GatewaySettings.from_environment(), SystemClock())
+        build_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
 
 
 @pytest.mark.parametrize("name", ["dev.eu", "d e", "x" * 21, "dév"])
-def test_a_stages_name_can_end_at_a_dot_only(environment: pytest.MonkeyPatch, name: str) -> None:
-    environment.setenv("GATEWAY_STAGE", name)
+def test_a_stages_name_can_end_at_a_dot_only(environment: Environment, name: str) -> None:
+    environment["GATEWAY_STAGE"] = name
     with pytest.raises(SettingsError, match="GATEWAY_STAGE"):
-        GatewaySettings.from_environment()
+        GatewaySettings.read(environment)
 
 
 @pytest.mark.parametrize("value", ["", "0", "901", "-1", "1.5", " 5", "five", "٥", "1e2"])
-def test_a_number_out_of_bounds_or_shape_is_refused(
-    monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("FIRST_RETRY_SECONDS", value)
+def test_a_number_out_of_bounds_or_shape_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match="FIRST_RETRY_SECONDS"):
-        number("FIRST_RETRY_SECONDS", 1, 900)
+        number({"FIRST_RETRY_SECONDS": value}, "FIRST_RETRY_SECONDS", 1, 900)
 
 
 @pytest.mark.parametrize("value", ["1", "900"])
-def test_the_bounds_of_a_number_are_within_it(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("FIRST_RETRY_SECONDS", value)
-
-    assert number("FIRST_RETRY_SECONDS", 1, 900) == int(value)
+def test_the_bounds_of_a_number_are_within_it(value: str) -> None:
+    assert number({"FIRST_RETRY_SECONDS": value}, "FIRST_RETRY_SECONDS", 1, 900) == int(value)
 
 
-def test_an_empty_setting_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REFUND_QUEUE_URL", "")
+def test_an_empty_setting_counts_as_missing() -> None:
     with pytest.raises(SettingsError, match="REFUND_QUEUE_URL"):
-        text("REFUND_QUEUE_URL")
+        text({"REFUND_QUEUE_URL": ""}, "REFUND_QUEUE_URL")
 
 
-def test_each_table_has_its_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REFUNDS_TABLE", "LEDGER_TABLE", "AUDIT_TABLE"):
-        monkeypatch.setenv(name, name.lower())
+def test_each_table_has_its_own_setting() -> None:
+    environment = {name: name.lower() for name in ("REFUNDS_TABLE", "LEDGER_TABLE", "AUDIT_TABLE")}
 
-    assert Tables.from_environment() == Tables("refunds_table", "ledger_table", "audit_table")
+    assert TableNames.read(environment) == TableNames(
+        "refunds_table", "ledger_table", "audit_table"
+    )
 
 
-def test_who_processes_is_the_functions_name_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "ProcessRefund")
-    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "7")
+def test_who_processes_is_the_functions_name_and_version() -> None:
+    environment = {"AWS_LAMBDA_FUNCTION_NAME": "ProcessRefund", "AWS_LAMBDA_FUNCTION_VERSION": "7"}
 
-    assert function_identity() == "ProcessRefund:7"
+    assert function_identity(environment) == "ProcessRefund:7"
 
 
 class Secrets:
@@ -182,7 +177,7 @@ class Secrets:
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> tuple[SecretKey, Secrets]:
     secrets = Secrets("sk_1\n")
-    monkeypatch.setattr("refunds.wiring.SecretsProvider", lambda boto_config: secrets)
+    monkeypatch.setattr("refunds.wiring.gateways.SecretsProvider", lambda **_: secrets)
     return SecretKey("arn:secret"), secrets
 
 

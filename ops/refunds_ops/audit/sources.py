@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,9 +12,11 @@ from refunds.backup.digest import DigestError
 from refunds.backup.table_scan import PageReader, ReadLimit
 from refunds.domain.clock import Deadline, SystemClock
 from refunds.gateways.contract import Gateway, GatewayRefund, GatewayUnavailableError, RefundPage
+from refunds.gateways.http import PooledTransport
+from refunds.gateways.routing import Gateways
 from refunds.settings import GatewaySettings, SettingsError
 from refunds.tables.audit_trail import AuditTable
-from refunds.wiring import gateways_from
+from refunds.wiring.gateways import GatewayAccess, SecretKey, build_gateways
 from refunds_ops.audit.failures import FailureReader
 from refunds_ops.audit.latest_backup import BackupReader, chosen
 from refunds_ops.audit.tables import Tables
@@ -102,16 +103,20 @@ def backup(where: Place, sequence: int | None, key: PublicKey | None) -> BackupR
     return BackupReader(where, found, key) if found else None
 
 
-def gateways(stack: Stack) -> list[Gateway]:
-    """The gateways of the stack's functions, asked as they ask them: by their own settings."""
+def gateways(stack: Stack) -> Gateways:
+    """The gateways of the stack's functions and their routes, by the functions' own settings."""
     name = stack["ReconcileRefundsFunctionName"]
-    told = stack.functions.get_function_configuration(FunctionName=name)
-    # What builds gateways for the functions reads the environment; here it is this process's.
-    os.environ.update(told.get("Environment", {}).get("Variables", {}))
-    os.environ.update(stack.settings)
-    os.environ.setdefault("AWS_DEFAULT_REGION", stack.functions.meta.region_name)
+    configuration = stack.functions.get_function_configuration(FunctionName=name)
+    variables = configuration.get("Environment", {}).get("Variables", {})
+    settings = {**variables, **stack.settings}
+    access = GatewayAccess(
+        api_key=lambda account: SecretKey(
+            account.secret_arn, account.secret_field, client=stack.new_client("secretsmanager")
+        ),
+        transport=lambda account: PooledTransport(1),
+    )
     try:
-        return list(gateways_from(GatewaySettings.from_environment(), SystemClock()))
+        return build_gateways(GatewaySettings.read(settings), access, SystemClock())
     except SettingsError as exc:
         raise NotReadyError(f"The settings of {name} can't be used here: {exc}.") from exc
 

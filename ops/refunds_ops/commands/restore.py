@@ -23,7 +23,6 @@ from refunds.domain.intake import paused
 from refunds.domain.refund import Refund
 from refunds.gateways.contract import GatewayUnavailableError
 from refunds.gateways.routing import Gateways
-from refunds.settings import GatewaySettings
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
@@ -334,5 +333,4 @@ def _show_restore(told: dict[str, Any]) -> None:
 
 def _gateways(stack: Stack) -> Gateways:
     """The gateways that the functions use, and their routes."""
-    configured = stack_sources.gateways(stack)  # with the functions' environment
-    return Gateways(configured, GatewaySettings.from_environment().routes)
+    return stack_sources.gateways(stack)

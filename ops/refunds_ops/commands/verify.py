@@ -80,7 +80,7 @@ def verify(
     if not no_backup:
         place, key = sources.place(stack, backup_folder), sources.public_key(stack, public_key)
         backup, damage = _backup(place, sequence, key)
-    gateways = sources.gateways(stack) if with_gateway else []
+    gateways = list(sources.gateways(stack)) if with_gateway else []
     console = Console(stderr=True)
     with _Bars(console, quiet=as_json and not console.is_terminal) as bars:
         report = Verification(

@@ -5,73 +5,29 @@ Any event, such as ``{}``, starts a run. The function's own ``{"continue": …}`
 
 from __future__ import annotations
 
-import json
+import os
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
-from refunds.backup.digest_chain import DigestChain, KmsSigner
-from refunds.backup.export_format import compressor
-from refunds.backup.native_export import NativeExport
-from refunds.backup.run import SEGMENTS, BackupRun
-from refunds.backup.table_scan import PageReader, ReadLimit, sources
 from refunds.domain.clock import SystemClock
-from refunds.lambda_runtime import CLIENT, Aws, deadline_of, new_token
-from refunds.settings import BackupSettings, Tables, text
-
-# A run has minutes, and DynamoDB throttles the scan of a busy table at times.
-BACKUP_CLIENT_CONFIG = CLIENT.merge(
-    Config(
-        connect_timeout=5,
-        read_timeout=30,
-        retries={"mode": "standard", "total_max_attempts": 8},
-        max_pool_connections=2 * SEGMENTS,
-    )
-)
+from refunds.lambda_runtime import deadline_of, lambda_clients, new_token
+from refunds.settings import BackupRefundsSettings
+from refunds.wiring.backup_refunds import PATIENT_CLIENT_CONFIG, build_backup_refunds
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer(auto_patch=False)  # a scan has thousands of pages: no subsegment for each
+tracer = Tracer(auto_patch=False)  # a subsegment for each of thousands of pages tells nothing
 
-_clock, _aws = SystemClock(), Aws(BACKUP_CLIENT_CONFIG)
-_tables, _settings = Tables.from_environment(), BackupSettings.from_environment()
-compressor(_settings.compression)  # a wrong setting fails at the start, not after the scan
-_s3, _lambda, _kms = (_aws.when_needed(name) for name in ("s3", "lambda", "kms"))
-_dynamodb = _aws.dynamodb()
-
-
-def _invoke_again(event: dict[str, Any]) -> None:
-    _lambda.invoke(
-        FunctionName=text("AWS_LAMBDA_FUNCTION_NAME"),
-        Qualifier=text("AWS_LAMBDA_FUNCTION_VERSION"),
-        InvocationType="Event",
-        Payload=json.dumps(event),
-    )
-
-
-_run = BackupRun(
-    dynamodb=_dynamodb,
-    s3=_s3,
-    bucket=_settings.bucket,
-    key_arn=_settings.data_key_arn,
-    reader=PageReader(_dynamodb, ReadLimit(_settings.read_units_per_second)),
-    native=NativeExport(
-        dynamodb=_dynamodb, s3=_s3, bucket=_settings.bucket, key_arn=_settings.data_key_arn
-    ),
-    chain=DigestChain(
-        _s3,
-        _settings.bucket,
-        KmsSigner(_kms, _settings.signing_key_arn),
-    ),
-    tables=sources(_tables.refunds, _tables.ledger, _tables.audit),
+_clock = SystemClock()
+_clients = lambda_clients("dynamodb", config=PATIENT_CLIENT_CONFIG)
+_run = build_backup_refunds(
+    BackupRefundsSettings.read(os.environ),
+    clients=_clients,
     clock=_clock,
     new_token=new_token,
-    invoke_again=_invoke_again,
-    compression=_settings.compression,
-    native_above_bytes=_settings.native_above_bytes,
 )
 
 

@@ -7,6 +7,7 @@ secret and start the reconciler, no more.
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import boto3
@@ -17,8 +18,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from refunds.domain.clock import SystemClock
 from refunds.gateways.webhooks import RefusedWebhookError, refund_to_look_at
-from refunds.lambda_runtime import CLIENT
-from refunds.settings import text
+from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG
+from refunds.settings import ReceiveWebhookSettings
 
 SECRET_SECONDS = 300
 
@@ -27,10 +28,9 @@ metrics = Metrics()
 tracer = Tracer(patch_modules=["botocore"])
 
 _clock = SystemClock()
-_secrets = SecretsProvider(boto_config=CLIENT)
-_secret_arn = text("WEBHOOK_SECRET_ARN")
-_functions = boto3.client("lambda", config=CLIENT)
-_reconciler = text("RECONCILE_FUNCTION")
+_secrets = SecretsProvider(boto_config=DEFAULT_CLIENT_CONFIG)
+_settings = ReceiveWebhookSettings.read(os.environ)
+_functions = boto3.client("lambda", config=DEFAULT_CLIENT_CONFIG)
 
 
 @logger.inject_lambda_context
@@ -38,7 +38,7 @@ _reconciler = text("RECONCILE_FUNCTION")
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Returns the HTTP answer: 202 once the reconciler is on its way, or nothing is to be done."""
-    secrets = str(_secrets.get(_secret_arn, max_age=SECRET_SECONDS))
+    secrets = str(_secrets.get(_settings.secret_arn, max_age=SECRET_SECONDS))
     try:
         refund_id = refund_to_look_at(event, secrets, _clock.now())
     except RefusedWebhookError as refused:
@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if refund_id is not None:
         # Without waiting: it asks the gateway, which may be waiting for this answer.
         _functions.invoke(
-            FunctionName=_reconciler,
+            FunctionName=_settings.reconcile_function,
             InvocationType="Event",
             Payload=json.dumps({"look_at": refund_id}).encode(),
         )

@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_continued_by_the_same_version(
     stack.add(refund(1))
     module = handler()
     invoked: list[dict[str, Any]] = []
-    monkeypatch.setattr(module._lambda, "invoke", lambda **asked: invoked.append(asked))
+    monkeypatch.setattr(module._clients.functions, "invoke", lambda **asked: invoked.append(asked))
     told = module.handler({}, context(seconds=1))
     assert told["continued"] is True
     assert metrics(capsys.readouterr().out) & {"BackupCompleted"} == set()

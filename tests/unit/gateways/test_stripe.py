@@ -150,7 +150,9 @@ def test_the_api_version_is_the_sdks_own() -> None:
 
 
 def test_the_sdk_is_loaded_only_where_stripe_is_configured() -> None:
-    program = "import sys, refunds.wiring, refunds.gateways.flair; print('stripe' in sys.modules)"
+    program = (
+        "import sys, refunds.wiring.protocol, refunds.gateways.flair;print('stripe' in sys.modules)"
+    )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )

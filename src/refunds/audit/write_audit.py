@@ -1,0 +1,44 @@
+"""WriteAudit: a batch of the Refunds table's stream, and what is reported of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refunds.audit.outcome_events import OutcomeBus
+from refunds.audit.writer import AuditWriter, handle_stream_batch
+from refunds.batches import Pool
+from refunds.domain.redaction import describe
+from refunds.telemetry import Log, Metrics
+
+
+class WriteAudit:
+    def __init__(
+        self, *, writer: AuditWriter, bus: OutcomeBus, pool: Pool, metrics: Metrics, log: Log
+    ) -> None:
+        self._writer = writer
+        self._bus = bus
+        self._pool = pool
+        self._metrics = metrics
+        self._log = log
+
+    def handle(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Returns the stream's partial batch response: the records that come back."""
+        results: list[str | Exception | None] = []
+
+        def on_result(record: dict[str, Any], result: str | Exception | None) -> None:
+            results.append(result)
+            event_id = record.get("eventID")
+            if isinstance(result, Exception):
+                self._log.error(
+                    "audit entry not written", event_id=event_id, extra=describe(result)
+                )
+            elif result is not None:
+                self._log.error("audit record kept in S3", event_id=event_id, reason=result)
+
+        response = handle_stream_batch(
+            event["Records"], self._writer, self._bus, self._pool, on_result
+        )
+        kept = sum(isinstance(result, str) for result in results)
+        self._metrics.add_metric("AuditRecords", "Count", len(results))
+        self._metrics.add_metric("AuditEntriesRejected", "Count", kept)
+        return response

@@ -1,0 +1,105 @@
+"""ProcessRefund: a batch of requests from the queue, and what is reported of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refunds.batches import Pool
+from refunds.breaker.breaker import Breaker
+from refunds.domain.clock import Clock, Deadline
+from refunds.domain.redaction import describe, shown_code
+from refunds.domain.refund import Refund
+from refunds.domain.request import RefusedError
+from refunds.processing.queue import PutBackError, RefundQueue, Result, handle_batch
+from refunds.tables.state import Control
+from refunds.telemetry import Log, Metrics
+
+
+class ProcessRefund:
+    def __init__(
+        self,
+        *,
+        queue: RefundQueue,
+        breaker: Breaker,
+        control: Control,
+        clock: Clock,
+        pool: Pool,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self._queue = queue
+        self._breaker = breaker
+        self._control = control
+        self._clock = clock
+        self._pool = pool
+        self._metrics = metrics
+        self._log = log
+
+    def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """Handle an SQS event. Returns its partial batch response: the messages that come back."""
+        results: list[tuple[dict[str, Any], Result]] = []
+        response = handle_batch(
+            event["Records"],
+            self._queue,
+            deadline,
+            self._pool,
+            lambda record, result: results.append((record, result)),
+            look_up_first=self._control.look_up_first(self._clock.now()),
+        )
+        now_seconds = self._clock.now().timestamp()
+        oldest_seconds = 0
+        for record, result in results:
+            if isinstance(result, PutBackError):
+                sent_ms = int(record["attributes"].get("SentTimestamp", now_seconds * 1000))
+                oldest_seconds = max(oldest_seconds, int(now_seconds - sent_ms / 1000))
+            self._metrics.add_metric(_metric(result), "Count", 1)
+            self._log_result(record["messageId"], result)
+        self._metrics.add_metric("OldestPutBackAgeSeconds", "Seconds", oldest_seconds)
+        self._watch_gateway(deadline)
+        return response
+
+    def _watch_gateway(self, deadline: Deadline) -> None:
+        try:
+            if opened := self._breaker.after_batch(deadline):
+                self._metrics.add_metric("BreakerOpened", "Count", 1)
+                self._log.error("the gateway is down: the queue stops", reason=opened.why)
+        except Exception as exc:
+            # The batch is done. It must not come again because its calls were not counted.
+            self._log.error("calls to the gateway not counted", extra=describe(exc))
+
+    def _log_result(self, message_id: str, result: Result) -> None:
+        match result:
+            case Refund():
+                self._log.info(
+                    "refund recorded",
+                    message_id=message_id,
+                    refund_id=result.refund_id,
+                    transaction_id=result.transaction_id,
+                    status=result.status.value,
+                    failure_code=shown_code(result.failure_code),
+                )
+            case RefusedError():
+                self._log.warning(
+                    "message refused", message_id=message_id, error_code=result.code.value
+                )
+            case PutBackError():
+                self._log.warning(
+                    "message put back",
+                    message_id=message_id,
+                    reason=str(result),
+                    delay_seconds=result.delay_seconds,
+                    extra=describe(result),
+                )
+            case _:
+                self._log.error(
+                    "message not handled", message_id=message_id, extra=describe(result)
+                )
+
+
+def _metric(result: Result) -> str:
+    match result:
+        case Refund():
+            return f"Refund{result.status.title().replace('_', '')}"
+        case RefusedError():
+            return "MessagesRefused"
+    return "MessagesPutBack"

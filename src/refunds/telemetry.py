@@ -1,0 +1,20 @@
+"""Where a function reports to. Powertools' Metrics and Logger fit; the simulator passes its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Metrics(Protocol):
+    def add_metric(self, name: str, unit: str, value: float) -> None: ...
+
+
+class Log(Protocol):
+    def info(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None: ...
+
+    def warning(
+        self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any
+    ) -> None: ...
+
+    def error(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None: ...

@@ -1,0 +1,64 @@
+"""Builds ProcessRefund."""
+
+from __future__ import annotations
+
+from refunds.audit.outcome_events import OutcomeBus, gateway_down_event
+from refunds.breaker.breaker import Breaker, GatewayCalls
+from refunds.processing.process_refund import ProcessRefund
+from refunds.processing.processor import Processor
+from refunds.processing.queue import RefundQueue
+from refunds.settings import ProcessRefundSettings
+from refunds.wiring.gateways import build_gateways
+from refunds.wiring.protocol import build_protocol
+from refunds.wiring.surroundings import Surroundings
+
+
+def build_process_refund(
+    settings: ProcessRefundSettings, surroundings: Surroundings
+) -> ProcessRefund:
+    """Raises ``SettingsError``."""
+    calls = GatewayCalls()
+    gateways = build_gateways(settings.gateways, surroundings.gateways, surroundings.clock, calls)
+    protocol = build_protocol(
+        settings.tables,
+        gateways,
+        surroundings,
+        processed_by=settings.processed_by,
+        recheck_after=settings.gateways.recheck_after,
+    )
+    bus = OutcomeBus(surroundings.clients.events, settings.event_bus)
+    breaker = Breaker(
+        control=protocol.control,
+        gateways=gateways,
+        calls=calls,
+        clock=surroundings.clock,
+        by=settings.processed_by,
+        announce=lambda intake: bus.publish([gateway_down_event(intake)]),
+    )
+    queue = RefundQueue(
+        client=surroundings.clients.sqs,
+        queue_url=settings.queue_url,
+        dead_letter_queue_url=settings.dead_letter_queue_url,
+        bus=bus,
+        processor=Processor(
+            refunds=protocol.refunds,
+            ledger=protocol.ledger,
+            audit=protocol.audit,
+            reserver=protocol.reserver,
+            settler=protocol.settler,
+            gateways=gateways,
+            clock=surroundings.clock,
+        ),
+        first_retry_seconds=settings.first_retry_seconds,
+        random=surroundings.random,
+        hold_seconds=breaker.hold_seconds,
+    )
+    return ProcessRefund(
+        queue=queue,
+        breaker=breaker,
+        control=protocol.control,
+        clock=surroundings.clock,
+        pool=surroundings.pool,
+        metrics=surroundings.metrics,
+        log=surroundings.log,
+    )

@@ -1,0 +1,37 @@
+"""Builds WriteAudit."""
+
+from __future__ import annotations
+
+from refunds.audit.failures_bucket import FailureStore
+from refunds.audit.outcome_events import OutcomeBus
+from refunds.audit.write_audit import WriteAudit
+from refunds.audit.writer import AuditWriter
+from refunds.batches import Pool
+from refunds.domain.clock import Clock
+from refunds.lambda_runtime import Clients
+from refunds.settings import WriteAuditSettings
+from refunds.tables.audit_trail import AuditTable
+from refunds.telemetry import Log, Metrics
+
+
+def build_write_audit(
+    settings: WriteAuditSettings,
+    *,
+    clients: Clients,
+    clock: Clock,
+    pool: Pool,
+    metrics: Metrics,
+    log: Log,
+) -> WriteAudit:
+    writer = AuditWriter(
+        audit=AuditTable(clients.dynamodb, settings.audit_table),
+        failures=FailureStore(clients.s3, settings.failures_bucket, clock),
+        clock=clock,
+    )
+    return WriteAudit(
+        writer=writer,
+        bus=OutcomeBus(clients.events, settings.event_bus, pool),
+        pool=pool,
+        metrics=metrics,
+        log=log,
+    )
