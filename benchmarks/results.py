@@ -63,7 +63,7 @@ def pair_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
-def ratio_result(  # noqa: PLR0913 - one argument a column of the report, named at each call
+def ratio_result(
     name: str,
     above: Sequence[float],
     below: Sequence[float],
@@ -86,7 +86,7 @@ def ratio_result(  # noqa: PLR0913 - one argument a column of the report, named 
     )
 
 
-def median_result(  # noqa: PLR0913 - one argument a column of the report, named at each call
+def median_result(
     name: str,
     values: Sequence[float],
     unit: str,

@@ -94,7 +94,7 @@ class Flair:
     check_contract: Callable[[str, str, int, object], None] = check_contract
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def call(  # noqa: PLR0913 - each is one property of an HTTP request
+    def call(
         self,
         method: str,
         path: str,
@@ -125,7 +125,7 @@ class Flair:
             self.check_contract(method, path, answer.status, answer.body)
         return answer
 
-    def refund(  # noqa: PLR0913 - each is one property of the request
+    def refund(
         self,
         transaction_id: str,
         amount: int = 100,
