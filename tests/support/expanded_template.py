@@ -1,47 +1,59 @@
-"""template.yaml as CloudFormation reads it: expanded by SAM and with its parameters filled in."""
+"""template.yaml as CloudFormation reads it: expanded by SAM's translator, its parameters filled in.
+
+Also edits of it, which show that the checks in tests/unit/template notice what they are there for.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
-REGION, ACCOUNT = "eu-central-1", "111122223333"
+TEMPLATE = ROOT / "template.yaml"
+REGION, ACCOUNT, STACK_NAME = "eu-central-1", "111122223333", "refunds-test"
+FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
+"""The functions that every stack has; ReceiveWebhook is there with Webhooks=true only."""
+
+HOUR_SECONDS = 3600
+DAY_SECONDS = 24 * HOUR_SECONDS
 
 Json = Any
 
 
-class Stack:
+class ExpandedTemplate:
     """The template, expanded and resolved. ``!Ref X`` becomes "X", ``!GetAtt X.Y`` "X.Y"."""
 
-    def __init__(self, template: Json, **parameters: str) -> None:
+    def __init__(self, template: Json, *, stack_name: str = STACK_NAME, **parameters: str) -> None:
         self.template = template
+        self.stack_name = stack_name
         defaults = {
-            name: str(definition["Default"])  # Ref of a Number gives text, too
+            name: str(definition["Default"])  # Ref of a Number is text too
             for name, definition in template["Parameters"].items()
             if "Default" in definition
         }
         self.parameters = {**defaults, "GatewayUrl": "https://gateway.example", **parameters}
         self._conditions = template["Conditions"]
-        expanded = _expand(template, parameters)
+        expanded = _expand(json.dumps(template), tuple(sorted(parameters.items())))
         self.resources: dict[str, Json] = {
-            name: self._resolve({k: v for k, v in resource.items() if k != "Condition"})
+            name: self.resolve({k: v for k, v in resource.items() if k != "Condition"})
             for name, resource in expanded["Resources"].items()
             if self._holds(resource.get("Condition"))
         }
-        self.outputs: dict[str, Json] = self._resolve(expanded["Outputs"])
+        self.outputs: dict[str, Json] = self.resolve(expanded["Outputs"])
 
-    def given(self, **parameters: str) -> Stack:
+    def given(self, **parameters: str) -> ExpandedTemplate:
         """The same template with other parameters."""
-        return Stack(self.template, **parameters)
+        return ExpandedTemplate(self.template, **parameters)
 
     def of_type(self, kind: str) -> dict[str, Json]:
         """Properties of the resources of a type, by logical id."""
@@ -58,12 +70,12 @@ class Stack:
         return self.resources[name]["Properties"]
 
     def statements(self, function: str) -> list[Json]:
-        """What a function's role allows it."""
+        """The IAM statements of a function's role."""
         role = self[self[function]["Role"].removesuffix(".Arn")]
         return [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]]
 
     def may(self, function: str, service: str) -> dict[str, set[str]]:
-        """Actions of a service that a function may do, by resource."""
+        """The actions of a service that a function's role allows, by resource."""
         allowed: dict[str, set[str]] = {}
         for statement in self.statements(function):
             for action in as_list(statement["Action"]):
@@ -72,11 +84,20 @@ class Stack:
                         allowed.setdefault(resource, set()).add(action.removeprefix(service + ":"))
         return allowed
 
-    def _holds(self, condition: str | None) -> bool:
-        return condition is None or bool(self._resolve(self._conditions[condition]))
+    def refused_by(self) -> list[str]:
+        """The descriptions of the Rules' assertions that the parameters do not meet."""
+        return [
+            assertion["AssertDescription"]
+            for rule in self.template["Rules"].values()
+            if self.resolve(rule.get("RuleCondition", True))
+            for assertion in rule["Assertions"]
+            if not self.resolve(assertion["Assert"])
+        ]
 
-    # One case for each intrinsic function reads better than a table of functions.
-    def _resolve(self, value: Json) -> Json:  # noqa: C901, PLR0911
+    def _holds(self, condition: str | None) -> bool:
+        return condition is None or bool(self.resolve(self._conditions[condition]))
+
+    def resolve(self, value: Json) -> Json:
         match value:
             case {"Ref": "AWS::NoValue"}:
                 return None
@@ -89,28 +110,42 @@ class Stack:
             case {"Fn::Sub": str(text)}:
                 return re.sub(r"\$\{([^}]+)\}", lambda m: str(self._ref(m[1])), text)
             case {"Fn::Join": [separator, parts]}:
-                return separator.join(self._resolve(parts))
+                return separator.join(self.resolve(parts))
             case {"Fn::If": [condition, yes, no]}:
-                return self._resolve(yes if self._holds(condition) else no)
+                return self.resolve(yes if self._holds(condition) else no)
             case {"Fn::FindInMap": [name, key, inner]}:
-                return self.template["Mappings"][name][self._resolve(key)][inner]
-            case {"Fn::Equals": [one, other]}:
-                return self._resolve(one) == self._resolve(other)
-            case {"Fn::Not": [inner]}:
-                return not self._resolve(inner)
+                return self.template["Mappings"][name][self.resolve(key)][inner]
+            case dict() if len(value) == 1 and (logic := self._logic(value)) is not None:
+                return logic
             case dict():
-                resolved = {key: self._resolve(inner) for key, inner in value.items()}
+                resolved = {key: self.resolve(inner) for key, inner in value.items()}
                 return {key: inner for key, inner in resolved.items() if inner is not None}
             case list():
-                return [inner for inner in map(self._resolve, value) if inner is not None]
+                return [inner for inner in map(self.resolve, value) if inner is not None]
         return value
+
+    def _logic(self, value: Json) -> bool | None:
+        match value:
+            case {"Fn::Equals": [one, other]}:
+                return bool(self.resolve(one) == self.resolve(other))
+            case {"Fn::Not": [inner]}:
+                return not self.resolve(inner)
+            case {"Fn::And": list(inner)}:
+                return all(self.resolve(inner))
+            case {"Fn::Or": list(inner)}:
+                return any(self.resolve(inner))
+            case {"Fn::Contains": [values, one]}:
+                return self.resolve(one) in self.resolve(values)
+            case {"Condition": str(name)}:
+                return self._holds(name)
+        return None
 
     def _ref(self, name: str) -> Json:
         pseudo = {
             "AWS::Region": REGION,
             "AWS::AccountId": ACCOUNT,
             "AWS::Partition": "aws",
-            "AWS::StackName": "refunds-test",
+            "AWS::StackName": self.stack_name,
         }
         if name in self.parameters:
             kind = self.template["Parameters"][name]["Type"]
@@ -119,8 +154,9 @@ class Stack:
         return pseudo.get(name, name)
 
 
-def _expand(template: Json, parameters: dict[str, str]) -> Json:
-    template = copy.deepcopy(template)
+@lru_cache(maxsize=32)
+def _expand(text: str, parameters: tuple[tuple[str, str], ...]) -> Json:
+    template = json.loads(text)
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/code.zip"  # as `sam package` does
     return transform(template, dict(parameters), SimpleNamespace(load=dict))
 
@@ -129,17 +165,99 @@ def as_list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else [value]
 
 
-def strings(value: Json, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in a document, with where it stands."""
+def strings_in(value: Json, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every string in a document, with its path."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from strings(inner, f"{path}.{key}")
+            yield from strings_in(inner, f"{path}.{key}")
     elif isinstance(value, list):
         for inner in value:
-            yield from strings(inner, path)
+            yield from strings_in(inner, path)
     elif isinstance(value, str):
         yield path, value
 
 
-def load_template() -> Json:
-    return json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
+def load_template(path: Path = TEMPLATE) -> Json:
+    return json.loads(json.dumps(yaml_parse(path.read_text())))
+
+
+# --- Edits ----------------------------------------------------------------------------------------
+
+Check = Callable[[ExpandedTemplate], None]
+Edit = Callable[[Json], object]
+
+
+def put(path: str, value: Json) -> Edit:
+    """Sets one property, by its path below Resources (or "/..." from the root)."""
+
+    def edit(template: Json) -> None:
+        *parents, last = path.lstrip("/").split(".")
+        at = template if path.startswith("/") else template["Resources"]
+        for key in parents:
+            at = at[int(key)] if isinstance(at, list) else at[key]
+        if value is None:
+            del at[int(last) if isinstance(at, list) else last]
+        else:
+            at[int(last) if isinstance(at, list) else last] = value
+
+    return edit
+
+
+def drop(path: str) -> Edit:
+    return put(path, None)
+
+
+def allow(function: str, sid: str, action: str | None = None, resource: str | None = None) -> Edit:
+    """Gives a statement of a function's role another action or resource."""
+
+    def edit(template: Json) -> None:
+        policy = template["Resources"][f"{function}Role"]["Properties"]["Policies"][0]
+        (statement,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == sid]
+        if action:
+            statement["Action"] = [*as_list(statement["Action"]), action]
+        if resource:
+            statement["Resource"] = resource
+
+    return edit
+
+
+def change_key(sid: str, change: Callable[[Json], object]) -> Edit:
+    """Changes one statement of the data key's policy."""
+
+    def edit(template: Json) -> None:
+        policy = template["Resources"]["DataKey"]["Properties"]["KeyPolicy"]
+        for statement in policy["Statement"]:
+            statement = statement.get("Fn::If", [None, statement])[1]
+            if statement["Sid"] == sid:
+                change(statement)
+
+    return edit
+
+
+def edited(template: Json, edit: Edit) -> Json:
+    """A copy of the template with the edit in it."""
+    damaged = copy.deepcopy(template)
+    edit(damaged)
+    assert damaged != template
+    return damaged
+
+
+def assert_noticed(template: Json, check: Check, edit: Edit) -> None:
+    expanded = ExpandedTemplate(edited(template, edit))
+    with pytest.raises((AssertionError, KeyError, ValueError)):
+        check(expanded)
+
+
+def assert_each_has_an_edit(module: dict[str, Any], edits: list[tuple[Check, Edit]]) -> None:
+    """Every check of the template in a test module must have an edit that it notices."""
+    checks = {
+        value
+        for name, value in module.items()
+        if name.startswith("test_") and "stack" in value.__annotations__
+    }
+    assert checks == {check for check, _ in edits}
+
+
+ENVIRONMENT = "Properties.Environment.Variables"
+CHANGES = "WriteAudit.Properties.Events.RefundChanges.Properties"
+REQUESTS = "ProcessRefund.Properties.Events.RefundRequests.Properties"

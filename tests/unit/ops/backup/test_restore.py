@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.support.backup_parts import BackedUp, create_tables, latest, ledger_row, refund
 from tests.support.builders import NOW, FakeClock
-from tests.support.expanded_template import Stack, load_template
+from tests.support.expanded_template import ExpandedTemplate, load_template
 from tests.support.moto_stack import REGION
 
 from refunds.backup.digest import Digest, Export
@@ -218,7 +218,7 @@ def test_restored_tables_have_the_templates_keys_and_index(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    template = Stack(load_template())
+    template = ExpandedTemplate(load_template())
     logical = {"refunds": "Refunds", "ledger": "Ledger", "audit": "PaymentAuditTrail"}
     for kind, resource in logical.items():
         ours, theirs = creation_parameters(kind, "any"), template[resource]

@@ -1,0 +1,155 @@
+"""The alarms: whom they reach, what they watch, when silence is a fault."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.expanded_template import (
+    CHANGES,
+    DAY_SECONDS,
+    FUNCTIONS,
+    HOUR_SECONDS,
+    ROOT,
+    Check,
+    Edit,
+    ExpandedTemplate,
+    Json,
+    assert_each_has_an_edit,
+    assert_noticed,
+    drop,
+    put,
+)
+
+
+def _allows(policy: Json) -> list[Json]:
+    return [s for s in policy["Statement"] if s["Effect"] == "Allow"]
+
+
+def test_every_alarm_reaches_the_topic_and_who_asked_for_it(stack: ExpandedTemplate) -> None:
+    alarms = stack.of_type("AWS::CloudWatch::Alarm")
+    for name, alarm in alarms.items():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == ["AlarmTopic"], name
+    (publish,) = _allows(stack["AlarmTopicPolicy"]["PolicyDocument"])
+    assert publish["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert not any(r["Type"] == "AWS::SNS::Subscription" for r in stack.resources.values())
+    asked = stack.given(AlarmEmail="ops@example.com")
+    (subscription,) = asked.of_type("AWS::SNS::Subscription").values()
+    assert subscription["Endpoint"] == "ops@example.com"
+
+
+def test_what_is_watched(stack: ExpandedTemplate) -> None:
+    watched = {
+        (alarm["MetricName"], alarm["Dimensions"][0]["Value"]): alarm["Threshold"]
+        for alarm in stack.of_type("AWS::CloudWatch::Alarm").values()
+    }
+    service = "refunds-test"  # the dimension that Powertools adds
+    for name in FUNCTIONS:
+        assert watched["Errors", name] == 0
+        assert stack[name]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == service
+    assert watched["ApproximateAgeOfOldestMessage", "RefundQueue.QueueName"] == DAY_SECONDS
+    dead = "RefundDeadLetterQueue.QueueName"
+    assert watched["ApproximateNumberOfMessagesVisible", dead] == 0
+    assert watched["OldestDeadLetterAgeSeconds", service] == 3 * DAY_SECONDS
+    assert watched["OldestPutBackAgeSeconds", service] == DAY_SECONDS
+    assert watched["Throttles", "ProcessRefund"] == watched["Throttles", "WriteAudit"] == 0
+    assert watched["IteratorAge", "WriteAudit"] <= 6 * HOUR_SECONDS * 1000
+    assert watched["OnFailureDestinationDeliveredEventCount", "WriteAuditRefundChanges"] == 0
+    assert watched["DestinationDeliveryFailures", "WriteAudit"] == 0
+    assert stack["WriteAuditRefundChanges"]["MetricsConfig"] == {"Metrics": ["EventCount"]}
+    assert watched["OldestOpenRefundAgeSeconds", service] == DAY_SECONDS
+    assert watched["RefundsInReview", service] == 0
+    assert watched["QueuePaused", service] == 0
+    assert watched["AuditEntriesRejected", service] == 0
+    assert ("BackupCompleted", service) in watched
+    assert ("Invocations", "ReconcileRefunds") in watched
+
+
+def test_our_own_metrics_are_those_that_the_code_emits(stack: ExpandedTemplate) -> None:
+    code = "".join(
+        path.read_text() for path in (*ROOT.glob("src/**/*.py"), *ROOT.glob("ops/**/*.py"))
+    )
+    for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
+        if alarm["Namespace"] == "Refunds":
+            assert f'"{alarm["MetricName"]}"' in code
+
+
+def test_silence_is_a_fault_where_something_must_happen(stack: ExpandedTemplate) -> None:
+    breaching = {
+        name: alarm["Period"] * alarm["EvaluationPeriods"]
+        for name, alarm in stack.of_type("AWS::CloudWatch::Alarm").items()
+        if alarm["TreatMissingData"] == "breaching"
+    }
+    assert set(breaching) == {"BackupMissing", "ReconcilerSilent"}
+    # Daily, with time to run; CloudWatch looks back no further than a week.
+    assert DAY_SECONDS < breaching["BackupMissing"] <= 30 * HOUR_SECONDS
+    for name in breaching:
+        assert stack[name]["ComparisonOperator"] == "LessThanThreshold"
+        assert stack[name]["Threshold"] == 1
+
+
+# --- Do the checks notice? ------------------------------------------------------------------------
+
+EDITS: list[tuple[Check, Edit]] = [
+    (
+        test_every_alarm_reaches_the_topic_and_who_asked_for_it,
+        put("DeadLetters.Properties.AlarmActions", []),
+    ),
+    (
+        test_every_alarm_reaches_the_topic_and_who_asked_for_it,
+        drop("AlarmEmailSubscription.Condition"),
+    ),
+    (
+        test_every_alarm_reaches_the_topic_and_who_asked_for_it,
+        drop("AlarmTopicPolicy.Properties.PolicyDocument.Statement.1"),
+    ),
+    *(
+        (test_what_is_watched, drop(alarm))
+        for alarm in (
+            "RequestsWait",
+            "DeadLetters",
+            "DeadLettersWait",
+            "RequestsKeepFailing",
+            "WriteAuditErrors",
+            "ReconcileRefundsErrors",
+            "BackupRefundsErrors",
+            "ProcessRefundThrottles",
+            "OpenRefundsWait",
+            "RefundsToReview",
+            "QueuePaused",
+            "AuditLags",
+            "AuditRejects",
+            "RecordsLeftTheStream",
+            "RecordsLost",
+            "BackupMissing",
+        )
+    ),
+    (test_what_is_watched, drop(f"{CHANGES}.MetricsConfig")),
+    (
+        test_what_is_watched,
+        put("/Globals.Function.Environment.Variables.POWERTOOLS_SERVICE_NAME", "refunds"),
+    ),
+    (
+        test_our_own_metrics_are_those_that_the_code_emits,
+        put("BackupMissing.Properties.MetricName", "BackupsCompleted"),
+    ),
+    (
+        test_silence_is_a_fault_where_something_must_happen,
+        put("BackupMissing.Properties.TreatMissingData", "notBreaching"),
+    ),
+    (
+        test_silence_is_a_fault_where_something_must_happen,
+        put("BackupMissing.Properties.EvaluationPeriods", 48),
+    ),
+    (
+        test_silence_is_a_fault_where_something_must_happen,
+        put("DeadLetters.Properties.TreatMissingData", "breaching"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "edit"), EDITS, ids=lambda value: value.__name__)
+def test_the_checks_notice(template: Json, check: Check, edit: Edit) -> None:
+    assert_noticed(template, check, edit)
+
+
+def test_every_check_has_an_edit() -> None:
+    assert_each_has_an_edit(globals(), EDITS)

@@ -1,0 +1,316 @@
+"""What each function's role allows, and that it allows nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.support.expanded_template import (
+    ACCOUNT,
+    ENVIRONMENT,
+    FUNCTIONS,
+    REGION,
+    Check,
+    Edit,
+    ExpandedTemplate,
+    Json,
+    allow,
+    as_list,
+    assert_each_has_an_edit,
+    assert_noticed,
+    drop,
+    put,
+)
+
+AUDIT_TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/PaymentAuditTrail"
+MAY_NOT_BE_NAMED = {"dynamodb:ListStreams", "xray:PutTelemetryRecords", "xray:PutTraceSegments"}
+
+
+def test_each_function_has_a_role_of_its_own_without_managed_policies(
+    stack: ExpandedTemplate,
+) -> None:
+    roles = [stack[name]["Role"] for name in FUNCTIONS]
+    assert len(set(roles)) == len(FUNCTIONS)
+    for name in FUNCTIONS:
+        role = stack[stack[name]["Role"].removesuffix(".Arn")]
+        assert "ManagedPolicyArns" not in role
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_no_role_allows_what_could_be_named(stack: ExpandedTemplate) -> None:
+    for name, role in stack.of_type("AWS::IAM::Role").items():
+        for policy in role.get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                assert "NotAction" not in statement
+                assert "NotResource" not in statement
+                actions = set(as_list(statement["Action"]))
+                assert not any("*" in action for action in actions), (name, actions)
+                for resource in as_list(statement["Resource"]):
+                    if resource == "*":
+                        assert actions <= MAY_NOT_BE_NAMED, (name, actions)
+                    else:
+                        _assert_named(resource, actions)
+
+
+def _assert_named(resource: str, actions: set[str]) -> None:
+    """Only objects in a bucket may be meant by a pattern, and only below the bucket; and exports,
+    whose ids DynamoDB makes up."""
+    if "*" in resource and actions != {"dynamodb:DescribeExport"}:
+        assert all(action.startswith("s3:") for action in actions), (resource, actions)
+        assert re.fullmatch(r"\w+Bucket\.Arn/([a-z-]+/)?\*", resource), resource
+
+
+def test_who_may_do_what_to_which_table(stack: ExpandedTemplate) -> None:
+    record = {"GetItem", "PutItem", "UpdateItem"}
+    assert stack.may("ProcessRefund", "dynamodb") == {
+        "Refunds.Arn": record,
+        "Ledger.Arn": record,
+        AUDIT_TABLE: {"Query"},
+    }
+    assert stack.may("ReconcileRefunds", "dynamodb") == {
+        "Refunds.Arn": record,
+        "Refunds.Arn/index/open-refunds": {"Query"},
+        "Ledger.Arn": record,
+        AUDIT_TABLE: {"Query"},
+    }
+    assert stack.may("BackupRefunds", "dynamodb") == {
+        "Refunds.Arn": {"DescribeTable", "ExportTableToPointInTime", "Scan"},
+        "Refunds.Arn/export/*": {"DescribeExport"},
+        "Ledger.Arn": {"DescribeTable", "Scan"},
+        AUDIT_TABLE: {"DescribeTable", "Scan"},
+    }
+
+
+def test_the_audit_writer_puts_and_nothing_else(stack: ExpandedTemplate) -> None:
+    assert stack.may("WriteAudit", "dynamodb") == {
+        "Refunds.StreamArn": {"DescribeStream", "GetRecords", "GetShardIterator"},
+        "*": {"ListStreams"},
+        AUDIT_TABLE: {"PutItem"},
+    }
+
+
+def test_no_function_may_delete_records(stack: ExpandedTemplate) -> None:
+    deleting = re.compile(
+        r"dynamodb:(Delete|Batch|PartiQL|Transact|UpdateTable|UpdateTimeToLive)"
+        r"|s3:(Delete|PutLifecycle|PutBucket)"
+        r"|kms:(ScheduleKeyDeletion|DisableKey|PutKeyPolicy)"
+    )
+    for name in FUNCTIONS:
+        for statement in stack.statements(name):
+            for action in as_list(statement["Action"]):
+                assert not deleting.match(action), (name, action)
+
+
+def test_who_may_receive_and_send_messages(stack: ExpandedTemplate) -> None:
+    assert stack.may("ProcessRefund", "sqs") == {
+        "RefundQueue.Arn": {
+            "ChangeMessageVisibility",
+            "DeleteMessage",
+            "GetQueueAttributes",
+            "ReceiveMessage",
+        },
+        "RefundDeadLetterQueue.Arn": {"SendMessage"},
+    }
+    assert stack.may("ReconcileRefunds", "sqs") == {
+        "RefundDeadLetterQueue.Arn": {"DeleteMessage", "ReceiveMessage"},
+    }
+    assert stack.may("WriteAudit", "sqs") == stack.may("BackupRefunds", "sqs") == {}
+
+
+def test_only_what_calls_the_gateway_reads_its_key(stack: ExpandedTemplate) -> None:
+    reads = {"GatewaySecret.Id": {"GetSecretValue"}}
+    assert stack.may("ProcessRefund", "secretsmanager") == reads
+    assert stack.may("ReconcileRefunds", "secretsmanager") == reads
+    assert stack.may("WriteAudit", "secretsmanager") == {}
+    assert stack.may("BackupRefunds", "secretsmanager") == {}
+
+
+def test_routed_gateways_have_a_secret_of_their_own(stack: ExpandedTemplate) -> None:
+    assert "RoutedGatewaySecret" not in stack.resources
+    routed = stack.given(GatewayRoutes="pi_|ch_=stripe")
+    reads = {
+        "GatewaySecret.Id": {"GetSecretValue"},
+        "RoutedGatewaySecret.Id": {"GetSecretValue"},
+    }
+    for name in ("ProcessRefund", "ReconcileRefunds"):
+        assert routed.may(name, "secretsmanager") == reads
+        variables = routed[name]["Environment"]["Variables"]
+        assert variables["ROUTED_SECRET_ARN"] == "RoutedGatewaySecret.Id"  # noqa: S105
+        assert variables["GATEWAY_ROUTES"] == "pi_|ch_=stripe"
+    assert routed["RoutedGatewaySecret"]["KmsKeyId"] == "DataKey.Arn"
+    assert routed.outputs["RoutedGatewaySecretArn"]["Value"] == "RoutedGatewaySecret.Id"
+
+
+def test_backups_are_written_below_their_prefix_only(stack: ExpandedTemplate) -> None:
+    assert stack.may("BackupRefunds", "s3") == {
+        "BackupBucket.Arn/refund-backups/*": {
+            "AbortMultipartUpload",
+            "GetObject",
+            "PutObject",
+            "PutObjectAcl",
+        },
+        "BackupBucket.Arn": {"ListBucket"},
+    }
+    # What AWS asks for of an export; nothing of ours uploads in parts or sets an ACL.
+    for statement in stack.statements("BackupRefunds"):
+        needed = {"s3:AbortMultipartUpload", "s3:PutObjectAcl"} & set(as_list(statement["Action"]))
+        assert not needed or statement["Sid"] == "WriteExport"
+    assert stack.may("ReconcileRefunds", "s3") == {
+        "FailuresBucket.Arn/dead-letters/*": {"PutObject"},
+    }
+    assert stack.may("ProcessRefund", "s3") == {}
+
+
+def test_only_the_backup_signs_and_only_digests(stack: ExpandedTemplate) -> None:
+    key = stack["BackupSigningKey"]
+    assert (key["KeyUsage"], key["KeySpec"]) == ("SIGN_VERIFY", "RSA_3072")
+    signing = [
+        s
+        for s in key["KeyPolicy"]["Statement"]
+        if {"kms:Sign", "kms:*"} & set(as_list(s["Action"]))
+    ]
+    (signs,) = signing
+    assert signs["Action"] == "kms:Sign"
+    assert signs["Principal"] == {"AWS": "BackupRefundsRole.Arn"}
+    assert signs["Condition"]["StringEquals"] == {
+        "kms:MessageType": "DIGEST",
+        "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256",
+    }
+    for name in FUNCTIONS:
+        assert "BackupSigningKey.Arn" not in stack.may(name, "kms")
+    assert stack.outputs["BackupSigningKeyArn"]["Value"] == "BackupSigningKey.Arn"
+
+
+def test_a_backup_may_continue_in_another_invocation_of_itself(stack: ExpandedTemplate) -> None:
+    policy = stack["BackupRefundsContinues"]
+    assert policy["Roles"] == ["BackupRefundsRole"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "lambda:InvokeFunction"
+    assert statement["Resource"] == ["BackupRefunds.Arn", "BackupRefunds.Arn:*"]
+    assert stack["BackupRefunds"]["RecursiveLoop"] == "Allow"
+
+
+def test_a_function_may_use_the_key_of_another_owners_audit_table(stack: ExpandedTemplate) -> None:
+    key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/theirs"
+    stack = stack.given(CreateAuditTable="false", AuditTableName="theirs", AuditTableKeyArn=key)
+    assert "PaymentAuditTrail" not in stack.resources
+    assert stack.outputs["AuditTableName"]["Value"] == "theirs"
+    for name in FUNCTIONS:
+        assert set(stack.may(name, "kms")) == {"DataKey.Arn", key}
+        assert stack[name]["Environment"]["Variables"]["AUDIT_TABLE"] == "theirs"
+        assert any(arn.endswith(":table/theirs") for arn in stack.may(name, "dynamodb"))
+
+
+# --- Do the checks notice? ------------------------------------------------------------------------
+
+EDITS: list[tuple[Check, Edit]] = [
+    (
+        test_each_function_has_a_role_of_its_own_without_managed_policies,
+        put("WriteAudit.Properties.Role", {"Fn::GetAtt": ["ProcessRefundRole", "Arn"]}),
+    ),
+    (
+        test_each_function_has_a_role_of_its_own_without_managed_policies,
+        put("WriteAuditRole.Properties.ManagedPolicyArns", ["arn:aws:iam::aws:policy/PowerUser"]),
+    ),
+    (
+        test_no_role_allows_what_could_be_named,
+        allow("ProcessRefund", "RecordRefunds", "dynamodb:*"),
+    ),
+    (
+        test_no_role_allows_what_could_be_named,
+        allow("ProcessRefund", "ReadGatewayKey", resource="*"),
+    ),
+    (
+        test_no_role_allows_what_could_be_named,
+        allow("BackupRefunds", "ReadTables", resource="arn:aws:dynamodb:*:*:table/*"),
+    ),
+    (
+        test_no_role_allows_what_could_be_named,
+        allow("BackupRefunds", "WriteBackups", resource="arn:aws:s3:::*/*"),
+    ),
+    (
+        test_who_may_do_what_to_which_table,
+        allow("ProcessRefund", "ReadAuditedVersions", "dynamodb:PutItem"),
+    ),
+    (
+        test_who_may_do_what_to_which_table,
+        allow("ReconcileRefunds", "RecordRefunds", "dynamodb:Scan"),
+    ),
+    (
+        test_the_audit_writer_puts_and_nothing_else,
+        allow("WriteAudit", "WriteEntries", "dynamodb:UpdateItem"),
+    ),
+    (
+        test_the_audit_writer_puts_and_nothing_else,
+        allow("WriteAudit", "WriteEntries", "dynamodb:GetItem"),
+    ),
+    (
+        test_no_function_may_delete_records,
+        allow("ReconcileRefunds", "RecordRefunds", "dynamodb:DeleteItem"),
+    ),
+    (
+        test_no_function_may_delete_records,
+        allow("BackupRefunds", "WriteBackups", "s3:DeleteObjectVersion"),
+    ),
+    (
+        test_who_may_receive_and_send_messages,
+        allow("ProcessRefund", "RefuseMessages", "sqs:DeleteMessage"),
+    ),
+    (
+        test_only_what_calls_the_gateway_reads_its_key,
+        allow("BackupRefunds", "ReadTables", "secretsmanager:GetSecretValue"),
+    ),
+    (
+        test_routed_gateways_have_a_secret_of_their_own,
+        put(f"ReconcileRefunds.{ENVIRONMENT}.ROUTED_SECRET_ARN", {"Ref": "AWS::NoValue"}),
+    ),
+    (
+        test_backups_are_written_below_their_prefix_only,
+        allow("BackupRefunds", "WriteBackups", resource="BackupBucket.Arn/*"),
+    ),
+    (
+        test_only_the_backup_signs_and_only_digests,
+        drop("BackupSigningKey.Properties.KeyPolicy.Statement.1.Condition"),
+    ),
+    (
+        test_only_the_backup_signs_and_only_digests,
+        put("BackupSigningKey.Properties.KeyPolicy.Statement.0.Action", "kms:*"),
+    ),
+    (
+        test_only_the_backup_signs_and_only_digests,
+        allow("ProcessRefund", "UseDataKey", resource="BackupSigningKey.Arn"),
+    ),
+    (
+        test_a_backup_may_continue_in_another_invocation_of_itself,
+        put(
+            "BackupRefundsContinues.Properties.PolicyDocument.Statement.0.Resource",
+            {"Fn::GetAtt": ["ProcessRefund", "Arn"]},
+        ),
+    ),
+    (
+        test_a_backup_may_continue_in_another_invocation_of_itself,
+        drop("BackupRefunds.Properties.RecursiveLoop"),
+    ),
+    (
+        test_a_function_may_use_the_key_of_another_owners_audit_table,
+        drop("PaymentAuditTrail.Condition"),
+    ),
+    (
+        test_a_function_may_use_the_key_of_another_owners_audit_table,
+        put(f"WriteAudit.{ENVIRONMENT}.AUDIT_TABLE", "PaymentAuditTrail"),
+    ),
+    (
+        test_a_function_may_use_the_key_of_another_owners_audit_table,
+        allow("BackupRefunds", "UseDataKey", resource="DataKey.Arn"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "edit"), EDITS, ids=lambda value: value.__name__)
+def test_the_checks_notice(template: Json, check: Check, edit: Edit) -> None:
+    assert_noticed(template, check, edit)
+
+
+def test_every_check_has_an_edit() -> None:
+    assert_each_has_an_edit(globals(), EDITS)
