@@ -98,49 +98,45 @@ class ExpandedTemplate:
         return condition is None or bool(self.resolve(self._conditions[condition]))
 
     def resolve(self, value: Json) -> Json:
-        match value:
-            case {"Ref": "AWS::NoValue"}:
-                return None
-            case {"Ref": str(name)}:
-                return self._ref(name)
-            case {"Fn::GetAtt": list(path)}:
-                return ".".join(path)
-            case {"Fn::GetAtt": str(path)}:
-                return path
-            case {"Fn::Sub": str(text)}:
-                return re.sub(r"\$\{([^}]+)\}", lambda m: str(self._ref(m[1])), text)
-            case {"Fn::Join": [separator, parts]}:
-                return separator.join(self.resolve(parts))
-            case {"Fn::If": [condition, yes, no]}:
-                return self.resolve(yes if self._holds(condition) else no)
-            case {"Fn::FindInMap": [name, key, inner]}:
-                return self.template["Mappings"][name][self.resolve(key)][inner]
-            case dict() if len(value) == 1 and (logic := self._logic(value)) is not None:
-                return logic
-            case dict():
-                resolved = {key: self.resolve(inner) for key, inner in value.items()}
-                return {key: inner for key, inner in resolved.items() if inner is not None}
-            case list():
-                return [inner for inner in map(self.resolve, value) if inner is not None]
-        return value
+        """A value of the template with its intrinsic functions evaluated."""
+        if isinstance(value, list):
+            return [inner for inner in map(self.resolve, value) if inner is not None]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            ((name, argument),) = value.items()
+            if function := self._functions.get(name):
+                return function(argument)
+        resolved = {key: self.resolve(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in resolved.items() if inner is not None}
 
-    def _logic(self, value: Json) -> bool | None:
-        match value:
-            case {"Fn::Equals": [one, other]}:
-                return bool(self.resolve(one) == self.resolve(other))
-            case {"Fn::Not": [inner]}:
-                return not self.resolve(inner)
-            case {"Fn::And": list(inner)}:
-                return all(self.resolve(inner))
-            case {"Fn::Or": list(inner)}:
-                return any(self.resolve(inner))
-            case {"Fn::Contains": [values, one]}:
-                return self.resolve(one) in self.resolve(values)
-            case {"Condition": str(name)}:
-                return self._holds(name)
-        return None
+    @property
+    def _functions(self) -> dict[str, Callable[[Json], Json]]:
+        resolve = self.resolve
+        return {
+            "Ref": self._ref,
+            "Fn::GetAtt": lambda path: path if isinstance(path, str) else ".".join(path),
+            "Fn::Sub": self._substitute,
+            "Fn::Join": lambda of: of[0].join(resolve(of[1])),
+            "Fn::If": lambda of: resolve(of[1] if self._holds(of[0]) else of[2]),
+            "Fn::FindInMap": lambda of: self.template["Mappings"][of[0]][resolve(of[1])][of[2]],
+            "Fn::Equals": lambda of: resolve(of[0]) == resolve(of[1]),
+            "Fn::Not": lambda of: not resolve(of[0]),
+            "Fn::And": lambda of: all(resolve(of)),
+            "Fn::Or": lambda of: any(resolve(of)),
+            "Fn::Contains": lambda of: resolve(of[1]) in resolve(of[0]),
+            "Condition": lambda of: self._holds(of) if isinstance(of, str) else {"Condition": of},
+        }
+
+    def _substitute(self, argument: Json) -> Json:
+        if not isinstance(argument, str):
+            return {"Fn::Sub": argument}  # SAM's own, with variables
+        text = argument
+        return re.sub(r"\$\{([^}]+)\}", lambda found: str(self._ref(found[1])), text)
 
     def _ref(self, name: str) -> Json:
+        if name == "AWS::NoValue":
+            return None
         pseudo = {
             "AWS::Region": REGION,
             "AWS::AccountId": ACCOUNT,
