@@ -6,75 +6,56 @@ import sys
 
 import click
 
-from refunds_ops.commands.audit import audit
-from refunds_ops.commands.backup import backup
-from refunds_ops.commands.intake import pause, resume, status
-from refunds_ops.commands.list_refunds import list_refunds
-from refunds_ops.commands.request import request
-from refunds_ops.commands.review import review
-from refunds_ops.commands.show import show
-from refunds_ops.commands.stack import stack
-from refunds_ops.commands.verify import verify
+from refunds_ops.lazy import LazyGroup
 from refunds_ops.terminal import run_command
 
 EPILOG = """
 \b
-Exit status: 0 done or clean, 1 findings or refused, 2 usage, 3 no stack, network or rights.
+Exit status: 0 done or clean, 1 findings or refused, 2 usage, 3 no stack, network or permission.
 
 \b
 The stack is found by --stack NAME (CloudFormation), else from the environment (the stack's
 outputs by their names), else from .local/stack.env, which `make up` writes.
+
+\b
+Every command that shows something takes --json. Completion and all options: docs/cli.md
 """
 
+_AT = "refunds_ops.commands"
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+SECTIONS = {
+    "Refunds": (
+        ("request", f"{_AT}.request:request", "Request a refund."),
+        ("show", f"{_AT}.show:show", "Show a refund, what became of it and why."),
+        ("list", f"{_AT}.list_refunds:list_refunds", "List the refunds of a payment."),
+        ("review", f"{_AT}.review:review", "Decide refunds that no automatic step can settle."),
+    ),
+    "Queue": (
+        ("status", f"{_AT}.intake:status", "Show whether requests flow, and what waits."),
+        ("pause", f"{_AT}.intake:pause", "Keep refund requests in the queue until `resume`."),
+        ("resume", f"{_AT}.intake:resume", "Let refund requests flow again."),
+    ),
+    "Proof": (
+        ("verify", f"{_AT}.verify:verify", "Check that all stored data about refunds is intact."),
+        ("audit", f"{_AT}.audit:audit", "Show, repair and prove the audit trail."),
+        ("backup", f"{_AT}.backup:backup", "Make, verify, restore and read backups."),
+    ),
+    "Stack": (("stack", f"{_AT}.stack:stack", "Show the stack that the commands work on."),),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("--stack", "stack_name", metavar="NAME", help="The CloudFormation stack to work on.")
 @click.version_option(package_name="refunds", prog_name="refunds")
 @click.pass_context
 def cli(context: click.Context, stack_name: str | None) -> None:
     """Request refunds, see what became of them, and look after the stack that makes them."""
     context.obj = stack_name
-
-
-def _name_stack(context: click.Context, option: click.Parameter, name: str | None) -> None:
-    if name:
-        context.obj = name
-
-
-def _takes_stack(command: click.Command) -> None:
-    """Let a command, or each of a group's, take --stack too: people put it at either end."""
-    if isinstance(command, click.Group):
-        for each in command.commands.values():
-            _takes_stack(each)
-        return
-    command.params.append(
-        click.Option(
-            ["--stack"],
-            metavar="NAME",
-            expose_value=False,
-            callback=_name_stack,
-            help="The CloudFormation stack to work on.",
-        )
-    )
-
-
-ON_A_STACK = (
-    request,
-    show,
-    list_refunds,
-    review,
-    backup,
-    stack,
-    pause,
-    resume,
-    status,
-    verify,
-    audit,
-)
-
-for command in ON_A_STACK:
-    _takes_stack(command)
-    cli.add_command(command)
 
 
 def main() -> None:

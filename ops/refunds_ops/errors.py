@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+DONE = 0
 REFUSED = 1
 """Findings, or a request that is not valid."""
 USAGE = 2
 ENVIRONMENT = 3
-"""No stack, no network, no engine: nothing was found out about refunds."""
+"""No stack, network or permission: the command found nothing out about refunds."""
 
 
 class CommandError(Exception):
-    """``what`` is wrong; ``to_do`` is advice, a line each."""
+    """``what`` is wrong; ``to_do`` is advice, one line each."""
 
     status = REFUSED
 
@@ -21,10 +22,10 @@ class CommandError(Exception):
 
 
 class RefusedError(CommandError):
-    """The command understood what was asked, and it can't be."""
+    """The command is understood, and its answer is no."""
 
 
 class NotReadyError(CommandError):
-    """What the command needs around it is not there."""
+    """Something that the command needs is missing: a stack, a file, a gateway."""
 
     status = ENVIRONMENT

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby, pairwise
-from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
@@ -20,22 +17,12 @@ from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.audit.rows import LedgerRow
 from refunds_ops.looks import COLOURS, outcome_of, short_name, why
+from refunds_ops.terminal import safe_value
 
 _NOT_TOLD = frozenset({"changed_fields", "failure_code", "failure_message", "created_at"})
 
 
-def visible(told: Any) -> Any:
-    """A stored value with its control characters written out: none is to reach the terminal."""
-    match told:
-        case str():
-            return "".join(
-                each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in told
-            )
-        case Mapping():
-            return {visible(name): visible(value) for name, value in told.items()}
-        case list():
-            return [visible(each) for each in told]
-    return told
+visible = safe_value
 
 
 def payment_story(
@@ -60,7 +47,7 @@ def payment_story(
     return Group(head, *(refund_story(story) for story in stories))
 
 
-def refund_story(entries: Sequence[Item]) -> Panel:
+def refund_story(entries: Sequence[Item]) -> RenderableType:
     """One refund's entries, and whether each follows from the one before."""
     broken = broken_links(entries)
     entries = visible(list(entries))
@@ -77,11 +64,11 @@ def refund_story(entries: Sequence[Item]) -> Panel:
         last["requested_by"],
         (f", {details['reason']}", "dim"),
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False, expand=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="dim", justify="right")
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", ratio=1)
-    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     times = [from_rfc3339(entry["occurred_at"]) for entry in entries]
     for number, entry in enumerate(entries):
         table.add_row(
@@ -90,18 +77,13 @@ def refund_story(entries: Sequence[Item]) -> Panel:
                 f"{'●' if entry is last else '○'} {_event(entry)}",
                 style=_colour(entry),
             ),
-            _told(entry),
             _link(entry, broken.get(entry["version"])),
+            _told(entry),
         )
-    return Panel(
-        Group(facts, Text(), table),
-        title=Text.assemble(
-            (f" {escape(last['refund_id'])} ", "bold"), (f"{outcome_of(status)} ", COLOURS[status])
-        ),
-        title_align="left",
-        border_style="red" if broken else COLOURS[status],
-        padding=(1, 2),
+    title = Text.assemble(
+        (f"\n{last['refund_id']}  ", "bold"), (outcome_of(status), COLOURS[status])
     )
+    return Group(title, facts, Text(), table)
 
 
 def broken_links(entries: Sequence[Item]) -> dict[int, str]:

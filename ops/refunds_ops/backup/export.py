@@ -43,7 +43,8 @@ def write(place: Place, export: Export, format_: str, file: Path | None) -> int:
             return _csv(rows, out)
         count = 0
         for row in rows():
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            # ASCII: control characters of a row must not reach a terminal.
+            out.write(json.dumps(row) + "\n")
             count += 1
         return count
 

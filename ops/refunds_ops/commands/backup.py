@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,7 +20,7 @@ from refunds_ops.backup.export import FORMATS, TABLES, write
 from refunds_ops.backup.places import AbsentError, Place
 from refunds_ops.backup.verification import Report, Verification, load, published
 from refunds_ops.commands.backup_options import (
-    FROM,
+    BACKUP_FOLDER,
     JSON,
     KEY,
     NUMBER,
@@ -34,15 +33,29 @@ from refunds_ops.commands.backup_options import (
 from refunds_ops.commands.drill import drill
 from refunds_ops.commands.restore import restore
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
 
 WAIT_SECONDS = 16 * 3600.0
 POLL_SECONDS = 2.0
 
 
+SUMMARY_FIELDS = {
+    "number": "of the digest",
+    "started_at": "RFC 3339, UTC",
+    "published_at": "RFC 3339, UTC",
+    "prefix": "of its objects in the bucket",
+    "bucket": "",
+    "items": "rows by table",
+    "bytes": "of all data files",
+    "data": "prefix of the data files by table",
+}
+
+
 @click.group()
 def backup() -> None:
-    """Back refunds, ledger and audit trail up; verify, restore and read backups."""
+    """Make, verify, restore and read backups."""
 
 
 backup.add_command(restore)
@@ -53,7 +66,7 @@ backup.add_command(drill)
 
 
 @backup.command("run")
-@JSON
+@json_option(SUMMARY_FIELDS)
 @click.pass_obj
 def run_(stack_name: str | None, as_json: bool) -> None:
     """Make a backup now, and wait until it is published."""
@@ -69,9 +82,9 @@ def run_(stack_name: str | None, as_json: bool) -> None:
             tell(f"goes on in another invocation: {prefix}", 0, 0)
             time.sleep(POLL_SECONDS)
     if as_json:
-        click.echo(json.dumps(_summary(digest), indent=2))
+        print_json(_summary(digest))
     else:
-        Console().print(_digests_table([digest]))
+        console().print(_digests_table([digest]))
 
 
 def _invoke(stack: Stack) -> dict[str, Any]:
@@ -93,22 +106,28 @@ def _published_since(place: Place, prefix: str) -> Digest | None:
 
 
 @backup.command("list")
-@FROM
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
-@JSON
+@BACKUP_FOLDER
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="At most this many.",
+)
+@json_option(SUMMARY_FIELDS, lines=True)
 @click.pass_obj
 def list_(stack_name: str | None, folder: Path | None, limit: int, as_json: bool) -> None:
     """List the newest published backups and what each holds."""
     place = place_of(stack_of(stack_name, folder), folder)
     numbers = list(reversed(published(place)))[:limit]
     if not numbers:
-        raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
+        print_note("There is no backup yet. Make one: refunds backup run")
     damaged: list[str] = []
     digests = list(_readable(place, numbers, damaged))
     if as_json:
-        click.echo(json.dumps([_summary(digest) for digest in digests], indent=2))
-    else:
-        Console().print(_digests_table(digests))
+        print_json_lines(_summary(digest) for digest in digests)
+    elif digests:
+        console().print(_digests_table(digests))
     if damaged:
         raise RefusedError(f"Damaged: {', '.join(damaged)}.", "refunds backup verify says more.")
 
@@ -155,14 +174,14 @@ def _digests_table(digests: list[Digest]) -> Table:
 @click.pass_obj
 def public_key(stack_name: str | None) -> None:
     """Print the signing key's public half in PEM: keep a copy of it outside of the account."""
-    click.echo(keys_of(find_stack(stack_name), ())[0].pem.decode(), nl=False)
+    print_line(keys_of(find_stack(stack_name), ())[0].pem.decode().rstrip("\n"))
 
 
 # --- Verifying ------------------------------------------------------------------------------------
 
 
 @backup.command("verify")
-@FROM
+@BACKUP_FOLDER
 @KEY
 @click.option("--latest", is_flag=True, help="Only the newest backup's files; the whole chain.")
 @click.option(
@@ -190,7 +209,7 @@ def verify_(
 ) -> None:
     """Verify that no backup is missing or changed.
 
-    Works offline with --from and --public-key. Exit status 1 with findings.
+    Works offline with --backup-folder and --public-key. Exit status 1 with findings.
     """
     stack = stack_of(stack_name, folder if key_files else None)
     place = place_of(stack, folder)
@@ -211,7 +230,7 @@ def verify_(
             "refunds backup list",
         )
     if as_json:
-        click.echo(json.dumps(asdict(report), indent=2))
+        print_json(asdict(report))
     else:
         _show_report(report)
     if report.findings:
@@ -219,25 +238,34 @@ def verify_(
 
 
 def _show_report(report: Report) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for finding in report.findings:
-        console.print(f"[red]✗ {finding.kind}[/] {escape(finding.key)}: {escape(finding.what)}")
+        out.print(f"[red]✗ {finding.kind}[/] {escape(finding.key)}: {escape(finding.what)}")
     for note in report.notes:
-        console.print(f"[dim]· {escape(note)}[/]")
+        out.print(f"[dim]· {escape(note)}[/]")
     checked = f"{report.digests:,} digests, {report.files:,} files, {report.items:,} items checked"
     if report.findings:
-        console.print(f"[red]✗ {len(report.findings)} findings[/]; {checked}")
+        out.print(f"[red]✗ {len(report.findings)} findings[/]; {checked}")
     else:
-        console.print(f"[green]✓ whole[/]: {checked}")
+        out.print(f"[green]✓ whole[/]: {checked}")
 
 
 # --- Reading --------------------------------------------------------------------------------------
 
 
+TABLE = click.option(
+    "--table",
+    type=click.Choice(TABLES),
+    default="refunds",
+    show_default=True,
+    help="Which table.",
+)
+
+
 @backup.command("cat")
-@FROM
+@BACKUP_FOLDER
 @NUMBER
-@click.option("--table", type=click.Choice(TABLES), default="refunds", show_default=True)
+@TABLE
 @click.pass_obj
 def cat(stack_name: str | None, folder: Path | None, number: int | None, table: str) -> None:
     """Print a backup's rows as plain JSON, a line each."""
@@ -246,11 +274,18 @@ def cat(stack_name: str | None, folder: Path | None, number: int | None, table: 
 
 
 @backup.command("export")
-@FROM
+@BACKUP_FOLDER
 @NUMBER
-@click.option("--table", type=click.Choice(TABLES), default="refunds", show_default=True)
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="csv", show_default=True)
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@TABLE
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="csv",
+    show_default=True,
+    help="Of the file.",
+)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
 @click.pass_obj
 def export_(
     stack_name: str | None,
@@ -260,10 +295,13 @@ def export_(
     format_: str,
     file: Path,
 ) -> None:
-    """Write a backup's rows to FILE as CSV, JSON lines or Parquet."""
+    """Write a backup's rows to FILE as CSV, JSON lines or Parquet; - is standard output."""
     place = place_of(stack_of(stack_name, folder), folder)
-    count = _write(place, number, table, format_, file)
-    Console(highlight=False).print(f"[green]✓[/] {count:,} rows of {table} in {escape(str(file))}")
+    to_stdout = str(file) == "-"
+    if to_stdout and format_ == "parquet":
+        raise click.UsageError("Parquet needs a file: it is not written to standard output.")
+    count = _write(place, number, table, format_, None if to_stdout else file)
+    print_note(f"✓ {count:,} rows of {table} in {file}")
 
 
 def _write(place: Place, number: int | None, table: str, format_: str, file: Path | None) -> int:
@@ -273,5 +311,7 @@ def _write(place: Place, number: int | None, table: str, format_: str, file: Pat
         return write(place, found, format_, file)
     except (DamagedError, AbsentError) as exc:
         raise RefusedError(f"{exc}", "refunds backup verify says more.") from exc
+    except BrokenPipeError:  # the reader has what it wanted
+        raise
     except OSError as exc:
         raise NotReadyError(f"{file or 'stdout'} can't be written: {exc.strerror}.") from exc

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -21,31 +20,34 @@ from refunds_ops.backup.tables import TableReader
 from refunds_ops.backup.verification import load, published, unhex
 from refunds_ops.errors import NotReadyError, RefusedError
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.terminal import console
 
 WORK = Path(".local")
 """Where the progress of a restore is kept."""
 MAX_SHOWN = 20
 
-FROM = click.option(
-    "--from",
+BACKUP_FOLDER = click.option(
+    "--backup-folder",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder with downloaded backups (aws s3 sync) instead of the stack's bucket.",
+    help="Downloaded backups (aws s3 sync) instead of the stack's bucket.",
 )
 KEY = click.option(
     "--public-key",
     "key_files",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
-    help="The signing key's public half, in PEM. Asked of KMS when left out.",
+    metavar="PEM",
+    help="The backups' public key.  [default: asked of KMS]",
 )
 NUMBER = click.option(
     "--backup",
     "number",
     type=click.IntRange(min=1),
-    help="The backup by its digest's number; the newest when left out.",
+    metavar="NUMBER",
+    help="The backup of this digest.  [default: the newest]",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def stack_of(name: str | None, folder: Path | None) -> Stack:
@@ -114,10 +116,8 @@ def reader_of(stack: Stack) -> TableReader:
 def progress_bar() -> Iterator[Tell]:
     """A bar on stderr, so that what goes to stdout can go on into a pipe."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    out = console(stderr=True)
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
         def tell(what: str, done: int, total: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from dataclasses import asdict
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from refunds.backup.table_scan import sources
@@ -34,6 +32,7 @@ from refunds_ops.commands.backup_options import (
 )
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.terminal import console, print_json
 
 
 @click.command()
@@ -73,7 +72,7 @@ def drill(
             _tell_cloudwatch(stack, passed, seconds)
     told = _drill_json(done, passed, seconds, why)
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        print_json(told)
     else:
         _show_drill(told)
     if not passed:
@@ -113,21 +112,21 @@ def _drill_json(drill: Drill | None, passed: bool, seconds: float, why: str) -> 
 
 
 def _show_drill(told: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for table in told["tables"]:
         backup_, source = table["against_backup"], table["against_source"]
-        console.print(
+        out.print(
             f"{table['table']}: {backup_['rows']:,} rows restored in {table['import_seconds']:.1f}"
             f" s, compared in {table['compare_seconds']:.1f} s; {source['since']:,} changed since"
         )
         for against, found in (("the backup", backup_), ("the live table", source)):
             for kind in ("lacking", "unexpected", "different"):
                 for key in found[kind][:MAX_SHOWN]:
-                    console.print(f"[red]✗ {kind}[/] against {against}: {escape(key)}")
+                    out.print(f"[red]✗ {kind}[/] against {against}: {escape(key)}")
     if told["passed"]:
-        console.print(f"[green]✓ drill passed[/]: backup {told['number']}, {told['seconds']} s")
+        out.print(f"[green]✓ drill passed[/]: backup {told['number']}, {told['seconds']} s")
     else:
-        console.print(f"[red]✗ drill failed[/] {escape(told['why'])}")
+        out.print(f"[red]✗ drill failed[/] {escape(told['why'])}")
 
 
 def _tell_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:

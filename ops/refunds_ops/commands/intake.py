@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
-from refunds.domain.card_numbers import has_card_number
 from refunds.domain.clock import rfc3339
 from refunds.domain.intake import BreakerState, Intake, paused, resumed
 from refunds.processing.review import MAX_LISTED, in_review
@@ -25,73 +21,99 @@ from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
 from refunds.tables.state import Control
 from refunds_ops.backup.places import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
-from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.errors import REFUSED, NotReadyError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.terminal import console, print_json
+from refunds_ops.who import BY, check_kept, operator, why_option
 
 SWITCH_SECONDS = 120.0
-"""How long Lambda is waited for: it takes up to a minute, and may be busy with a change before."""
+"""How long to wait for Lambda: a change takes up to a minute, and one before it may be running."""
 _ASK_AGAIN_SECONDS = 1.0
 
 _ALL = rfc3339(datetime(9999, 1, 1, tzinfo=UTC))
 
-_WHY = click.option("--why", required=True, help="Kept, and shown by `refunds status`.")
-_BY = click.option("--by", default=None, help="Who switches; your login if left out.")
+_WHY = why_option("Kept, and shown by `refunds status`.")
+
+
+STATUS_FIELDS = {
+    "flows": "whether requests should flow: not paused, breaker closed",
+    "mapping_state": "of the event source mapping, as Lambda says",
+    "breaker": "closed, open or half-open",
+    "breaker_since": "",
+    "breaker_why": "",
+    "paused_at": "null when no person has paused",
+    "paused_by": "",
+    "paused_why": "",
+    "history": "the last switches: at, what, by, why",
+    "waiting": "messages in the queue",
+    "in_flight": "messages being processed or waiting for a retry",
+    "dead_letters": "messages in the dead-letter queue",
+    "open_refunds": "refunds that are not finished",
+    "in_review": "of them, those that wait for a person",
+    "last_backup": "when the newest published backup began",
+    "backup_damaged": "why its digest can't be read; null when it can",
+    "attention": "what a person should look at",
+}
 
 
 @click.command()
 @_WHY
-@_BY
+@BY
 @click.pass_obj
 def pause(stack_name: str | None, why: str, by: str | None) -> None:
-    """Have refund requests wait in the queue, untouched, until `refunds resume`.
+    """Keep refund requests in the queue until `resume`.
 
-    Returns when no new batch is begun; those that have begun end within a minute. Nothing else
+    Returns when no new batch starts; batches that have started end within a minute. Only a person
     resumes what a person has paused. SQS keeps requests for 7 days.
     """
     before, switched = _switch(stack_name, why, by, paused)
-    intake, console = switched.intake, Console(highlight=False)
+    intake, out = switched.intake, console()
     if before.paused:
-        console.print(f"Already paused {_by_whom(intake)}")
+        out.print(f"Already paused {_by_whom(intake)}")
     else:
-        console.print("[yellow]●[/] Paused. Requests wait in the queue until: refunds resume")
+        out.print("[yellow]●[/] Paused. Requests wait in the queue until: refunds resume")
 
 
 @click.command()
 @_WHY
-@_BY
+@BY
 @click.pass_obj
 def resume(stack_name: str | None, why: str, by: str | None) -> None:
-    """Let refund requests flow again, after `refunds pause`."""
+    """Let refund requests flow again."""
     before, switched = _switch(stack_name, why, by, resumed)
-    console = Console(highlight=False)
+    out = console()
     if switched.intake.breaker is BreakerState.OPEN:
-        console.print(
-            "[yellow]●[/] No person holds the queue any more, but the gateway is down: requests "
-            "flow when it answers again. refunds status shows it."
+        out.print(
+            "[yellow]●[/] The pause has ended, but the gateway is down: requests flow when it "
+            "answers again. See: refunds status"
         )
     elif before.paused:
-        console.print("[green]✓[/] Requests flow again.")
+        out.print("[green]✓[/] Requests flow again.")
     else:
-        console.print("Nobody had paused it: requests flow.")
+        out.print("The queue was not paused: requests flow.")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option(STATUS_FIELDS)
 @click.pass_obj
 def status(stack_name: str | None, as_json: bool) -> None:
-    """Show whether requests flow, and what waits. Exit status 1 when something wants attention."""
+    """Show whether requests flow, and what waits.
+
+    Exit status 1 when something needs attention.
+    """
     found = look(find_stack(stack_name))
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"attention": found.attention}, indent=2))
+        print_json(asdict(found) | {"attention": found.attention})
     else:
-        Console().print(_table(found))
+        console().print(_table(found))
     if found.attention:
         raise click.exceptions.Exit(REFUSED)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What `refunds status` shows. ``open_refunds`` and ``in_review`` are counted up to 1,000."""
+    """What `refunds status` shows."""
 
     flows: bool
     mapping_state: str
@@ -166,8 +188,7 @@ def look(stack: Stack) -> Found:
 
 
 def _depth(stack: Stack, queue_url: str) -> tuple[int, int]:
-    """How many messages wait, and how many are in flight or put back with a delay. SQS says
-    "approximate"."""
+    """How many messages wait, and how many are in flight or wait for a retry; both approximate."""
     there = stack.sqs.get_queue_attributes(
         QueueUrl=queue_url,
         AttributeNames=[
@@ -198,13 +219,10 @@ def _switch(
     by: str | None,
     step: Callable[[Intake, str, str, datetime], Intake],
 ) -> tuple[Intake, Switched]:
-    """Change the state, then the mapping. Interrupted in between, the reconciler goes on with it;
-    called again, this does."""
-    who = by or f"operator:{getpass.getuser()}"
-    if not why.strip() or not who.strip():
-        raise RefusedError("Say who and why: it is kept.")
-    if has_card_number(why) or has_card_number(who):
-        raise RefusedError("Leave card numbers out: it is kept.")
+    """Record the change, then switch the mapping. If this ends in between, the reconciler or the
+    next call completes it."""
+    who = operator(by)
+    check_kept(why=why, by=who)
     stack = find_stack(stack_name)
     switch = _switch_of(stack)
     before, _ = Control(stack.dynamodb, stack["LedgerTableName"]).change_intake(
@@ -217,13 +235,13 @@ def _until_switched(switch: Switch) -> Switched:
     deadline = time.monotonic() + SWITCH_SECONDS
     while time.monotonic() < deadline:
         switched = switch.follow()
-        # "Disabling" and "Enabling" are on the way; only the state after them is the end of it.
+        # "Disabling" and "Enabling" are on the way; only the state after them is final.
         if switched.settled and switch.mapping_state() in ("Enabled", "Disabled"):
             return switched
         time.sleep(_ASK_AGAIN_SECONDS)
     raise NotReadyError(
-        f"It is recorded, but Lambda has not followed within {SWITCH_SECONDS:.0f} s.",
-        "The reconciler makes it follow at its next run; refunds status shows how it is.",
+        f"The change is recorded, but Lambda has not applied it within {SWITCH_SECONDS:.0f} s.",
+        "The reconciler applies it at its next run. See: refunds status",
     )
 
 
@@ -252,7 +270,7 @@ def _table(found: Found) -> Table:
     if found.breaker_since and found.breaker != BreakerState.CLOSED:
         breaker += f" since {found.breaker_since}: {found.breaker_why}"
     table.add_row("breaker", Text(breaker))
-    table.add_row("queue", f"{found.waiting} waiting, {found.in_flight} in flight or put off")
+    table.add_row("queue", f"{found.waiting} waiting, {found.in_flight} in flight or retried later")
     table.add_row("dead letters", str(found.dead_letters))
     table.add_row("open refunds", _counted(found.open_refunds))
     table.add_row("in review", _counted(found.in_review))

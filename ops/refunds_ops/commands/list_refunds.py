@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import json
-
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from refunds.domain.refund import Item
 from refunds_ops.amounts import amount_text
+from refunds_ops.commands.audit_show import ENTRY_FIELDS
+from refunds_ops.json_output import json_option
 from refunds_ops.looks import status_text, why
 from refunds_ops.stack.records import MAX_ENTRIES, audit_entries
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import console, print_json_lines, print_line, print_note
 
 
 @click.command("list")
 @click.option("--transaction", "transaction_id", required=True, metavar="ID", help="The payment.")
-@click.option("--json", "as_json", is_flag=True, help="The latest entry of each refund as JSON.")
+@json_option(ENTRY_FIELDS, lines=True)
 @click.pass_obj
 def list_refunds(stack_name: str | None, transaction_id: str, as_json: bool) -> None:
-    """List the refunds of a payment, oldest first."""
+    """List the refunds of a payment.
+
+    Oldest first.
+    """
     entries, complete = audit_entries(find_stack(stack_name), transaction_id)
     latest = latest_entries(entries)
     if as_json:
-        click.echo(json.dumps(latest, indent=2))
+        print_json_lines(latest)
     elif not latest:
-        click.echo(f"No refunds of {transaction_id}.")
+        print_line(f"No refunds of {transaction_id}.")
     else:
-        Console().print(_table(transaction_id, latest))
+        console().print(_table(transaction_id, latest))
     if not complete:
-        click.echo(f"Only the first {MAX_ENTRIES} audit entries were read.", err=True)
+        print_note(f"Only the first {MAX_ENTRIES} audit entries were read.")
 
 
 def latest_entries(entries: list[Item]) -> list[Item]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import secrets
 from datetime import UTC, datetime
 from typing import IO, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from refunds.domain.request import RefundRequest, parse_message
@@ -17,6 +15,8 @@ from refunds.domain.request import RefusedError as MessageRefusedError
 from refunds_ops.amounts import amount_text, minor_units
 from refunds_ops.errors import RefusedError
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import console, print_line
+from refunds_ops.who import login
 
 REASONS = (
     "requested_by_customer",
@@ -48,11 +48,11 @@ REASONS = (
 @click.option("--requested-by", metavar="WHO", help="Who asks.  [default: operator:<you>]")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="May be given many times.")
 @click.option(
-    "--json",
-    "json_file",
+    "--message",
+    "message_file",
     type=click.File("rb"),
     metavar="FILE",
-    help="Send this message as it is instead ('-' reads standard input).",
+    help="Send this JSON message as it is; - is standard input.",
 )
 @click.option("--dry-run", is_flag=True, help="Check and show the message; send nothing.")
 @click.pass_obj
@@ -67,10 +67,12 @@ def request(
     reason: str | None,
     requested_by: str | None,
     metadata: tuple[str, ...],
-    json_file: IO[bytes] | None,
+    message_file: IO[bytes] | None,
     dry_run: bool,
 ) -> None:
-    """Ask for a refund: check the request, then send it to the queue.
+    """Request a refund.
+
+    Checks the request as the functions will, then sends it to the queue.
 
     \b
     refunds request --transaction pay_42 --user ada --amount 25.00 --currency USD \\
@@ -84,15 +86,15 @@ def request(
         "reason": reason,
         "requested_by": requested_by,
     }
-    if json_file is not None:
+    if message_file is not None:
         if any(value is not None for value in (*flags.values(), amount, amount_minor)) or metadata:
-            raise click.UsageError("--json brings the whole message: leave the other fields out")
-        body = _text(json_file.read())
+            raise click.UsageError("--message is the whole message: leave the other fields out")
+        body = _text(message_file.read())
     else:
         body = json.dumps(_message(flags, amount, amount_minor, metadata))
     checked = check(body)
     if dry_run:
-        click.echo(body)
+        print_line(body)
         return
     stack = find_stack(stack_name)
     stack.sqs.send_message(QueueUrl=stack["RefundQueueUrl"], MessageBody=body)
@@ -126,7 +128,7 @@ def _message(
     message: dict[str, Any] = {
         **flags,
         "refund_id": flags["refund_id"] or f"rf_{secrets.token_hex(10)}",
-        "requested_by": flags["requested_by"] or f"operator:{_user()}",
+        "requested_by": flags["requested_by"] or f"operator:{login()}",
         "requested_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if amount is not None:
@@ -149,13 +151,6 @@ def _metadata(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        return "unknown"
-
-
 def _text(body: bytes) -> str:
     try:
         return body.decode()
@@ -166,7 +161,7 @@ def _text(body: bytes) -> str:
 def _tell_sent(sent: RefundRequest) -> None:
     amount = amount_text(sent.amount_minor, sent.currency)
     what = f"{amount} of" if sent.amount_minor else "all that is left of"
-    console = Console()
-    console.print(f"[green]✓[/] Requested: {what} {escape(sent.transaction_id)}", highlight=False)
-    console.print(f"  Refund id  [bold]{escape(sent.refund_id)}[/]", highlight=False)
-    console.print(f"  See it     refunds show {escape(sent.refund_id)}", highlight=False)
+    out = console()
+    out.print(f"[green]✓[/] Requested: {what} {escape(sent.transaction_id)}", highlight=False)
+    out.print(f"  Refund id  [bold]{escape(sent.refund_id)}[/]", highlight=False)
+    out.print(f"  See it     refunds show {escape(sent.refund_id)}", highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from refunds.backup.digest import Digest, Export, sha256_hex
@@ -42,7 +40,7 @@ from refunds_ops.backup.restore import (
     table_identity,
 )
 from refunds_ops.commands.backup_options import (
-    FROM,
+    BACKUP_FOLDER,
     JSON,
     KEY,
     MAX_SHOWN,
@@ -57,13 +55,14 @@ from refunds_ops.commands.backup_options import (
 )
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.terminal import console, print_json
 
 WRITES_AT_ONCE = 10
 """As many as boto3 keeps connections."""
 
 
 @click.command()
-@FROM
+@BACKUP_FOLDER
 @KEY
 @NUMBER
 @click.option(
@@ -114,7 +113,7 @@ def restore(
     by_rows = row_by_row or not suffix
     if folder is not None and not by_rows:
         raise click.UsageError(
-            "ImportTable reads from the bucket: with --from, --suffix needs --row-by-row."
+            "ImportTable reads from the bucket: with --backup-folder, --suffix needs --row-by-row."
         )
     digest = digest_of(place, number, keys_of(stack, key_files))
     if not suffix:
@@ -128,7 +127,7 @@ def restore(
     rebuilt = None if chosen or without_gateway else done.ledger
     told = _told(digest, done, rebuilt, opened) | {"seconds": tables.seconds}
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        print_json(told)
     else:
         _show_restore(told)
     if told["different"] or (rebuilt and any(told["ledger"][finding] for finding in _WHAT)):
@@ -148,7 +147,7 @@ def _progress(stack: Stack, digest: Digest, suffix: str, by_rows: bool, again: b
         lambda table: table_identity(stack.dynamodb, table),
     )
     if done.begun_at != rfc3339(now):
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        console(stderr=True).print(
             f"Goes on where the restore begun at {done.begun_at} was stopped; --again begins anew."
         )
     return done
@@ -312,23 +311,23 @@ _WHAT = {
 
 
 def _show_restore(told: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for table, counts in told["tables"].items():
         shown = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-        console.print(f"{table}: {shown or 'nothing'}")
+        out.print(f"{table}: {shown or 'nothing'}")
     for key in told["different"][:MAX_SHOWN]:
-        console.print(f"[red]✗ different[/] {escape(key)}: the row there stayed as it is")
+        out.print(f"[red]✗ different[/] {escape(key)}: the row there stayed as it is")
     if len(told["different"]) > MAX_SHOWN:
-        console.print(f"… and {len(told['different']) - MAX_SHOWN} more: --json")
+        out.print(f"… and {len(told['different']) - MAX_SHOWN} more: --json")
     if ledger := told["ledger"]:
-        console.print(f"ledger: {ledger['transactions']:,} transactions rebuilt with the gateway")
+        out.print(f"ledger: {ledger['transactions']:,} transactions rebuilt with the gateway")
         for finding, what in _WHAT.items():
             for key in ledger[finding][:MAX_SHOWN]:
-                console.print(f"[red]✗ {escape(key)}[/]: {what}")
-    console.print(f"{told['opened']:,} unfinished refunds opened for the reconciler")
+                out.print(f"[red]✗ {escape(key)}[/]: {what}")
+    out.print(f"{told['opened']:,} unfinished refunds opened for the reconciler")
     steps = ", ".join(f"{step} {seconds:,} s" for step, seconds in told["seconds"].items())
-    console.print(f"[dim]{steps}[/]")
-    console.print(f"[green]✓[/] backup {told['number']} of {told['started_at']} restored")
+    out.print(f"[dim]{steps}[/]")
+    out.print(f"[green]✓[/] backup {told['number']} of {told['started_at']} restored")
 
 
 def _gateways(stack: Stack) -> Gateways:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 from datetime import UTC, datetime, timedelta
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,34 +16,40 @@ from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.amounts import amount_text
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.looks import outcome_of, status_text
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import console, print_json_lines, print_line
+from refunds_ops.who import BY, operator
 
 _ALL = rfc3339(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 @click.group()
 def review() -> None:
-    """Decide what the gateway's answers left undecidable: status IN_REVIEW."""
+    """Decide refunds that no automatic step can settle."""
 
 
 @review.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option(REFUND_FIELDS, lines=True)
 @click.pass_obj
 def list_(stack_name: str | None, as_json: bool) -> None:
-    """List the refunds that wait for a person. Exit status 1 when there are any."""
+    """List the refunds that wait for a person.
+
+    Exit status 1 when there are any.
+    """
     stack = find_stack(stack_name)
     waiting = in_review(RefundsTable(stack.dynamodb, stack["RefundsTableName"]), _ALL)
     if as_json:
-        click.echo(json.dumps([refund.item() for refund in waiting], indent=2))
+        print_json_lines(refund.item() for refund in waiting)
     elif waiting:
-        Console().print(_table(waiting))
-        click.echo(
+        console().print(_table(waiting))
+        print_line(
             "Look each up in the gateway's dashboard by its refund id (the reference), then:"
         )
-        click.echo("refunds review decide REFUND_ID --paid|--not-paid --why … --evidence …")
+        print_line("refunds review decide REFUND_ID --paid|--not-paid --why … --evidence …")
     else:
-        click.echo("No refund waits for a person.")
+        print_line("No refund waits for a person.")
     if waiting:
         raise click.exceptions.Exit(REFUSED)
 
@@ -58,23 +61,24 @@ def list_(stack_name: str | None, as_json: bool) -> None:
 )
 @click.option("--why", required=True, help="How you know.")
 @click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
-@click.option("--by", default=None, help="Who decides; your login if left out.")
+@BY
 @click.pass_obj
 def decide_(
     stack_name: str | None, refund_id: str, paid: bool, why: str, evidence: str, by: str | None
 ) -> None:
-    """Record that a refund was paid, or that it was not, which frees its reserved money.
+    """Record whether a refund was paid.
 
-    Who, why and the evidence are kept in the audit trail.
+    --not-paid frees the money that the refund reserved. The audit trail keeps who, why and the
+    evidence.
     """
     stack = find_stack(stack_name)
     refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
-    operator = by or f"operator:{getpass.getuser()}"
+    who = operator(by)
     recorder = Recorder(
         refunds=refunds,
         ledger=LedgerTable(stack.dynamodb, stack["LedgerTableName"]),
         clock=SystemClock(),
-        processed_by=operator,
+        processed_by=who,
         recheck_after=timedelta(minutes=5),
     )
     try:
@@ -83,14 +87,14 @@ def decide_(
             recorder,
             refund_id,
             Status.SUCCEEDED if paid else Status.FAILED,
-            by=operator,
+            by=who,
             why=why,
             evidence=evidence,
         )
     except ReviewError as exc:
         raise RefusedError(f"{exc}.", "refunds review list shows what waits for a person.") from exc
     freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
-    click.echo(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
+    print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
 
 def _table(waiting: list[Refund]) -> Table:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
@@ -14,9 +12,11 @@ from rich.text import Text
 from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.errors import RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.looks import COLOURS, moments, outcome_of, status_text, timeline, why
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import console, print_json
 
 _ROWS = (
     ("transaction", "transaction_id"),
@@ -33,10 +33,10 @@ _ROWS = (
 
 @click.command()
 @click.argument("refund_id")
-@click.option("--json", "as_json", is_flag=True, help="The refund and its entries as JSON.")
+@json_option({"refund": "as stored", "audit_entries": "oldest first"})
 @click.pass_obj
 def show(stack_name: str | None, refund_id: str, as_json: bool) -> None:
-    """Show a refund, what became of it and why, and its audit trail."""
+    """Show a refund, what became of it and why."""
     stack = find_stack(stack_name)
     refund = refund_item(stack, refund_id)
     if refund is None:
@@ -47,9 +47,9 @@ def show(stack_name: str | None, refund_id: str, as_json: bool) -> None:
         )
     entries, _ = audit_entries(stack, refund["transaction_id"], refund_id)
     if as_json:
-        click.echo(json.dumps({"refund": refund, "audit_entries": entries}, indent=2))
+        print_json({"refund": refund, "audit_entries": entries})
         return
-    Console().print(refund_panel(refund, entries))
+    console().print(refund_panel(refund, entries))
 
 
 def refund_panel(refund: Item, entries: list[Item]) -> Panel:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import print_line
 
 
 @click.group()
 def stack() -> None:
-    """The stack that the other commands work on."""
+    """Show the stack that the commands work on."""
 
 
 @stack.command()
@@ -19,7 +20,7 @@ def outputs(stack_name: str | None, name: str | None) -> None:
     """Print one output of the stack, or all of them as NAME=value."""
     found = find_stack(stack_name)
     if name is not None:
-        click.echo(found[name])
+        print_line(found[name])
         return
     for each, value in sorted(found.outputs.items()):
-        click.echo(f"{each}={value}")
+        print_line(f"{each}={value}")

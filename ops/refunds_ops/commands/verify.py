@@ -1,8 +1,7 @@
-"""`refunds verify`: is everything that is stored of refunds as it must be?"""
+"""`refunds verify`: compares everything that is stored about refunds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,35 @@ from refunds_ops.audit.verify import Report, Verification
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import console, print_json
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
-@click.option("--gateway", "with_gateway", is_flag=True, help="Also ask the gateway for its list.")
-@click.option("--no-backup", is_flag=True, help="Leave the backup out.")
+@json_option(
+    {
+        "clean": "whether nothing was found",
+        "checked": "how many items of each kind were looked at",
+        "findings": "kind, what, to_do, and where: refund_id, version, transaction_id, where",
+        "more": "whether --max-findings ended the list",
+        "notes": "",
+    }
+)
+@click.option("--gateway", "with_gateway", is_flag=True, help="Ask the gateway for its list too.")
+@click.option("--no-backup", is_flag=True, help="Do not compare with a backup.")
 @click.option(
     "--backup",
     "sequence",
     type=click.IntRange(1),
     metavar="NUMBER",
-    help="Hold against the backup of this digest instead of the newest: an older one catches what "
-    "was rewritten before the newest was made.",
+    help="Compare with the backup of this digest.  [default: the newest] An older one shows "
+    "what was rewritten before the newest was made.",
 )
 @click.option(
     "--backup-folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Backups that were downloaded, instead of the bucket's.",
+    help="Downloaded backups (aws s3 sync) instead of the stack's bucket.",
 )
 @click.option(
     "--public-key",
@@ -49,13 +58,19 @@ from refunds_ops.stack.stack import find_stack
     metavar="PEM",
     help="Check the backup's signature with this key instead of what KMS says it is.",
 )
-@click.option("--max-findings", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option(
+    "--max-findings",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Stop after this many.",
+)
 @click.option(
     "--read-units",
     type=click.IntRange(0),
     default=0,
     metavar="NUMBER",
-    help="Read at most so many units a second; 0 is no limit.",
+    help="Read at most this many capacity units a second; 0 is no limit.",
 )
 @click.pass_obj
 def verify(
@@ -69,11 +84,11 @@ def verify(
     max_findings: int,
     read_units: int,
 ) -> None:
-    """Recompute every chain of the audit trail, and hold Refunds, ledger, trail, the newest backup
-    and (with --gateway) the gateway against each other.
+    """Check that all stored data about refunds is intact.
 
-    Changes nothing. Exit status 0 when all is well, 1 with a list of what is not, 3 when it could
-    not be found out.
+    Recomputes every hash of the audit trail, and compares refunds, ledger, audit trail, the newest
+    backup and (with --gateway) the gateway with each other. Changes nothing. Exit status 1 with a
+    list of findings.
     """
     stack = find_stack(stack_name)
     backup, damage = None, None
@@ -81,8 +96,8 @@ def verify(
         place, key = sources.place(stack, backup_folder), sources.public_key(stack, public_key)
         backup, damage = _backup(place, sequence, key)
     gateways = list(sources.gateways(stack)) if with_gateway else []
-    console = Console(stderr=True)
-    with _Bars(console, quiet=as_json and not console.is_terminal) as bars:
+    out = console(stderr=True)
+    with _Bars(out, quiet=as_json and not out.is_terminal) as bars:
         report = Verification(
             sources.tables(stack, read_units),
             clock=SystemClock(),
@@ -97,11 +112,11 @@ def verify(
     if damage is not None:
         report.findings.append(damage)
     elif backup is None and not no_backup:
-        report.notes.append("There is no backup yet to hold anything against.")
+        report.notes.append("There is no backup yet to compare with.")
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        print_json(report.as_json())
     else:
-        tell(report, Console())
+        print_report(report, console())
     if not report.clean:
         raise click.exceptions.Exit(REFUSED)
 
@@ -109,8 +124,8 @@ def verify(
 def _backup(
     place: Place, sequence: int | None, key: PublicKey | None
 ) -> tuple[BackupReader | None, Finding | None]:
-    """The backup to hold against, or why there is none that ought to be there: the tables are
-    verified all the same."""
+    """The backup to compare with, or a finding when it is damaged or gone. The tables are verified
+    in either case."""
     try:
         backup = sources.backup(place, sequence, key)
     except RefusedError as exc:
@@ -123,33 +138,33 @@ def _backup(
     return backup, None
 
 
-def tell(report: Report, console: Console) -> None:
+def print_report(report: Report, out: Console) -> None:
     """The report for people."""
     looked = ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in report.checked.items()
     )
-    console.print(f"[dim]Looked at {looked}.[/]", highlight=False)
+    out.print(f"[dim]Looked at {looked}.[/]", highlight=False)
     for note in report.notes:
-        console.print(Text(visible(note), style="dim"))
+        out.print(Text(visible(note), style="dim"))
     if report.clean:
-        console.print("[bold green]✓ Everything is as it must be.[/]")
+        out.print("[bold green]✓ Everything is intact.[/]")
         return
-    console.print(findings_table(report.findings))
+    out.print(findings_table(report.findings))
     more = " and more" if report.more else ""
-    console.print(f"[bold red]✗ {len(report.findings)}{more} found.[/]", highlight=False)
+    out.print(f"[bold red]✗ {len(report.findings)}{more} found.[/]", highlight=False)
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:
-    """What was found, and below the table's lines what to do about each kind of it."""
+    """The findings, and below the first of each kind what to do about it."""
     table = Table(show_lines=False, pad_edge=False, box=None, padding=(0, 2, 1, 0))
     table.add_column("found", no_wrap=True, style="bold red")
     table.add_column("where", overflow="fold", ratio=2)
     table.add_column("what", overflow="fold", ratio=3)
-    told: set[str] = set()
+    explained: set[str] = set()
     for finding in findings:
         what = Text(visible(finding.what))
-        if finding.kind not in told:
-            told.add(finding.kind)
+        if finding.kind not in explained:
+            explained.add(finding.kind)
             what.append(f"\n{finding.to_do}", style="dim")
         table.add_row(finding.kind, _where(finding), what)
     return table
@@ -167,15 +182,15 @@ def _where(finding: Finding) -> Text:
 
 
 class _Bars:
-    """A progress bar for each table; nothing where nobody looks."""
+    """A progress bar for each table, on a terminal."""
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    def __init__(self, out: Console, *, quiet: bool) -> None:
         self._progress = Progress(
             TextColumn("{task.description:>9}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
+            console=out,
             transient=True,
             disable=quiet,
         )
@@ -188,7 +203,7 @@ class _Bars:
         self._progress.stop()
 
     def over(self, name: str, pages: Iterable[list[Any]], about: int) -> Iterator[list[Any]]:
-        """Pages as they come; ``about`` how many items there were some hours ago, or 0."""
+        """The pages, counted. ``about``: how many items the backup had, or 0 when unknown."""
         task = self._progress.add_task(name, total=about or None)
         done = 0
         for page in pages:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from refunds_ops.errors import NotReadyError
+from refunds_ops.stack.endpoint import ENDPOINT, stale_endpoint
+from refunds_ops.stack.stack_env import STACK_ENV, read_values
+from refunds_ops.terminal import print_note
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
-
-STACK_ENV = Path(".local/stack.env")
 
 OUTPUTS = (
     "RefundQueueUrl",
@@ -48,7 +48,7 @@ FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
 """The functions' logical ids; each has its output ``<logical id>FunctionName``."""
 
 _AWS_SETTINGS = (
-    "AWS_ENDPOINT_URL",
+    ENDPOINT,
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -79,65 +79,82 @@ class Stack:
             "Is it a stack of this project's template.yaml? Name another with --stack NAME.",
         )
 
-    @cached_property
-    def _session(self) -> boto3.Session:
-        return boto3.Session(
-            aws_access_key_id=self.settings.get("AWS_ACCESS_KEY_ID"),
-            aws_secret_access_key=self.settings.get("AWS_SECRET_ACCESS_KEY"),
-            aws_session_token=self.settings.get("AWS_SESSION_TOKEN"),
-            region_name=self.settings.get("AWS_REGION")
-            or self.settings.get("AWS_DEFAULT_REGION")
-            # boto3 itself knows only the other one; Lambda and most tools know both.
-            or os.environ.get("AWS_REGION"),
-        )
-
     @property
-    def _endpoint(self) -> str | None:
-        return self.settings.get("AWS_ENDPOINT_URL")
+    def endpoint(self) -> str | None:
+        """Where AWS calls go when not to AWS itself."""
+        named = {**os.environ, **self.settings}
+        # Also AWS_ENDPOINT_URL_SQS and the like.
+        return next((named[name] for name in sorted(named) if name.startswith(ENDPOINT)), None)
 
+    @cached_property
+    def _session(self) -> botocore.session.Session:
+        return botocore.session.Session()
+
+    # Any: botocore makes clients at run time, and the types of each are in the stubs only.
     def new_client(self, service: str) -> Any:
         """A client that nobody else has, or one for a service that few commands need."""
-        return self._session.client(service, endpoint_url=self._endpoint, config=_CLIENT)  # type: ignore[call-overload]
+        settings = self.settings
+        return self._session.create_client(
+            service,
+            region_name=settings.get("AWS_REGION")
+            or settings.get("AWS_DEFAULT_REGION")
+            # botocore itself reads only AWS_DEFAULT_REGION; Lambda and most tools read both.
+            or os.environ.get("AWS_REGION"),
+            endpoint_url=settings.get(ENDPOINT),
+            aws_access_key_id=settings.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=settings.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=settings.get("AWS_SESSION_TOKEN"),
+            config=_CLIENT,
+        )
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:
-        return self._session.client("cloudformation", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("cloudformation")  # type: ignore[no-any-return]
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
-        return self._session.client("dynamodb", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("dynamodb")  # type: ignore[no-any-return]
 
     @cached_property
     def events(self) -> EventBridgeClient:
-        return self._session.client("events", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("events")  # type: ignore[no-any-return]
 
     @cached_property
     def functions(self) -> LambdaClient:
-        return self._session.client("lambda", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("lambda")  # type: ignore[no-any-return]
 
     @cached_property
     def s3(self) -> S3Client:
-        return self._session.client("s3", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("s3")  # type: ignore[no-any-return]
 
     @cached_property
     def secrets(self) -> SecretsManagerClient:
-        return self._session.client("secretsmanager", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("secretsmanager")  # type: ignore[no-any-return]
 
     @cached_property
     def sqs(self) -> SQSClient:
-        return self._session.client("sqs", endpoint_url=self._endpoint, config=_CLIENT)
+        return self.new_client("sqs")  # type: ignore[no-any-return]
 
 
 def find_stack(name: str | None, environment: Mapping[str, str] = os.environ) -> Stack:
     """The stack called ``name``, else the environment's, else the one of .local/stack.env.
 
-    Raises ``NotReadyError`` when there is none.
+    Says on standard error which it is, unless it was named and is in AWS. Raises ``NotReadyError``
+    when there is none.
     """
+    stack = _find(name, environment)
+    place = f" at {stack.endpoint}" if stack.endpoint else ""
+    if place or not name:
+        print_note(f"[{stack.where}{place}]")
+    return stack
+
+
+def _find(name: str | None, environment: Mapping[str, str]) -> Stack:
     if name:
         return with_outputs(Stack(f"the stack {name}", {}), name)
     named = {output: environment[output] for output in OUTPUTS if environment.get(output)}
     if "RefundQueueUrl" in named or "RefundsTableName" in named:
-        return Stack("the environment", dict(environment))
+        return Stack("the stack of the environment", dict(environment))
     if STACK_ENV.is_file():
         return read_stack_env(STACK_ENV)
     raise NotReadyError(
@@ -157,8 +174,13 @@ def with_outputs(stack: Stack, name: str) -> Stack:
     except (ClientError, BotoCoreError) as exc:
         raise NotReadyError(
             f"The outputs of the stack {name} could not be read: {exc}",
-            "Check the name, the region (AWS_REGION) and the credentials (aws sts "
-            "get-caller-identity).",
+            *(
+                stale_endpoint()
+                or (
+                    "Check the name, the region (AWS_REGION) and the credentials (aws sts "
+                    "get-caller-identity).",
+                )
+            ),
         ) from exc
     outputs = {
         each["OutputKey"]: each["OutputValue"]
@@ -170,13 +192,6 @@ def with_outputs(stack: Stack, name: str) -> Stack:
 
 def read_stack_env(path: Path) -> Stack:
     """The local stack that wrote ``path``. Raises ``NotReadyError`` for a damaged file."""
-    values = {}
-    try:
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition("=")
-            if key:
-                (values[key],) = shlex.split(value) or [""]
-    except (OSError, ValueError) as exc:
-        raise NotReadyError(f"{path} can't be read: {exc}", "Make it anew: make down up") from exc
+    values = read_values(path)
     settings = {name: values.pop(name) for name in _AWS_SETTINGS if name in values}
-    return Stack(str(path), values, settings)
+    return Stack(f"the local stack of {path}", values, settings)

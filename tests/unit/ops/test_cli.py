@@ -159,7 +159,7 @@ def test_a_message_from_standard_input_is_sent_byte_for_byte(
         '"reason":"other","requested_by":"x"}'
     ).replace("rf_é", "rf_e")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(body.encode())))
-    assert run("request", "--json", "-") == 0
+    assert run("request", "--message", "-") == 0
     assert sent(functions) == [body]
 
 
@@ -169,7 +169,7 @@ def test_a_message_from_standard_input_is_sent_byte_for_byte(
         ("request",),
         ("request", *FIELDS, "--amount", "1", "--amount-minor", "100"),
         ("request", *FIELDS, "--metadata", "nonsense"),
-        ("request", "--json", "/dev/null", "--user", "ada"),
+        ("request", "--message", "/dev/null", "--user", "ada"),
         ("request", *FIELDS[:-1], "no_reason"),
         ("list",),
         ("frobnicate",),
@@ -231,7 +231,7 @@ def test_list_shows_the_latest_of_each_refund(
         functions.call("WriteAudit", event)
     capsys.readouterr()  # what the function logged
     assert run("list", "--transaction", "pay_full", "--json") == 0
-    (latest,) = json.loads(capsys.readouterr().out)
+    latest = json.loads(capsys.readouterr().out)
     assert latest["refund_id"] == "sample_audited"
     assert latest["status"] == "SUCCEEDED"
     assert run("list", "--transaction", "pay_full") == 0

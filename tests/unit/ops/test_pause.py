@@ -79,7 +79,7 @@ def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments))
+    return CliRunner(mix_stderr=False).invoke(cli, list(arguments))
 
 
 def pause(*arguments: str) -> Result:

@@ -1,0 +1,235 @@
+"""`refunds audit rebuild`, `replay` and `close`: what became of entries that are missing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import click
+from botocore.exceptions import ClientError
+from rich.table import Table
+from rich.text import Text
+
+from refunds.audit.outcome_events import OutcomeBus, PublishError
+from refunds.domain.clock import SystemClock
+from refunds.domain.redaction import describe
+from refunds_ops.audit import sources
+from refunds_ops.audit.failures import CLOSED
+from refunds_ops.audit.rebuild import (
+    Key,
+    Outcome,
+    Rebuilder,
+    backed_up,
+    candidates_in,
+    lost,
+    payments_in,
+)
+from refunds_ops.audit.replay import Replayed, Replayer
+from refunds_ops.audit.tables import Read
+from refunds_ops.audit.verify import Verification
+from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.json_output import json_option
+from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.terminal import (
+    console,
+    print_json_lines,
+    print_line,
+    print_note,
+    safe_text,
+)
+from refunds_ops.who import BY, check_kept, operator, why_option
+
+_KEY_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_ABSENT = ("NoSuchKey", "404")
+
+
+@click.command()
+@click.argument("refund_ids", nargs=-1)
+@click.option(
+    "--all", "everywhere", is_flag=True, help="Look for lost entries in the whole audit trail."
+)
+@click.option("--no-backup", is_flag=True, help="Do not compare with the newest backup.")
+@click.option(
+    "--public-key",
+    type=_KEY_FILE,
+    metavar="PEM",
+    help="The backups' public key.  [default: asked of KMS]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what could be recreated; store nothing.")
+@json_option(
+    {
+        "refund_id": "",
+        "version": "of the lost entry",
+        "source": "what it was recreated from; null when it was not",
+        "why_not": "null when it was recreated",
+    },
+    lines=True,
+)
+@BY
+@click.pass_obj
+def rebuild(
+    stack_name: str | None,
+    refund_ids: tuple[str, ...],
+    everywhere: bool,
+    no_backup: bool,
+    public_key: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    by: str | None,
+) -> None:
+    """Recreate lost audit entries.
+
+    A recreated entry has the hash of the lost one and is marked as rebuilt. It comes from failed
+    stream records (kept in S3) or, for the latest version, from the refund itself. The chain must
+    prove it and the newest backup must not contradict it. Publishes no events. Exit status 1 when
+    a gap is left.
+    """
+    if bool(refund_ids) == everywhere:
+        raise click.UsageError("Give refund ids or --all.")
+    stack = find_stack(stack_name)
+    verification = Verification(
+        sources.tables(stack),
+        clock=SystemClock(),
+        progress=lambda _, pages, __: iter(pages),
+        failures=sources.failures(stack),
+        max_findings=sys.maxsize - 1,  # every refund that lost an entry
+    )
+    places: dict[str, set[str]] = {refund_id: set() for refund_id in refund_ids}
+    if everywhere:
+        places = lost(verification.run().findings)
+    seen = candidates_in(sources.failures(stack), set(places))
+    reads: Iterable[Read] = (
+        verification.settled(refund_id, payments | payments_in(seen, refund_id))
+        for refund_id, payments in places.items()
+    )
+    if not everywhere:
+        reads = list(reads)
+        _must_be_known(reads, {refund_id for refund_id, _ in seen})
+    rebuilder = Rebuilder(
+        sources.audit_table(stack),
+        SystemClock(),
+        operator(by),
+        backed_up={} if no_backup else _backed_up(stack, public_key, set(places)),
+        dry_run=dry_run,
+    )
+    outcomes = [outcome for read in reads for outcome in rebuilder.rebuild(read, seen)]
+    if as_json:
+        print_json_lines(vars(outcome) for outcome in outcomes)
+    else:
+        _print_rebuilt(outcomes, dry_run=dry_run)
+    if any(outcome.why_not for outcome in outcomes):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _must_be_known(reads: Iterable[Read], seen: set[str]) -> None:
+    for read in reads:
+        refund_id = read.story.refund_id
+        if not (read.refund or read.entries or refund_id in seen):
+            raise RefusedError(
+                f"There is no such refund: {refund_id}.",
+                "Was it removed? refunds audit rebuild --all looks through the whole trail.",
+            )
+
+
+def _backed_up(stack: Stack, key: Path | None, wanted: set[str]) -> Mapping[Key, str | None]:
+    place = sources.place(stack, None)
+    backup = sources.backup(place, None, sources.public_key(stack, key))
+    if backup is None:
+        return {}
+    found = backed_up(backup, wanted)
+    if backup.findings:
+        print_note("The newest backup is damaged: nothing is compared with it.")
+    return found
+
+
+def _print_rebuilt(outcomes: list[Outcome], *, dry_run: bool) -> None:
+    out = console()
+    if not outcomes:
+        print_line("No entry is missing.")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for outcome in outcomes:
+        done = "could be rebuilt" if dry_run else "rebuilt"
+        table.add_row(
+            Text(outcome.refund_id, style="bold"),
+            f"v{outcome.version}",
+            Text(done, style="green") if outcome.source else Text("stays a gap", style="red"),
+            Text(f"from {outcome.source}" if outcome.source else str(outcome.why_not)),
+        )
+    out.print(table)
+
+
+@click.command()
+@click.argument("keys", nargs=-1)
+@click.option("--publish", is_flag=True, help="Publish their outcome events too.")
+@click.option("--dry-run", is_flag=True, help="List the records; write nothing.")
+@click.pass_obj
+def replay(stack_name: str | None, keys: tuple[str, ...], publish: bool, dry_run: bool) -> None:
+    """Write failed stream records to the trail.
+
+    All of them, or the objects of the failures bucket named by KEYS. An object whose entries are
+    all written moves to handled/. Exit status 1 when something is left.
+    """
+    stack = find_stack(stack_name)
+    failures = sources.failures(stack)
+    bus = OutcomeBus(stack.events, stack["EventBusName"]) if publish else None
+    replayer = Replayer(
+        failures, sources.audit_table(stack), SystemClock(), bus=bus, dry_run=dry_run
+    )
+    out = console()
+    objects = stored = published = left = 0
+    for key in keys or failures.keys():
+        objects += 1
+        try:
+            kept = failures.read(key)
+            if dry_run:
+                print_line(f"{key}  {len(kept.records)} records, {kept.problem or kept.reason}")
+                continue
+            result = replayer.replay(kept)
+        except (ClientError, PublishError) as exc:  # one failure must not stop the others
+            result = Replayed(key, left=[_why_not(exc, failures.bucket)])
+        stored += result.stored
+        published += len(result.events) if publish else 0
+        if not result.handled:
+            left += 1
+            why = ", ".join(sorted(set(result.left)))
+            out.print(
+                Text.assemble(("✗ ", "red"), safe_text(result.key), (f"  {safe_text(why)}", "dim")),
+                soft_wrap=True,
+            )
+    print_line(f"{objects} objects, {stored} entries in the trail, {published} events published")
+    if left:
+        print_line(f"{left} left. Look into each, then: refunds audit close KEY --why TEXT")
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _why_not(error: Exception, bucket: str) -> str:
+    if isinstance(error, ClientError) and error.response["Error"]["Code"] in _ABSENT:
+        return f"is not in {bucket}"
+    return describe(error)["error"]
+
+
+@click.command()
+@click.argument("key")
+@why_option("What it was, and what was done about it.")
+@BY
+@click.pass_obj
+def close(stack_name: str | None, key: str, why: str, by: str | None) -> None:
+    """Put away a failed record that makes no entry.
+
+    Do so once you know what it was. It moves to closed/ in the failures bucket, with who and why in
+    its metadata.
+    """
+    who = operator(by)
+    check_kept(why=why, by=who)
+    stack = find_stack(stack_name)
+    # S3 metadata is ASCII.
+    plain = safe_text(" ".join(why.split())).encode("ascii", "backslashreplace").decode()
+    try:
+        moved = sources.failures(stack).move(key, CLOSED, why=plain[:1000].strip(), by=who)
+    except stack.s3.exceptions.ClientError as exc:
+        if exc.response["Error"]["Code"] in _ABSENT:
+            raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
+        raise
+    print_line(moved)

@@ -1,0 +1,65 @@
+"""`--json`: the same flag, with documented fields, on every command that shows something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FIELDS_ATTRIBUTE = "__json_output__"
+
+
+@dataclass(frozen=True)
+class JsonOutput:
+    """What ``--json`` prints: ``fields`` by name; ``lines`` when it is one document per line."""
+
+    fields: Mapping[str, str]
+    lines: bool = False
+
+
+def json_option(fields: Mapping[str, str], *, lines: bool = False) -> Callable[[F], F]:
+    """Add ``--json`` to a command, as the parameter ``as_json``.
+
+    docs/cli.md lists ``fields``; a test compares them with what the command prints.
+    """
+
+    def decorate(function: F) -> F:
+        how = "JSON lines" if lines else "JSON"
+        decorated = click.option("--json", "as_json", is_flag=True, help=f"Print {how}.")(function)
+        setattr(decorated, FIELDS_ATTRIBUTE, JsonOutput(fields, lines))
+        return decorated
+
+    return decorate
+
+
+def json_output_of(command: click.Command) -> JsonOutput | None:
+    """What ``--json`` prints, for a command that has it."""
+    found: JsonOutput | None = getattr(command.callback, FIELDS_ATTRIBUTE, None)
+    return found
+
+
+REFUND_FIELDS: Mapping[str, str] = {
+    "refund_id": "the idempotency key, end to end",
+    "transaction_id": "the payment",
+    "user_id": "whose money it is",
+    "amount_minor": "integer minor units (2500 with USD is $25.00); absent when none was reserved",
+    "currency": "ISO 4217",
+    "status": "PROCESSING, PENDING, IN_REVIEW, SUCCEEDED, FAILED, REJECTED, REVERSED, …",
+    "reason": "",
+    "requested_by": "who asked",
+    "requested_at": "as the request said it",
+    "processed_by": "function and version, or operator",
+    "gateway": "",
+    "gateway_refund_id": "",
+    "failure_code": "",
+    "failure_message": "",
+    "created_at": "RFC 3339, UTC, microseconds",
+    "updated_at": "RFC 3339, UTC, microseconds",
+    "version": "1, and one more at each change",
+    "…": "and every other attribute of the refund that is set",
+}
+"""Of a refund as it is stored."""
