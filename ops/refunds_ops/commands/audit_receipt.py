@@ -59,6 +59,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.pass_obj
 def receipt(
     stack_name: str | None,
+    *,
     refund_id: str,
     transaction_id: str | None,
     output: Path | None,

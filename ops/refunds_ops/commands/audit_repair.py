@@ -70,6 +70,7 @@ _ABSENT = ("NoSuchKey", "404")
 @click.pass_obj
 def rebuild(
     stack_name: str | None,
+    *,
     refund_ids: tuple[str, ...],
     everywhere: bool,
     no_backup: bool,
