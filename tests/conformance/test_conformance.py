@@ -22,11 +22,14 @@ from refunds.gateways.contract import (
     Answer,
     Declined,
     Gateway,
+    GatewayMisconfiguredError,
     GatewayRefund,
     GatewayStatus,
     GatewayUnavailableError,
     KeyReused,
     KeyTooOld,
+    Misconfiguration,
+    Misconfigured,
     Payment,
     PaymentStatus,
     RefundOrder,
@@ -57,13 +60,22 @@ def id_for(transaction_id: str) -> str:
 
 
 def order(
+    gateway: Gateway,
     transaction_id: str,
     amount_minor: int = 2_500,
     currency: str = "USD",
     refund_id: str | None = None,
 ) -> RefundOrder:
     refund_id = refund_id or id_for(transaction_id)
-    return RefundOrder(refund_id, transaction_id, amount_minor, currency, "requested_by_customer")
+    return RefundOrder(
+        refund_id,
+        transaction_id,
+        amount_minor,
+        currency,
+        "requested_by_customer",
+        reference=gateway.reference_for(refund_id),
+        format=gateway.body_format,
+    )
 
 
 def refund(
@@ -74,7 +86,7 @@ def refund(
     refund_id: str | None = None,
     within: float = 5.0,
 ) -> Answer:
-    wanted = order(transaction_id, amount_minor, currency, refund_id)
+    wanted = order(gateway, transaction_id, amount_minor, currency, refund_id)
     return gateway.create_refund(wanted, seconds(within), not_after=FAR)
 
 
@@ -86,8 +98,8 @@ def accepted(answer: Answer) -> GatewayRefund:
 def look_up(
     gateway: Gateway, transaction_id: str, refund_id: str | None = None
 ) -> list[GatewayRefund]:
-    refund_id = refund_id or id_for(transaction_id)
-    return list(gateway.find_refunds(refund_id, transaction_id, seconds(5)))
+    reference = gateway.reference_for(refund_id or id_for(transaction_id))
+    return list(gateway.find_refunds(reference, transaction_id, seconds(5)))
 
 
 def whole_list(gateway: Gateway, **filters: Any) -> list[GatewayRefund]:
@@ -109,9 +121,11 @@ def test_its_facts_are_declared(harness: Harness) -> None:
 
     assert gateway.name in ADAPTERS
     assert gateway.key_lifetime >= timedelta(hours=1)
-    facts = (gateway.finds_by_reference, gateway.is_asynchronous, gateway.can_reverse)
-    assert all(isinstance(fact, bool) for fact in facts)
-    assert gateway.requests_per_second is None or gateway.requests_per_second > 0
+    assert isinstance(gateway.remembers_declines, bool)
+    assert isinstance(gateway.can_reverse, bool)
+    assert gateway.account
+    assert RIGHT_KEY not in gateway.account
+    assert gateway.body_format >= 1
     assert gateway.timeout_seconds == 3.5
 
 
@@ -155,7 +169,13 @@ def test_a_refund_moves_its_money_once(harness: Harness) -> None:
     made = accepted(first)
     assert accepted(again).gateway_refund_id == made.gateway_refund_id
     assert made == GatewayRefund(
-        made.gateway_refund_id, paid, id_for(paid), 2_500, "USD", GatewayStatus.SUCCEEDED
+        made.gateway_refund_id,
+        paid,
+        id_for(paid),
+        2_500,
+        "USD",
+        GatewayStatus.SUCCEEDED,
+        gateway_reference=id_for(paid),
     )
     assert harness.paid_out_minor(paid) == 2_500
 
@@ -191,7 +211,7 @@ def test_a_key_with_another_body_is_told_from_a_replay(harness: Harness) -> None
 
 def test_a_key_that_may_be_forgotten_is_not_sent(harness: Harness) -> None:
     gateway, paid = harness.gateway(), harness.new_payment()
-    answer = gateway.create_refund(order(paid), seconds(5), not_after=CLOCK.now())
+    answer = gateway.create_refund(order(gateway, paid), seconds(5), not_after=CLOCK.now())
 
     assert answer == KeyTooOld()
     assert harness.refund_calls(paid) == 0
@@ -199,8 +219,6 @@ def test_a_key_that_may_be_forgotten_is_not_sent(harness: Harness) -> None:
 
 def test_a_pending_refund_is_pending_until_it_is_settled(harness: Harness) -> None:
     gateway, paid = harness.gateway(), harness.new_payment()
-    if not gateway.is_asynchronous:
-        pytest.skip(f"{gateway.name} says at once")
     harness.script(Case.PENDING, paid)
     made = accepted(refund(gateway, paid))
     assert made.status is GatewayStatus.PENDING
@@ -214,8 +232,6 @@ def test_a_pending_refund_is_pending_until_it_is_settled(harness: Harness) -> No
 
 def test_a_pending_refund_that_fails_says_why(harness: Harness) -> None:
     gateway, paid = harness.gateway(), harness.new_payment()
-    if not gateway.is_asynchronous:
-        pytest.skip(f"{gateway.name} says at once")
     harness.script(Case.PENDING, paid)
     harness.settle(accepted(refund(gateway, paid)).gateway_refund_id, GatewayStatus.FAILED)
 
@@ -326,7 +342,7 @@ def test_a_lost_answer_is_unknown_found_by_a_look_up_and_paid_once(
     harness.script(case, paid)
 
     with in_time(LONGER_SECONDS if case in SLOW else 5.0) as until:
-        answer = gateway.create_refund(order(paid), until, not_after=FAR)
+        answer = gateway.create_refund(order(gateway, paid), until, not_after=FAR)
     assert isinstance(answer, Unknown)
     (found,) = look_up(gateway, paid)
     assert (found.reference, found.amount_minor, found.currency) == (id_for(paid), 2_500, "USD")
@@ -398,7 +414,9 @@ READING_FAULTS = (
 Reading = Callable[[Gateway, str, Deadline], object]
 READINGS: dict[str, Reading] = {
     "payment": lambda gateway, paid, until: gateway.get_payment(paid, until),
-    "look-up": lambda gateway, paid, until: gateway.find_refunds(id_for(paid), paid, until),
+    "look-up": lambda gateway, paid, until: gateway.find_refunds(
+        gateway.reference_for(id_for(paid)), paid, until
+    ),
     "list": lambda gateway, paid, until: gateway.list_refunds(until, transaction_id=paid),
 }
 
@@ -535,7 +553,7 @@ def test_a_key_that_was_changed_is_asked_for_again(harness: Harness) -> None:
     key = Key("sk_of_yesterday", RIGHT_KEY)
     gateway, paid = harness.gateway(key=key), harness.new_payment()
 
-    assert isinstance(refund(gateway, paid), Retryable)
+    assert refund(gateway, paid) == Misconfigured(Misconfiguration.KEY_REFUSED)
     assert key.forgotten == 1
     accepted(refund(gateway, paid))
 
@@ -544,7 +562,7 @@ def test_a_question_with_a_key_that_was_changed_is_asked_again(harness: Harness)
     key = Key("sk_of_yesterday", RIGHT_KEY)
     gateway, paid = harness.gateway(key=key), harness.new_payment()
 
-    with pytest.raises(GatewayUnavailableError):
+    with pytest.raises(GatewayMisconfiguredError):
         gateway.get_payment(paid, seconds(5))
     assert gateway.get_payment(paid, seconds(5)) is not None
 

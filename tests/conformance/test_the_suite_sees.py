@@ -37,7 +37,7 @@ class NewKeyEachTime(FlairGateway):
     def create_refund(
         self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
     ) -> Answer:
-        order = replace(order, refund_id=secrets.token_hex(8))
+        order = replace(order, reference=secrets.token_hex(8))
         return super().create_refund(order, deadline, not_after=not_after)
 
 
@@ -92,20 +92,20 @@ class OverBalanceUntold(FlairGateway):
 
 class NoAnswerIsNothing(FlairGateway):
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
         try:
-            return super().find_refunds(refund_id, transaction_id, deadline)
+            return super().find_refunds(reference, transaction_id, deadline)
         except GatewayUnavailableError:
             return ()
 
 
 class FirstPageOnly(FlairGateway):
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
         page = self.list_refunds(deadline, transaction_id=transaction_id)
-        return tuple(each for each in page.refunds if each.reference == refund_id)
+        return tuple(each for each in page.refunds if each.gateway_reference == reference)
 
 
 class OwnTimeout(FlairGateway):

@@ -117,7 +117,7 @@ def soon() -> Deadline:
 def refund(
     url: str, transaction_id: str, *, amount_minor: int = 2500, reason: str = "other"
 ) -> Answer:
-    order = RefundOrder("refund-1", transaction_id, amount_minor, "USD", reason)
+    order = RefundOrder("refund-1", transaction_id, amount_minor, "USD", reason, "refund-1")
     until = datetime(2100, 1, 1, tzinfo=UTC)
     return gateway(url, stage="dev").create_refund(order, soon(), not_after=until)
 
@@ -168,7 +168,7 @@ def test_a_payments_list_is_asked_for_as_stripe_allows(url: str) -> None:
 
 
 def test_a_key_that_is_none_is_told_as_such(url: str) -> None:
-    order = RefundOrder("refund-1", "pi_123", 2500, "USD", "other")
+    order = RefundOrder("refund-1", "pi_123", 2500, "USD", "other", "refund-1")
     answer = gateway(url, key="not-a-key").create_refund(
         order, soon(), not_after=datetime(2100, 1, 1, tzinfo=UTC)
     )

@@ -133,4 +133,4 @@ def shown(**changes: Any) -> GatewayRefund:
         "currency": "USD",
         "status": GatewayStatus.SUCCEEDED,
     } | changes
-    return GatewayRefund(**fields)
+    return GatewayRefund(**({"gateway_reference": fields["reference"]} | fields))

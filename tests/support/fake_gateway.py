@@ -29,10 +29,10 @@ class FakeGateway:
 
     name = "flair"
     key_lifetime = timedelta(hours=24)
-    finds_by_reference = True
-    is_asynchronous = True
+    account = "https://flair.example"
+    remembers_declines = True
     can_reverse = True
-    requests_per_second = None
+    body_format = 1
     timeout_seconds = 15.0
 
     def __init__(self) -> None:
@@ -51,6 +51,9 @@ class FakeGateway:
         self.on_call(name)
         if self.down:
             raise GatewayUnavailableError("HTTP 503", 7.0)
+
+    def reference_for(self, refund_id: str) -> str:
+        return refund_id
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
         self._called("get_payment")
@@ -73,12 +76,13 @@ class FakeGateway:
     ) -> GatewayRefund:
         """Move the money, at most once for a reference."""
         for there in self.refunds:
-            if there.reference == order.refund_id:
+            if there.gateway_reference == order.reference:
                 return there
         made = GatewayRefund(
             gateway_refund_id=f"gw-{len(self.refunds) + 1}",
             transaction_id=order.transaction_id,
             reference=order.refund_id,
+            gateway_reference=order.reference,
             amount_minor=order.amount_minor,
             currency=order.currency,
             status=status,
@@ -87,10 +91,10 @@ class FakeGateway:
         return made
 
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
         self._called("find_refunds")
-        return tuple(each for each in self.refunds if each.reference == refund_id)
+        return tuple(each for each in self.refunds if each.gateway_reference == reference)
 
     def list_refunds(
         self,

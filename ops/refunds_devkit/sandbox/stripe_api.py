@@ -93,8 +93,17 @@ class StripeApi(Gateway):
 
     async def list_disputes(self, request: Request) -> Response:
         payment = self.ledger.payment(self._payment_of(request.query_params.get("charge", "")))
-        disputed = payment is not None and payment["status"] == "disputed"
-        found = [{"id": "du_1", "object": "dispute", "status": "needs_response"}] * disputed
+        found = []
+        if payment is not None and payment["status"] == "disputed":
+            found.append(
+                {
+                    "id": "du_1",
+                    "object": "dispute",
+                    "status": "needs_response",
+                    "amount": payment["amount_captured"],
+                    "currency": payment["currency"].lower(),
+                }
+            )
         return Answer(200, {"object": "list", "data": found, "has_more": False}).response()
 
     async def list_refunds(self, request: Request) -> Response:
@@ -230,20 +239,22 @@ def _refund(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _payment(body: Mapping[str, Any]) -> dict[str, Any]:
     charge_id, intent_id = _ids(body["id"])
-    status, captured = body["status"], body["amount_captured"]
+    status, amount = body["status"], body["amount_captured"]
+    is_captured = status in ("captured", "disputed")
+    captured = amount if is_captured else 0
     charge = {
         "id": charge_id,
         "object": "charge",
-        "amount": captured,
+        "amount": amount,
         "amount_captured": captured,
         "amount_refunded": body["amount_refunded"],
-        "captured": status in ("captured", "disputed"),
+        "captured": is_captured,
         "created": _seconds(body["created_at"]),
         "currency": body["currency"].lower(),
         "disputed": status == "disputed",
         "metadata": {},
         "payment_intent": intent_id,
-        "refunded": body["amount_refunded"] == captured,
+        "refunded": body["amount_refunded"] == amount,
         "status": "succeeded",
     }
     if body["object"] == "charge":
@@ -253,7 +264,7 @@ def _payment(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": intent_id or body["id"],
         "object": "payment_intent",
-        "amount": captured,
+        "amount": amount,
         "amount_received": captured,
         "created": charge["created"],
         "currency": charge["currency"],

@@ -139,7 +139,8 @@ def ask_again(gateways: Sequence[Gateway]) -> Ask:
     def ask(name: str, refund_id: str, transaction_id: str) -> Sequence[GatewayRefund] | None:
         if (gateway := by_name.get(name)) is None:
             return None
-        return _answer(gateway, partial(gateway.find_refunds, refund_id, transaction_id))
+        reference = gateway.reference_for(refund_id)
+        return _answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
 
     return ask
 

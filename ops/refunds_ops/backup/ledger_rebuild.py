@@ -148,7 +148,10 @@ def rebuilt_ledger(
     return Ledger(
         transaction_id,
         captured=payment.captured_minor,
-        remaining=payment.captured_minor - foreign - sum(reservations.values()),
+        remaining=payment.captured_minor
+        - payment.disputed_minor
+        - foreign
+        - sum(reservations.values()),
         currency=payment.currency,
         reservations=reservations,
     )

@@ -30,6 +30,7 @@ from refunds.gateways.contract import (
     GatewayRefund,
     GatewayUnavailableError,
     KeyTooOld,
+    Misconfigured,
     Payment,
     RefundOrder,
     RefundPage,
@@ -85,24 +86,27 @@ class WatchedGateway:
         return self._gateway.key_lifetime
 
     @property
-    def finds_by_reference(self) -> bool:
-        return self._gateway.finds_by_reference
+    def account(self) -> str:
+        return self._gateway.account
 
     @property
-    def is_asynchronous(self) -> bool:
-        return self._gateway.is_asynchronous
+    def remembers_declines(self) -> bool:
+        return self._gateway.remembers_declines
 
     @property
     def can_reverse(self) -> bool:
         return self._gateway.can_reverse
 
     @property
-    def requests_per_second(self) -> float | None:
-        return self._gateway.requests_per_second
+    def body_format(self) -> int:
+        return self._gateway.body_format
 
     @property
     def timeout_seconds(self) -> float:
         return self._gateway.timeout_seconds
+
+    def reference_for(self, refund_id: str) -> str:
+        return self._gateway.reference_for(refund_id)
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
         return self._noted(
@@ -114,16 +118,16 @@ class WatchedGateway:
     ) -> Answer:
         answer = self._gateway.create_refund(order, deadline, not_after=not_after)
         if not isinstance(answer, KeyTooOld):  # then nothing was sent
-            failed = isinstance(answer, Retryable | Unknown)
+            failed = isinstance(answer, Retryable | Misconfigured | Unknown)
             self._calls.note(order.transaction_id, answered=not failed)
         return answer
 
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
         return self._noted(
             transaction_id,
-            lambda: self._gateway.find_refunds(refund_id, transaction_id, deadline),
+            lambda: self._gateway.find_refunds(reference, transaction_id, deadline),
         )
 
     def list_refunds(

@@ -1,7 +1,7 @@
-"""What the refund protocol needs of a payment gateway, and the answers it can get.
+"""What the refund protocol asks of a payment gateway, and the answers a gateway can give.
 
-Adapters translate; they decide nothing. Every method takes a ``Deadline`` and returns or raises
-before it has passed.
+An adapter translates and decides nothing. Every method takes a ``Deadline`` and returns or raises
+before it passes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from refunds.domain.clock import Deadline
 
 
 class GatewayUnavailableError(Exception):
-    """A question to the gateway had no usable answer; ask again later.
+    """The gateway gave no usable answer to a read. Ask again later.
 
-    ``retry_after_seconds`` is the gateway's own wish, if it had one.
+    ``retry_after_seconds`` is the wait that the gateway asked for, if any.
     """
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
@@ -25,29 +25,54 @@ class GatewayUnavailableError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Misconfiguration(StrEnum):
+    """What is wrong with our side of the connection. A person has to put it right."""
+
+    KEY_REFUSED = "key_refused"
+    """The gateway does not accept the API key: wrong, expired or revoked."""
+    KEY_OF_WRONG_MODE = "key_of_wrong_mode"
+    """A test key for live payments, or the reverse."""
+    PERMISSION_MISSING = "permission_missing"
+    """The API key is valid and may not do this."""
+    ACCOUNT_CHANGED = "account_changed"
+    """The gateway is configured for another account than the refund was begun with."""
+    FORMAT_UNKNOWN = "format_unknown"
+    """The refund was begun by a newer release than this one."""
+    REQUEST_REFUSED = "request_refused"
+    """The gateway refuses a parameter or the API version that every request has."""
+
+
+class GatewayMisconfiguredError(GatewayUnavailableError):
+    """The gateway is up and refuses *us*. It says nothing about the payment or the refund."""
+
+    def __init__(self, reason: Misconfiguration) -> None:
+        super().__init__(f"misconfigured: {reason.value}")
+        self.reason = reason
+
+
 REFERENCE_KEY = "refund_reference"
 """The name of our reference in a refund's metadata, at gateways that have no field for it."""
 
 NOT_OURS = "(not ours)"
-"""The reference of a refund that others made; no refund id can be that."""
+"""In place of a refund id, for refunds that others made. No refund id can look like this."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Whose refunds are ours where several stages share one gateway account.
+    """Tells our refunds apart where several stages share one gateway account.
 
-    Key and reference of stage ``dev`` are ``dev.<refund id>``. A refund id never has a dot, so
-    stages can't be taken for each other, nor for the one (at most) without a name.
+    In stage ``dev`` a refund's idempotency key and reference are ``dev.<refund id>``. A refund id
+    never contains a dot, so no stage can mistake another's refunds for its own.
     """
 
     name: str = ""
 
     def mark(self, refund_id: str) -> str:
-        """The refund's idempotency key and reference at the gateway."""
+        """The idempotency key and reference of a refund that begins in this stage."""
         return f"{self.name}.{refund_id}" if self.name else refund_id
 
     def refund_id(self, reference: str | None) -> str:
-        """Whose refund a reference stands for: a refund id of ours, or ``NOT_OURS``."""
+        """The refund id that a reference of this stage stands for, else ``NOT_OURS``."""
         if not reference:
             return NOT_OURS
         if not self.name:
@@ -58,9 +83,12 @@ class Stage:
 
 class PaymentStatus(StrEnum):
     AUTHORIZED = "authorized"
+    """Nothing is captured yet."""
     CAPTURED = "captured"
+    """Something is captured. More may follow, and a part may be disputed."""
     VOIDED = "voided"
     DISPUTED = "disputed"
+    """All of it is disputed."""
 
 
 class GatewayStatus(StrEnum):
@@ -71,70 +99,100 @@ class GatewayStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Payment:
-    """A payment as the gateway knows it; amounts in minor units of ``currency``."""
+    """A payment as the gateway shows it. Amounts are in minor units of ``currency``."""
 
     transaction_id: str
     status: PaymentStatus
     currency: str
     captured_minor: int
+    """Captured so far."""
     refunded_minor: int
+    """Pending and succeeded refunds, whoever made them."""
+    disputed_minor: int = 0
+    """Held or taken back by the customer's bank. It can't be refunded as well."""
+
+    @property
+    def refundable_minor(self) -> int:
+        """What can still be refunded, as far as the gateway knows. Never negative."""
+        return max(0, self.captured_minor - self.refunded_minor - self.disputed_minor)
 
 
 @dataclass(frozen=True)
 class GatewayRefund:
-    """A refund as the gateway knows it.
-
-    ``reference`` is the refund id of whoever asked for it, without our stage; ``NOT_OURS`` when
-    another stage or system did.
-    """
+    """A refund as the gateway shows it."""
 
     gateway_refund_id: str
     transaction_id: str
     reference: str
+    """The refund id it stands for in today's stage; ``NOT_OURS`` if another system made it."""
     amount_minor: int
     currency: str
     status: GatewayStatus
     failure_code: str | None = None
     failure_message: str | None = None
+    gateway_reference: str | None = None
+    """The reference exactly as the gateway stores it. Compare it with the one that was stored when
+    the refund began: unlike ``reference`` it does not depend on today's stage."""
+    trace: str | None = None
+    """The bank's own number for the transfer, such as a card's ARN. The customer's bank finds the
+    money by it. It arrives hours or days after the refund."""
+    pending_reason: str | None = None
+    """The gateway's code for why a refund is still pending, for example ``insufficient_funds``."""
 
 
 @dataclass(frozen=True)
 class RefundOrder:
-    """What is asked of the gateway. ``refund_id``, marked with our stage, is both idempotency key
-    and reference."""
+    """What we ask of the gateway.
+
+    ``reference`` is idempotency key and reference in one, ``format`` the number of the body format.
+    Both are fixed when the refund begins and stored with it, so that every later call for the same
+    refund sends the same key and the same bytes, whatever the settings and the release are by then.
+    """
 
     refund_id: str
     transaction_id: str
     amount_minor: int
     currency: str
     reason: str
+    reference: str
+    format: int = 1
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The gateway has the refund; its status tells whether money moved."""
+    """The gateway has the refund. Its status tells whether money moved."""
 
     refund: GatewayRefund
 
 
 @dataclass(frozen=True)
 class Declined:
-    """Refused for good by this answer, and by this call no money moved.
-
-    ``over_balance``: less is left of the payment than was asked for, so our ledger is behind.
-    """
+    """A final refusal: this call has not moved money and never will."""
 
     code: str
     message: str
     over_balance: bool = False
+    """Less is left of the payment than we asked for, so our ledger is behind."""
+    insufficient_funds: bool = False
+    """*Our* balance at the gateway is too low. A new request can succeed once it is topped up."""
 
 
 @dataclass(frozen=True)
 class Retryable:
-    """Surely no money moved by this call: it was not sent, or turned away unread."""
+    """This call cannot have moved money: it was not sent, or refused before it was processed."""
 
     reason: str
     retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Misconfigured:
+    """This call cannot have moved money: the gateway refuses *us*, not the refund.
+
+    Neither an outage nor a decline: it ends nothing, and a person has to act.
+    """
+
+    reason: Misconfiguration
 
 
 @dataclass(frozen=True)
@@ -146,15 +204,15 @@ class Unknown:
 
 @dataclass(frozen=True)
 class KeyReused:
-    """The gateway has our key with another body: something is deeply wrong."""
+    """The gateway has our idempotency key with another body. A person has to look."""
 
 
 @dataclass(frozen=True)
 class KeyTooOld:
-    """Nothing was sent: the key might be forgotten, and a call with it could pay again."""
+    """Nothing was sent: the gateway may have forgotten the key, so the call could pay again."""
 
 
-Answer = Accepted | Declined | Retryable | Unknown | KeyReused | KeyTooOld
+Answer = Accepted | Declined | Retryable | Misconfigured | Unknown | KeyReused | KeyTooOld
 
 
 @dataclass(frozen=True)
@@ -163,6 +221,9 @@ class RefundPage:
 
     refunds: tuple[GatewayRefund, ...]
     next_cursor: str | None
+    unreadable: int = 0
+    """Rows that were passed over because they can't be read, and rows with a status that the
+    adapter does not know (these are shown as pending, since their money may have moved)."""
 
 
 BALANCE_EXCEEDED = "amount_exceeds_balance"
@@ -170,23 +231,29 @@ BALANCE_EXCEEDED = "amount_exceeds_balance"
 
 
 class ApiKey(Protocol):
-    """An account's secret key, kept where secrets are."""
+    """An account's API key, kept where secrets are kept."""
 
     def get(self) -> str:
-        """The key, from a cache while that is fresh. Raises whatever the secret's store does."""
+        """The key, from a cache while that is fresh. Raises what the secret store raises."""
         ...
 
     def forget(self) -> None:
-        """Have the next ``get`` ask the secret's store: the key may have been changed."""
+        """Make the next ``get`` ask the secret store again: the key may have been rotated."""
         ...
 
 
 class Gateway(Protocol):
-    """One payment gateway account: its facts, then what it can be asked."""
+    """One account at a payment gateway: facts first, then what it can be asked."""
 
     @property
     def name(self) -> str:
         """Stored with each refund, for example ``flair``."""
+        ...
+
+    @property
+    def account(self) -> str:
+        """Which account this is: the same text after a key rotation, another text for another
+        account or address. Not a secret. Stored with each refund when it begins."""
         ...
 
     @property
@@ -195,28 +262,34 @@ class Gateway(Protocol):
         ...
 
     @property
-    def finds_by_reference(self) -> bool:
-        """Whether it looks refunds up by our reference; else all of a payment's are read."""
-        ...
+    def remembers_declines(self) -> bool:
+        """Whether a key that was declined once is declined for its whole lifetime.
 
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether a refund may be pending at first."""
+        If so, a decline proves that no earlier call with the key moved money or still can. If not,
+        an earlier call that is late on its way may still be executed after the decline.
+        """
         ...
 
     @property
     def can_reverse(self) -> bool:
-        """Whether a refund that succeeded may fail later; then its list is swept for those."""
+        """Whether a refund that succeeded may fail later. Then its list is swept for those."""
         ...
 
     @property
-    def requests_per_second(self) -> float | None:
-        """The account's rate limit, when it has one that is known."""
+    def body_format(self) -> int:
+        """The body format of refunds that begin now. Older formats stay supported."""
         ...
 
     @property
     def timeout_seconds(self) -> float:
         """The longest that one call may take."""
+        ...
+
+    def reference_for(self, refund_id: str) -> str:
+        """The idempotency key and reference of a refund that begins now.
+
+        Store it with the refund. It depends on the stage, so never compute it again later.
+        """
         ...
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
@@ -230,9 +303,12 @@ class Gateway(Protocol):
         ...
 
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
-        """Every refund whose reference is ``refund_id``. Raises ``GatewayUnavailableError``."""
+        """Every refund that the gateway has under ``reference`` (the stored one).
+
+        Raises ``GatewayUnavailableError``, also when one of them can't be read.
+        """
         ...
 
     def list_refunds(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,11 +18,14 @@ from refunds.gateways.contract import (
     Answer,
     ApiKey,
     Declined,
+    GatewayMisconfiguredError,
     GatewayRefund,
     GatewayStatus,
     GatewayUnavailableError,
     KeyReused,
     KeyTooOld,
+    Misconfiguration,
+    Misconfigured,
     Payment,
     PaymentStatus,
     RefundOrder,
@@ -35,10 +39,14 @@ from refunds.gateways.http import (
     HttpTransport,
     NoAnswerError,
     NotSentError,
+    public_address,
     retry_after_seconds,
 )
 
-# A validation error must not repeat what the gateway said: it may end up in a log.
+MAX_LOOK_UP_PAGES = 10
+"""Pages of one reference's refunds that a look-up reads before it gives up."""
+
+# The text of a validation error may be logged, so it must not quote the gateway's answer.
 _STRICT = ConfigDict(strict=True, hide_input_in_errors=True)
 
 
@@ -55,21 +63,27 @@ class _Refund(BaseModel):
     model_config = _STRICT
     id: str
     transaction_id: str
-    reference: str
+    reference: str | None
     amount: int = Field(ge=1)
     currency: str
     status: str
     failure_code: str | None = None
     failure_message: str | None = None
 
-    def typed(self, stage: Stage) -> GatewayRefund:
+    @property
+    def status_is_known(self) -> bool:
+        return self.status in set(GatewayStatus)
+
+    def as_shown(self, stage: Stage) -> GatewayRefund:
         return GatewayRefund(
             gateway_refund_id=self.id,
             transaction_id=self.transaction_id,
             reference=stage.refund_id(self.reference),
+            gateway_reference=self.reference,
             amount_minor=self.amount,
             currency=self.currency,
-            status=GatewayStatus(self.status),
+            # Money may have moved under a status that we don't know, and nothing is final yet.
+            status=GatewayStatus(self.status) if self.status_is_known else GatewayStatus.PENDING,
             failure_code=self.failure_code,
             failure_message=self.failure_message,
         )
@@ -77,7 +91,7 @@ class _Refund(BaseModel):
 
 class _Page(BaseModel):
     model_config = _STRICT
-    data: list[_Refund]
+    data: list[Any]
     next_cursor: str | None = None
 
 
@@ -97,10 +111,10 @@ class FlairGateway:
 
     name = "flair"
     key_lifetime = timedelta(hours=24)
-    finds_by_reference = True
-    is_asynchronous = True
+    # "The same key with the same body gets the stored response", whatever that was.
+    remembers_declines = True
     can_reverse = True
-    requests_per_second = None
+    body_format = 1
 
     def __init__(
         self,
@@ -118,6 +132,10 @@ class FlairGateway:
         self._clock = clock
         self.timeout_seconds = timeout_seconds
         self._stage = stage
+        self.account = public_address(base_url)
+
+    def reference_for(self, refund_id: str) -> str:
+        return self._stage.mark(refund_id)
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
         response = self._get(f"/v1/payments/{quote(transaction_id, safe='')}", {}, deadline)
@@ -140,24 +158,17 @@ class FlairGateway:
     def create_refund(
         self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
     ) -> Answer:
-        reference = self._stage.mark(order.refund_id)
-        body = json.dumps(
-            {
-                "transaction_id": order.transaction_id,
-                "amount": order.amount_minor,
-                "currency": order.currency,
-                "reference": reference,
-                "reason": order.reason,
-            }
-        ).encode()
+        if (body_in := _BODIES.get(order.format)) is None:
+            return Misconfigured(Misconfiguration.FORMAT_UNKNOWN)
+        body = body_in(order)
         try:
             headers = self._headers() | {
-                "Idempotency-Key": reference,
+                "Idempotency-Key": order.reference,
                 "Content-Type": "application/json",
             }
-        except Exception as exc:  # whatever the secret's store raises: nothing was sent
+        except Exception as exc:  # the secret store may raise anything; nothing was sent
             return Retryable(f"no gateway key: {type(exc).__name__}")
-        # In the thread that sends, just before the bytes go: an old key could pay a second time.
+        # Checked last, right before sending: a forgotten key would pay a second time.
         if self._clock.now() >= not_after:
             return KeyTooOld()
         try:
@@ -175,12 +186,23 @@ class FlairGateway:
         return self._answer(response)
 
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
-        page = self._page({"reference": self._stage.mark(refund_id)}, deadline)
-        if any(refund.reference != refund_id for refund in page.refunds):
-            raise GatewayUnavailableError("the gateway's list ignores the reference")
-        return page.refunds
+        found: list[GatewayRefund] = []
+        cursor: str | None = None
+        for _ in range(MAX_LOOK_UP_PAGES):
+            query = {"reference": reference} | ({"cursor": cursor} if cursor else {})
+            rows, cursor = self._rows(query, deadline)
+            try:
+                # All of these rows are ours, so none of them may be passed over.
+                found += [_Refund.model_validate(row).as_shown(self._stage) for row in rows]
+            except ValidationError as exc:
+                raise GatewayUnavailableError("the gateway's refund can't be read") from exc
+            if any(refund.gateway_reference != reference for refund in found):
+                raise GatewayUnavailableError("the gateway's list ignores the reference")
+            if cursor is None:
+                return tuple(found)
+        raise GatewayUnavailableError("the gateway's list of one reference has no end")
 
     def list_refunds(
         self,
@@ -196,23 +218,35 @@ class FlairGateway:
             "cursor": cursor,
             "limit": "100",
         }
-        return self._page({name: value for name, value in query.items() if value}, deadline)
+        rows, next_cursor = self._rows(
+            {name: value for name, value in query.items() if value}, deadline
+        )
+        refunds, unreadable = [], 0
+        for row in rows:
+            try:
+                refund = _Refund.model_validate(row)
+            except ValidationError:
+                unreadable += 1  # one bad row must not hide the others
+            else:
+                unreadable += not refund.status_is_known
+                refunds.append(refund.as_shown(self._stage))
+        return RefundPage(tuple(refunds), next_cursor, unreadable)
 
     def _answer(self, response: HttpResponse) -> Answer:
-        """What a POST's response says of the money: the one place that decides it."""
+        """What the response to a POST proves about the money: the one place that decides it."""
         status, error = response.status, _error(response)
         if status in (200, 201):
             try:
-                return Accepted(_Refund.model_validate_json(response.body).typed(self._stage))
+                return Accepted(_Refund.model_validate_json(response.body).as_shown(self._stage))
             except ValueError:
                 return Unknown("accepted, but the refund can't be read")
         if error is None or status >= 500:
-            # A proxy's page, a body cut short, an outage: none says what became of the call.
+            # A proxy's page, a truncated body or an outage: the call may have been executed.
             return Unknown(f"HTTP {status}")
         match status:
             case 401 | 403:
                 self._api_key.forget()
-                return Retryable(f"HTTP {status}: the gateway does not take our key")
+                return Misconfigured(_MISCONFIGURED[status])
             case 429:
                 return Retryable("HTTP 429", self._retry_after(response))
             case 409 if error.code == "idempotency_key_reused":
@@ -221,24 +255,23 @@ class FlairGateway:
                 return Declined(
                     error.code, error.message, over_balance=error.code == BALANCE_EXCEEDED
                 )
-        # 409 idempotency_key_in_use: the earlier call still runs. Others: not in the contract.
+        # 409 idempotency_key_in_use: an earlier call is still running. Others: not in the contract.
         return Unknown(f"HTTP {status} {shown_code(error.code)}")
 
-    def _page(self, query: Mapping[str, str], deadline: Deadline) -> RefundPage:
+    def _rows(self, query: Mapping[str, str], deadline: Deadline) -> tuple[list[Any], str | None]:
+        """The rows of one page, unread, and the cursor of the next page."""
         response = self._ok(self._get("/v1/refunds", query, deadline))
         try:
             page = _Page.model_validate_json(response.body)
-            return RefundPage(
-                tuple(refund.typed(self._stage) for refund in page.data), page.next_cursor
-            )
         except ValueError as exc:
             raise GatewayUnavailableError("the gateway's list can't be read") from exc
+        return page.data, page.next_cursor
 
     def _get(self, path: str, query: Mapping[str, str], deadline: Deadline) -> HttpResponse:
         url = self._base_url + path + (f"?{urlencode(query)}" if query else "")
         try:
             headers = self._headers()
-        except Exception as exc:  # whatever the secret's store raises
+        except Exception as exc:  # the secret store may raise anything
             raise GatewayUnavailableError(f"no gateway key: {type(exc).__name__}") from exc
         try:
             return self._transport.request(
@@ -252,6 +285,7 @@ class FlairGateway:
             return response
         if response.status in (401, 403):
             self._api_key.forget()
+            raise GatewayMisconfiguredError(_MISCONFIGURED[response.status])
         raise GatewayUnavailableError(f"HTTP {response.status}", self._retry_after(response))
 
     def _headers(self) -> dict[str, str]:
@@ -261,8 +295,28 @@ class FlairGateway:
         return retry_after_seconds(response.headers, self._clock.now())
 
 
+_MISCONFIGURED = {401: Misconfiguration.KEY_REFUSED, 403: Misconfiguration.PERMISSION_MISSING}
+
+
+def _body_1(order: RefundOrder) -> bytes:
+    return json.dumps(
+        {
+            "transaction_id": order.transaction_id,
+            "amount": order.amount_minor,
+            "currency": order.currency,
+            "reference": order.reference,
+            "reason": order.reason,
+        }
+    ).encode()
+
+
+_BODIES: Mapping[int, Callable[[RefundOrder], bytes]] = {1: _body_1}
+"""Never change a format that was released: a repeated key with another body is refused for good.
+Add the next number instead and raise ``body_format``."""
+
+
 def _error(response: HttpResponse) -> _ErrorBody | None:
-    """The contract's error, or None: then nobody knows who wrote this answer."""
+    """The error as the contract has it. None: somebody else may have written this answer."""
     try:
         return _Error.model_validate_json(response.body).error
     except ValidationError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -214,6 +215,13 @@ class PooledTransport:
         finally:
             if response is not None:
                 response.close()
+
+
+def public_address(url: str) -> str:
+    """The URL without credentials, query and trailing slash: fit to be stored and shown."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -1,13 +1,15 @@
 """Stripe, through its own SDK and our transport. Imported only where Stripe is configured.
 
-A payment is a PaymentIntent (``pi_…``) or a charge (``ch_…``, ``py_…``); ask for one payment by one
-of its ids, since each id has a ledger of its own. Our reference is in the refund's metadata.
+A payment is a PaymentIntent (``pi_…``) or a charge (``ch_…``, ``py_…``). Always name a payment by
+the same one of its ids, since each id has a ledger of its own. Our reference is in the refund's
+metadata.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -22,11 +24,14 @@ from refunds.gateways.contract import (
     Answer,
     ApiKey,
     Declined,
+    GatewayMisconfiguredError,
     GatewayRefund,
     GatewayStatus,
     GatewayUnavailableError,
     KeyReused,
     KeyTooOld,
+    Misconfiguration,
+    Misconfigured,
     Payment,
     PaymentStatus,
     RefundOrder,
@@ -35,53 +40,70 @@ from refunds.gateways.contract import (
     Stage,
     Unknown,
 )
-from refunds.gateways.http import HttpTransport, NoAnswerError, NotSentError, retry_after_seconds
+from refunds.gateways.http import (
+    HttpTransport,
+    NoAnswerError,
+    NotSentError,
+    public_address,
+    retry_after_seconds,
+)
 from refunds.gateways.stripe_amounts import NotExpressibleError, from_stripe, to_stripe
 
 API_VERSION = "2026-10-28.endive"
-"""What the models below were written for; the installed SDK's own version, a test says."""
+"""The version that the models below were written for. A test compares it with the SDK's."""
 
 PAGE = 100
 MAX_LOOK_UP_PAGES = 10
-"""Pages of one payment's refunds that a look-up reads before giving up."""
+"""Pages of one payment's refunds that a look-up reads before it gives up."""
 
-# The SDK logs what Stripe says and what is sent to it, and reports how long its calls take. It is a
-# filter since any logging.config.dictConfig enables a logger again that was disabled.
+EMPTY_PAGE_TRIES = 3
+"""Times that a page is read again which is empty although Stripe says that there is more."""
+
+# The SDK logs requests and responses, and reports how long its calls take. A filter, because any
+# logging.config.dictConfig enables a disabled logger again.
 logging.getLogger("stripe").addFilter(lambda record: False)
 stripe.enable_telemetry = False
 
 _Result = TypeVar("_Result")
 
 _REASONS = {"requested_by_customer", "duplicate", "fraudulent"}
-"""Those of ours that Stripe has too. ``fraudulent`` also puts the card on Stripe's block list."""
+"""The reasons that Stripe has too. ``fraudulent`` also puts the card on Stripe's block list."""
 
 _STATUSES = {
     "succeeded": GatewayStatus.SUCCEEDED,
     "failed": GatewayStatus.FAILED,
     "canceled": GatewayStatus.FAILED,
     "pending": GatewayStatus.PENDING,
-    # The customer has to say where the money should go; until then it is on its way.
+    # The customer has to say where the money should go.
     "requires_action": GatewayStatus.PENDING,
 }
 
 _REFUNDABLE_DISPUTES = {"won", "warning_needs_response", "warning_under_review", "warning_closed"}
-"""An inquiry (``warning_…``) takes no money, and a dispute that was won gave it back. While any
-other is open or lost, the bank has the money already."""
+"""An inquiry (``warning_…``) takes no money, and a dispute that was won gave it back. Under any
+other status the bank has the money: still open, ``lost``, or ``prevented`` (the card network has
+credited the customer before a dispute was filed)."""
 
 _OVER_BALANCE = {"charge_already_refunded", "amount_too_large"}
 
-_MISCONFIGURED = {
-    "api_key_expired",
-    "livemode_mismatch",
-    "parameter_unknown",
-    "platform_account_required",
-    "platform_api_key_expired",
-    "secret_key_required",
-    "testmode_charges_only",
-}
-"""Refusals that are about us, not about the refund: it can be done once we are put right."""
+_INSUFFICIENT_FUNDS = {"insufficient_funds", "balance_insufficient"}
 
-# A validation error must not repeat what Stripe said: it may end up in a log.
+_MISCONFIGURED = {
+    "api_key_expired": Misconfiguration.KEY_REFUSED,
+    "platform_api_key_expired": Misconfiguration.KEY_REFUSED,
+    "secret_key_required": Misconfiguration.KEY_REFUSED,
+    "livemode_mismatch": Misconfiguration.KEY_OF_WRONG_MODE,
+    "testmode_charges_only": Misconfiguration.KEY_OF_WRONG_MODE,
+    "account_invalid": Misconfiguration.PERMISSION_MISSING,
+    "platform_account_required": Misconfiguration.PERMISSION_MISSING,
+    "parameter_unknown": Misconfiguration.REQUEST_REFUSED,
+}
+"""Refusals that are about us, not about the refund: it can be made once we have put them right."""
+
+_OTHER_MODE = re.compile(r"similar object exists in (live|test) mode", re.IGNORECASE)
+"""Only the text of a ``resource_missing`` says that our key is of the wrong mode. Should Stripe
+change the text, the payment counts as missing, as it would without this."""
+
+# The text of a validation error may be logged, so it must not quote Stripe's answer.
 _STRICT = ConfigDict(strict=True, hide_input_in_errors=True)
 
 
@@ -89,7 +111,6 @@ class _Charge(BaseModel):
     model_config = _STRICT
     id: str
     status: str
-    captured: bool
     disputed: bool
     currency: str
     amount_captured: int = Field(ge=0)
@@ -107,6 +128,8 @@ class _PaymentIntent(BaseModel):
 class _Dispute(BaseModel):
     model_config = _STRICT
     status: str
+    amount: int = Field(ge=0)
+    currency: str
 
 
 class _Disputes(BaseModel):
@@ -123,7 +146,9 @@ class _Refund(BaseModel):
     currency: str
     status: str | None = None
     failure_reason: str | None = None
+    pending_reason: str | None = None
     metadata: dict[str, str] | None = None
+    destination_details: dict[str, Any] | None = None
 
 
 class _Page(BaseModel):
@@ -133,14 +158,14 @@ class _Page(BaseModel):
 
 
 class _KeyTooOldError(Exception):
-    """Nothing was sent."""
+    """The key may be forgotten; nothing was sent."""
 
 
 class _OneCall(stripe.HTTPClient):
-    """The SDK's way out: our transport, with the deadline of the one call that this is made for.
+    """Sends one SDK call over our transport, within one deadline.
 
-    The SDK's own clients have a time-out for each read, not for the whole call. Nothing is tried
-    again: an error of ours is none that the SDK would repeat.
+    The SDK's own clients have a timeout for each read, not for the whole call. The SDK repeats
+    nothing: our transport's errors are not among those that it retries.
     """
 
     name = "refunds"
@@ -173,7 +198,7 @@ class _OneCall(stripe.HTTPClient):
         return response.body.decode(errors="replace"), response.status, response.headers
 
     def close(self) -> None:
-        """Nothing is held: the transport is shared."""
+        """Nothing to close: the transport is shared."""
 
 
 class StripeGateway:
@@ -182,11 +207,11 @@ class StripeGateway:
     name = "stripe"
     # "At least 24 hours": https://docs.stripe.com/api/idempotent_requests
     key_lifetime = timedelta(hours=24)
-    finds_by_reference = False
-    is_asynchronous = True
+    # "Retries with the same key return the saved response", once the endpoint has begun to execute.
+    # What is refused before that (a parameter that is not valid) is refused in the same way again.
+    remembers_declines = True
     can_reverse = True
-    # In live mode, https://docs.stripe.com/rate-limits; a sandbox allows a quarter of it.
-    requests_per_second = 100.0
+    body_format = 1
 
     def __init__(
         self,
@@ -204,6 +229,10 @@ class StripeGateway:
         self._clock = clock
         self.timeout_seconds = timeout_seconds
         self._stage = stage
+        self.account = public_address(base_url)
+
+    def reference_for(self, refund_id: str) -> str:
+        return self._stage.mark(refund_id)
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
         if _payment_filter(transaction_id) is None:
@@ -227,29 +256,26 @@ class StripeGateway:
     def create_refund(
         self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
     ) -> Answer:
-        payment = _payment_filter(order.transaction_id)
-        if payment is None:
+        if (params_in := _PARAMS.get(order.format)) is None:
+            return Misconfigured(Misconfiguration.FORMAT_UNKNOWN)
+        if _payment_filter(order.transaction_id) is None:
             return Declined("payment_not_found", "Stripe's payments are pi_…, ch_… and py_…")
         try:
-            amount = to_stripe(order.amount_minor, order.currency)
+            params: Any = params_in(order)
         except NotExpressibleError as exc:
             return Declined("amount_not_expressible", str(exc))
-        reference = self._stage.mark(order.refund_id)
-        params: Any = {**payment, "amount": amount, "metadata": {REFERENCE_KEY: reference}}
-        if order.reason in _REASONS:
-            params["reason"] = order.reason
 
         def in_time() -> None:
-            # In the thread that sends, just before the bytes go: an old key could pay twice.
+            # Checked last, right before sending: a forgotten key would pay a second time.
             if self._clock.now() >= not_after:
                 raise _KeyTooOldError
 
         try:
             client = self._client(deadline, in_time)
-        except Exception as exc:  # whatever the secret's store raises: nothing was sent
+        except Exception as exc:  # the secret store may raise anything; nothing was sent
             return Retryable(f"no gateway key: {type(exc).__name__}")
         try:
-            made = client.v1.refunds.create(params, {"idempotency_key": reference})
+            made = client.v1.refunds.create(params, {"idempotency_key": order.reference})
             return Accepted(self._refund(made.to_dict(), order.transaction_id))
         except _KeyTooOldError:
             return KeyTooOld()
@@ -260,19 +286,27 @@ class StripeGateway:
         except stripe.StripeError as exc:
             return self._refusal(exc)
         except Exception as exc:
-            # A refund that can't be read, or an SDK that stumbled over the answer: it was sent.
+            # The refund can't be read, or the SDK failed on the answer. The request was sent.
             return Unknown(f"the answer can't be read: {type(exc).__name__}")
 
     def find_refunds(
-        self, refund_id: str, transaction_id: str, deadline: Deadline
+        self, reference: str, transaction_id: str, deadline: Deadline
     ) -> tuple[GatewayRefund, ...]:
-        # All of the payment's, one by one: Stripe's search lags behind, its lists don't.
+        # Reads all refunds of the payment: Stripe's search index lags behind, its lists don't.
+        if (payment := _payment_filter(transaction_id)) is None:
+            return ()
         found: list[GatewayRefund] = []
         cursor: str | None = None
         for _ in range(MAX_LOOK_UP_PAGES):
-            page = self.list_refunds(deadline, transaction_id=transaction_id, cursor=cursor)
-            found += [refund for refund in page.refunds if refund.reference == refund_id]
-            if (cursor := page.next_cursor) is None:
+            rows, cursor = self._rows({"limit": PAGE, **payment}, cursor, deadline)
+            try:
+                for row in rows:
+                    if _may_be(row, reference):
+                        found.append(self._refund(row, transaction_id))
+            except ValueError as exc:
+                raise GatewayUnavailableError("Stripe's refund can't be read") from exc
+            if cursor is None:
+                _require_payment(found, transaction_id)
                 return tuple(found)
         raise GatewayUnavailableError("too many refunds of one payment to find one among them")
 
@@ -284,36 +318,44 @@ class StripeGateway:
         created_from: datetime | None = None,
         cursor: str | None = None,
     ) -> RefundPage:
-        params: Any = {"limit": PAGE}
+        params: dict[str, Any] = {"limit": PAGE}
         if transaction_id is not None:
             if (payment := _payment_filter(transaction_id)) is None:
                 return RefundPage((), None)
             params |= payment
         if created_from is not None:
             params["created"] = {"gte": int(created_from.timestamp())}
-        if cursor is not None:
-            params["starting_after"] = cursor
-        shown = self._read(deadline, lambda client: client.v1.refunds.list(params))
-        try:
-            page = _Page.model_validate(shown)
-            refunds = tuple(self._listed(page, transaction_id))
-            return RefundPage(refunds, page.data[-1]["id"] if page.has_more else None)
-        except (ValueError, LookupError, TypeError) as exc:
-            raise GatewayUnavailableError("Stripe's list can't be read") from exc
-
-    def _listed(self, page: _Page, transaction_id: str | None) -> list[GatewayRefund]:
-        if transaction_id is not None:
-            refunds = [self._refund(each, transaction_id) for each in page.data]
-            if any(refund.transaction_id != transaction_id for refund in refunds):
-                raise ValueError("the list is of other payments too")
-            return refunds
-        refunds = []
-        for each in page.data:
+        rows, next_cursor = self._rows(params, cursor, deadline)
+        refunds, unreadable = [], 0
+        for row in rows:
             try:
-                refunds.append(self._refund(each, None))
+                refunds.append(self._refund(row, transaction_id))
             except ValueError:
-                continue  # not made by us, and it must not keep the account's others from us
-        return refunds
+                unreadable += 1  # one bad row must not hide the others
+            else:
+                unreadable += row.get("status") not in {None, *_STATUSES}
+        if transaction_id is not None:
+            _require_payment(refunds, transaction_id)
+        return RefundPage(tuple(refunds), next_cursor, unreadable)
+
+    def _rows(
+        self, params: Mapping[str, Any], cursor: str | None, deadline: Deadline
+    ) -> tuple[list[Any], str | None]:
+        """The rows of one page, unread, and the cursor of the next page."""
+        asked: Any = {**params, **({"starting_after": cursor} if cursor else {})}
+        for _ in range(EMPTY_PAGE_TRIES):
+            shown = self._read(deadline, lambda client: client.v1.refunds.list(asked))
+            try:
+                page = _Page.model_validate(shown)
+            except ValueError as exc:
+                raise GatewayUnavailableError("Stripe's list can't be read") from exc
+            if not page.has_more:
+                return page.data, None
+            ids = [row["id"] for row in page.data if isinstance(row, dict) and row.get("id")]
+            if ids:
+                return page.data, str(ids[-1])
+        # Not the end of the list: what comes next may be the refund that we look for.
+        raise GatewayUnavailableError("Stripe's list stops before its end")
 
     def _payment(
         self, transaction_id: str, shown: Mapping[str, Any], deadline: Deadline
@@ -328,75 +370,108 @@ class StripeGateway:
             shown_id, currency, status = charge.id, charge.currency, _charge_status(charge)
         if shown_id != transaction_id:
             raise ValueError("another payment than asked for")
-        if charge and charge.disputed and self._money_is_disputed(charge, deadline):
-            status = PaymentStatus.DISPUTED
         currency = currency.upper()
+        captured = from_stripe(charge.amount_captured, currency) if charge else 0
+        refunded = from_stripe(charge.amount_refunded, currency) if charge else 0
+        disputed = 0
+        if charge and charge.disputed:
+            disputed = min(captured, self._disputed_minor(charge, captured, deadline))
+            if disputed == captured:
+                status = PaymentStatus.DISPUTED
         return Payment(
             transaction_id=transaction_id,
             status=status,
             currency=currency,
-            captured_minor=from_stripe(charge.amount_captured, currency) if charge else 0,
-            refunded_minor=from_stripe(charge.amount_refunded, currency) if charge else 0,
+            captured_minor=captured,
+            refunded_minor=refunded,
+            disputed_minor=disputed,
         )
 
-    def _money_is_disputed(self, charge: _Charge, deadline: Deadline) -> bool:
-        """``disputed`` stays true for ever; only the disputes tell how they went."""
+    def _disputed_minor(self, charge: _Charge, captured_minor: int, deadline: Deadline) -> int:
+        """What the bank holds of the charge. ``disputed`` itself stays true after a dispute ends.
+
+        All of the charge, if the amount is in another currency or not known yet.
+        """
         shown = self._read(
             deadline, lambda client: client.v1.disputes.list({"charge": charge.id, "limit": PAGE})
         )
         disputes = _Disputes.model_validate(shown).data
-        return not disputes or any(each.status not in _REFUNDABLE_DISPUTES for each in disputes)
+        taken = [each for each in disputes if each.status not in _REFUNDABLE_DISPUTES]
+        if not disputes or any(each.currency != charge.currency for each in taken):
+            return captured_minor
+        return sum(from_stripe(each.amount, charge.currency.upper()) for each in taken)
 
     def _refund(self, shown: object, asked: str | None) -> GatewayRefund:
-        """``asked``: the payment's id as we have it, since a refund shows both of its ids."""
+        """``asked`` is the payment's id as we have it: a refund shows both of the payment's ids."""
         refund = _Refund.model_validate(shown)
         currency = refund.currency.upper()
         ids = (refund.payment_intent, refund.charge)
         status = refund.status or "pending"
         failed = _STATUSES.get(status) is GatewayStatus.FAILED
+        reference = (refund.metadata or {}).get(REFERENCE_KEY)
         return GatewayRefund(
             gateway_refund_id=refund.id,
             transaction_id=asked if asked in ids and asked else ids[0] or ids[1] or "",
-            reference=self._stage.refund_id((refund.metadata or {}).get(REFERENCE_KEY)),
+            reference=self._stage.refund_id(reference),
+            gateway_reference=reference,
             amount_minor=from_stripe(refund.amount, currency),
             currency=currency,
-            # A status of a later API says nothing final: it is asked for again.
+            # Money may have moved under a status that we don't know, and nothing is final yet.
             status=_STATUSES.get(status, GatewayStatus.PENDING),
             failure_code=(refund.failure_reason or status) if failed else None,
+            trace=_trace(refund.destination_details),
+            pending_reason=refund.pending_reason,
         )
 
     def _refusal(self, error: stripe.StripeError) -> Answer:
-        """What an error says of the money: the one place that decides it."""
-        status, told = error.http_status, _contract_error(error)
-        if status is None or told is None or status >= 500:
-            # A proxy's page, a body cut short, an outage: none says what became of the call. A
-            # 500 of Stripe's is stored for the key, so only a look-up can tell.
+        """What an error proves about the money: the one place that decides it."""
+        status, details = error.http_status, _contract_error(error)
+        if status is None or details is None or status >= 500:
+            # A proxy's page, a truncated body or an outage: the call may have been executed. Stripe
+            # stores a 500 for the key, so only a look-up can tell.
             return Unknown(f"HTTP {status}")
-        code = told.get("code") if isinstance(told.get("code"), str) else None
+        code = details.get("code") if isinstance(details.get("code"), str) else None
+        if why := self._misconfiguration(error):
+            return Misconfigured(why)
         match error:
-            case stripe.AuthenticationError() | stripe.PermissionError():
-                self._api_key.forget()
-                return Retryable(f"HTTP {status}: Stripe does not take our key")
             case stripe.RateLimitError():
                 return Retryable(f"HTTP {status}: too many requests", self._retry_after(error))
             case stripe.IdempotencyError() if code != "idempotency_key_in_use":
                 return KeyReused()
-            case stripe.InvalidRequestError() if code in _MISCONFIGURED:
-                return Retryable(f"HTTP {status} {code}")
             case stripe.InvalidRequestError() if status == 404 and code != "resource_missing":
                 return Unknown("HTTP 404: nothing is known of this address")
             case stripe.InvalidRequestError() | stripe.CardError():
-                # Also for lack of funds in our own balance: the answer is stored for the key, so
-                # the same key will not be paid later. A new request may be.
                 return Declined(
-                    code or str(told["type"]),
-                    str(told.get("message", "")),
+                    code or str(details["type"]),
+                    str(details.get("message", "")),
                     # Stripe gives no code when an amount is more than what is left.
                     over_balance=code in _OVER_BALANCE
-                    or (code is None and told.get("param") == "amount"),
+                    or (code is None and details.get("param") == "amount"),
+                    # Final as well: Stripe stores this answer for the key, so repeating the call
+                    # never succeeds. (Where it can, Stripe accepts the refund and leaves it
+                    # pending with ``pending_reason`` ``insufficient_funds``.)
+                    insufficient_funds=code in _INSUFFICIENT_FUNDS,
                 )
-        # 409: the earlier call with this key still runs. Others: not in the contract.
+        # 409: an earlier call with this key is still running. Others: not in the contract.
         return Unknown(f"HTTP {status} {shown_code(code)}")
+
+    def _misconfiguration(self, error: stripe.StripeError) -> Misconfiguration | None:
+        """What is wrong on our side, if that is what the error says."""
+        if (details := _contract_error(error)) is None:
+            return None
+        code = details.get("code")
+        if code == "resource_missing":
+            other_mode = _OTHER_MODE.search(str(details.get("message", "")))
+            return Misconfiguration.KEY_OF_WRONG_MODE if other_mode else None
+        known = _MISCONFIGURED.get(code) if isinstance(code, str) else None
+        match error:
+            case stripe.AuthenticationError():
+                self._api_key.forget()
+                return known or Misconfiguration.KEY_REFUSED
+            case stripe.PermissionError():
+                self._api_key.forget()
+                return known or Misconfiguration.PERMISSION_MISSING
+        return known
 
     def _read(
         self,
@@ -405,23 +480,23 @@ class StripeGateway:
         *,
         none_if_missing: bool = False,
     ) -> Any:
-        """What Stripe shows, as plain JSON. Raises ``GatewayUnavailableError``."""
+        """Stripe's answer as plain JSON. Raises ``GatewayUnavailableError``."""
         try:
             client = self._client(deadline, lambda: None)
-        except Exception as exc:  # whatever the secret's store raises
+        except Exception as exc:  # the secret store may raise anything
             raise GatewayUnavailableError(f"no gateway key: {type(exc).__name__}") from exc
         try:
             return ask(client).to_dict()
         except (NotSentError, NoAnswerError) as exc:
             raise GatewayUnavailableError(f"no answer: {exc}") from exc
         except stripe.StripeError as exc:
-            told = _contract_error(exc)
-            missing = exc.http_status == 404 and told and told.get("code") == "resource_missing"
-            if none_if_missing and missing:
+            # Raised without the cause: the SDK's error quotes Stripe's message.
+            if why := self._misconfiguration(exc):
+                raise GatewayMisconfiguredError(why) from None
+            details = _contract_error(exc)
+            missing = details is not None and details.get("code") == "resource_missing"
+            if none_if_missing and missing and exc.http_status == 404:
                 return None
-            if isinstance(exc, stripe.AuthenticationError | stripe.PermissionError):
-                self._api_key.forget()
-            # Without its cause: the SDK's error has Stripe's own words in it.
             raise GatewayUnavailableError(
                 f"HTTP {exc.http_status}", self._retry_after(exc)
             ) from None
@@ -447,7 +522,7 @@ class StripeGateway:
 
 
 def _payment_filter(transaction_id: str) -> dict[str, str] | None:
-    """How Stripe names the payment in a request; None for what can't be an id of its."""
+    """The parameter that names the payment in a request; None for an id that is not Stripe's."""
     if transaction_id.startswith("pi_"):
         return {"payment_intent": transaction_id}
     if transaction_id.startswith(("ch_", "py_")):
@@ -455,24 +530,68 @@ def _payment_filter(transaction_id: str) -> dict[str, str] | None:
     return None
 
 
+def _params_1(order: RefundOrder) -> dict[str, Any]:
+    """Raises ``NotExpressibleError``."""
+    return {
+        **(_payment_filter(order.transaction_id) or {}),
+        "amount": to_stripe(order.amount_minor, order.currency),
+        "metadata": {REFERENCE_KEY: order.reference},
+        **({"reason": order.reason} if order.reason in _REASONS else {}),
+    }
+
+
+_PARAMS: Mapping[int, Callable[[RefundOrder], dict[str, Any]]] = {1: _params_1}
+"""Never change a format that was released: a repeated key with another body is refused for good.
+Add the next number instead and raise ``body_format``."""
+
+
+def _may_be(row: object, reference: str) -> bool:
+    """Whether a row of the list is the refund with this reference, or can't be told from it."""
+    if not isinstance(row, dict):
+        return True
+    metadata = row.get("metadata")
+    if metadata is None:
+        return False  # Stripe shows null or an empty object for refunds without metadata
+    return not isinstance(metadata, dict) or metadata.get(REFERENCE_KEY) == reference
+
+
+def _require_payment(refunds: Iterable[GatewayRefund], transaction_id: str) -> None:
+    if any(refund.transaction_id != transaction_id for refund in refunds):
+        raise GatewayUnavailableError("Stripe's list ignores the payment")
+
+
+def _trace(details: Mapping[str, Any] | None) -> str | None:
+    """The bank's number, for example a card's ARN: ``{"type": "card", "card": {"reference": …}}``.
+    None until the bank has assigned one."""
+    if details is None:
+        return None
+    match details.get(str(details.get("type"))):
+        case {"reference": str(number)} if _TRACE.fullmatch(number):
+            return number
+    return None
+
+
+_TRACE = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
 def _charge_status(charge: _Charge) -> PaymentStatus:
     if charge.status == "failed":
         return PaymentStatus.VOIDED
-    if charge.status != "succeeded" or not charge.captured:
-        return PaymentStatus.AUTHORIZED
-    return PaymentStatus.CAPTURED
+    # Not by ``captured``, which is false until the final capture.
+    if charge.status == "succeeded" and charge.amount_captured > 0:
+        return PaymentStatus.CAPTURED
+    return PaymentStatus.AUTHORIZED
 
 
 def _intent_status(intent: _PaymentIntent) -> PaymentStatus:
-    if intent.status == "canceled":
-        return PaymentStatus.VOIDED
-    if intent.status != "succeeded" or intent.latest_charge is None:
-        return PaymentStatus.AUTHORIZED
-    return _charge_status(intent.latest_charge)
+    # Multicapture leaves an intent in ``requires_capture`` between two captures.
+    if intent.latest_charge is not None and intent.status in {"succeeded", "requires_capture"}:
+        return _charge_status(intent.latest_charge)
+    return PaymentStatus.VOIDED if intent.status == "canceled" else PaymentStatus.AUTHORIZED
 
 
 def _contract_error(error: stripe.StripeError) -> Mapping[str, Any] | None:
-    """The API's own error, or None: then nobody knows who wrote this answer."""
+    """The error as Stripe's API has it. None: somebody else may have written this answer."""
     body: Any = error.json_body
-    told = body.get("error") if isinstance(body, dict) else None
-    return told if isinstance(told, dict) and isinstance(told.get("type"), str) else None
+    details = body.get("error") if isinstance(body, dict) else None
+    return details if isinstance(details, dict) and isinstance(details.get("type"), str) else None

@@ -104,7 +104,8 @@ class Reconciler:
         if refund.status is Status.SUCCEEDED:
             gateway = self._gateways.named(refund.gateway)
             within = deadline.within(gateway.timeout_seconds)
-            for shown in gateway.find_refunds(refund_id, refund.transaction_id, within):
+            reference = gateway.reference_for(refund_id)
+            for shown in gateway.find_refunds(reference, refund.transaction_id, within):
                 self._reverse(gateway, shown, deadline, Summary())
             return self._refunds.get(refund_id)
         waits = refund.status in (Status.PROCESSING, Status.PENDING)
@@ -246,7 +247,9 @@ class Reconciler:
         if refund.gateway_refund_id is None:
             # A person decided that it was paid, not by which of the gateway's refunds.
             found = gateway.find_refunds(
-                refund.refund_id, refund.transaction_id, deadline.within(gateway.timeout_seconds)
+                gateway.reference_for(refund.refund_id),
+                refund.transaction_id,
+                deadline.within(gateway.timeout_seconds),
             )
             if any(each.status is not GatewayStatus.FAILED for each in found):
                 return

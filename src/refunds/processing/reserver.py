@@ -77,7 +77,7 @@ class Reserver:
                     return NotPossible("payment_not_found", "the gateway knows no such payment")
                 if why := _not_refundable(payment, request.currency):
                     return why
-                left = payment.captured_minor - payment.refunded_minor
+                left = payment.refundable_minor
                 amount = request.amount_minor or left
                 if 0 < amount <= left:
                     if self._ledger.open(
@@ -133,7 +133,8 @@ class Reserver:
         foreign = sum(
             each.amount_minor for each in moved if ledger.reservations.get(each.reference, 0) <= 0
         )
-        remaining = payment.captured_minor - foreign - sum(ledger.reservations.values())
+        reserved = sum(ledger.reservations.values())
+        remaining = payment.captured_minor - payment.disputed_minor - foreign - reserved
         ours = next((each for each in moved if each.reference == refund_id), None)
         adopt = ours if ours and refund_id not in ledger.reservations else None
         # An adopted refund's amount is already off ``remaining``, as foreign.

@@ -23,6 +23,7 @@ from refunds.gateways.contract import (
     GatewayUnavailableError,
     KeyReused,
     KeyTooOld,
+    Misconfigured,
     RefundOrder,
     Retryable,
     Unknown,
@@ -135,6 +136,7 @@ class Settler(Recorder):
             refund.amount_minor,
             refund.currency,
             refund.reason,
+            reference=gateway.reference_for(refund.refund_id),
         )
         answer = gateway.create_refund(
             order, within, not_after=_key_young_until(refund, gateway, deadline)
@@ -146,6 +148,8 @@ class Settler(Recorder):
                 return self._declined(refund, answer, deadline, called_before=called_before)
             case Retryable(reason=reason, retry_after_seconds=wait):
                 return self._leave(refund, reason, wait)
+            case Misconfigured(reason=reason):
+                return self._leave(refund, f"misconfigured: {reason.value}")
             case Unknown(reason=reason):
                 return self._leave(refund, reason)
             case KeyReused():
@@ -173,7 +177,8 @@ class Settler(Recorder):
     def _look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
         gateway = self._gateways.named(refund.gateway)
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
-        return gateway.find_refunds(refund.refund_id, refund.transaction_id, within)
+        reference = gateway.reference_for(refund.refund_id)
+        return gateway.find_refunds(reference, refund.transaction_id, within)
 
     def _by_evidence(self, refund: Refund, found: Sequence[GatewayRefund]) -> Recorded | Later:
         shown = found[0]

@@ -409,7 +409,7 @@ def test_an_environment_does_not_take_it_for_open_for_ever(processing: Processin
 def test_an_order_that_was_not_sent_says_nothing_of_the_gateway(world: World) -> None:
     calls = GatewayCalls()
     world.gateway.answers = [KeyTooOld()]
-    order = RefundOrder("refund-1", "payment-1", 1, "USD", "other")
+    order = RefundOrder("refund-1", "payment-1", 1, "USD", "other", "refund-1")
     WatchedGateway(world.gateway, calls).create_refund(order, world.deadline(), not_after=NOW)
     assert calls.take() == {}
 

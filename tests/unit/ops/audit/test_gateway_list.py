@@ -151,7 +151,7 @@ def test_what_was_refunded_since_the_list_was_begun_does_not_overpay(trail: Trai
 
 def test_single_questions_go_to_the_gateway_that_knows() -> None:
     gateway = FakeGateway()
-    there = gateway.move(RefundOrder("refund-1", "payment-1", 2500, "USD", "other"))
+    there = gateway.move(RefundOrder("refund-1", "payment-1", 2500, "USD", "other", "refund-1"))
     assert sources.ask_again([gateway])("flair", "refund-1", "payment-1") == (there,)
     assert sources.ask_again([gateway])("stripe", "refund-1", "payment-1") is None
     assert sources.captured_by([gateway])("payment-1") == payment().captured_minor
