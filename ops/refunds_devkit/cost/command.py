@@ -68,6 +68,7 @@ _DEFAULT = Setup()
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def cost(
+    *,
     batch: int,
     memory: int,
     gateway_ms: float,

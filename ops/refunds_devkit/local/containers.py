@@ -39,7 +39,7 @@ def container_host() -> str:
         # Not every version says which address is its own; it is the network's first then.
         subnet = ipaddress.ip_network(network["Subnet"])
         address = network.get("Gateway") or str(subnet[1])
-        if subnet.version == 4 and _is_here(address):
+        if isinstance(subnet, ipaddress.IPv4Network) and _is_here(address):
             return str(address)
     return DESKTOP_HOST
 

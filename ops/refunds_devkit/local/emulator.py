@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from http import HTTPStatus
 
 import urllib3
 
@@ -69,7 +70,7 @@ def start_emulator(workspace: Workspace, port: int) -> Started:
 
 def is_healthy(port: int) -> bool:
     try:
-        return _HTTP.request("GET", f"{endpoint(port)}/_ministack/health").status == 200
+        return _HTTP.request("GET", f"{endpoint(port)}/_ministack/health").status == HTTPStatus.OK
     except urllib3.exceptions.HTTPError:
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import urllib3
 
@@ -75,9 +76,9 @@ def answer_of(url: str, key: str) -> str | None:
         )
     except urllib3.exceptions.HTTPError as exc:
         return f"it can't be reached ({type(exc).__name__})"
-    if answer.status in (200, 404):
+    if answer.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
         return None
-    if answer.status == 401:
+    if answer.status == HTTPStatus.UNAUTHORIZED:
         return "it refuses the API key (401); GATEWAY_API_KEY is the one to use"
     return f"it answers {answer.status} to GET /v1/payments/readiness-check"
 

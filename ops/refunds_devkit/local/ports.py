@@ -8,6 +8,7 @@ import socket
 from refunds_ops.errors import NotReadyError
 
 LOOPBACK = "127.0.0.1"
+MAX_PORT = 65_535
 
 
 def chosen_port(variable: str) -> int:
@@ -18,7 +19,7 @@ def chosen_port(variable: str) -> int:
     asked = os.environ.get(variable)
     if not asked:
         return free_port()
-    if not (asked.isascii() and asked.isdigit() and 0 < int(asked) < 65536):
+    if not (asked.isascii() and asked.isdigit() and 0 < int(asked) <= MAX_PORT):
         raise NotReadyError(
             f"{variable}={asked} is not a port.",
             f"Leave {variable} unset, and a free port is chosen.",

@@ -125,11 +125,15 @@ def _began(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in "ZX" else fields[19]
-    told = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    ).stdout.split(None, 1)
-    return told[1].strip() if len(told) == 2 and not told[0].startswith("Z") else None
+    state, _, started = (
+        subprocess.run(
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+        .stdout.strip()
+        .partition(" ")
+    )
+    return None if not started or state.startswith("Z") else started.strip()

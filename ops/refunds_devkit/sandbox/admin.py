@@ -5,6 +5,7 @@ It takes no API key: the server listens on the loopback interface unless told ot
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
@@ -30,6 +31,7 @@ from refunds_devkit.sandbox.wire import Answer
 
 MAX_ADMIN_BYTES = 16 << 20
 MAX_BULK = 20_000
+_FAULT_ID = re.compile(r"[0-9]{1,15}")
 
 
 class Admin:
@@ -75,11 +77,13 @@ class Admin:
         return Answer(201, {"faults": added}).response()
 
     async def remove_faults(self, request: Request) -> Response:
-        wanted = request.query_params.get("id")
-        if wanted is not None and not (wanted.isascii() and wanted.isdigit() and len(wanted) < 16):
+        fault_id = request.query_params.get("id")
+        if fault_id is not None and not _FAULT_ID.fullmatch(fault_id):
             raise RefusedError.invalid("id: a number")
         with self.ledger.transaction():
-            removed = self.ledger.remove_faults(fault_id=None if wanted is None else int(wanted))
+            removed = self.ledger.remove_faults(
+                fault_id=None if fault_id is None else int(fault_id)
+            )
         return Answer(200, {"removed": removed}).response()
 
     async def read_ledger(self, request: Request) -> Response:

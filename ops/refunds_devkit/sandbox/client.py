@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -93,7 +94,7 @@ class SandboxClient:
         answer = self._pool.request(
             method, url, body=sent, headers={"Content-Type": "application/json"}
         )
-        if answer.status >= 300:
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise SandboxError(f"{method} {path}: {answer.status} {answer.data[:500]!r}")
         decoded: dict[str, Any] = json.loads(answer.data)
         return decoded

@@ -65,6 +65,7 @@ ENVIRONMENT_ERROR = 3
 @click.option("--webhook-secret", metavar="SECRET", help="What those events are signed with.")
 @click.option("--access-log", is_flag=True, help="Print a line for each request.")
 def sandbox_gateway(
+    *,
     api: str,
     host: str,
     port: int,

@@ -35,6 +35,7 @@ SETTLE_SECONDS = 5
 MAX_SECONDS = 30 * 24 * 3600
 MAX_CALLS = 1_000_000
 MAX_BODY_BYTES = 1 << 30
+MAX_TEXT_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,8 @@ def _parameter(given: dict[str, Any], name: str, default: object) -> object:
         return part
     if isinstance(default, str):
         text = given.pop(name, default)
-        if not isinstance(text, str) or not 1 <= len(text) <= 500:
-            raise RefusedError.invalid(f"{name}: a string of 1 to 500 characters")
+        if not isinstance(text, str) or not 1 <= len(text) <= MAX_TEXT_LENGTH:
+            raise RefusedError.invalid(f"{name}: a string of 1 to {MAX_TEXT_LENGTH} characters")
         return text
     assert isinstance(default, int | float)
     if name == "bytes":

@@ -13,6 +13,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from http import HTTPStatus
 from typing import Any
 
 import urllib3
@@ -60,7 +61,7 @@ class WebhookSender:
         """Post what has changed since the last look; returns how many events were taken."""
         listed = self._http.request("GET", self._list_url, headers=self._headers)
         sent = 0
-        for refund in json.loads(listed.data)["data"] if listed.status == 200 else []:
+        for refund in json.loads(listed.data)["data"] if listed.status == HTTPStatus.OK else []:
             before = self._seen.get(refund["id"])
             self._seen[refund["id"]] = refund["status"]
             self._seen.move_to_end(refund["id"])
@@ -88,7 +89,7 @@ class WebhookSender:
                 answer = self._http.request("POST", self._url, body=body, headers=headers)
             except urllib3.exceptions.HTTPError:
                 continue
-            if answer.status < 300:
+            if answer.status < HTTPStatus.MULTIPLE_CHOICES:
                 return True
         return False
 

@@ -221,36 +221,37 @@ Shape = Callable[[Answer], Answer]
 
 
 def deliver(answer: Answer, fault: Fault | None, stopping: asyncio.Event, shape: Shape) -> Response:
-    """The answer as the fault of the answer stage lets it through."""
+    """The response, changed by the fault of the answer stage if there is one."""
     if fault is None:
         return shape(answer).response()
     if fault.kind in _WRONG:
         wrong = Answer(answer.status, _echo_wrong(answer.body, fault.kind), answer.headers)
         return shape(wrong).response()
-    answer = shape(answer)
-    match fault.kind:
-        case "commit_then_timeout":
-            return Silence(stopping, fault["seconds"])
-        case "commit_then_drop":
-            return Silence(stopping)
-        case "commit_then_error_503":
-            down = Answer(503, error_body("service_unavailable", "Try again later."))
-            return shape(down).response()
-        case "commit_then_html_502":
-            return html_502()
-        case "commit_then_delay":
-            return Late(stopping, answer.response(), fault["seconds"])
-        case "slow_drip":
-            return Drip(stopping, answer.response(), fault["seconds_per_byte"], fault["part"])
-        case "huge_body":
-            return Huge(stopping, answer, fault["bytes"])
-        case "short_body":
-            return Short(stopping, answer.response())
-        case "truncated_json":
-            whole = json.dumps(answer.body)
-            half = whole[: len(whole) // 2]
-            return Response(half, answer.status, media_type="application/json")
-    raise AssertionError(fault.kind)
+    if fault.kind == "commit_then_error_503":
+        down = Answer(503, error_body("service_unavailable", "Try again later."))
+        return shape(down).response()
+    return _ANSWER_FAULTS[fault.kind](shape(answer), fault, stopping)
+
+
+def _half(answer: Answer) -> Response:
+    whole = json.dumps(answer.body)
+    return Response(whole[: len(whole) // 2], answer.status, media_type="application/json")
+
+
+_ANSWER_FAULTS: dict[str, Callable[[Answer, Fault, asyncio.Event], Response]] = {
+    "commit_then_timeout": lambda _, fault, stopping: Silence(stopping, fault["seconds"]),
+    "commit_then_drop": lambda _, fault, stopping: Silence(stopping),
+    "commit_then_html_502": lambda _, fault, stopping: html_502(),
+    "commit_then_delay": lambda answer, fault, stopping: Late(
+        stopping, answer.response(), fault["seconds"]
+    ),
+    "slow_drip": lambda answer, fault, stopping: Drip(
+        stopping, answer.response(), fault["seconds_per_byte"], fault["part"]
+    ),
+    "huge_body": lambda answer, fault, stopping: Huge(stopping, answer, fault["bytes"]),
+    "short_body": lambda answer, fault, stopping: Short(stopping, answer.response()),
+    "truncated_json": lambda answer, fault, stopping: _half(answer),
+}
 
 
 def status_seen(response: Response) -> int | None:
