@@ -126,7 +126,11 @@ class Deployed:
         match kind:
             case "AWS::DynamoDB::Table":
                 wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
-                more: Any = {each: properties[each] for each in wanted if each in properties}
+                more: Any = {
+                    each: [_by_default(value) for value in properties[each]]
+                    for each in wanted
+                    if each in properties
+                }
                 if "TableName" in properties:
                     name = self._value(properties["TableName"])
                 boto3.client("dynamodb").create_table(
@@ -152,6 +156,11 @@ class Deployed:
                 }
                 return boto3.client("kms").create_key(**spec)["KeyMetadata"]["Arn"]
         return f"{name}-id"
+
+
+def _by_default(value: Any) -> Any:
+    """What an ``Fn::If`` gives where every index is on, as it is by default."""
+    return value["Fn::If"][1] if "Fn::If" in value else value
 
 
 @contextmanager

@@ -99,13 +99,19 @@ class Stack:
             more: dict[str, Any] = {}
             attributes = [*names]
             if table == self.refunds_table:
-                attributes += ["open_shard", "check_at"]
+                indexes = {
+                    "open-refunds": ("open_shard", "check_at"),
+                    "refunds-by-user": ("user_id", "created_at"),
+                    "refunds-by-day": ("day_shard", "created_at"),
+                }
+                attributes += ["open_shard", "check_at", "user_id", "day_shard", "created_at"]
                 more["GlobalSecondaryIndexes"] = [
                     {
-                        "IndexName": "open-refunds",
-                        "KeySchema": _key_schema("open_shard", "check_at"),
+                        "IndexName": index,
+                        "KeySchema": _key_schema(*key),
                         "Projection": {"ProjectionType": "KEYS_ONLY"},
                     }
+                    for index, key in indexes.items()
                 ]
             self.clients.dynamodb.create_table(
                 TableName=table,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from refunds.backup.table_scan import PageReader, ReadLimit, Source
 from refunds.domain.refund import AUDITED
+from refunds.tables.refund_indexes import DAY_INDEX, USER_INDEX
 from refunds.tables.refunds import OPEN_INDEX
 
 if TYPE_CHECKING:
@@ -34,14 +35,19 @@ def creation_parameters(kind: str, name: str, key_arn: str | None = None) -> Wir
         "BillingMode": "PAY_PER_REQUEST",
     }
     if kind == "refunds":
-        index = ("open_shard", "check_at")
-        attributes += index
+        indexes = {
+            OPEN_INDEX: ("open_shard", "check_at"),
+            USER_INDEX: ("user_id", "created_at"),
+            DAY_INDEX: ("day_shard", "created_at"),
+        }
+        attributes += ["open_shard", "check_at", "created_at", "user_id", "day_shard"]
         parameters["GlobalSecondaryIndexes"] = [
             {
-                "IndexName": OPEN_INDEX,
-                "KeySchema": _schema(index),
+                "IndexName": index,
+                "KeySchema": _schema(key),
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
             }
+            for index, key in indexes.items()
         ]
     if key_arn:
         parameters["SSESpecification"] = {

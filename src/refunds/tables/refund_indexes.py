@@ -1,0 +1,154 @@
+"""Finding refunds: the indexes of the table ``Refunds`` that people use. No function loads this.
+
+The indexes hold keys only, and may lag behind the table by about a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.domain.clock import from_rfc3339
+from refunds.domain.refund import Item
+from refunds.tables.refunds import OPEN_INDEX, OPEN_SHARDS
+from refunds.tables.wire import item_from_wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+USER_INDEX = "refunds-by-user"
+DAY_INDEX = "refunds-by-day"
+INDEX_PARAMETERS = {USER_INDEX: "UserIndex", DAY_INDEX: "DayIndex"}
+"""The parameter of template.yaml that switches each index on."""
+
+BATCH = 100
+"""Items that one BatchGetItem can ask for."""
+
+
+class NoIndexError(Exception):
+    """The table lacks an index; ``parameter`` of template.yaml switches it on."""
+
+    def __init__(self, index: str) -> None:
+        super().__init__(index)
+        self.parameter = INDEX_PARAMETERS[index]
+
+
+@dataclass(frozen=True, order=True)
+class Found:
+    """A refund in an index, in the order of its creation."""
+
+    created_at: str
+    refund_id: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """Creation times from ``since`` to before ``until``, in ``rfc3339`` form."""
+
+    since: str
+    until: str
+
+    def days(self) -> list[date]:
+        """The UTC days that it touches."""
+        first = from_rfc3339(self.since).date()
+        last = (from_rfc3339(self.until) - timedelta(microseconds=1)).date()
+        return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+class RefundIndexes:
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+        self._client = client
+        self._table = table_name
+
+    def by_user(self, user_id: str, span: Span, *, newest_first: bool) -> Iterator[Found]:
+        """A user's refunds. Raises ``NoIndexError``."""
+        return self._created(USER_INDEX, "user_id", user_id, span, newest_first=newest_first)
+
+    def by_day(self, span: Span, *, newest_first: bool) -> Iterator[Found]:
+        """All refunds created in a span, a day at a time. Raises ``NoIndexError``."""
+        for day in sorted(span.days(), reverse=newest_first):
+            shards = [
+                self._created(
+                    DAY_INDEX, "day_shard", f"{day}#{shard}", span, newest_first=newest_first
+                )
+                for shard in range(OPEN_SHARDS)
+            ]
+            yield from heapq.merge(*shards, reverse=newest_first)
+
+    def _created(
+        self, index: str, name: str, value: str, span: Span, *, newest_first: bool
+    ) -> Iterator[Found]:
+        pages = self._query(
+            IndexName=index,
+            # BETWEEN includes its end; a span does not.
+            KeyConditionExpression=f"{name} = :value AND created_at BETWEEN :since AND :until",
+            ExpressionAttributeValues={
+                ":value": {"S": value},
+                ":since": {"S": span.since},
+                ":until": {"S": span.until},
+            },
+            ScanIndexForward=not newest_first,
+        )
+        for item in pages:
+            if item["created_at"] < span.until:
+                yield Found(item["created_at"], item["refund_id"])
+
+    def open(self) -> Iterator[str]:
+        """Every refund that is not finished and that no message is bound to come back for."""
+        for shard in range(OPEN_SHARDS):
+            for item in self._query(
+                IndexName=OPEN_INDEX,
+                KeyConditionExpression="open_shard = :shard",
+                ExpressionAttributeValues={":shard": {"S": str(shard)}},
+            ):
+                yield item["refund_id"]
+
+    def _query(self, **arguments: Any) -> Iterator[Item]:
+        while True:
+            try:
+                answer: Any = self._client.query(TableName=self._table, **arguments)
+            except ClientError as exc:
+                if _lacks_index(exc):
+                    raise NoIndexError(arguments["IndexName"]) from exc
+                raise
+            yield from map(item_from_wire, answer["Items"])
+            if not (last := answer.get("LastEvaluatedKey")):
+                return
+            arguments["ExclusiveStartKey"] = last
+
+    def items(self, refund_ids: Iterable[str]) -> Iterator[Item]:
+        """Those refunds as stored, in the given order; one that has gone is left out."""
+        batch: list[str] = []
+        for refund_id in refund_ids:
+            batch.append(refund_id)
+            if len(batch) == BATCH:
+                yield from self._items(batch)
+                batch = []
+        if batch:
+            yield from self._items(batch)
+
+    def _items(self, refund_ids: Sequence[str]) -> Iterator[Item]:
+        keys: Any = [{"refund_id": {"S": each}} for each in dict.fromkeys(refund_ids)]
+        found: dict[str, Item] = {}
+        while keys:
+            answer: Any = self._client.batch_get_item(
+                RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
+            )
+            for wire in answer["Responses"].get(self._table, []):
+                item = item_from_wire(wire)
+                found[item["refund_id"]] = item
+            keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+        yield from (found[each] for each in refund_ids if each in found)
+
+
+def _lacks_index(error: ClientError) -> bool:
+    failure = error.response["Error"]
+    # DynamoDB says so in words only.
+    return failure["Code"] in ("ValidationException", "ResourceNotFoundException") and (
+        "index" in failure.get("Message", "").lower()
+    )
