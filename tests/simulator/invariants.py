@@ -17,8 +17,9 @@ from tests.simulator.kernel import Kernel, Violation
 from tests.simulator.sources import StreamSource
 from tests.simulator.sqs import SQS, Message, Queue
 
-from refunds.domain.audit_entry import audit_entry, entry_id
+from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import from_rfc3339
+from refunds.domain.identifiers import entry_id
 from refunds.domain.request import RefusedError, parse_message
 from refunds.tables.wire import item_from_wire
 

@@ -15,8 +15,9 @@ from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.outcome_events import OutcomeBus
 from refunds.audit.writer import AuditWriter, handle_stream_batch
 from refunds.backup.table_scan import PageReader
-from refunds.domain.audit_entry import audit_entry, entry_hash, entry_id
+from refunds.domain.audit_entry import audit_entry, entry_hash
 from refunds.domain.clock import rfc3339
+from refunds.domain.identifiers import entry_id
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Item, Refund, Status, change_status
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable

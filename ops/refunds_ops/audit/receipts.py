@@ -15,8 +15,9 @@ from typing import Any
 from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import DataFile, Digest, DigestError, audit_leaf
 from refunds.backup.merkle import inclusion_path, is_included
-from refunds.domain.audit_entry import entry_hash, entry_id
+from refunds.domain.audit_entry import entry_hash
 from refunds.domain.clock import later
+from refunds.domain.identifiers import entry_id
 from refunds.domain.refund import Item
 from refunds_ops.audit.latest_backup import signature_of
 from refunds_ops.audit.verify import CLOCKS

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from refunds.audit.writer import NOT_AN_IMAGE
-from refunds.domain.audit_entry import (
+from refunds.domain.audit_entry import audit_entry, entry_hash
+from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.identifiers import (
     RECORD_TYPE,
     REFUND_ID,
+    REFUND_ID_PATTERN,
     TRANSACTION_ID,
-    audit_entry,
-    entry_hash,
 )
-from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import AUDITED, Item, Status
 from refunds.tables.ledger import Ledger
 from refunds.tables.wire import from_wire, item_from_wire
 
-_ENTRY_ID = re.compile(rf"{RECORD_TYPE}#([A-Za-z0-9_-]{{1,64}})#((?!000000)[0-9]{{6}})", re.ASCII)
+_ENTRY_ID = re.compile(rf"{RECORD_TYPE}#({REFUND_ID_PATTERN})#((?!000000)[0-9]{{6}})", re.ASCII)
 
 MAX_MINOR = 2**53 - 1
 """As in the entries: JSON has no larger integer that everybody reads alike."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from refunds.backup.table_scan import PageReader, sources
-from refunds.domain.audit_entry import RECORD_TYPE
+from refunds.domain.identifiers import RECORD_TYPE
 from refunds.tables.state import LOOK_UP_FIRST
 from refunds_ops.audit.checks import Story
 from refunds_ops.audit.rows import EntryRow, LedgerRow, Stray, entry_row, ledger_row, refund_row

@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any
 
 from refunds.audit.writer import NOT_AN_IMAGE, entry_of, same_entry
-from refunds.domain.audit_entry import RECORD_TYPE, REFUND_ID, audit_entry, entry_id, told
+from refunds.domain.audit_entry import audit_entry, told
 from refunds.domain.clock import Clock, from_rfc3339, later, rfc3339
+from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, entry_id
 from refunds.domain.refund import AUDITED, Item
 from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds.tables.wire import from_wire, item_from_wire

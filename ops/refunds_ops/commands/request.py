@@ -12,20 +12,12 @@ from rich.markup import escape
 
 from refunds.domain.request import RefundRequest, parse_message
 from refunds.domain.request import RefusedError as MessageRefusedError
+from refunds.domain.request_fields import REASONS
 from refunds_ops.amounts import amount_text, minor_units
 from refunds_ops.errors import RefusedError
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_line
 from refunds_ops.who import login
-
-REASONS = (
-    "requested_by_customer",
-    "order_cancelled",
-    "payment_error",
-    "duplicate",
-    "fraudulent",
-    "other",
-)
 
 
 @click.command()

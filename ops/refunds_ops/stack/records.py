@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refunds.domain.audit_entry import RECORD_TYPE
+from refunds.domain.identifiers import RECORD_TYPE
 from refunds.domain.refund import Item
 from refunds.tables.wire import item_from_wire
 from refunds_ops.stack.stack import Stack

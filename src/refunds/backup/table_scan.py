@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from refunds.domain.refund import RECORD_TYPE
+from refunds.domain.identifiers import RECORD_TYPE
 from refunds.tables.wire import Wire
 
 if TYPE_CHECKING:

@@ -7,15 +7,12 @@ The format is written down in docs/audit.md.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import rfc8785
 
+from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, TRANSACTION_ID, entry_id
 from refunds.domain.refund import AUDITED, OUTCOMES, Item, Status
-from refunds.domain.refund import (
-    RECORD_TYPE as RECORD_TYPE,  # whoever reads entries looks for it here
-)
 
 MAX_VERSION = 999_999
 """What six digits of a sort key can hold; no refund comes near."""
@@ -60,13 +57,6 @@ _TEXTS_IF_ANY = (
     "failure_message",
     "previous_hash",
 )
-REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-TRANSACTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-
-
-def entry_id(refund_id: str, version: int) -> str:
-    """The entry's sort key below its transaction."""
-    return f"{RECORD_TYPE}#{refund_id}#{version:06d}"
 
 
 def audit_entry(image: Item) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,15 +59,33 @@ def rfc3339(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def from_rfc3339(text: str) -> datetime:
-    """Read what ``rfc3339`` wrote, or any RFC 3339 instant with an offset.
+_RFC3339 = re.compile(
+    r"(?P<minute>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}):(?P<second>[0-9]{2})"
+    r"(?:\.(?P<fraction>[0-9]+))?(?P<offset>Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
-    Raises ``ValueError`` when it is none.
+
+def from_rfc3339(text: str) -> datetime:
+    """Read an RFC 3339 instant, in UTC.
+
+    Digits after the microseconds are cut off. A leap second is the last microsecond before the next
+    day, since ``datetime`` has no 61st second. Raises ``ValueError`` for anything else.
     """
-    instant = datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
-    if instant.tzinfo is None:
-        raise ValueError("an instant needs an offset, such as Z or +02:00")
-    return instant.astimezone(UTC)
+    parts = _RFC3339.fullmatch(text.upper())
+    if parts is None:
+        raise ValueError("an RFC 3339 instant with an offset, such as Z or +02:00, is required")
+    leap = parts["second"] == "60"
+    second = "59" if leap else parts["second"]
+    fraction = "999999" if leap else (parts["fraction"] or "0")[:6].ljust(6, "0")
+    offset = "+00:00" if parts["offset"] == "Z" else parts["offset"]
+    try:
+        local = datetime.fromisoformat(f"{parts['minute']}:{second}.{fraction}{offset}")
+        instant = local.astimezone(UTC)
+        if leap and (instant + timedelta(microseconds=1)).strftime("%d %H:%M") != "01 00:00":
+            raise ValueError("a leap second is only ever the last second of a month, in UTC")
+    except OverflowError:
+        raise ValueError("the instant is before year 1 or after year 9999") from None
+    return instant
 
 
 def later(text: str, delta: timedelta) -> str:

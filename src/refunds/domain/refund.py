@@ -15,9 +15,6 @@ Item = dict[str, Any]
 
 MAX_FAILURE_TEXT_BYTES = 256
 
-RECORD_TYPE = "REFUND"
-"""Of our items in tables that are shared with the payment side."""
-
 
 class Status(StrEnum):
     PROCESSING = "PROCESSING"

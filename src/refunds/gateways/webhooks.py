@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from refunds.domain.identifiers import REFUND_ID
 from refunds.gateways.contract import REFERENCE_KEY
 
 MAX_BODY_BYTES = 256 * 1024
@@ -38,7 +39,6 @@ CHANGES = frozenset({"refund.updated", "refund.failed", "charge.refund.updated"}
 
 _SIGNED_AT = re.compile(r"t=(\d{1,12})", re.ASCII)
 _SIGNATURE = re.compile(r"v1=([0-9a-f]{64})", re.ASCII)
-_REFUND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 class RefusedWebhookError(Exception):
@@ -129,4 +129,4 @@ def _refund_id(told: Any) -> str | None:
     # Stages that share an account mark their references: "dev.<refund id>". One of another stage
     # is looked up here in vain.
     refund_id = reference.rpartition(".")[2]
-    return refund_id if _REFUND_ID.fullmatch(refund_id) else None
+    return refund_id if REFUND_ID.fullmatch(refund_id) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from refunds.audit.outcome_events import OutcomeBus, refused_event
 from refunds.batches import Pool, run_batch
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Refund
-from refunds.domain.request import RefusedError, parse_message
+from refunds.domain.request import ErrorCode, RefusedError, masked_body, parse_message
 from refunds.processing.processor import Processor
 from refunds.processing.recorder import Later, Recorded
 
@@ -97,12 +98,18 @@ class RefundQueue:
         # The event first: when the bus fails, the message comes back, and only events are doubled,
         # never copies in the DLQ. The copy before the deletion: doubled, never lost.
         self._bus.publish([refused_event(record["messageId"], refused)])
+        body = record["body"]
+        attributes = {"error_code": refused.code.value, "error_message": refused.message}
+        if refused.code is ErrorCode.CARD_NUMBER:
+            # Dead letters are kept for months. The digest shows which message this was.
+            attributes["body_sha256"] = hashlib.sha256(body.encode()).hexdigest()
+            body = masked_body(body)
         self._client.send_message(
             QueueUrl=self._dead_letter_queue_url,
-            MessageBody=record["body"],
+            MessageBody=body,
             MessageAttributes={
-                "error_code": {"DataType": "String", "StringValue": refused.code.value},
-                "error_message": {"DataType": "String", "StringValue": refused.message},
+                name: {"DataType": "String", "StringValue": value}
+                for name, value in attributes.items()
             },
         )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.domain.audit_entry import RECORD_TYPE
+from refunds.domain.identifiers import RECORD_TYPE
 from refunds.domain.refund import Item
 from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item
 

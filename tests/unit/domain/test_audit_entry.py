@@ -12,8 +12,9 @@ import pytest
 from tests.support.builders import LEFT_OUT, NOW, refund
 from tests.support.item_size import item_size
 
-from refunds.domain.audit_entry import audit_entry, entry_hash, entry_id, removal_entry
+from refunds.domain.audit_entry import audit_entry, entry_hash, removal_entry
 from refunds.domain.clock import rfc3339
+from refunds.domain.identifiers import entry_id
 from refunds.domain.refund import AUDITED, Status, change_status
 from refunds.tables.wire import item_to_wire
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,18 +71,37 @@ def test_a_message_without_a_sender_is_handled(world: World) -> None:
 
 
 def test_a_refused_message_goes_to_the_dlq_byte_for_byte_with_its_reason(world: World) -> None:
-    text = json.dumps(body(user_id=f"é {VISA}"), ensure_ascii=False, indent=3) + "\n \t"
+    text = json.dumps(body(user_id="é", amount_minor=25.5), ensure_ascii=False, indent=3) + "\n \t"
     result = world.queue.handle(world.stack.send(text), world.deadline())
 
     assert isinstance(result, RefusedError)
     (dead,) = world.stack.dead_letters()
     assert dead["Body"] == text
     assert dead["MessageAttributes"] == {
-        "error_code": {"DataType": "String", "StringValue": "card_number"},
+        "error_code": {"DataType": "String", "StringValue": "invalid_field"},
         "error_message": {"DataType": "String", "StringValue": result.message},
     }
     (event,) = world.stack.events()
     assert event["detail-type"] == "Refund Refused"
+    assert event["detail"]["error_code"] == "invalid_field"
+
+
+def test_a_card_number_is_masked_in_the_dlq_and_the_digest_of_the_whole_kept(world: World) -> None:
+    text = json.dumps(body(note=f"é {VISA}"), ensure_ascii=False, indent=3)
+    result = world.queue.handle(world.stack.send(text), world.deadline())
+
+    assert isinstance(result, RefusedError)
+    (dead,) = world.stack.dead_letters()
+    assert json.loads(dead["Body"]) == body(note=f"é {'*' * 16}")
+    assert dead["MessageAttributes"] == {
+        "error_code": {"DataType": "String", "StringValue": "card_number"},
+        "error_message": {"DataType": "String", "StringValue": result.message},
+        "body_sha256": {
+            "DataType": "String",
+            "StringValue": hashlib.sha256(text.encode()).hexdigest(),
+        },
+    }
+    (event,) = world.stack.events()
     assert event["detail"]["error_code"] == "card_number"
     assert VISA not in json.dumps(event)
 

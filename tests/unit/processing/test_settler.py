@@ -547,7 +547,7 @@ def test_long_words_are_cut_and_take_no_long_time(world: World, claimed: Refund,
 
 
 def test_a_card_number_across_the_cut_leaves_no_part_of_it(world: World, claimed: Refund) -> None:
-    world.gateway.answers.append(Declined("declined", "x" * 246 + VISA))
+    world.gateway.answers.append(Declined("declined", "x" * 245 + " " + VISA))
     call(world, claimed)
 
     assert "4111" not in str(world.stored().failure_message)
