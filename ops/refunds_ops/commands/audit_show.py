@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import click
 
 from refunds.audit.writer import NOT_AN_IMAGE
+from refunds.domain.identifiers import TRANSACTION_ID
 from refunds.domain.refund import Item
 from refunds.tables.wire import item_from_wire
 from refunds_ops.audit import sources
@@ -18,8 +18,6 @@ from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_error, print_json_lines, print_line
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 ENTRY_FIELDS = {
     "transaction_id": "the payment",
@@ -88,7 +86,9 @@ def _print_story(tables: Tables, entries: list[Item], transaction_id: str | None
 
 def entries_of(tables: Tables, refund_id: str | None, transaction_id: str | None) -> list[Item]:
     """The entries of a refund, or of all refunds of a payment. Raises ``RefusedError``."""
-    if not all(_ID.fullmatch(each) for each in (refund_id, transaction_id) if each is not None):
+    if not all(
+        TRANSACTION_ID.fullmatch(each) for each in (refund_id, transaction_id) if each is not None
+    ):
         raise RefusedError("An id is 1 to 128 of A-Z, a-z, 0-9, _ and -.")
     if transaction_id is None:
         assert refund_id is not None
