@@ -98,7 +98,10 @@ def test_its_code_is_as_clean_as_ours(copy: Path) -> None:
     follow(copy)
     files = [str(copy / block.title) for block in blocks() if block.title]
     config = str(PROJECT / "pyproject.toml")
-    for arguments in (["check"], ["format", "--check"]):
+    # The exceptions that our own adapters have: what an answer means is one list of HTTP statuses.
+    allowed = [f"{copy}/src/**:{rule}" for rule in ("PLR0911", "PLR2004")]
+    check = ["check", "--extend-per-file-ignores", ",".join(allowed)]
+    for arguments in (check, ["format", "--check"]):
         run = subprocess.run(
             [sys.executable, "-m", "ruff", *arguments, "--config", config, *files],
             cwd=copy,

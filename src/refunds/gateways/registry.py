@@ -1,8 +1,8 @@
-"""The gateways there are adapters for: a line each. docs/adding-a-gateway.md adds one."""
+"""The gateways that have an adapter, a line each. docs/adding-a-gateway.md adds one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -13,16 +13,23 @@ from refunds.gateways.http import HttpTransport
 
 @dataclass(frozen=True)
 class Adapter:
-    """``place`` is ``module:Class``, imported only when the gateway is configured; ``url`` the
-    gateway's public address, if it is the same for everyone."""
+    """``place`` is ``module:Class``, imported only where the gateway is configured. ``url`` is the
+    gateway's public address, if everybody has the same. ``options`` are what a route may ask for.
+    """
 
     place: str
     url: str | None = None
+    options: frozenset[str] = frozenset()
 
 
 ADAPTERS: Mapping[str, Adapter] = {
     "flair": Adapter("refunds.gateways.flair:FlairGateway"),
-    "stripe": Adapter("refunds.gateways.stripe:StripeGateway", "https://api.stripe.com"),
+    "stripe": Adapter(
+        "refunds.gateways.stripe:StripeGateway",
+        "https://api.stripe.com",
+        # Stripe Connect; docs/gateways.md
+        frozenset({"reverse_transfer", "refund_application_fee"}),
+    ),
 }
 
 
@@ -35,8 +42,13 @@ def open_gateway(
     clock: Clock,
     timeout_seconds: float,
     stage: Stage,
+    options: Iterable[str] = (),
 ) -> Gateway:
-    """One account, at ``base_url``. Every adapter is built from the same."""
+    """One account, at ``base_url``. Raises ``ValueError`` for an option that the adapter lacks."""
+    asked = frozenset(options)
+    if unknown := asked - adapter.options:
+        known = ", ".join(sorted(adapter.options)) or "none"
+        raise ValueError(f"unknown option {', '.join(sorted(unknown))}; there are: {known}")
     module, _, name = adapter.place.partition(":")
     gateway: Gateway = getattr(import_module(module), name)(
         base_url=base_url,
@@ -45,5 +57,6 @@ def open_gateway(
         clock=clock,
         timeout_seconds=timeout_seconds,
         stage=stage,
+        **({"options": asked} if adapter.options else {}),
     )
     return gateway

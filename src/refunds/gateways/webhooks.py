@@ -1,4 +1,4 @@
-"""What a gateway's webhook may tell us: which refund to look at, and nothing else.
+"""Reads one thing from a gateway's webhook: which refund to look at.
 
 The signature scheme is Stripe's, for every gateway (docs/webhooks.md): the header
 ``<gateway>-signature: t=<unix seconds>,v1=<hex>`` holds HMAC-SHA256 over ``<t>.<body>``.
@@ -23,19 +23,19 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_HEADER_CHARACTERS = 1000
 
 REPLAY_WINDOW_SECONDS = 300
-"""How far a signature's time may be from ours, either way. Within it an event may come again: it
-only makes us ask the gateway once more."""
+"""How far a signature's time may be from ours, either way. An event that is replayed within it only
+makes us ask the gateway once more."""
 
 MAX_SECRETS = 4
-"""Two for each of two gateways: the new one, and the old one until nobody signs with it."""
+"""Two for each of two gateways: the new one, and the old one until it is out of use."""
 
 MIN_SECRET_CHARACTERS = 16
-"""What is shorter is a placeholder that anybody could guess."""
+"""A shorter one is a placeholder that anybody could guess."""
 
 SIGNATURE_HEADERS = ("flair-signature", "stripe-signature")
 
-CHANGES = frozenset({"refund.updated", "refund.failed", "charge.refund.updated"})
-"""Types of events that tell of a refund that has changed since it was made."""
+REFUND_EVENT_TYPES = re.compile(r"refund\.[a-z_]{1,40}|charge\.refund\.updated", re.ASCII)
+"""Types of events whose object is a refund."""
 
 _SIGNED_AT = re.compile(r"t=(\d{1,12})", re.ASCII)
 _SIGNATURE = re.compile(r"v1=([0-9a-f]{64})", re.ASCII)
@@ -50,22 +50,22 @@ class RefusedWebhookError(Exception):
 
 
 def refund_to_look_at(event: Mapping[str, Any], secrets: str, now: datetime) -> str | None:
-    """The refund id in a function URL's event; None when it is about nothing of interest.
+    """The refund id in a function URL's event; None for an event that is not about a refund.
 
-    ``secrets``: those that may sign, one a line. Raises ``RefusedWebhookError`` for what is not
-    surely the gateway's, or can't be read.
+    ``secrets`` are the signing secrets, one a line. Raises ``RefusedWebhookError`` for a request
+    that is not proven to be the gateway's, or can't be read.
     """
     body = _body(event)
     _check_signature(_signature(event), body, usable(secrets), now)
     try:
-        told = json.loads(body)
+        payload = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise RefusedWebhookError(400, "not JSON") from exc
-    return _refund_id(told)
+    return _refund_id(payload)
 
 
 def usable(secrets: str) -> Sequence[bytes]:
-    """The secrets in a text of one a line."""
+    """The secrets in a text that has one a line."""
     found = [line for line in secrets.split() if len(line) >= MIN_SECRET_CHARACTERS]
     return [line.encode() for line in found[:MAX_SECRETS]]
 
@@ -99,34 +99,35 @@ def _check_signature(header: str, body: bytes, secrets: Sequence[bytes], now: da
     times = [match[1] for part in parts if (match := _SIGNED_AT.fullmatch(part))]
     signatures = [match[1] for part in parts if (match := _SIGNATURE.fullmatch(part))]
     if len(times) != 1 or not signatures:
-        raise RefusedWebhookError(401, "no signature that can be read")
+        raise RefusedWebhookError(401, "the signature can't be read")
     signed = times[0].encode() + b"." + body
-    # All of them are compared, each in constant time: how long it takes tells nothing.
+    # Compares all of them, each in constant time, so that the duration reveals nothing.
     matches = [
         hmac.compare_digest(right, signature)
         for right in [hmac.new(secret, signed, hashlib.sha256).hexdigest() for secret in secrets]
         for signature in signatures
     ]
     if not any(matches):
-        raise RefusedWebhookError(401, "signed by nobody we know")
+        raise RefusedWebhookError(401, "not signed with any of our secrets")
     if abs(now.timestamp() - int(times[0])) > REPLAY_WINDOW_SECONDS:
-        raise RefusedWebhookError(401, "signed too long ago, or in the future")
+        raise RefusedWebhookError(401, "the signature's time is too far from ours")
 
 
-def _refund_id(told: Any) -> str | None:
-    """Where the event says whose refund it is: Flair's ``reference``, Stripe's metadata."""
-    match told:
-        case {"type": str(kind), "data": {"object": dict(refund)}} if kind in CHANGES:
+def _refund_id(payload: Any) -> str | None:
+    """The refund id in Flair's ``reference`` or in Stripe's metadata."""
+    match payload:
+        case {"type": str(kind), "data": {"object": dict(refund)}}:
             pass
         case _:
             return None
+    if not REFUND_EVENT_TYPES.fullmatch(kind):
+        return None
     metadata = refund.get("metadata")
     reference = refund.get("reference")
     if isinstance(metadata, dict) and REFERENCE_KEY in metadata:
         reference = metadata[REFERENCE_KEY]
     if not isinstance(reference, str):
         return None
-    # Stages that share an account mark their references: "dev.<refund id>". One of another stage
-    # is looked up here in vain.
+    # "dev.<refund id>" where stages share an account. Looking up another stage's finds nothing.
     refund_id = reference.rpartition(".")[2]
     return refund_id if REFUND_ID.fullmatch(refund_id) else None

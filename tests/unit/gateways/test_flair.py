@@ -22,10 +22,12 @@ from refunds.gateways.contract import (
     Accepted,
     Answer,
     Declined,
+    GatewayMisconfiguredError,
     GatewayStatus,
     GatewayUnavailableError,
     KeyReused,
     KeyTooOld,
+    Misconfiguration,
     Misconfigured,
     PaymentStatus,
     RefundOrder,
@@ -33,8 +35,8 @@ from refunds.gateways.contract import (
     Stage,
     Unknown,
 )
-from refunds.gateways.flair import FlairGateway
-from refunds.gateways.http import HttpResponse, NoAnswerError, NotSentError
+from refunds.gateways.flair import MAX_LOOK_UP_PAGES, FlairGateway
+from refunds.gateways.http import HttpResponse, NoAnswerError, NotSentError, public_address
 
 ORDER = RefundOrder("refund-1", "payment-1", 2500, "USD", "requested_by_customer", "refund-1")
 REFUND = {
@@ -82,10 +84,15 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
         self.answer: HttpResponse | Exception = HttpResponse(500, {}, b"")
+        self.next_answer: HttpResponse | None = None
 
     def says(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.answer = HttpResponse(status, headers or {}, body)
+
+    def then(self, status: int, content: Any) -> None:
+        """What the second and later requests are answered."""
+        self.next_answer = HttpResponse(status, {}, json.dumps(content).encode())
 
     def request(
         self,
@@ -97,6 +104,8 @@ class Wire:
         deadline: Deadline,
     ) -> HttpResponse:
         self.sent.append((method, url, headers, body))
+        if len(self.sent) > 1 and self.next_answer:
+            return self.next_answer
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -158,6 +167,47 @@ def test_the_same_order_is_always_the_same_bytes(account: Account) -> None:
     account.create()
 
     assert account.wire.sent[0][3] == account.wire.sent[1][3]
+
+
+def test_the_bytes_of_format_1_never_change(account: Account) -> None:
+    # Refunds that were begun by an older release are repeated with these very bytes.
+    account.create()
+
+    assert account.wire.sent[0][3] == (
+        b'{"transaction_id": "payment-1", "amount": 2500, "currency": "USD", '
+        b'"reference": "refund-1", "reason": "requested_by_customer"}'
+    )
+
+
+def test_a_format_of_a_newer_release_is_not_sent(account: Account) -> None:
+    order = replace(ORDER, format=2)
+    answer = account.gateway.create_refund(order, account.deadline(), not_after=TOMORROW)
+
+    assert answer == Misconfigured(Misconfiguration.FORMAT_UNKNOWN)
+    assert account.wire.sent == []
+
+
+def test_a_refund_keeps_the_key_that_it_began_with_when_the_stage_changes() -> None:
+    account = Account("prod")
+    order = replace(ORDER, reference="dev.refund-1")
+    account.wire.says(201, REFUND | {"reference": "dev.refund-1"})
+    account.gateway.create_refund(order, account.deadline(), not_after=TOMORROW)
+
+    _, _, headers, body = account.wire.sent[0]
+    assert headers["Idempotency-Key"] == "dev.refund-1"
+    assert json.loads(body or b"")["reference"] == "dev.refund-1"
+
+
+@pytest.mark.parametrize(
+    ("url", "account"),
+    [
+        ("https://api.flair.example/", "https://api.flair.example"),
+        ("https://API.flair.example/eu/", "https://api.flair.example/eu"),
+        ("https://user:secret@api.flair.example:8443", "https://api.flair.example:8443"),
+    ],
+)
+def test_the_account_is_the_address_without_anything_secret(url: str, account: str) -> None:
+    assert public_address(url) == account
 
 
 def test_a_key_that_may_be_forgotten_is_never_sent(account: Account) -> None:
@@ -249,14 +299,21 @@ def test_a_decline_for_the_balance_says_so(account: Account) -> None:
     assert account.create() == Declined("amount_exceeds_balance", "no", over_balance=True)
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_not_taken_moved_nothing_and_is_forgotten(
-    account: Account, status: int
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, Misconfiguration.KEY_REFUSED), (403, Misconfiguration.PERMISSION_MISSING)],
+)
+def test_a_key_that_is_refused_is_our_misconfiguration_and_is_forgotten(
+    account: Account, status: int, reason: Misconfiguration
 ) -> None:
     account.wire.says(status, error())
 
-    assert isinstance(account.create(), Misconfigured)
+    assert account.create() == Misconfigured(reason)
     assert account.key.forgotten == 1
+    with pytest.raises(GatewayMisconfiguredError) as caught:
+        account.gateway.get_payment("payment-1", account.deadline())
+    assert caught.value.reason is reason
+    assert account.key.forgotten == 2
 
 
 @pytest.mark.parametrize(("header", "wait"), [({"retry-after": "7"}, 7.0), ({}, None)])
@@ -467,6 +524,50 @@ def test_a_list_that_cant_be_read_is_no_evidence(account: Account, content: Any)
 
     with pytest.raises(GatewayUnavailableError):
         account.gateway.find_refunds("refund-1", "payment-1", account.deadline())
+
+
+def test_a_look_up_follows_cursors_to_the_end(account: Account) -> None:
+    account.wire.says(200, {"data": [], "next_cursor": "more"})
+    account.wire.then(200, {"data": [REFUND], "next_cursor": None})
+
+    found = account.gateway.find_refunds("refund-1", "payment-1", account.deadline())
+    assert found == (shown(),)
+    assert parse_qs(urlsplit(account.wire.sent[1][1]).query)["cursor"] == ["more"]
+
+
+def test_a_look_up_without_an_end_is_no_evidence(account: Account) -> None:
+    account.wire.says(200, {"data": [], "next_cursor": "more"})
+
+    with pytest.raises(GatewayUnavailableError):
+        account.gateway.find_refunds("refund-1", "payment-1", account.deadline())
+    assert len(account.wire.sent) == MAX_LOOK_UP_PAGES
+
+
+def test_one_bad_row_does_not_hide_the_others(account: Account) -> None:
+    rows = [
+        REFUND | {"amount": 0},
+        REFUND | {"amount": "2500"},
+        None,
+        {},
+        REFUND,
+        REFUND | {"id": "gw-2", "reference": None},
+    ]
+    account.wire.says(200, {"data": rows})
+    page = account.gateway.list_refunds(account.deadline())
+
+    assert page.refunds == (
+        shown(),
+        shown(gateway_refund_id="gw-2", reference=NOT_OURS, gateway_reference=None),
+    )
+    assert page.unreadable == 4
+
+
+def test_money_under_an_unknown_status_counts_as_moving_and_is_reported(account: Account) -> None:
+    account.wire.says(200, {"data": [REFUND | {"status": "on_hold"}]})
+    page = account.gateway.list_refunds(account.deadline())
+
+    assert page.refunds == (shown(status=GatewayStatus.PENDING),)
+    assert page.unreadable == 1
 
 
 def test_a_list_is_asked_for_by_payment_or_time_and_page(account: Account) -> None:

@@ -23,6 +23,7 @@ from refunds.gateways.contract import (
     Accepted,
     Answer,
     Declined,
+    GatewayMisconfiguredError,
     GatewayStatus,
     GatewayUnavailableError,
     KeyReused,
@@ -35,7 +36,13 @@ from refunds.gateways.contract import (
     Unknown,
 )
 from refunds.gateways.http import HttpResponse
-from refunds.gateways.stripe import API_VERSION, MAX_LOOK_UP_PAGES, StripeGateway
+from refunds.gateways.registry import ADAPTERS, open_gateway
+from refunds.gateways.stripe import (
+    API_VERSION,
+    EMPTY_PAGE_TRIES,
+    MAX_LOOK_UP_PAGES,
+    StripeGateway,
+)
 
 
 class Key:
@@ -54,6 +61,7 @@ class Script:
     def __init__(self, *answers: tuple[int, Any] | HttpResponse) -> None:
         self._answers = list(answers)
         self.asked: list[tuple[str, str, Mapping[str, str], dict[str, str]]] = []
+        self.bodies: list[bytes | None] = []
 
     def request(
         self,
@@ -64,6 +72,7 @@ class Script:
         body: bytes | None,
         deadline: Deadline,
     ) -> HttpResponse:
+        self.bodies.append(body)
         self.asked.append((method, url, headers, dict(parse_qsl((body or b"").decode()))))
         answer = self._answers.pop(0)
         if isinstance(answer, HttpResponse):
@@ -139,7 +148,7 @@ def an_intent(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def a_list(*data: dict[str, Any], has_more: bool = False) -> dict[str, Any]:
+def a_list(*data: Any, has_more: bool = False) -> dict[str, Any]:
     return {"object": "list", "url": "/v1/x", "has_more": has_more, "data": list(data)}
 
 
@@ -238,6 +247,100 @@ def test_what_cant_be_a_payment_of_stripes_is_not_asked_for(transaction_id: str)
     assert answer.code == "payment_not_found"
 
 
+@pytest.mark.parametrize(
+    ("body_format", "transaction_id", "sent"),
+    [
+        (1, "pi_1", b"payment_intent=pi_1&amount=2500&metadata[refund_reference]=refund-1"),
+        (1, "ch_1", b"charge=ch_1&amount=2500&metadata[refund_reference]=refund-1"),
+        (
+            2,
+            "pi_1",
+            b"payment_intent=pi_1&amount=2500&metadata[refund_reference]=refund-1"
+            b"&reverse_transfer=true",
+        ),
+        (
+            4,
+            "pi_1",
+            b"payment_intent=pi_1&amount=2500&metadata[refund_reference]=refund-1"
+            b"&reverse_transfer=true&refund_application_fee=true",
+        ),
+        (
+            4,
+            "acct_1-pi_1",
+            b"payment_intent=pi_1&amount=2500&metadata[refund_reference]=refund-1"
+            b"&refund_application_fee=true",
+        ),
+    ],
+)
+def test_the_bytes_of_a_format_never_change(
+    body_format: int, transaction_id: str, sent: bytes
+) -> None:
+    # Refunds that were begun by an older release are repeated with these very bytes.
+    script = Script((200, a_refund()))
+    create(script, format=body_format, transaction_id=transaction_id)
+
+    assert script.bodies == [sent]
+
+
+def test_a_format_of_a_newer_release_is_not_sent() -> None:
+    script = Script()
+
+    assert create(script, format=99) == Misconfigured(Misconfiguration.FORMAT_UNKNOWN)
+    assert script.asked == []
+
+
+# Stripe Connect
+
+
+def test_every_call_about_a_direct_charge_names_its_connected_account() -> None:
+    disputed = an_intent(latest_charge=a_charge(disputed=True))
+    script = Script((200, a_refund()), (200, disputed), (200, a_list()), (200, a_list()))
+    asked = gateway(script)
+    answer = create(script, transaction_id="acct_9-pi_1")
+    payment = asked.get_payment("acct_9-pi_1", soon())
+    asked.find_refunds("refund-1", "acct_9-pi_1", soon())
+
+    assert [headers["Stripe-Account"] for _, _, headers, _ in script.asked] == ["acct_9"] * 4
+    assert isinstance(answer, Accepted)
+    assert answer.refund.transaction_id == "acct_9-pi_1"
+    assert payment is not None
+    assert payment.transaction_id == "acct_9-pi_1"
+
+
+def test_a_call_about_our_own_charge_names_no_account() -> None:
+    script = Script((200, a_refund()))
+    create(script)
+
+    assert "Stripe-Account" not in script.asked[0][2]
+
+
+@pytest.mark.parametrize(
+    ("options", "body_format"),
+    [
+        ([], 1),
+        (["reverse_transfer"], 2),
+        (["refund_application_fee"], 3),
+        (["refund_application_fee", "reverse_transfer"], 4),
+    ],
+)
+def test_the_options_of_a_route_choose_the_format_of_new_refunds(
+    options: list[str], body_format: int
+) -> None:
+    parts: dict[str, Any] = {
+        "base_url": "https://stripe.test",
+        "api_key": Key(),
+        "transport": Script(),
+        "clock": FakeClock(),
+        "timeout_seconds": 5,
+        "stage": Stage(),
+    }
+    opened = open_gateway(ADAPTERS["stripe"], options=options, **parts)
+
+    assert opened.body_format == body_format
+    with pytest.raises(ValueError, match="there are: none"):
+        open_gateway(ADAPTERS["flair"], options=["reverse_transfer"], **parts)
+
+
 # What becomes of a refund
 
 
@@ -260,6 +363,41 @@ def test_a_status_is_final_only_if_it_is_surely_so(
 
     assert isinstance(answer, Accepted)
     assert (answer.refund.status, answer.refund.failure_code) == (told, code)
+
+
+@pytest.mark.parametrize(
+    ("details", "trace"),
+    [
+        (None, None),
+        (
+            {"type": "card", "card": {"reference": "74312345678901234567890"}},
+            "74312345678901234567890",
+        ),
+        ({"type": "card", "card": {"reference_status": "pending"}}, None),
+        ({"type": "card", "card": {"reference": None}}, None),
+        ({"type": "eu_bank_transfer", "eu_bank_transfer": {"reference": "RF18-539"}}, "RF18-539"),
+        ({"type": "card", "card": {"reference": "Jenny Rosen"}}, None),
+        ({"type": "klarna", "klarna": {}}, None),
+        ({"type": "klarna"}, None),
+        ({}, None),
+    ],
+)
+def test_the_banks_number_is_kept_once_there_is_one(
+    details: dict[str, Any] | None, trace: str | None
+) -> None:
+    answer = create(Script((200, a_refund(destination_details=details))))
+
+    assert isinstance(answer, Accepted)
+    assert answer.refund.trace == trace
+
+
+def test_a_refund_that_waits_for_our_balance_says_so() -> None:
+    waiting = a_refund(status="pending", pending_reason="insufficient_funds")
+    answer = create(Script((200, waiting)))
+
+    assert isinstance(answer, Accepted)
+    assert answer.refund.status is GatewayStatus.PENDING
+    assert answer.refund.pending_reason == "insufficient_funds"
 
 
 def test_a_failed_refund_has_stripes_reason() -> None:
@@ -487,6 +625,44 @@ def test_a_dispute_bars_a_refund_while_the_bank_may_have_the_money(
 
 
 @pytest.mark.parametrize(
+    ("disputes", "disputed", "status"),
+    [
+        ([("needs_response", 4_000, "usd")], 4_000, PaymentStatus.CAPTURED),
+        ([("lost", 4_000, "usd"), ("won", 3_000, "usd")], 4_000, PaymentStatus.CAPTURED),
+        ([("prevented", 4_000, "usd")], 4_000, PaymentStatus.CAPTURED),
+        ([("lost", 4_000, "usd"), ("under_review", 6_000, "usd")], 10_000, PaymentStatus.DISPUTED),
+        ([("lost", 12_000, "usd")], 10_000, PaymentStatus.DISPUTED),
+        ([("lost", 4_000, "eur")], 10_000, PaymentStatus.DISPUTED),
+        ([("won", 10_000, "eur")], 0, PaymentStatus.CAPTURED),
+    ],
+)
+def test_a_partial_dispute_bars_only_its_own_amount(
+    disputes: list[tuple[str, int, str]], disputed: int, status: PaymentStatus
+) -> None:
+    listed = a_list(
+        *(
+            {"id": "du_1", "status": state, "amount": amount, "currency": currency}
+            for state, amount, currency in disputes
+        )
+    )
+    script = Script((200, an_intent(latest_charge=a_charge(disputed=True))), (200, listed))
+    payment = gateway(script).get_payment("pi_1", soon())
+
+    assert payment is not None
+    assert (payment.disputed_minor, payment.status) == (disputed, status)
+    assert payment.refundable_minor == max(0, 10_000 - 2_500 - disputed)
+
+
+def test_between_two_captures_what_is_captured_can_be_refunded() -> None:
+    charge = a_charge(captured=False, amount_captured=700, amount_refunded=0)
+    shown = an_intent(status="requires_capture", latest_charge=charge)
+    payment = gateway(Script((200, shown))).get_payment("pi_1", soon())
+
+    assert payment is not None
+    assert (payment.status, payment.captured_minor) == (PaymentStatus.CAPTURED, 700)
+
+
+@pytest.mark.parametrize(
     "shown",
     [
         an_intent(id="pi_2"),
@@ -502,6 +678,14 @@ def test_a_dispute_bars_a_refund_while_the_bank_may_have_the_money(
 def test_a_payment_that_cant_be_read_is_not_guessed_at(shown: Any) -> None:
     with pytest.raises(GatewayUnavailableError):
         gateway(Script((200, shown))).get_payment("pi_1", soon())
+
+
+def test_a_payment_of_the_other_mode_is_our_misconfiguration_not_a_missing_payment() -> None:
+    shown = refusal(code="resource_missing", message=OTHER_MODE)
+    with pytest.raises(GatewayMisconfiguredError) as caught:
+        gateway(Script((404, shown))).get_payment("pi_1", soon())
+
+    assert caught.value.reason is Misconfiguration.KEY_OF_WRONG_MODE
 
 
 def test_only_stripes_own_404_says_that_there_is_no_payment() -> None:
@@ -535,6 +719,50 @@ def test_a_look_up_without_an_end_is_no_answer() -> None:
         gateway(script).find_refunds("refund-1", "pi_1", soon())
 
     assert len(script.asked) == MAX_LOOK_UP_PAGES
+
+
+def test_an_empty_page_is_not_taken_for_the_end_of_the_list() -> None:
+    script = Script((200, a_list(has_more=True)), (200, a_list(a_refund())))
+
+    (found,) = gateway(script).find_refunds("refund-1", "pi_1", soon())
+    assert found.gateway_refund_id == "re_1"
+
+    forever = Script(*((200, a_list(has_more=True)),) * EMPTY_PAGE_TRIES)
+    with pytest.raises(GatewayUnavailableError):
+        gateway(forever).list_refunds(soon(), transaction_id="pi_1")
+
+
+def test_one_bad_row_does_not_hide_the_others() -> None:
+    listed = a_list(
+        a_refund(id="re_1", amount=0),
+        a_refund(id="re_2", metadata={REFERENCE_KEY: 7}),
+        a_refund(id="re_3", status="of_a_later_version"),
+        a_refund(id="re_4"),
+    )
+    page = gateway(Script((200, listed))).list_refunds(soon(), transaction_id="pi_1")
+
+    assert [each.gateway_refund_id for each in page.refunds] == ["re_3", "re_4"]
+    assert page.refunds[0].status is GatewayStatus.PENDING
+    assert page.unreadable == 3
+
+
+def test_a_look_up_passes_over_others_rows_but_never_over_one_that_may_be_ours() -> None:
+    broken = a_refund(id="re_1", amount=0, metadata=None)
+    listed = a_list(broken, a_refund(id="re_2"))
+    (found,) = gateway(Script((200, listed))).find_refunds("refund-1", "pi_1", soon())
+    assert found.gateway_refund_id == "re_2"
+
+    for ours in (a_refund(amount=0), a_refund(metadata=7), 7):
+        with pytest.raises(GatewayUnavailableError):
+            gateway(Script((200, a_list(ours)))).find_refunds("refund-1", "pi_1", soon())
+
+
+def test_a_payment_has_the_id_that_it_was_asked_for_by() -> None:
+    for transaction_id in ("pi_1", "ch_1"):
+        page = gateway(Script((200, a_list(a_refund())))).list_refunds(
+            soon(), transaction_id=transaction_id
+        )
+        assert page.refunds[0].transaction_id == transaction_id
 
 
 def test_a_list_that_ignores_the_payment_is_no_answer() -> None:
