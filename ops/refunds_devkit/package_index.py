@@ -1,4 +1,4 @@
-"""Where packages come from: what the user's pip is told, passed on to uv, which reads no pip.conf.
+"""Passes the settings of the user's pip on to uv, which reads no pip.conf.
 
 Standard library only: it runs before anything is installed.
 """
@@ -15,9 +15,9 @@ CONFIG_SECONDS = 60
 
 
 def pip_settings(python: Path) -> dict[str, str]:
-    """What pip's files and environment say together, such as ``{"index-url": "https://…"}``.
+    """pip's settings from its files and its environment, such as ``{"index-url": "https://…"}``.
 
-    Empty when there is no pip to ask.
+    Empty if there is no pip.
     """
     try:
         listed = subprocess.run(
@@ -37,14 +37,14 @@ def pip_settings(python: Path) -> dict[str, str]:
             found.setdefault(section, {})[name] = str(ast.literal_eval(shown))
         except (SyntaxError, ValueError):
             continue
-    # The environment wins, then what is said for `pip install`, then what for all of pip.
+    # The environment wins, then the settings of `pip install`, then those of pip as a whole.
     return found.get("global", {}) | found.get("install", {}) | found.get(":env:", {})
 
 
 def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """pip's settings as uv's variables. One that the user has set for uv itself is left out."""
+    """pip's settings as uv's variables, except for those that the user has set."""
     wanted = {
-        # pip trusts the system's certificates.
+        # pip trusts the system's certificates; uv does so on request.
         "UV_SYSTEM_CERTS": "true",
         "UV_DEFAULT_INDEX": settings.get("index-url"),
         "UV_INDEX": _words(settings.get("extra-index-url")),

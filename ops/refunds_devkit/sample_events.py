@@ -1,7 +1,7 @@
 """The files in events/: one event for each function and each interesting case.
 
-Made by the same code that makes the real ones, so that their images and hashes are right:
-`refunds-dev sample-events` writes them. The payments are the sandbox gateway's.
+`refunds-dev sample-events` writes them with the code that writes the real ones, so their images and
+hashes are right. The payments are those of the sandbox gateway.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PROCESSOR = "refunds-local-ProcessRefund:1"
 
 
 def sample_events() -> dict[str, Event]:
-    """Each event by its file's name."""
+    """Each event by its file name."""
     return {
         "process-refund-full": _queue_event(_request("full", "pay_full", 10_000)),
         "process-refund-partial": _queue_event(_request("partial", "pay_partial", 2_500)),
@@ -123,7 +123,7 @@ def _stream_events() -> dict[str, Event]:
             _change("MODIFY", old=claimed.item(), new=moved_on)
         ),
         "write-audit-remove": _stream_event(_change("REMOVE", old=succeeded.item())),
-        # Audited attributes changed under the same version: nothing of ours does that.
+        # Changes audited attributes without a new version, which our code never does.
         "write-audit-poison": _stream_event(_change("MODIFY", old=succeeded.item(), new=tampered)),
         "write-audit-batch-mixed": _stream_event(
             _change("INSERT", new=claimed.item()),
@@ -134,7 +134,7 @@ def _stream_events() -> dict[str, Event]:
 
 
 def sample_refund() -> tuple[Refund, Refund]:
-    """A refund as it is stored when it is claimed and after it has succeeded."""
+    """A refund as stored after its claim, and after it has succeeded."""
     request = parse_message(_request("audited", "pay_full", 2_500), sent_by=_SENDER)
     claimed = Refund(
         **request.recorded_fields(),
@@ -198,7 +198,7 @@ def _stream_event(*changes: Event) -> Event:
 
 
 def _scheduled_event(function: str) -> Event:
-    """What a CloudWatch Events rule sends; the template's own schedule sends ``{}``."""
+    """The event of a CloudWatch Events rule. The template's schedule sends ``{}``."""
     return {
         "version": "0",
         "id": "00000000-0000-4000-8000-000000000000",
@@ -213,7 +213,7 @@ def _scheduled_event(function: str) -> Event:
 
 
 def _gateway_down_event() -> Event:
-    """What the stack's bus sends when ProcessRefund has opened the breaker."""
+    """The bus's event after ProcessRefund has opened the breaker."""
     detail = {"since": rfc3339(_BEGAN), "why": "flair: HTTP 503"}
     return _scheduled_event("ReconcileRefundsGatewayDown") | {
         "source": SOURCE,
@@ -224,7 +224,7 @@ def _gateway_down_event() -> Event:
 
 
 def _webhook_event(refund_id: str, transaction_id: str) -> Event:
-    """What a function URL makes of a gateway's call, signed with ``WEBHOOK_SECRET``."""
+    """A function URL's event for a gateway's webhook, signed with ``WEBHOOK_SECRET``."""
     shown = {
         "id": "re_1",
         "transaction_id": transaction_id,
@@ -267,7 +267,7 @@ def as_file(event: Event) -> str:
 
 @click.command("sample-events")
 def write_sample_events() -> None:
-    """Write the sample events in events/ again, from the code that makes real ones."""
+    """Write the sample events in events/ again, with the code that writes real ones."""
     for name, event in sample_events().items():
         (FOLDER / f"{name}.json").write_text(as_file(event))
     click.echo(f"{len(sample_events())} files written to {FOLDER}")

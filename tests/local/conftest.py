@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from tests.local.flow import Flow
 
-from refunds_devkit.local.gateway import answer_of, api_key
+from refunds_devkit.local.gateway import api_key, gateway_problem
 from refunds_devkit.local.lifecycle import down, stack_of, up
 from refunds_devkit.local.progress import Steps
 from refunds_devkit.local.workspace import Workspace
@@ -44,6 +44,6 @@ def _running_stack() -> Stack | None:
     try:
         stack = stack_of(Workspace(Path(".local").resolve()))
         SandboxClient(stack["GATEWAY_URL"]).health()
-        return None if answer_of(stack["GATEWAY_URL"], api_key()) else stack
+        return None if gateway_problem(stack["GATEWAY_URL"], api_key()) else stack
     except (CommandError, SandboxError, OSError, ValueError):
         return None

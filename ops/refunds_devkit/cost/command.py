@@ -1,4 +1,4 @@
-"""`refunds-dev cost`: dollars per million refunds, beside two other designs."""
+"""`refunds-dev cost`: dollars per million refunds, compared with two other designs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEFAULT = Setup()
     type=click.IntRange(1, 50),
     default=_DEFAULT.batch,
     show_default=True,
-    help="Requests that ProcessRefund takes at once (RequestBatchSize).",
+    help="Requests in a batch of ProcessRefund (RequestBatchSize).",
 )
 @click.option(
     "--memory",
@@ -44,7 +44,7 @@ _DEFAULT = Setup()
     type=click.FloatRange(1, 60_000),
     default=_DEFAULT.gateway_ms,
     show_default=True,
-    help="How long the gateway takes for one call.",
+    help="Duration of one call to the gateway.",
 )
 @click.option(
     "--sent-together",
@@ -58,13 +58,13 @@ _DEFAULT = Setup()
     type=click.FloatRange(0.001, 100_000),
     default=_DEFAULT.refunds_per_second,
     show_default=True,
-    help="Refunds a second; KMS is paid by time, not by refund.",
+    help="Refunds per second. KMS is paid by time, not by refund.",
 )
 @click.option(
     "--prices",
     "price_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Another price file, in the form of ops/refunds_devkit/cost/prices.json.",
+    help="Price file in the form of ops/refunds_devkit/cost/prices.json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def cost(
@@ -77,9 +77,9 @@ def cost(
     price_file: Path | None,
     as_json: bool,
 ) -> None:
-    """What a million successful refunds cost, and what other designs would.
+    """Show what a million successful refunds cost, here and in two other designs.
 
-    Counts are those that `make bench` measures on the wire. docs/cost.md has the arithmetic.
+    `make bench` measures the counts on the wire. docs/cost.md explains the arithmetic.
     """
     try:
         prices = read_prices(price_file)

@@ -12,18 +12,19 @@ from typing import Any
 
 MILLION = 1_000_000
 CPU_MB = 1769
-"""The memory at which a function has one whole virtual CPU; below, CPU comes in proportion."""
+"""The memory at which a function has one whole virtual CPU. Less memory gives less CPU, in
+proportion."""
 
 GATEWAY_CALLS = 2
-"""For a payment's first refund: its payment is read, then the refund is asked for."""
+"""A payment's first refund reads the payment, then creates the refund."""
 PROCESS_WRITES_AND_READS = 4
 AUDIT_RECORDS = 100
-"""Records in a batch of the stream; two a refund."""
+"""Records in a batch of the stream. A refund has two."""
 TRANSITIONS = 6
-"""Of a state machine that validates, pays, records, audits and ends."""
+"""State transitions of a workflow that validates, pays, records, audits and ends."""
 KMS_WINDOW_SECONDS = 300
 KMS_REQUESTS_PER_WINDOW = 10
-"""Two queues' and four tables' data keys are asked for anew about so often in a window."""
+"""How often in five minutes two queues and four tables request their data keys again."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one design. ``read_units_batch`` is spent once a batch; ``cpu_ms_…`` once a refund."""
+    """The counts of one design. ``read_units_batch`` is per batch; ``cpu_ms_…`` is per refund."""
 
     write_units: float
     read_units_each: float
@@ -48,7 +49,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Setup:
-    """How a stack is set and loaded. ``sent_together``: requests in one SendMessageBatch."""
+    """A stack's settings and load. ``sent_together``: requests in one SendMessageBatch."""
 
     batch: int = 10
     memory_mb: int = 1024
@@ -60,7 +61,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Bill:
-    """``core``: SQS, Lambda and DynamoDB. ``more``: what else the flow has, line by line.
+    """``core``: SQS, Lambda and DynamoDB. ``more``: the rest of the flow, line by line.
     Dollars per million refunds."""
 
     name: str
@@ -77,7 +78,7 @@ class Bill:
 
 
 def read_prices(path: Path | None = None) -> Prices:
-    """The prices in ``path``, else those committed here. Raises ``ValueError`` and ``KeyError``."""
+    """The prices in ``path``, or those committed here. Raises ``ValueError`` and ``KeyError``."""
     told = json.loads((path or _HERE / "prices.json").read_text())
     return Prices(told["region"], told["as_of"], told["dollars"], told["sources"])
 
@@ -92,7 +93,7 @@ _HERE = Path(__file__).parent
 
 
 def ours(prices: Prices, counts: Counts, setup: Setup) -> Bill:
-    """This stack: records of a batch side by side, the audit trail from the stream."""
+    """This stack: a batch's records in parallel, and the audit trail from the stream."""
     dollars = prices.dollars
     process_ms = (
         GATEWAY_CALLS * setup.gateway_ms
@@ -100,7 +101,7 @@ def ours(prices: Prices, counts: Counts, setup: Setup) -> Bill:
         + _cpu_ms(counts.cpu_ms_process * setup.batch, setup)
     )
     audited = AUDIT_RECORDS / 2
-    # Records side by side, then the events in tens, one PutEvents after the other.
+    # Records in parallel, then events in tens, one PutEvents after the other.
     audit_ms = (2 + audited / 10) * setup.dynamodb_ms + _cpu_ms(
         counts.cpu_ms_audit * audited, setup
     )
@@ -121,7 +122,7 @@ def ours(prices: Prices, counts: Counts, setup: Setup) -> Bill:
 
 
 def sequential(prices: Prices, counts: Counts, setup: Setup) -> Bill:
-    """Powertools' sequential batch and idempotency: no look at the payment, one audit entry."""
+    """Powertools' sequential batch and idempotency: does not read the payment, one audit entry."""
     each_ms = setup.gateway_ms + counts.write_units * setup.dynamodb_ms
     batch_ms = setup.batch * each_ms + _cpu_ms(counts.cpu_ms_process * setup.batch, setup)
     return _bill(
@@ -137,7 +138,7 @@ def sequential(prices: Prices, counts: Counts, setup: Setup) -> Bill:
 
 
 def step_functions(prices: Prices, counts: Counts, setup: Setup) -> Bill:
-    """The same work as a Standard workflow a refund, started from the queue one by one."""
+    """The same work as one Standard workflow for each refund, started from the queue one by one."""
     bill = sequential(prices, counts, setup)
     transitions = MILLION * TRANSITIONS * prices.dollars["state_transition"]
     return Bill(
@@ -158,7 +159,7 @@ def _bill(
     gb_seconds: float,
     events: float,
 ) -> Bill:
-    # Receiving and deleting go in tens, whatever the function's batch.
+    # Lambda receives and deletes in tens, whatever the function's batch size.
     sqs_requests = 1 / setup.sent_together + 2 / min(setup.batch, 10)
     kms_requests = KMS_REQUESTS_PER_WINDOW / (KMS_WINDOW_SECONDS * setup.refunds_per_second)
     core = {

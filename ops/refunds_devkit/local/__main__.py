@@ -21,7 +21,7 @@ from refunds_ops.terminal import run_command
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".local"),
     show_default=True,
-    help="Where the stack's files are.",
+    help="The folder of the stack's files.",
 )
 @click.pass_context
 def main(context: click.Context, folder: Path) -> None:
@@ -32,14 +32,14 @@ def main(context: click.Context, folder: Path) -> None:
 @main.command("up")
 @click.pass_obj
 def up_command(workspace: Workspace) -> None:
-    """Start the stack, or what is missing of it; returns when a message would be processed."""
+    """Start the stack, or the missing parts of it. Returns once the stack can process a message."""
     console = Console()
     stack = up(workspace, Steps(console))
     payment = "pi_full" if gateway_name() == "stripe" else "pay_full"
     console.print(
         f"\n[bold green]The stack is up.[/]  Emulator {stack.settings['AWS_ENDPOINT_URL']}\n"
         f"  set -a; . {_shown(workspace.stack_env)}; set +a"
-        "            [dim]# then any AWS client works on it[/]\n"
+        "            [dim]# then any AWS client uses it[/]\n"
         f"  .venv/bin/refunds request --transaction {payment} --user ada --amount 25.00 "
         "--currency USD --reason order_cancelled\n"
         "  make down",
@@ -60,7 +60,7 @@ def down_command(workspace: Workspace) -> None:
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw it as SVG.")
 @click.pass_obj
 def demo_command(workspace: Workspace, picture: Path | None) -> None:
-    """The whole flow in a minute, on a stack of its own that is gone afterwards."""
+    """Show the whole flow in a minute, on a temporary stack."""
     from refunds_devkit.local.demo import run_demo
 
     sys.exit(run_demo(Workspace(workspace.folder / "demo"), picture))

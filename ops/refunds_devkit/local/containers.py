@@ -1,7 +1,7 @@
 """How containers of `sam local invoke` reach the local stack.
 
-A container doesn't see this machine's 127.0.0.1. With Docker Desktop it sees the same ports under
-host.docker.internal; on Linux a relay has to listen on the engine's bridge address for it.
+A container cannot reach this machine's 127.0.0.1. With Docker Desktop it reaches the same ports
+under host.docker.internal. On Linux, a relay listens for it on the engine's bridge address.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOOPBACK_NAMES = {"127.0.0.1", "localhost", "::1"}
 
 
 def engine_runs() -> bool:
-    """Whether a container engine answers (Docker, or what takes its commands)."""
+    """Whether Docker, or an engine with the same commands, is running."""
     return _docker("version", "--format", "{{.Server.Version}}") is not None
 
 
@@ -36,7 +36,7 @@ def container_host() -> str:
         return DESKTOP_HOST
     found = _docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
     for network in json.loads(found or "[]"):
-        # Not every version says which address is its own; it is the network's first then.
+        # Some versions do not report their own address. It is then the network's first.
         subnet = ipaddress.ip_network(network["Subnet"])
         address = network.get("Gateway") or str(subnet[1])
         if isinstance(subnet, ipaddress.IPv4Network) and _is_here(address):
@@ -45,7 +45,7 @@ def container_host() -> str:
 
 
 def start_relay(workspace: Workspace, host: str, ports: list[int]) -> Started | None:
-    """Start the relay, where one is needed; None where there is no bridge to listen on."""
+    """Start the relay if one is needed. Returns None if there is no bridge to listen on."""
     if host == DESKTOP_HOST:
         return None
     command = [sys.executable, "-m", "refunds_devkit.local.relay", host, *map(str, ports)]
@@ -63,7 +63,7 @@ def loopback_port(url: str) -> int | None:
 
 
 def from_container(url: str, host: str) -> str:
-    """``url`` as a container has to write it."""
+    """``url`` as it works inside a container."""
     if loopback_port(url) is None:
         return url
     parts = urlsplit(url)
@@ -71,13 +71,13 @@ def from_container(url: str, host: str) -> str:
 
 
 def container_variables(stack: Stack, host: str) -> dict[str, dict[str, str]]:
-    """Each function's own environment, by its logical id, as its container has to see it."""
+    """The environment of each function's container, by the function's logical id."""
     found = {}
     for logical_id in FUNCTIONS:
         configuration = stack.functions.get_function_configuration(
             FunctionName=stack[f"{logical_id}FunctionName"]
         )
-        # Not set in AWS, but declared in template.yaml, so that it may be set here.
+        # AWS does not set this variable. template.yaml declares it so that it can be set here.
         variables = {"AWS_ENDPOINT_URL": stack.settings["AWS_ENDPOINT_URL"]}
         variables |= configuration.get("Environment", {}).get("Variables", {})
         found[logical_id] = {
@@ -88,7 +88,7 @@ def container_variables(stack: Stack, host: str) -> dict[str, dict[str, str]]:
 
 
 def _docker(*arguments: str) -> str | None:
-    """A command's output; None when there is no engine or it fails."""
+    """A command's output, or None if there is no engine or the command fails."""
     docker = shutil.which("docker")
     if docker is None:
         return None

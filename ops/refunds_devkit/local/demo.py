@@ -1,4 +1,4 @@
-"""`make demo`: the whole flow on a stack of its own, shown, verified, and gone afterwards."""
+"""`make demo`: shows and verifies the whole flow on a temporary stack."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ WIDTH = 100
 
 
 def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
-    """The exit status: 0 only when everything that was shown is right.
+    """Returns the exit status: 0 only if everything that was shown is right.
 
-    ``picture``: where to draw what was shown, as SVG.
+    ``picture``: the SVG file to write what was shown to.
     """
     console = _console(record=picture is not None)
     # The demo scripts its gateway, so it needs the sandbox whatever the environment names.
     for name in ("GATEWAY_URL", "GATEWAY_API_KEY", "EMULATOR_PORT", "SANDBOX_PORT"):
         os.environ.pop(name, None)
-    down(workspace)  # what a demo that was killed has left
+    down(workspace)  # left by a demo that was killed
     console.print(opening())
     steps = Steps(console)
     try:
@@ -39,12 +39,12 @@ def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
         told = story(gateway_name())
         plant(sandbox, told.payments)
         run = Run(stack, sandbox, told)
-        with steps.timed("Requests processed, settled, audited, backed up; a restore rehearsed"):
+        with steps.timed("Requests processed, settled, audited and backed up; a restore rehearsed"):
             _run_live(console, run)
         found = checks(told, run.seen)
         report(console, told, run.seen, found)
     finally:
-        with steps.step("Stopping what was started", "Nothing is left running"):
+        with steps.step("Stopping what was started", "Everything is stopped"):
             down(workspace)
     right = all(check.holds for check in found)
     if right:
@@ -66,7 +66,7 @@ def _run_live(console: Console, run: Run) -> None:
 
 
 def _console(*, record: bool) -> Console:
-    """Tables are made for 100 columns; a narrower terminal gets what it has."""
+    """Tables are 100 columns wide, or as wide as a narrower terminal."""
     found = Console()
     width = min(found.width, WIDTH) if found.is_terminal else WIDTH
     return Console(width=width, record=record)

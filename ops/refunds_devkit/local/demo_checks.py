@@ -1,4 +1,4 @@
-"""Whether what the demo shows is right: each check is a sentence that is true, or is reported."""
+"""Checks what the demo shows. Each check is a claim; a claim that does not hold is reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def checks(story: Story, seen: Seen) -> list[Check]:
         *_money(story, seen),
         *_trail(story, seen),
         *_backup(seen),
-        Check("no message is left in the queue", seen.waiting_messages == 0),
+        Check("the queue is empty", seen.waiting_messages == 0),
     ]
 
 
@@ -49,7 +49,7 @@ def _refusals(story: Story, seen: Seen) -> Iterator[Check]:
             f"the DLQ has {told}",
         )
     yield Check(
-        f"the dead-letter queue holds these {len(wanted)} and no other",
+        f"the dead-letter queue has exactly these {len(wanted)} and no other",
         len(seen.refused) == len(wanted),
         f"it holds {len(seen.refused)}",
     )
@@ -70,7 +70,7 @@ def _money(story: Story, seen: Seen) -> Iterator[Check]:
             for each in seen.books.get("movements", [])
             if each["transaction_id"] == payment.id
         )
-        # A payment that was never reserved from has no balance yet.
+        # A payment has no balance until its first reservation.
         remaining = seen.ledger.get(payment.id, {}).get("remaining", payment.captured_minor)
         yield Check(
             f"the ledger of {payment.id} agrees with the gateway",

@@ -54,7 +54,7 @@ def opening() -> Panel:
 
 
 def progress(story: Story, seen: Seen, sent: int) -> RenderableType:
-    """The requests that were sent so far and where each stands."""
+    """The requests that were sent so far, each with its status."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), title_justify="left")
     table.add_column("request")
     table.add_column("what it is", style="dim")
@@ -79,12 +79,15 @@ def _now(case: Case, seen: Seen) -> RenderableType:
 def report(console: Console, story: Story, seen: Seen, checked: Sequence[Check]) -> None:
     """Everything that happened, and whether it is right."""
     for title, content in (
-        ("What became of each request", _outcomes(story, seen)),
-        ("One of them: money moved, but the gateway never answered", _story(story, seen)),
+        ("The outcome of each request", _outcomes(story, seen)),
+        (
+            "One request in detail: money moved, but the gateway never responded",
+            _story(story, seen),
+        ),
         ("The audit trail (PaymentAuditTrail)", _trail(seen)),
         ("Money at the gateway", _money(story, seen)),
         ("The backup, in the layout of DynamoDB's own export to S3", _backup(seen)),
-        ("Is it worth anything? refunds backup verify, refunds backup drill", _proof(seen)),
+        ("Does the backup work? refunds backup verify, refunds backup drill", _proof(seen)),
     ):
         console.print()
         console.print(Rule(f"[bold]{title}[/]", align="left", style="cyan"))
@@ -140,11 +143,11 @@ def _story(story: Story, seen: Seen) -> RenderableType:
                 call["at"],
                 OPERATIONS[call["operation"]],
                 "blue",
-                f"→ {call['status']}" if answered else "money moves, and no answer ever comes",
+                f"→ {call['status']}" if answered else "money moves, and no response ever comes",
                 ""
                 if answered
                 else "The outcome is unknown: the amount stays reserved, the message "
-                "goes back to the queue.",
+                "returns to the queue.",
                 mark="◆",
             )
         )
@@ -181,7 +184,7 @@ def _money(story: Story, seen: Seen) -> Table:
     table.add_column("captured", justify="right", no_wrap=True)
     table.add_column("movements of money", ratio=1)
     table.add_column("refunded", justify="right", no_wrap=True)
-    table.add_column("left in our ledger", justify="right", no_wrap=True)
+    table.add_column("remaining in our ledger", justify="right", no_wrap=True)
     for payment in story.payments:
         moved = [
             each for each in seen.books.get("movements", []) if each["transaction_id"] == payment.id
@@ -212,7 +215,7 @@ def _backup(seen: Seen) -> RenderableType:
 
 
 def _folder(folders: dict[str, Tree], path: str) -> Tree:
-    """The branch of a folder, made with those above it; AWSDynamoDB/<export> is one step."""
+    """The branch of a folder, created with its parents. AWSDynamoDB/<export> is one level."""
     if path not in folders:
         above, _, name = path.rpartition("/")
         if above.endswith("/AWSDynamoDB"):
@@ -229,7 +232,7 @@ def _proof(seen: Seen) -> RenderableType:
             "✗ not whole" if seen.verified.findings else "✓ whole",
             _colour(not seen.verified.findings),
         ),
-        f": {seen.verified.files} files read and held against the signed digest, "
+        f": {seen.verified.files} files read and compared with the signed digest, "
         f"{seen.verified.items} rows",
     )
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True)
@@ -246,7 +249,7 @@ def _proof(seen: Seen) -> RenderableType:
             _yes(each.against_backup.none),
             _yes(each.against_source.none),
         )
-    removed = Text("into tables of their own, which are removed again", style="dim")
+    removed = Text("into temporary tables", style="dim")
     return Padding(Group(whole, table, removed), (1, 0, 0, 1))
 
 
@@ -262,11 +265,11 @@ def _verdict(checked: Sequence[Check]) -> Panel:
     wrong = [check for check in checked if not check.holds]
     if not wrong:
         return Panel(
-            f"[bold green]✓ All of it is right:[/] {len(checked)} checks of outcomes, money, audit "
-            "trail and backup hold.",
+            f"[bold green]✓ Everything is right:[/] {len(checked)} checks of outcomes, money, "
+            "audit trail and backup hold.",
             border_style="green",
         )
     lines = [Text(f"✗ {len(wrong)} of {len(checked)} checks fail:", style="bold red")]
     for check in wrong:
-        lines.append(Text(f"  not so: {check.claim}" + (f" ({check.found})" * bool(check.found))))
+        lines.append(Text(f"  wrong: {check.claim}" + (f" ({check.found})" * bool(check.found))))
     return Panel(Group(*lines), border_style="red")

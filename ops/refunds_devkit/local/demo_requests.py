@@ -1,4 +1,4 @@
-"""What the demo asks for: payments at the sandbox, the requests, and what must become of each."""
+"""The demo's payments and requests, and the expected outcome of each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refunds_devkit.sandbox.client import SandboxClient
 
 @dataclass(frozen=True)
 class Payment:
-    """A payment at the sandbox gateway, and the fault that strikes its refunds."""
+    """A payment at the sandbox gateway, and the fault that its refunds meet."""
 
     id: str
     captured_minor: int
@@ -23,9 +23,9 @@ class Payment:
 
 @dataclass(frozen=True)
 class Case:
-    """One request message, and what must become of it.
+    """One request message and its expected outcome.
 
-    ``moved_minor`` is what may move at the gateway for its refund id, over all of its messages.
+    ``moved_minor`` is what may move at the gateway for the refund id, over all its messages.
     ``refused`` is the error_code of a message that must end in the dead-letter queue.
     """
 
@@ -60,7 +60,7 @@ PAYMENTS = (
 
 
 def plant(sandbox: SandboxClient, payments: Sequence[Payment]) -> None:
-    """Make the payments, and script what strikes them."""
+    """Create the payments and script their faults."""
     sandbox.add_payments(
         {"id": each.id, "amount_captured": each.captured_minor, "currency": each.currency}
         for each in payments
@@ -87,7 +87,7 @@ def _body(refund_id: str, transaction_id: str, amount_minor: Any, *, currency: s
 
 @dataclass(frozen=True)
 class Story:
-    """The cases, in the order they are shown; ``second`` are sent once the first are done."""
+    """The cases in display order. ``second`` is sent when ``first`` is finished."""
 
     first: tuple[Case, ...]
     second: tuple[Case, ...]
@@ -101,12 +101,12 @@ class Story:
 
     @property
     def refunds(self) -> tuple[Case, ...]:
-        """The cases that must become refunds, one for each refund id."""
+        """The cases that must become refunds: one for each refund id."""
         return tuple(case for case in self.first if case.status)
 
 
 def story(gateway: str = "flair") -> Story:
-    """The same each time: the stack it runs on is new. Only the payments' ids are the gateway's."""
+    """Always the same story, as each demo has a new stack. Payment ids are those of the gateway."""
     told = _story()
     if gateway != "stripe":
         return told
@@ -127,18 +127,18 @@ def _story() -> Story:
     full = _body("rf_full", "pay_1001", 12_000)
     part = _body("rf_part_1", "pay_1002", 3_000)
     pending = Case(
-        "ends pending at first",
+        "pending at first",
         _body("rf_pending", "pay_1005", 4_200),
         Status.SUCCEEDED,
         moved_minor=4_200,
         remark="was PENDING; ReconcileRefunds settled it",
     )
     timed_out = Case(
-        "no answer from the gateway",
+        "no response from the gateway",
         _body("rf_timeout", "pay_1006", 9_900),
         Status.SUCCEEDED,
         moved_minor=9_900,
-        remark="money had moved: look-up found it",
+        remark="the look-up found that money had moved",
     )
     return Story(
         first=(

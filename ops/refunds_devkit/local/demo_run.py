@@ -1,6 +1,6 @@
-"""Driving the demo's requests through the stack: waiting on conditions, collecting what is there.
+"""Sends the demo's requests, waits for conditions and collects the results.
 
-Every wait has a deadline; what is not there by then is missing in the report, and fails the demo.
+Every wait has a deadline. What is missing then is missing in the report, and the demo fails.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FINAL = ENDED_WITHOUT_MONEY | {Status.SUCCEEDED}
 
 @dataclass
 class Seen:
-    """All that is there when the demo is over."""
+    """Everything that the demo found in the stack at its end."""
 
     refunds: dict[str, Item] = field(default_factory=dict)
     entries: list[Item] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Seen:
 
 
 class Run:
-    """One run of the story. ``changed`` is called whenever there may be news to show."""
+    """One run of the story. It calls ``changed`` whenever the display may need an update."""
 
     def __init__(self, stack: Stack, sandbox: SandboxClient, story: Story) -> None:
         self._stack = stack
@@ -60,7 +60,7 @@ class Run:
         self.changed: Callable[[], None] = lambda: None
 
     def run(self) -> None:
-        """Send, wait, settle, back up, rehearse a restore, and look at everything."""
+        """Send, wait, settle, back up, rehearse a restore, and read everything."""
         self._send(self.story.first)
         self._wait(self._first_done)
         self._send(self.story.second)
@@ -98,7 +98,7 @@ class Run:
         )
 
     def _settle_pending(self) -> None:
-        """The bank's answer comes in; the next run of the reconciler finds it."""
+        """The bank settles the pending refund. The reconciler's next run finds that."""
         refund = self.seen.refunds.get(self.story.pending.refund_id, {})
         if refund.get("status") == Status.PENDING:
             self._sandbox.settle(refund["gateway_refund_id"], "succeeded")
@@ -136,7 +136,7 @@ class Run:
         return self.seen.waiting_messages
 
     def _back_up(self) -> None:
-        """Back up, then show that the backup is worth something: verified, and restored."""
+        """Back up, then verify the backup and restore it."""
         self._invoke("BackupRefunds")
         self.changed()
         place, keys = place_of(self._stack, None), keys_of(self._stack, ())
@@ -185,7 +185,7 @@ class Run:
 
     def _look_at_refused(self) -> None:
         known = {message["MessageId"] for message in self.seen.refused}
-        # Looked at, not taken: they come back when the time is up.
+        # Received but not deleted: they return to the queue after the visibility timeout.
         answer = self._stack.sqs.receive_message(
             QueueUrl=self._stack["RefundDeadLetterQueueUrl"],
             MaxNumberOfMessages=10,
@@ -198,7 +198,7 @@ class Run:
 
 
 def refused_of(seen: Seen, case: Case) -> dict[str, str] | None:
-    """error_code and error_message of a case's refused message; None when it isn't there."""
+    """error_code and error_message of a case's refused message, or None if it is not in the DLQ."""
     for message in seen.refused:
         if message["Body"] == case.body:
             attributes = message.get("MessageAttributes", {})

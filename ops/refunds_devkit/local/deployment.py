@@ -1,4 +1,4 @@
-"""template.yaml itself, built and deployed to the emulator by the same SAM commands as to AWS."""
+"""Builds template.yaml and deploys it to the emulator, with the same SAM commands as to AWS."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DEPLOY_SECONDS = 240.0
 
 PARAMETERS = {
     "Stage": "local",
-    # Short, so that what takes minutes in AWS can be watched.
+    # Short, so that people can watch what takes minutes in AWS.
     "GatewayTimeoutSeconds": "5",
     "FirstRetrySeconds": "1",
     "ReconcileAfterSeconds": "2",
-    # Each runs on an interpreter and a copy of the package of its own: ten would fill a laptop.
+    # Each has its own interpreter and copy of the package. Ten would fill a laptop's memory.
     "MaximumConcurrency": "2",
 }
 
@@ -61,15 +61,15 @@ def build(workspace: Workspace, parameters: Mapping[str, str], folder: Path) -> 
 
 
 def build_parameters() -> dict[str, str]:
-    """What makes `sam build` fetch the wheels that the emulator's interpreter can load."""
+    """Options that make `sam build` fetch wheels for the emulator's interpreter."""
     return {"PythonRuntime": runtime(), "Architecture": architecture()}
 
 
 def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
-    """`sam deploy` of what was built; returns the stack. Raises ``NotReadyError``."""
+    """Runs `sam deploy` and returns the stack. Raises ``NotReadyError``."""
     settings = aws_settings(port)
     stack = Stack(f"the stack {STACK_NAME}", {}, settings)
-    # The same as --resolve-s3 would do, without a stack of SAM's own for it.
+    # As --resolve-s3 would, but without a second stack.
     stack.s3.create_bucket(Bucket=ARTIFACTS_BUCKET)
     parameters = PARAMETERS | build_parameters()
     parameters |= {"GatewayName": gateway_name, "GatewayUrl": gateway_url}
@@ -88,7 +88,7 @@ def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str)
         seconds=DEPLOY_SECONDS,
         failure="sam deploy to the emulator failed",
         to_do=[
-            "If you changed template.yaml: make check. What the emulator says is in "
+            "If you changed template.yaml: make check. The emulator's log is "
             f"{workspace.log('emulator')}."
         ],
     )
@@ -100,7 +100,7 @@ def _overrides(parameters: Mapping[str, str]) -> list[str]:
 
 
 def _no_config(workspace: Workspace) -> Path:
-    """In place of samconfig.toml, whose stages are those in AWS."""
+    """Replaces samconfig.toml, whose stages are in AWS."""
     config = workspace.folder / "samconfig.toml"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text("version = 0.1\n")

@@ -37,29 +37,27 @@ def aws_settings(port: int) -> dict[str, str]:
 
 
 def start_emulator(workspace: Workspace, port: int) -> Started:
-    """Begin starting; see ``wait_for_emulator``. Raises ``NotReadyError``."""
+    """Start without waiting; see ``wait_for_emulator``. Raises ``NotReadyError``."""
     if not PYTHON.exists():
-        raise NotReadyError(
-            "There is no .venv-emulator.", "Start it through make, which makes it: make up"
-        )
+        raise NotReadyError("There is no .venv-emulator.", "Create it and start the stack: make up")
     workspace.scratch.mkdir(parents=True, exist_ok=True)
     environment = plain_environment(
         {
-            # Its default is every interface, without any password.
+            # By default it listens on every interface, without a password.
             "BIND_HOST": LOOPBACK,
             "MINISTACK_HOST": LOOPBACK,
             "GATEWAY_PORT": str(port),
-            # Else it takes port 8883 as well.
+            # Otherwise it also listens on port 8883.
             "IOT_MTLS_ENABLED": "0",
             "MINISTACK_REGION": REGION,
-            # Never in containers, even where Docker is: they would not see the loopback interface.
+            # Never in containers, even with Docker: they cannot reach the loopback interface.
             "LAMBDA_EXECUTOR": "local",
             "PERSIST_STATE": "0",
             "TMPDIR": str(workspace.scratch),
             "STATE_DIR": str(workspace.folder / "state"),
             "S3_DATA_DIR": str(workspace.folder / "s3"),
             "PYTHONUNBUFFERED": "1",
-            # Each worker has a copy of the package for itself: what it compiles, none reads again.
+            # Each worker has its own copy of the package, so nobody would read its compiled files.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
     )
@@ -76,39 +74,39 @@ def is_healthy(port: int) -> bool:
 
 
 def wait_for_emulator(workspace: Workspace, process: Started, port: int) -> None:
-    """Returns once it answers. Raises ``NotReadyError`` when it ends or takes too long."""
+    """Returns once it responds. Raises ``NotReadyError`` if it exits or takes too long."""
     wait_until(lambda: is_healthy(port) or not is_running(process), START_SECONDS)
     if is_running(process) and is_healthy(port):
         return
     log = workspace.log("emulator")
-    ended = "ended at once" if not is_running(process) else f"gave no answer on port {port}"
+    ended = "ended at once" if not is_running(process) else f"did not respond on port {port}"
     raise NotReadyError(
         f"The emulator {ended}.",
         *last_lines(log),
-        "Run it again; a port may have been taken meanwhile. If it stays, make it anew:",
+        "Run it again; a port may have been taken meanwhile. If it fails again, recreate it:",
         "  rm -rf .venv-emulator && make up",
         f"Log: {log}",
     )
 
 
 def runtime() -> str:
-    """The Lambda runtime of the emulator's own interpreter, which is what functions run on."""
+    """The Lambda runtime of the emulator's own interpreter, on which the functions run."""
     config = (PROJECT / ".venv-emulator/pyvenv.cfg").read_text()
     version = re.search(r"^version(?:_info)?\s*=\s*(3\.\d+)", config, re.MULTILINE)
     if version is None:
         raise NotReadyError(
-            ".venv-emulator doesn't say which Python it has.", "rm -rf .venv-emulator && make up"
+            ".venv-emulator does not say which Python it has.", "rm -rf .venv-emulator && make up"
         )
     return f"python{version.group(1)}"
 
 
 def architecture() -> str:
-    """This machine's, in Lambda's words. Raises ``NotReadyError`` for one that Lambda has not."""
+    """This machine's architecture by Lambda's name. Raises ``NotReadyError`` if Lambda lacks it."""
     known = {"x86_64": "x86_64", "amd64": "x86_64", "arm64": "arm64", "aarch64": "arm64"}
     machine = platform.machine().lower()
     if machine not in known:
         raise NotReadyError(
-            f"Lambda knows no {machine} processors, so the functions can't run here.",
+            f"Lambda has no {machine} processors, so the functions cannot run here.",
             "Use a machine with an x86-64 or a 64-bit ARM processor.",
         )
     return known[machine]

@@ -1,4 +1,4 @@
-"""The payment gateway of the local stack: the sandbox as a background process, or another one."""
+"""The local stack's payment gateway: the sandbox in a background process, or the user's own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def external_gateway() -> External | None:
     if not url.startswith(("http://", "https://")):
         raise NotReadyError(
             f"GATEWAY_URL={url} is not an http or https URL.",
-            "Leave it unset, and the sandbox gateway is started.",
+            "Correct it, or unset it to use the sandbox gateway.",
         )
     return External(url, api_key())
 
@@ -51,12 +51,14 @@ def gateway_name() -> str:
     """Whose API the gateway speaks, from GATEWAY. Raises ``NotReadyError``."""
     name = os.environ.get("GATEWAY") or APIS[0]
     if name not in APIS:
-        raise NotReadyError(f"There is no GATEWAY={name}.", f"There are: {', '.join(APIS)}.")
+        raise NotReadyError(
+            f"GATEWAY={name} is not a known gateway.", f"Choose one of: {', '.join(APIS)}."
+        )
     return name
 
 
 def start_sandbox(workspace: Workspace, port: int, api: str, *, reset: bool) -> Started:
-    """Begin starting the sandbox gateway with that API; see ``wait_for_gateway``."""
+    """Start the sandbox gateway without waiting; see ``wait_for_gateway``."""
     # What `refunds-dev sandbox-gateway` runs, without the rest of the command line.
     run = "from refunds_devkit.sandbox.command import sandbox_gateway; sandbox_gateway()"
     command = [sys.executable, "-c", run, "--api", api, "--port", str(port)]
@@ -66,8 +68,8 @@ def start_sandbox(workspace: Workspace, port: int, api: str, *, reset: bool) -> 
     return start(command, plain_environment({}), workspace.log("gateway"))
 
 
-def answer_of(url: str, key: str) -> str | None:
-    """None when the gateway answers as its contract says, else what is wrong with it."""
+def gateway_problem(url: str, key: str) -> str | None:
+    """What is wrong with the gateway, or None if it responds as its contract says."""
     try:
         answer = _HTTP.request(
             "GET",
@@ -75,19 +77,19 @@ def answer_of(url: str, key: str) -> str | None:
             headers={"Authorization": f"Bearer {key}"},
         )
     except urllib3.exceptions.HTTPError as exc:
-        return f"it can't be reached ({type(exc).__name__})"
+        return f"it cannot be reached ({type(exc).__name__})"
     if answer.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
         return None
     if answer.status == HTTPStatus.UNAUTHORIZED:
         return "it refuses the API key (401); GATEWAY_API_KEY is the one to use"
-    return f"it answers {answer.status} to GET /v1/payments/readiness-check"
+    return f"it responds with {answer.status} to GET /v1/payments/readiness-check"
 
 
 def wait_for_sandbox(workspace: Workspace, process: Started, url: str) -> None:
-    """Returns once it answers. Raises ``NotReadyError``."""
+    """Returns once it responds. Raises ``NotReadyError``."""
     key = api_key()
-    wait_until(lambda: not answer_of(url, key) or not is_running(process), START_SECONDS)
-    wrong = answer_of(url, key) if is_running(process) else "it ended at once"
+    wait_until(lambda: not gateway_problem(url, key) or not is_running(process), START_SECONDS)
+    wrong = gateway_problem(url, key) if is_running(process) else "it exited immediately"
     if wrong is None:
         return
     log = workspace.log("gateway")
@@ -101,10 +103,10 @@ def wait_for_sandbox(workspace: Workspace, process: Started, url: str) -> None:
 
 def wait_for_external(gateway: External) -> None:
     """Returns once it answers. Raises ``NotReadyError``."""
-    if wait_until(lambda: answer_of(gateway.url, gateway.api_key) is None, ANSWER_SECONDS):
+    if wait_until(lambda: gateway_problem(gateway.url, gateway.api_key) is None, ANSWER_SECONDS):
         return
     raise NotReadyError(
-        f"The gateway at GATEWAY_URL={gateway.url} is of no use: "
-        f"{answer_of(gateway.url, gateway.api_key)}.",
-        "Start it first, or unset GATEWAY_URL, and the sandbox gateway is started instead.",
+        f"The gateway at GATEWAY_URL={gateway.url} cannot be used: "
+        f"{gateway_problem(gateway.url, gateway.api_key)}.",
+        "Start it first, or unset GATEWAY_URL to use the sandbox gateway.",
     )

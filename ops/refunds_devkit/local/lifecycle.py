@@ -1,6 +1,6 @@
-"""Starting and stopping the local stack: emulator, gateway, template, and the files that say where.
+"""Starts and stops the local stack: emulator, gateway, template, and the files with its addresses.
 
-Whatever was started is recorded before anything else is done, so `down` always finds it.
+Each process is recorded immediately after its start, so `down` always finds it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Progress(Protocol):
 
 
 def up(workspace: Workspace, progress: Progress, *, for_containers: bool = True) -> Stack:
-    """Bring the stack up, or what is missing of it; returns when a message would be processed.
+    """Start the stack, or the missing parts of it. Returns once the stack can process a message.
 
     ``for_containers``: also let `sam local invoke`'s containers reach it. Raises ``NotReadyError``.
     """
@@ -59,23 +59,23 @@ def up(workspace: Workspace, progress: Progress, *, for_containers: bool = True)
         if record and record.ready and (stack := _use_again(workspace, record, progress)):
             return stack
         if record:
-            progress.note("Clearing away what is left of an earlier start.")
+            progress.note("Removing what an earlier start left.")
             _clear(workspace, record)
         try:
             return _start(workspace, progress, for_containers=for_containers)
         except BaseException:
-            # Half a stack is of no use; its logs stay.
+            # Half a stack is of no use. Its logs stay.
             _stop_all(workspace)
             raise
 
 
 def down(workspace: Workspace) -> list[str]:
-    """Stop exactly what `up` started and clear its data away; returns the names of what ran."""
+    """Stop what `up` started, and only that, and remove its data. Returns the names of what ran."""
     if not workspace.folder.exists():
         return []
     with workspace.locked():
         stopped = _stop_all(workspace)
-        # What was built stays, for the next build to write over.
+        # The build stays; the next build overwrites it.
         shutil.rmtree(workspace.scratch, ignore_errors=True)
         for file in workspace.folder.glob("gateway.sqlite3*"):
             file.unlink(missing_ok=True)
@@ -83,9 +83,9 @@ def down(workspace: Workspace) -> list[str]:
 
 
 def stack_of(workspace: Workspace) -> Stack:
-    """The stack that is up here. Raises ``NotReadyError``."""
+    """The running stack. Raises ``NotReadyError``."""
     if not workspace.stack_env.is_file():
-        raise NotReadyError(f"No stack is up in {workspace.folder}.", "Start it: make up")
+        raise NotReadyError(f"No stack is running in {workspace.folder}.", "Start it: make up")
     return read_stack_env(workspace.stack_env)
 
 
@@ -127,20 +127,20 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
 
 
 def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stack | None:
-    """The stack that is up, mended if only its gateway or relay has ended; None if it is lost."""
+    """The running stack, or None. Restarts the gateway and the relay if only these have exited."""
     assert record.emulator is not None
     if not (is_running(record.emulator) and is_healthy(record.emulator_port)):
-        progress.note("The emulator has ended, and the stack with it.")
+        progress.note("The emulator has exited, and the stack with it.")
         return None
     if os.environ.get("GATEWAY") and (name := gateway_name()) != record.gateway_name:
         raise NotReadyError(
-            f"The stack is up with {record.gateway_name} as its gateway, not {name}.",
-            "Begin anew: make down up   (or unset GATEWAY to keep it)",
+            f"The stack runs with the gateway {record.gateway_name}, not {name}.",
+            "Restart it: make down up   (or unset GATEWAY to keep it)",
         )
     if (external := external_gateway()) and external.url != record.gateway_url:
         raise NotReadyError(
-            f"The stack is up with the gateway {record.gateway_url}, not {external.url}.",
-            "Begin anew: make down up   (or unset GATEWAY_URL to keep it)",
+            f"The stack runs with the gateway {record.gateway_url}, not {external.url}.",
+            "Restart it: make down up   (or unset GATEWAY_URL to keep it)",
         )
     if record.gateway and not is_running(record.gateway):
         with progress.step("Starting the gateway again", "The gateway runs again"):
@@ -154,7 +154,7 @@ def _use_again(workspace: Workspace, record: Record, progress: Progress) -> Stac
     record = _open_to_containers(workspace, record)
     write_files(workspace, record, stack)
     wait_until_ready(stack, workspace, record.gateway_url)
-    progress.note("The stack is already up. For changed code or a changed template: make down up")
+    progress.note("The stack is already running. After a change of code or template: make down up")
     return stack
 
 

@@ -12,9 +12,9 @@ MAX_PORT = 65_535
 
 
 def chosen_port(variable: str) -> int:
-    """The port that the environment asks for in ``variable``, or a free one.
+    """The port in the environment variable ``variable``, or a free one.
 
-    Raises ``NotReadyError`` when the one that was asked for is no port or is taken.
+    Raises ``NotReadyError`` if the variable holds no port, or one that is taken.
     """
     asked = os.environ.get(variable)
     if not asked:
@@ -22,12 +22,12 @@ def chosen_port(variable: str) -> int:
     if not (asked.isascii() and asked.isdigit() and 0 < int(asked) <= MAX_PORT):
         raise NotReadyError(
             f"{variable}={asked} is not a port.",
-            f"Leave {variable} unset, and a free port is chosen.",
+            f"Correct it, or unset {variable} to get a free port.",
         )
     if is_taken(int(asked)):
         raise NotReadyError(
             f"Port {asked} on {LOOPBACK} is taken by another program.",
-            f"Stop that program, or leave {variable} unset, and a free port is chosen.",
+            f"Stop that program, or unset {variable} to get a free port.",
         )
     return int(asked)
 
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 def is_taken(port: int) -> bool:
     with socket.socket() as listener:
-        # As servers do: what is left of closed connections doesn't hold the port.
+        # As servers do: closed connections that linger do not occupy the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))

@@ -1,7 +1,7 @@
-"""Background processes that outlive the command that started them, and their sure end.
+"""Background processes that outlive the command that started them, and how they are stopped.
 
-A recorded pid may since belong to someone else's process: only one that began at the recorded
-moment is ours.
+The system may since have given a recorded pid to another program. A process is ours only if its
+start time is the recorded one as well.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ KILL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 _children: list[subprocess.Popen[bytes]] = []
-# Kept, because Python complains of one that is dropped while it runs; these are meant to run on.
+# Python warns when it drops a running process. These are meant to keep running.
 
 
 @dataclass(frozen=True)
 class Started:
-    """A process of ours: its pid, its group's too, and when it began, in the system's words."""
+    """A process that we started. ``pid`` is its group's too; ``began`` is the system's own text."""
 
     pid: int
     began: str
 
 
 def start(command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> Started:
-    """Start ``command`` in a session of its own, so that neither a Ctrl-C nor our end ends it."""
+    """Start ``command`` in its own session: it survives a Ctrl-C and the end of this command."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -50,9 +50,9 @@ def start(command: Sequence[str | Path], environment: Mapping[str, str], log: Pa
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """What happens inside happens whole: a Ctrl-C or SIGTERM takes effect after it.
+    """Delays a Ctrl-C or SIGTERM until the block has finished.
 
-    For starting a process and writing it down, and for stopping all that were. Keep it short.
+    Use it to start and record a process, or to stop all recorded ones. Keep the block short.
     """
     came: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -76,7 +76,7 @@ def is_running(process: Started) -> bool:
 
 
 def stop(process: Started) -> bool:
-    """End the process and its children; False when it had ended already."""
+    """Stop the process and its children. Returns False if it had exited already."""
     if not is_running(process):
         return False
     for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
@@ -91,7 +91,7 @@ def stop(process: Started) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition came true in time; asked every 50 ms."""
+    """Whether the condition became true in time. Checks every 50 ms."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -101,7 +101,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _end_group(group: int) -> None:
-    # The leader is gone and its pid can't be given away while the group has members.
+    # The leader has exited, but its pid stays reserved while the group has members.
     try:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -109,7 +109,7 @@ def _end_group(group: int) -> None:
 
 
 def _reap(pid: int) -> None:
-    # A child of ours that has ended stays as a zombie until somebody asks for it.
+    # A child that has exited stays as a zombie until its status is read.
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
@@ -117,10 +117,10 @@ def _reap(pid: int) -> None:
 
 
 def _began(pid: int) -> str | None:
-    """When the process began; None when there is none (or only its zombie)."""
+    """When the process started, or None if it does not run (a zombie does not)."""
     if Path("/proc/self/stat").exists():
         try:
-            # Behind the command's name, which may hold anything: state, …, start time.
+            # After the command's name, which can contain anything: state, …, start time.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None

@@ -1,4 +1,4 @@
-"""The steps of a long command, on a terminal with a spinner and elsewhere a line each."""
+"""Shows the steps of a long command: with a spinner on a terminal, elsewhere as one line each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Steps:
 
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:
-        """Shows that something is being done, then that it is done and how long it took."""
+        """Shows a step while it runs, and then how long it took."""
         with self.timed(done):
             if self._console.is_terminal:
                 with self._console.status(f"{doing} …"):
@@ -25,7 +25,7 @@ class Steps:
 
     @contextmanager
     def timed(self, done: str) -> Iterator[None]:
-        """Shows only that it is done, for what shows its own progress."""
+        """Shows a step only when it is finished, for steps with a display of their own."""
         began = time.monotonic()
         yield
         seconds = time.monotonic() - began

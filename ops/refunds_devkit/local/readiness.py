@@ -1,9 +1,9 @@
-"""Whether a refund request would really be processed, found out without leaving a trace.
+"""Checks that the stack can process a refund request, without leaving a trace.
 
-A probe that is no valid request goes the whole way: queue, event source mapping, ProcessRefund, the
-event bus, and the dead-letter queue, where it is taken out again. No table has it, and no refund is
-made. Before it: the gateway answers with the key in the stack's secret, both functions start with
-all that they import and all their settings, and both mappings are on.
+A probe that is not a valid request travels through the queue, the event source mapping,
+ProcessRefund, the event bus and the dead-letter queue, from which it is removed. It reaches no
+table and makes no refund. Before that, the gateway must accept the key in the stack's secret, both
+functions must start with their imports and settings, and both mappings must be enabled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from refunds_devkit.local.gateway import answer_of
+from refunds_devkit.local.gateway import gateway_problem
 from refunds_devkit.local.processes import wait_until
 from refunds_devkit.local.workspace import Workspace
 from refunds_ops.errors import NotReadyError
@@ -26,24 +26,24 @@ MAPPINGS_SECONDS = 30.0
 
 
 def wait_until_ready(stack: Stack, workspace: Workspace, gateway_url: str) -> None:
-    """Returns when a message would be processed. Raises ``NotReadyError``."""
+    """Returns once the stack can process a message. Raises ``NotReadyError``."""
     try:
         if wrong := _find_fault(stack, gateway_url):
             raise NotReadyError(
-                f"The stack was deployed, but would process no refund: {wrong}.",
+                f"The stack was deployed, but cannot process a refund: {wrong}.",
                 f"Log: {workspace.log('emulator')}",
             )
     except (ClientError, BotoCoreError) as exc:
         raise NotReadyError(
-            f"The emulator failed while the stack was tried out: {exc}",
+            f"The emulator failed during the readiness check: {exc}",
             f"Log: {workspace.log('emulator')}",
         ) from exc
 
 
 def _find_fault(stack: Stack, gateway_url: str) -> str | None:
     key = stack.secrets.get_secret_value(SecretId=stack["GatewaySecretArn"])["SecretString"]
-    if wrong := answer_of(gateway_url, key):
-        return f"the gateway at {gateway_url} is of no use: {wrong}"
+    if wrong := gateway_problem(gateway_url, key):
+        return f"the gateway at {gateway_url} cannot be used: {wrong}"
     if not wait_until(lambda: _mappings(stack) == ["Enabled", "Enabled"], MAPPINGS_SECONDS):
         return f"the event source mappings are {', '.join(_mappings(stack)) or 'missing'}"
     for function in ("ProcessRefund", "WriteAudit"):
@@ -76,7 +76,7 @@ def _probe_passes(stack: Stack) -> bool:
 
 
 def _taken_out(stack: Stack, probe: str) -> bool:
-    """Look into the dead-letter queue for up to a second; what is not the probe stays there."""
+    """Read the dead-letter queue for up to a second. Everything but the probe stays there."""
     queue = stack["RefundDeadLetterQueueUrl"]
     messages: list[Any] = list(
         stack.sqs.receive_message(

@@ -1,8 +1,8 @@
 """Lets containers reach ports that listen on this machine's loopback interface only.
 
 `python -m refunds_devkit.local.relay 172.17.0.1 45678 45679` listens on those ports of the
-container engine's bridge address, which only containers and this machine can reach, and passes what
-comes on to the same ports of 127.0.0.1.
+container engine's bridge address, which only containers and this machine can reach, and forwards
+connections to the same ports of 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 async def relay(address: str, ports: list[int]) -> None:
-    """Serves until it is cancelled. Raises ``OSError`` when it can't listen."""
+    """Serves until it is cancelled. Raises ``OSError`` if it cannot listen."""
     servers = [await asyncio.start_server(partial(_join, port), address, port) for port in ports]
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
@@ -42,10 +42,10 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while chunk := await reader.read(CHUNK_BYTES):
             writer.write(chunk)
             await writer.drain()
-        # Only this direction has ended; the answer may still be on its way.
+        # Only this direction has ended. The response may still be on its way.
         writer.write_eof()
     except OSError:
-        writer.close()  # that side has gone, and so has the reason for the other direction
+        writer.close()  # one side has disconnected, so the other direction is of no use
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands that are waited for: bounded, their output in a log, ended with us."""
+"""Runs commands with a time limit and a log. They end when this process ends."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def run(
     failure: str,
     to_do: Sequence[str] = (),
 ) -> str:
-    """Run ``command`` to its end; returns its standard output, which is in the log too.
+    """Run ``command`` and return its standard output, which the log contains too.
 
-    Raises ``NotReadyError`` with the log's last lines when it fails or takes too long.
+    Raises ``NotReadyError`` with the log's last lines if the command fails or takes too long.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        # A session of its own: a Ctrl-C reaches only us, and we end all of it.
+        # In its own session: a Ctrl-C reaches only this process, which then stops the session.
         process = subprocess.Popen(
             command,
             env=dict(environment),
@@ -51,12 +51,12 @@ def run(
         output.write(said)
     if status == 0:
         return said.decode(errors="replace")
-    how = f"did not end within {seconds:.0f} s" if status is None else f"ended with {status}"
+    how = f"did not finish within {seconds:.0f} s" if status is None else f"exited with {status}"
     raise NotReadyError(f"{failure} ({how}).", *last_lines(log), *to_do, f"Log: {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what still runs: gently first, so that a container started for it is removed."""
+    """Stop what still runs: with SIGTERM first, so that its container is removed."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
@@ -68,7 +68,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_lines(log: Path, count: int = 8) -> list[str]:
-    """The end of a log, without colours, each line marked as quoted."""
+    """The last lines of a log as a quotation, without colours."""
     try:
         text = log.read_text(errors="replace")
     except OSError:

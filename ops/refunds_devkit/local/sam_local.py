@@ -1,7 +1,7 @@
-"""`sam local invoke` of every function, in a container, on a local stack of its own.
+"""Runs `sam local invoke` for every function, in a container, on a temporary local stack.
 
-The commands are those that a person would type after `make up`. What each function did is looked up
-in the stack afterwards: a container that answers but wrote elsewhere is found out.
+The commands are those that a person would type after `make up`. Afterwards each function's work is
+looked up in the stack, so a container that responds but wrote elsewhere is noticed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SAM = Path(sys.executable).parent / "sam"
 
 @dataclass(frozen=True)
 class Call:
-    """A function, its event, and how to see that it did its work: what is wrong, or None."""
+    """A function, its event, and a check of its work that returns what is wrong, or None."""
 
     function: str
     event: str
@@ -46,15 +46,15 @@ class Call:
 
 
 def invoke_all(workspace: Workspace, console: Console) -> int:
-    """Invoke them all; the exit status. Without a container engine: a note, but a fault in CI."""
+    """Invoke all and return the exit status. A missing container engine is an error only in CI."""
     if not containers.engine_runs():
         if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
             raise NotReadyError(
-                "No container engine answers, and in CI this is not skipped.",
+                "No container engine is running, and CI does not skip this.",
                 "Start Docker (docker version must show a server).",
             )
         console.print(
-            "[bold yellow]SKIPPED[/] sam local invoke: no container engine answers.\n"
+            "[bold yellow]SKIPPED[/] sam local invoke: no container engine is running.\n"
             "  Start Docker (docker version must show a server), then: make sam-local",
             highlight=False,
         )
@@ -140,7 +140,7 @@ def _reconcile(stack: Stack, answer: Any) -> str | None:
 def _back_up(stack: Stack, answer: Any) -> str | None:
     found = newest(Bucket(stack.s3, stack["BackupBucketName"]))
     if found is None or found.backup_prefix != answer["prefix"]:
-        return f"the local stack's newest backup is another one; it answered {answer}"
+        return f"the local stack's newest backup is another one; the function returned {answer}"
     return None
 
 

@@ -14,12 +14,12 @@ from refunds_devkit.local.processes import Started
 from refunds_ops.errors import NotReadyError
 
 PROJECT = Path(__file__).resolve().parents[3]
-"""The checkout: this package is always installed in place."""
+"""The repository: this package is always installed in place."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What `up` has started so far, and where; enough for `down` and for using it again."""
+    """What `up` has started so far, and its addresses: enough to stop it or to use it again."""
 
     emulator: Started | None = None
     emulator_port: int = 0
@@ -63,7 +63,7 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one command at a time starts or stops things here. Raises ``NotReadyError``."""
+        """Lets only one command at a time start or stop the stack. Raises ``NotReadyError``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             try:
@@ -71,12 +71,12 @@ class Workspace:
             except BlockingIOError:
                 raise NotReadyError(
                     f"Another command is starting or stopping the stack in {self.folder}.",
-                    "Wait until it has ended.",
+                    "Wait until it has finished.",
                 ) from None
             yield
 
     def record(self) -> Record | None:
-        """What is recorded as started; None when nothing is."""
+        """The record of what was started, or None."""
         try:
             values = json.loads(self._record.read_text())
             for part in ("emulator", "gateway", "relay"):
@@ -86,9 +86,9 @@ class Workspace:
             return None
         except (OSError, ValueError, TypeError) as exc:
             raise NotReadyError(
-                f"{self._record} can't be read: {exc}",
-                f"See what runs (ps aux | grep -e ministack -e sandbox-gateway), stop it, and "
-                f"delete {self.folder}.",
+                f"{self._record} cannot be read: {exc}",
+                "Find what still runs (ps aux | grep -e ministack -e sandbox-gateway), stop it, "
+                f"and delete {self.folder}.",
             ) from exc
 
     def save(self, record: Record) -> None:
@@ -105,7 +105,7 @@ class Workspace:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Nobody ever reads half of it."""
+    """Replaces the file at once: no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(text)
@@ -113,9 +113,9 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def plain_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Our environment without any AWS account of the user's, plus ``more``.
+    """This process's environment without the user's AWS account, plus ``more``.
 
-    What is started here must never reach AWS, whatever profile or endpoint is configured.
+    A local stack must never reach AWS, whatever profile or endpoint is configured.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     loopback = {"127.0.0.1", "localhost"}

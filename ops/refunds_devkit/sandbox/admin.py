@@ -1,6 +1,6 @@
-"""The admin API under /_sandbox: script faults, make payments, move the clock, count money.
+"""The admin API under /_sandbox: faults, payments, the clock, and movements of money.
 
-It takes no API key: the server listens on the loopback interface unless told otherwise.
+It needs no API key: by default the server listens on the loopback interface.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FAULT_ID = re.compile(r"[0-9]{1,15}")
 
 
 class Admin:
-    """The endpoints for tests and people at a laptop, over the gateway's ledger."""
+    """The endpoints that tests and developers use, on the gateway's ledger."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.ledger = gateway.ledger

@@ -1,4 +1,4 @@
-"""The contract's endpoints: authentication, idempotency, and the faults that strike each call."""
+"""The contract's endpoints: authentication, idempotency, and the faults of each call."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ BODY_SECONDS = 30
 
 
 class StoppingError(Exception):
-    """The server stops; the call it waited for is given up, and nothing of it was done."""
+    """The server stops. The waiting call is abandoned and did nothing."""
 
 
 @dataclass
 class Strikes:
-    """The faults about one call, each used up only when its stage is reached."""
+    """The faults that match a call. Each is used up only when the call reaches its stage."""
 
     ledger: Ledger
     subject: str
@@ -61,9 +61,9 @@ class Strikes:
 
 
 class Gateway:
-    """The API over one ledger. `stopping` ends every wait when the server shuts down.
+    """The API on one ledger. `stopping` ends every wait when the server shuts down.
 
-    Another API over the same books and faults is a subclass with its own routes and `shape`.
+    Another API with the same ledger and faults is a subclass with its own routes and `shape`.
     """
 
     def __init__(self, ledger: Ledger, api_key: str, stopping: asyncio.Event) -> None:
@@ -72,7 +72,7 @@ class Gateway:
         self._authorization = f"Bearer {api_key}".encode()
 
     def routes(self) -> list[BaseRoute]:
-        # `path`, as the contract lets an id hold any character.
+        # `path`, because the contract allows any character in an id.
         return [
             Route("/v1/payments/{id:path}", self._guarded(self.get_payment)),
             Route("/v1/refunds", self._guarded(self.create_refund), methods=["POST"]),
@@ -89,7 +89,7 @@ class Gateway:
             given = scheme.title() + b" " + token.strip()
             if not hmac.compare_digest(given, self._authorization):
                 raise RefusedError(
-                    401, "unauthorized", "Wrong or no API key.", {"WWW-Authenticate": "Bearer"}
+                    401, "unauthorized", "Missing or wrong API key.", {"WWW-Authenticate": "Bearer"}
                 )
             try:
                 return await endpoint(request)
@@ -99,7 +99,7 @@ class Gateway:
         return guarded
 
     def shape(self, answer: Answer) -> Answer:
-        """The answer in the words of the API that is spoken; the contract's own, here."""
+        """The response in the API's own format. Here it is the contract's."""
         return answer
 
     # Reading
@@ -132,7 +132,7 @@ class Gateway:
         page = parse_page(request.query_params)
         transaction_id = page.transaction_id
         if transaction_id is None and page.reference is not None:
-            # A fault of the payment strikes the look-up by reference too.
+            # A payment's fault also applies to a look-up by reference.
             transaction_id = self.ledger.subject_of_reference(page.reference)
         return await self._read(
             LIST_REFUNDS,
@@ -188,7 +188,7 @@ class Gateway:
             if content_type != "application/json":
                 raise RefusedError.invalid("Content-Type: must be application/json")
             body = load_json(raw)
-            # The same body is the same JSON: order of keys and white space don't count.
+            # Two bodies are the same if their JSON is: key order and white space do not count.
             fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
             wanted = parse_refund_create(body)
         except RefusedError as refused:
@@ -224,7 +224,7 @@ class Gateway:
         return self.shape(answer).response()
 
     async def _wait(self, seconds: float) -> None:
-        """Waits even when the client has gone: what it asked for is still done afterwards."""
+        """Waits even if the client has disconnected: the work is still done afterwards."""
         try:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:
@@ -239,9 +239,8 @@ class Creation:
         begin --(no delay)----------------------> finish      one transaction
         begin, key in use --(delay, no lock)----> finish      two transactions
 
-    The key is looked up and taken in one transaction, the balance is checked and the refund
-    written in one transaction, so neither two calls with one key nor two refunds of one payment
-    can pass each other.
+    One transaction looks up the key and takes it; one transaction checks the balance and writes
+    the refund. So two calls with one key, or two refunds of one payment, cannot pass each other.
     """
 
     gateway: Gateway
@@ -265,7 +264,7 @@ class Creation:
             delay = strikes.at("delay")
             if delay is None:
                 return self._finish(number, strikes)
-        # Given up when the server stops: the ledger frees the key when it is opened again.
+        # Abandoned when the server stops. The ledger frees the key when it is next opened.
         await self.gateway._wait(delay["seconds"])
         with ledger.transaction():
             ledger.settle_due()
@@ -379,7 +378,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def _unread(message: str) -> RefusedError:
-    # The rest of the body is still on the line, so no other request can follow on it.
+    # The rest of the body is unread, so no other request can follow on this connection.
     return RefusedError(422, "invalid_request", message, {"Connection": "close"})
 
 
@@ -402,7 +401,10 @@ def make_app(gateway: Gateway, more: list[BaseRoute]) -> Starlette:
         return Silence(gateway.stopping)
 
     async def broken(request: Request, exc: Exception) -> Response:
-        body = error_body("internal_error", "The sandbox itself failed.")
+        body = error_body(
+            "internal_error",
+            "The sandbox failed. This is a fault of the sandbox, not a scripted one.",
+        )
         return shaped(request, Answer(500, body))
 
     app = Starlette(

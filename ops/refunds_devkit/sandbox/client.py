@@ -14,11 +14,11 @@ TIMEOUT_SECONDS = 30
 
 
 class SandboxError(Exception):
-    """The admin API answered with an error."""
+    """The admin API returned an error."""
 
 
 class SandboxClient:
-    """Scripts a running sandbox gateway and reads its books. Raises SandboxError."""
+    """Scripts a running sandbox gateway and reads its ledger. Raises SandboxError."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -44,7 +44,7 @@ class SandboxClient:
         return found
 
     def remove_faults(self, fault_id: int | None = None) -> int:
-        """Removes one fault, or all but those of the seeded payments. Returns how many."""
+        """Removes one fault, or all but the seeded payments' own. Returns the number removed."""
         query = {} if fault_id is None else {"id": str(fault_id)}
         removed: int = self._call("DELETE", "/faults", query=query)["removed"]
         return removed
@@ -74,7 +74,7 @@ class SandboxClient:
         return self._call("POST", "/clock", {"advance_seconds": seconds})
 
     def ledger(self, **filters: str) -> dict[str, Any]:
-        """Payments, refunds and movements, of a `transaction_id` and or a `reference`."""
+        """Payments, refunds and movements, filtered by `transaction_id`, `reference` or both."""
         return self._call("GET", "/ledger", query=filters)
 
     def movements(self, **filters: str) -> list[dict[str, Any]]:

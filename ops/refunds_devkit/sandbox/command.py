@@ -35,7 +35,7 @@ ENVIRONMENT_ERROR = 3
     type=click.Choice(list(APIS)),
     default="flair",
     show_default=True,
-    help="Whose API it speaks.",
+    help="The API to serve.",
 )
 @click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on.")
 @click.option(
@@ -51,18 +51,27 @@ ENVIRONMENT_ERROR = 3
     help="The ledger's SQLite file, kept between runs. ':memory:' keeps nothing. "
     "[default: .local/sandbox-API.sqlite3]",
 )
-@click.option("--api-key", default=DEFAULT_API_KEY, show_default=True, help="The bearer token.")
-@click.option("--reset", is_flag=True, help="Forget the refunds, payments, faults and clock first.")
+@click.option(
+    "--api-key",
+    default=DEFAULT_API_KEY,
+    show_default=True,
+    help="The bearer token that callers must send.",
+)
+@click.option(
+    "--reset",
+    is_flag=True,
+    help="Remove all refunds, payments, faults and the clock's offset first.",
+)
 @click.option("--seed/--no-seed", default=True, show_default=True, help="Add the payments to try.")
 @click.option(
     "--settle-seconds",
     type=click.FloatRange(0, 86400),
     default=SETTLE_SECONDS,
     show_default=True,
-    help="How long the seeded pending and reversed refunds take.",
+    help="Seconds until seeded pending and reversed refunds change.",
 )
-@click.option("--webhook-url", metavar="URL", help="Post an event there when a refund changes.")
-@click.option("--webhook-secret", metavar="SECRET", help="What those events are signed with.")
+@click.option("--webhook-url", metavar="URL", help="URL that gets an event when a refund changes.")
+@click.option("--webhook-secret", metavar="SECRET", help="Secret that signs those events.")
 @click.option("--access-log", is_flag=True, help="Print a line for each request.")
 def sandbox_gateway(
     *,
@@ -78,11 +87,11 @@ def sandbox_gateway(
     webhook_secret: str | None,
     access_log: bool,
 ) -> None:
-    """Run a payment gateway without real money, for tests and for trying out."""
+    """Run a payment gateway without real money, for tests and experiments."""
     database = database or DEFAULT_DATABASE.format(api)
     out, err = Console(), Console(stderr=True, soft_wrap=True)
     if bool(webhook_url) != bool(webhook_secret):
-        raise click.UsageError("--webhook-url and --webhook-secret go together")
+        raise click.UsageError("--webhook-url and --webhook-secret must be used together")
 
     def show(url: str) -> None:
         if webhook_url and webhook_secret:
@@ -91,7 +100,9 @@ def sandbox_gateway(
             ).start()
         _show(out, url, database, APIS[api].seeds if seed else ())
         if not _is_loopback(host):
-            err.print("[yellow]Others can reach this address; the admin API asks for no key.[/]")
+            err.print(
+                "[yellow]Other machines can reach this address, and the admin API needs no key.[/]"
+            )
 
     try:
         serve(
@@ -107,7 +118,9 @@ def sandbox_gateway(
             on_listening=show,
         )
     except PortTakenError as exc:
-        err.print(f"[red]{escape(str(exc))}[/]: stop that one, or choose another with --port.")
+        err.print(
+            f"[red]{escape(str(exc))}[/]: stop that program, or choose another port with --port."
+        )
         sys.exit(ENVIRONMENT_ERROR)
     except (OSError, NotOurDatabaseError, sqlite3.Error) as exc:
         err.print(f"[red]{escape(str(exc))}[/] (listening on {escape(host)}, ledger {database})")
@@ -130,7 +143,7 @@ def _show(out: Console, url: str, database: str, seeds: Sequence[Seed]) -> None:
             table.add_row(seed.id, f"{seed.amount_captured} {seed.currency}", seed.note)
         out.print(table)
     out.print("Script a fault for the next refund of a payment:", highlight=False)
-    # One line whatever the terminal's width, to be copied.
+    # One line at any terminal width, so that it can be copied.
     out.print(
         f"  curl -X POST {url}/_sandbox/faults "
         """-d '{"kind": "commit_then_timeout", "transaction_id": "PAYMENT"}'""",
@@ -138,4 +151,6 @@ def _show(out: Console, url: str, database: str, seeds: Sequence[Seed]) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    out.print(f"Count the money: curl {url}/_sandbox/ledger    Stop: Ctrl-C", highlight=False)
+    out.print(
+        f"List movements of money: curl {url}/_sandbox/ledger    Stop: Ctrl-C", highlight=False
+    )

@@ -1,4 +1,4 @@
-"""What the contract (docs/flair-gateway.openapi.yaml) says of requests, errors and times."""
+"""Requests, errors and times as the contract (docs/flair-gateway.openapi.yaml) defines them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_KEY_LENGTH = 255
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_PAGE = 100
 KEY_LIFETIME_MICROS = 24 * 3600 * 1_000_000
-# SQLite's integers end at 2^63; no payment comes near.
+# SQLite's integers end at 2^63. No payment comes near.
 MAX_AMOUNT = 10**15
 
 PAYMENT_STATUSES = ("authorized", "captured", "voided", "disputed")
@@ -32,14 +32,14 @@ REASONS = (
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _LIMIT = re.compile(r"[0-9]{1,3}")
-# RFC 3339: the offset is required, and at most microseconds are told apart.
+# RFC 3339: the offset is required; digits below microseconds are ignored.
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class RefusedError(Exception):
-    """A request answered with an error of the contract. No money moved."""
+    """The request gets an error of the contract. No money moved."""
 
     status: int
     code: str
@@ -103,7 +103,7 @@ def _no_constant(name: str) -> Any:
 def parse_refund_create(body: object) -> RefundCreate:
     """Raises RefusedError (422 invalid_request) naming the first field that breaks the contract."""
     if not isinstance(body, dict):
-        raise RefusedError.invalid("the body is a JSON object")
+        raise RefusedError.invalid("the body must be a JSON object")
     known = ("transaction_id", "amount", "currency", "reference", "reason")
     unknown = sorted(set(body) - set(known))
     if unknown:
@@ -150,7 +150,7 @@ def parse_currency(value: object) -> str:
 
 
 def parse_page(query: Mapping[str, str]) -> Page:
-    """Raises RefusedError (422) for what is out of bounds. Unknown parameters are ignored."""
+    """Raises RefusedError (422) for values out of bounds. Ignores unknown parameters."""
     limit = query.get("limit", str(MAX_PAGE))
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_PAGE:
         raise RefusedError.invalid(f"limit: from 1 to {MAX_PAGE}")
@@ -170,7 +170,7 @@ def parse_page(query: Mapping[str, str]) -> Page:
 
 
 def parse_time(value: object, name: str) -> int:
-    """Microseconds since 1970 of an RFC 3339 time with its offset; finer digits are cut off."""
+    """Microseconds since 1970 of an RFC 3339 time with its offset. Cuts off finer digits."""
     if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
         raise RefusedError.invalid(f"{name}: an RFC 3339 time with offset (encode + as %2B)")
     try:
@@ -193,9 +193,9 @@ def parse_cursor(cursor: str) -> tuple[int, int]:
         created_at, seq = base64.urlsafe_b64decode(cursor.encode()).decode().split(".")
         place = int(created_at), int(seq)
     except (ValueError, binascii.Error) as exc:
-        raise RefusedError.invalid("cursor: not one of ours") from exc
+        raise RefusedError.invalid("cursor: not one that this server returned") from exc
     if not all(0 <= part < 2**62 for part in place):
-        raise RefusedError.invalid("cursor: not one of ours")
+        raise RefusedError.invalid("cursor: not one that this server returned")
     return place
 
 

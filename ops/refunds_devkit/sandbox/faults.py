@@ -1,13 +1,13 @@
-"""The faults a test or a person can script: their kinds, their parameters, and how one is chosen.
+"""The faults that can be scripted: their kinds, their parameters, and how one is chosen.
 
-A call passes five stages, and at most one fault of each stage strikes it, so faults of different
-stages combine (a pending refund whose answer never comes):
+A call passes five stages, and at most one fault of each stage applies to it. Faults of different
+stages combine, for example a pending refund whose response never comes:
 
-    door     refused before the idempotency key is looked at; no money moves
+    door     refuses the call before the idempotency key is read; no money moves
     delay    waits before the money moves; the key is in use meanwhile
-    outcome  what becomes of the refund
-    key      what becomes of the idempotency key
-    answer   what the caller gets to see after the work is done
+    outcome  decides how the refund ends
+    key      decides what happens to the idempotency key
+    answer   decides which response the client gets after the work is done
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GET_REFUND = "get_refund"
 ANY_OPERATION = "any"
 OPERATIONS = (CREATE_REFUND, GET_PAYMENT, LIST_REFUNDS, GET_REFUND)
 
-# Longer than any client waits, and than a Lambda function or a SQS visibility needs.
+# Longer than any client waits.
 HOLD_SECONDS = 120
 SETTLE_SECONDS = 5
 
@@ -40,7 +40,7 @@ MAX_TEXT_LENGTH = 500
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fault: the stage it strikes at, and its parameters with their defaults."""
+    """One kind of fault: its stage, and its parameters with their defaults."""
 
     stage: Stage
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -60,21 +60,25 @@ KINDS: dict[str, Kind] = {
     "declined": Kind("outcome", {"code": "card_declined", "message": "The card was declined."}),
     "error_500_remembered": Kind("outcome"),
     "commit_then_error_500_remembered": Kind("outcome"),
-    "failed": Kind("outcome", {"code": "bank_rejected", "message": "The bank refused it."}),
+    "failed": Kind("outcome", {"code": "bank_rejected", "message": "The bank refused the refund."}),
     "pending": Kind("outcome"),
-    # As pending, but Stripe's API says that the customer has to act.
+    # Like pending, but Stripe's API says that the customer has to act.
     "requires_action": Kind("outcome"),
     "pending_then_succeeded": Kind("outcome", {"seconds": SETTLE_SECONDS}),
     "pending_then_failed": Kind(
         "outcome",
-        {"seconds": SETTLE_SECONDS, "code": "bank_rejected", "message": "The bank refused it."},
+        {
+            "seconds": SETTLE_SECONDS,
+            "code": "bank_rejected",
+            "message": "The bank refused the refund.",
+        },
     ),
     "succeeded_then_failed": Kind(
         "outcome",
         {
             "seconds": SETTLE_SECONDS,
             "code": "returned_by_bank",
-            "message": "The bank sent it back.",
+            "message": "The bank returned the money.",
         },
     ),
     # key
@@ -95,7 +99,7 @@ KINDS: dict[str, Kind] = {
     "short_body": Kind("answer"),
 }
 
-# Only a POST has an outcome, a key or money to move; the rest strike any operation.
+# Only a POST has an outcome, a key or money to move. The other stages apply to any operation.
 CREATE_ONLY = frozenset(
     [name for name, kind in KINDS.items() if kind.stage in ("outcome", "key")] + ["in_use"]
 )
@@ -103,7 +107,7 @@ CREATE_ONLY = frozenset(
 
 @dataclass(frozen=True)
 class Fault:
-    """A scripted fault. `remaining` is how many calls it still strikes, None for always."""
+    """A scripted fault. `remaining` is the number of calls it still applies to, None for always."""
 
     kind: str
     operation: str = CREATE_REFUND
@@ -139,10 +143,10 @@ class Fault:
         }
 
     def strikes(self, subject: str, seen: int) -> bool:
-        """Whether it strikes the `seen`-th call (from 0) about `subject`.
+        """Whether it applies to the `seen`-th call (from 0) about `subject`.
 
-        Drawn from the seed and the call, not from a running generator, so that the same history
-        comes out whatever order concurrent calls arrive in.
+        Draws from the seed and the call, not from a running generator, so that the result does not
+        depend on the order of concurrent calls.
         """
         if self.probability >= 1:
             return True
@@ -153,7 +157,7 @@ class Fault:
 def parse_fault(body: object) -> Fault:
     """A fault from the admin API's JSON. Raises RefusedError (422) naming the wrong field."""
     if not isinstance(body, dict):
-        raise RefusedError.invalid("a fault is a JSON object")
+        raise RefusedError.invalid("a fault must be a JSON object")
     given = dict(body)
     name = given.pop("kind", None)
     if not isinstance(name, str) or name not in KINDS:
@@ -162,12 +166,12 @@ def parse_fault(body: object) -> Fault:
     if operation not in (*OPERATIONS, ANY_OPERATION):
         raise RefusedError.invalid(f"operation: one of {', '.join((*OPERATIONS, ANY_OPERATION))}")
     if name in CREATE_ONLY and operation != CREATE_REFUND:
-        raise RefusedError.invalid(f"operation: {name} strikes {CREATE_REFUND} only")
+        raise RefusedError.invalid(f"operation: {name} applies to {CREATE_REFUND} only")
     always = given.pop("always", False)
     if not isinstance(always, bool):
         raise RefusedError.invalid("always: true or false")
     if always and "calls" in given:
-        raise RefusedError.invalid("calls: not together with always")
+        raise RefusedError.invalid("calls: cannot be used together with always")
     calls = _number(given, "calls", 1, low=1, high=MAX_CALLS, whole=True)
     probability = _number(given, "probability", 1.0, low=0, high=1)
     seed = _number(given, "seed", 0, low=-(2**62), high=2**62, whole=True)

@@ -1,8 +1,8 @@
-"""The gateway's books in one SQLite file: payments, refunds, movements of money, keys, faults.
+"""The gateway's ledger in one SQLite file: payments, refunds, movements of money, keys, faults.
 
-One connection, used by one thread. Whatever reads in order to write does both within one
-`transaction()` (BEGIN IMMEDIATE), so a second process on the same file can't slip in between.
-Times are microseconds since 1970 on the sandbox's clock, which tests may advance.
+One thread uses one connection. A read whose result decides a write shares one `transaction()`
+(BEGIN IMMEDIATE) with it, so a second process on the same file cannot write in between.
+Times are microseconds since 1970 on the sandbox's clock, which tests can advance.
 """
 
 from __future__ import annotations
@@ -140,12 +140,12 @@ DELETE FROM settings
 
 
 class NotOurDatabaseError(Exception):
-    """The file is no sandbox ledger, or one of another version."""
+    """The file is not a sandbox ledger, or is one of another version."""
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """What a refund becomes `after_micros` after it was made."""
+    """The status of a refund `after_micros` after its creation."""
 
     status: str
     after_micros: int
@@ -155,7 +155,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refund is at first, and what it becomes later."""
+    """The first status of a refund, and its later ones."""
 
     status: str = "succeeded"
     failure_code: str | None = None
@@ -165,7 +165,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StoredKey:
-    """A remembered idempotency key. `status` is None while its first call still runs."""
+    """A stored idempotency key. `status` is None while its first call still runs."""
 
     seq: int
     fingerprint: bytes
@@ -175,7 +175,7 @@ class StoredKey:
 
 @dataclass(frozen=True)
 class Call:
-    """A line of the call log: what came in, and the status answered (None: no answer)."""
+    """A line of the call log: the request, and the response's status (None: no response)."""
 
     operation: str
     status: int | None
@@ -187,9 +187,9 @@ class Call:
 
 
 class Ledger:
-    """Opens `path` (":memory:" for none that lasts), creating it when absent.
+    """Opens `path`, or creates it. ":memory:" keeps nothing.
 
-    `real_micros` is the clock the offset is added to. Raises NotOurDatabaseError, sqlite3.Error.
+    `real_micros` is the clock without the offset. Raises NotOurDatabaseError, sqlite3.Error.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Ledger:
         self._real_micros = real_micros or (lambda: time.time_ns() // 1000)
         if str(path) != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Opened by the thread that starts the server, used by the one that runs it.
+        # One thread opens it and starts the server; another runs the server.
         self._db = sqlite3.connect(
             str(path), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -218,7 +218,7 @@ class Ledger:
         if tables and application_id != APPLICATION_ID:
             raise NotOurDatabaseError(f"{path} is an SQLite database of something else")
         self._db.execute("PRAGMA journal_mode = WAL")
-        # A crash of the process loses nothing; only one of the machine may.
+        # A crash of the process loses nothing. A crash of the machine can.
         self._db.execute("PRAGMA synchronous = NORMAL")
         with self.transaction():
             if not self._pragma("user_version"):
@@ -226,7 +226,7 @@ class Ledger:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            # A call that ran when the last server ended did nothing, so its key is free again.
+            # A call that was running when the last server ended did nothing, so its key is free.
             self._db.execute("DELETE FROM idempotency_keys WHERE status IS NULL")
         if self._pragma("user_version") != SCHEMA_VERSION:
             raise NotOurDatabaseError(f"{path} was made by another version of the sandbox gateway")
@@ -240,7 +240,7 @@ class Ledger:
         self._db.close()
 
     def reset(self) -> None:
-        """Forgets everything, the clock's offset too."""
+        """Removes everything, the clock's offset included."""
         with self.transaction():
             for statement in RESET.split(";"):
                 self._db.execute(statement)
@@ -270,7 +270,7 @@ class Ledger:
         return row["value"] if row else 0
 
     def advance(self, micros: int) -> None:
-        """Moves the clock forward, never back: what was made would lie in the future."""
+        """Moves the clock forward. Moved back, existing refunds would lie in the future."""
         if micros < 0 or self._offset + micros > MAX_ADVANCE_MICROS:
             raise RefusedError.invalid("advance_seconds: from 0, twenty years in all")
         self._offset += micros
@@ -289,7 +289,7 @@ class Ledger:
         status: str = "captured",
         created_at: int | None = None,
     ) -> None:
-        """Creates the payment, or changes all but the refunds and the age of the one there is."""
+        """Creates the payment, or updates an existing one except for its refunds and age."""
         made = self.now() if created_at is None else created_at
         self._db.execute(
             """INSERT INTO payments (id, status, currency, amount_captured, created_at)
@@ -339,7 +339,7 @@ class Ledger:
     # Refunds
 
     def refundable(self, wanted: RefundCreate) -> None:
-        """Raises RefusedError, with the contract's code, when the refund is not possible."""
+        """Raises RefusedError with the contract's code if the refund is not possible."""
         payment = self._payment_row(wanted.transaction_id)
         if payment is None:
             raise RefusedError(404, "payment_not_found", "No such payment.")
@@ -366,7 +366,7 @@ class Ledger:
         origin: str = "api",
         created_at: int | None = None,
     ) -> dict[str, Any]:
-        """Makes the refund and moves its money. Call `refundable` in the same transaction."""
+        """Creates the refund and moves its money. Call `refundable` in the same transaction."""
         assert 1 <= wanted.amount <= MAX_AMOUNT
         made = self.now() if created_at is None else created_at
         refund_id = f"re_{secrets.token_hex(12)}"
@@ -414,7 +414,7 @@ class Ledger:
         return None if row is None else refund_json(row)
 
     def place(self, refund_id: str) -> tuple[int, int] | None:
-        """Where the refund stands in a `page`: what is after it has a smaller place."""
+        """The refund's place in a `page`. Refunds after it have smaller places."""
         row = self._refund_row(refund_id)
         return None if row is None else (row["created_at"], row["seq"])
 
@@ -425,8 +425,8 @@ class Ledger:
         return row
 
     def page(self, page: Page) -> dict[str, Any]:
-        """Refunds newest first. The cursor is a place in that order, so that refunds made
-        meanwhile neither shift nor repeat what follows."""
+        """Refunds, newest first. The cursor is a place in that order, so refunds that are created
+        meanwhile neither shift nor repeat the next page."""
         where, values = ["1 = 1"], list[Any]()
         for column in ("reference", "transaction_id"):
             if (value := getattr(page, column)) is not None:
@@ -451,15 +451,15 @@ class Ledger:
         }
 
     def subject_of_reference(self, reference: str) -> str | None:
-        """The payment of the newest refund with that reference, to find its faults."""
+        """The payment of the newest refund with that reference, whose faults then apply."""
         row = self._db.execute(
             "SELECT transaction_id FROM refunds WHERE reference = ? ORDER BY seq DESC", (reference,)
         ).fetchone()
         return None if row is None else row["transaction_id"]
 
     def settle_due(self) -> None:
-        """Brings refunds to what they are by now. Called before every read, so that what is
-        read depends on the clock alone."""
+        """Applies all changes of status that are due. Called before every read, so that a read
+        depends on the clock alone."""
         rows = self._db.execute(
             """SELECT s.at, s.status AS becomes, s.failure_code AS code,
                    s.failure_message AS message, r.*
@@ -521,7 +521,7 @@ class Ledger:
     # Idempotency keys
 
     def stored_key(self, key: str) -> StoredKey | None:
-        """The key as remembered, or None: never used, or first used 24 hours ago or more."""
+        """The stored key, or None if it was never used, or first used 24 hours ago or earlier."""
         row = self._db.execute("SELECT * FROM idempotency_keys WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
@@ -531,7 +531,7 @@ class Ledger:
         return StoredKey(row["seq"], row["fingerprint"], row["status"], row["body"])
 
     def start_key(self, key: str, fingerprint: bytes) -> int:
-        """Marks the key as in use. Returns its number, for `finish_key`."""
+        """Marks the key as in use. Returns its number for `finish_key`."""
         seq = self._db.execute(
             "INSERT INTO idempotency_keys (key, fingerprint, first_used_at) VALUES (?, ?, ?)",
             (key, fingerprint, self.now()),
@@ -540,7 +540,7 @@ class Ledger:
         return seq
 
     def finish_key(self, seq: int, status: int, body: str) -> None:
-        """Stores the answer. By number, as a key that outlived its day may be another's now."""
+        """Stores the response. By number, because an expired key may belong to another call now."""
         self._db.execute(
             "UPDATE idempotency_keys SET status = ?, body = ? WHERE seq = ?", (status, body, seq)
         )
@@ -574,7 +574,7 @@ class Ledger:
         return [_fault(row) for row in self._db.execute("SELECT * FROM faults ORDER BY id")]
 
     def remove_faults(self, *, fault_id: int | None = None, seeded: bool = False) -> int:
-        """Removes one, or all scripted ones, or all the seeded ones only. Returns how many."""
+        """Removes one fault, all scripted ones, or all seeded ones. Returns the number removed."""
         self._db.execute(
             """DELETE FROM fault_draws WHERE fault_id IN (
                    SELECT id FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2))""",
@@ -587,9 +587,9 @@ class Ledger:
     def faults_for(
         self, operation: str, transaction_id: str | None, reference: str | None
     ) -> list[Fault]:
-        """The live faults about such a call: scripted before seeded, then in order of scripting."""
+        """The faults that match the call: scripted before seeded, in order of scripting."""
         rows = self._db.execute(
-            # Three terms, so that each is found by the index: tests script thousands of faults.
+            # Three terms, so that the index finds each: tests script thousands of faults.
             """SELECT * FROM faults
                WHERE (transaction_id = ?1 AND (reference IS NULL OR reference = ?2)
                    OR transaction_id IS NULL AND reference IS NULL
@@ -601,7 +601,7 @@ class Ledger:
         return [_fault(row) for row in rows]
 
     def draw_fault(self, fault: Fault, subject: str) -> bool:
-        """Whether the fault strikes this call; one that does is used up by one."""
+        """Whether the fault applies to this call. If so, uses it up by one call."""
         seen = 0
         if fault.probability < 1:
             seen = self._db.execute(
@@ -650,7 +650,7 @@ class Ledger:
         ]
 
     def books(self, filters: Mapping[str, str | None]) -> dict[str, Any]:
-        """Payments, refunds and movements, oldest first, of a transaction and or a reference."""
+        """Payments, refunds and movements, oldest first, by transaction, reference or both."""
         refunds = [
             {
                 **refund_json(row),

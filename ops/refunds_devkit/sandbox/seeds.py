@@ -1,4 +1,4 @@
-"""The payments the sandbox starts with: each shows one behaviour, with no admin call."""
+"""The payments the sandbox starts with: each shows one behaviour, without an admin call."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from refunds_devkit.sandbox.ledger import Ledger, Outcome
 
 @dataclass(frozen=True)
 class Seed:
-    """A payment, captured in minor units, and the fault that strikes its refunds.
+    """A captured payment in minor units, and the fault that its refunds meet.
 
-    `calls` is how many of them the fault strikes, None for all. `foreign` was refunded already,
-    by another system.
+    `calls` is the number of refunds that meet the fault, None for all. Another system has already
+    refunded `foreign`.
     """
 
     id: str
@@ -75,7 +75,7 @@ SEEDS = (
 )
 
 
-# Stripe's ids of payments, and its rule that three-decimal amounts end with a 0.
+# Stripe's payment ids, and its rule that three-decimal amounts end with a 0.
 STRIPE_SEEDS = tuple(
     replace(
         seed,
@@ -89,9 +89,9 @@ STRIPE_SEEDS = tuple(
 def plant(
     ledger: Ledger, settle_seconds: float = SETTLE_SECONDS, seeds: Sequence[Seed] = SEEDS
 ) -> None:
-    """Adds the seeds that are missing. `settle_seconds` is how long pending and reversed take.
+    """Adds missing seeds. Pending and reversed refunds change after `settle_seconds`.
 
-    What is used up of a fault that strikes a few times stays used up until a reset.
+    A fault that applies to a few calls stays used up until a reset.
     """
     with ledger.transaction():
         known = {fault.transaction_id: fault.remaining for fault in ledger.faults() if fault.seeded}

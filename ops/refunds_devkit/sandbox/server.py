@@ -1,4 +1,4 @@
-"""Running the sandbox gateway: in the foreground for people, in a thread for tests."""
+"""Runs the sandbox gateway: in the foreground for people, in a thread for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8790
 DEFAULT_API_KEY = "test_key"
 
-# Longer than a client's pool keeps an idle connection, so that ours is not the end that closes.
+# Longer than clients keep an idle connection, so that the client closes it.
 KEEP_ALIVE_SECONDS = 75
 START_SECONDS = 10
 STOP_SECONDS = 10
@@ -35,7 +35,7 @@ STOP_SECONDS = 10
 
 @dataclass(frozen=True)
 class Api:
-    """An API that the sandbox speaks, and the payments to try that suit it."""
+    """An API that the sandbox serves, and its payments to try."""
 
     gateway: type[Gateway]
     seeds: Sequence[Seed] = ()
@@ -60,15 +60,15 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Ends the held connections first: uvicorn would wait for them.
+        # Ends held connections first, because uvicorn would wait for them.
         self._stopping.set()
         await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, as asyncio sets TCP_NODELAY on no other socket: without it every
-    # answer waits 40 ms for the client's delayed acknowledgement.
+    # The protocol is named because asyncio sets TCP_NODELAY on no other socket. Without it every
+    # response waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,9 +115,9 @@ def serve(
 ) -> None:
     """Serves until SIGINT or SIGTERM, then returns. Call it from the main thread.
 
-    `on_listening` is called with the URL once requests are accepted. Raises PortTakenError,
-    OSError and NotOurDatabaseError before anything is served. The port is taken before the
-    database is reset, so that a second server can't empty the books of a running one.
+    Calls `on_listening` with the URL once it accepts requests. Raises PortTakenError, OSError and
+    NotOurDatabaseError before it serves anything. It takes the port before it resets the database,
+    so that a second server cannot empty the ledger of a running one.
     """
     listener = _listen(host, port)
     with listener:
@@ -132,7 +132,7 @@ def serve(
             def stop(number: int, frame: FrameType | None) -> None:
                 server.should_exit = True
 
-            # uvicorn raises the signal again once it has shut down: these let it end quietly.
+            # uvicorn raises the signal again after its shutdown; these handlers absorb it.
             before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
             try:
                 if on_listening is not None:
@@ -152,7 +152,7 @@ class SandboxGateway:
             gateway.url, gateway.api_key
             gateway.client.add_fault("commit_then_timeout", reference="refund-1")
 
-    `database` ":memory:" lasts as long as the object is started.
+    `database` ":memory:" lasts until the gateway stops.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class SandboxGateway:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Returns once requests are accepted.
+        """Returns once it accepts requests.
 
         Raises PortTakenError, NotOurDatabaseError, or RuntimeError after 10 seconds.
         """
@@ -206,7 +206,7 @@ class SandboxGateway:
             raise RuntimeError("the sandbox gateway did not start")
 
     def stop(self) -> None:
-        """Ends held connections, then the server; the port is kept for the next start."""
+        """Ends held connections, then the server. Keeps the port for the next start."""
         if self._running is None:
             return
         (server, thread, ledger), self._running = self._running, None

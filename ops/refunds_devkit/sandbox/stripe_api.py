@@ -1,8 +1,8 @@
-"""Stripe's API, as much of it as a refund needs, over the sandbox's books and faults.
+"""The part of Stripe's API that refunds need, on the sandbox's ledger and faults.
 
-The books are in Stripe's units and ids: a payment `pi_x` has the charge `ch_x`; a payment `ch_x` of
-its own is a charge without a PaymentIntent. A refund's reference is its metadata's
-`refund_reference`; a refund made by others has none.
+The ledger has Stripe's units and ids. A payment `pi_x` has the charge `ch_x`; a payment that was
+created as `ch_x` is a charge without a PaymentIntent. A refund's reference is its metadata
+`refund_reference`; a refund by another system has none.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from refunds_devkit.sandbox.wire import Answer
 
 REFERENCE = "refund_reference"
 OTHERS = ("foreign-", "other-system-")
-"""How the admin API's references of refunds by others begin."""
+"""The prefix of the admin API's references for refunds by other systems."""
 
 THREE_DECIMALS = {"BHD", "JOD", "KWD", "OMR", "TND"}
 WHOLE_UNITS_IN_HUNDREDTHS = {"ISK", "UGX"}
 REASONS = ("duplicate", "fraudulent", "requested_by_customer")
 MICROS = 1_000_000
 
-# What Stripe says in place of the contract's codes: status, type, code and parameter.
+# Stripe's equivalents of the contract's codes: status, type, code and parameter.
 _ERRORS: dict[str, tuple[int, str, str | None, str | None]] = {
     "unauthorized": (401, "invalid_request_error", None, None),
     "payment_not_found": (404, "invalid_request_error", "resource_missing", "id"),
@@ -134,7 +134,7 @@ class StripeApi(Gateway):
         raw = await read_body(request, MAX_REQUEST_BYTES)
         key = parse_key(request.headers.get("idempotency-key"))
         form = dict(parse_qsl(raw.decode("ascii", "replace"), keep_blank_values=True))
-        # What is refused here is not stored for the key: Stripe stores what it has begun to do.
+        # A refusal here is not stored for the key: Stripe stores only calls that it has started.
         wanted = self._wanted(form)
         fingerprint = hashlib.sha256(json.dumps(form, sort_keys=True).encode()).digest()
         return await Creation(self, key, fingerprint, wanted).run()
@@ -166,7 +166,7 @@ class StripeApi(Gateway):
         return self._payment_of(asked["charge"]) if "charge" in asked else None
 
     def _payment_of(self, charge_id: str) -> str:
-        """The payment in the books that a charge belongs to."""
+        """The payment in the ledger that a charge belongs to."""
         intent = re.sub("^(ch|py)_", "pi_", charge_id)
         return charge_id if self.ledger.has_payment(charge_id) else intent
 

@@ -1,8 +1,8 @@
-"""Webhooks of the sandbox gateway: a thread beside the server that looks at its own list of refunds
-and posts a signed event for each that has changed since it was made.
+"""Webhooks of the sandbox gateway: a thread reads the server's list of refunds and posts a signed
+event for each refund that has changed since its creation.
 
-Like a real gateway's they may come late, twice (when an answer got lost) or not at all (after three
-tries): docs/webhooks.md.
+As with a real gateway, an event can come late, twice (after a lost response) or not at all (after
+three attempts): docs/webhooks.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import urllib3
 
 LOOK_EVERY_SECONDS = 0.5
 LOOKED_AT = 100
-"""The newest refunds; a change of an older one is not told."""
+"""Only the newest refunds are read. Changes of older ones send no event."""
 REMEMBERED = 1000
 TRIES = 3
 TIMEOUT_SECONDS = 5.0
@@ -58,7 +58,7 @@ class WebhookSender:
         self._http.clear()
 
     def look(self) -> int:
-        """Post what has changed since the last look; returns how many events were taken."""
+        """Post an event for each change since the last call. Returns how many were accepted."""
         listed = self._http.request("GET", self._list_url, headers=self._headers)
         sent = 0
         for refund in json.loads(listed.data)["data"] if listed.status == HTTPStatus.OK else []:
@@ -76,7 +76,7 @@ class WebhookSender:
             try:
                 self.look()
             except (urllib3.exceptions.HTTPError, ValueError, LookupError):
-                continue  # a fault that was scripted, or the server is just starting or stopping
+                continue  # a scripted fault, or the server is starting or stopping
 
     def _post(self, event: dict[str, Any]) -> bool:
         body = json.dumps(event).encode()
@@ -95,7 +95,7 @@ class WebhookSender:
 
 
 def event_of(refund: dict[str, Any]) -> dict[str, Any]:
-    """The event that tells of a refund's change; ``refund`` as the API shows it."""
+    """The event for a refund's change. ``refund`` is as the API shows it."""
     kind = "refund.failed" if refund["status"] == "failed" else "refund.updated"
     digest = hashlib.sha256(f"{refund['id']} {refund['status']}".encode()).hexdigest()
     return {

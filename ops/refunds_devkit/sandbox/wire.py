@@ -1,8 +1,8 @@
-"""Answers as they go over the wire: whole, or late, broken, trickling, or not at all.
+"""Sends responses: complete, late, broken, byte by byte, or not at all.
 
-ASGI can't close a connection without answering, nor send half a header, so the misbehaving answers
-write to the connection's transport themselves; `Connection` is the public uvicorn protocol class
-that puts the transport within their reach.
+ASGI cannot close a connection without a response, or send half a header. Faulty responses therefore
+write to the connection's transport themselves. `Connection`, a subclass of uvicorn's public
+protocol class, gives them access to it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HTML = (
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP protocol, which an answer finds in its scope's state."""
+    """uvicorn's HTTP protocol. A response finds it in its scope's state."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Answer:
 
 
 class Peer:
-    """The client at the other end, while an answer is on its way."""
+    """The client's end of the connection while a response is sent."""
 
     def __init__(self, scope: Scope, receive: Receive, stopping: asyncio.Event) -> None:
         connection: Connection = scope["state"]["connection"]
@@ -67,7 +67,7 @@ class Peer:
         self._stopping = asyncio.create_task(stopping.wait())
 
     async def waits(self, seconds: float) -> bool:
-        """True if the client still waits after that long, False as soon as it or we give up."""
+        """True if the client still waits after that time, False as soon as either side gives up."""
         done, _ = await asyncio.wait(
             {self._gone, self._stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
         )
@@ -79,7 +79,7 @@ class Peer:
     async def close(self, *, flush: bool) -> None:
         if flush:
             self._transport.close()
-            # A client that never reads what is left must not keep us here.
+            # A client that never reads the rest must not block this.
             await self.waits(1)
         self._transport.abort()
         self._stopping.cancel()
@@ -106,7 +106,7 @@ class Silence(Response):
 
 
 class Late(Response):
-    """The whole answer, `seconds` late."""
+    """The whole response, `seconds` late."""
 
     def __init__(self, stopping: asyncio.Event, whole: Response, seconds: float) -> None:
         super().__init__(status_code=whole.status_code)
@@ -115,13 +115,13 @@ class Late(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         peer = Peer(scope, receive, self._stopping)
         if await peer.waits(self._seconds):
-            # Written by hand, as the peer listens for the end of the connection already.
+            # Written by hand, because the peer already listens for the end of the connection.
             peer.write(_head(self._whole) + bytes(self._whole.body))
         await peer.close(flush=True)
 
 
 class Drip(Response):
-    """The whole answer, with `seconds_per_byte` before each byte of its headers or its body."""
+    """The whole response, with `seconds_per_byte` before each byte of its headers or its body."""
 
     def __init__(
         self, stopping: asyncio.Event, whole: Response, seconds_per_byte: float, part: str
@@ -143,7 +143,7 @@ class Drip(Response):
 
 
 class Short(Response):
-    """Headers that promise the whole body, half of it, and the end of the connection."""
+    """Headers that announce the whole body, half of the body, and a closed connection."""
 
     def __init__(self, stopping: asyncio.Event, whole: Response) -> None:
         super().__init__(status_code=whole.status_code)
@@ -194,7 +194,7 @@ def html_502() -> Response:
     return Response(HTML, 502, media_type="text/html")
 
 
-# Which fields of a refund or a payment each kind changes, and how.
+# The fields of a refund or a payment that each kind changes, and how.
 _WRONG: dict[str, dict[str, Callable[[Any], Any]]] = {
     "wrong_amount_echoed": {
         "amount": lambda amount: amount + 1,
@@ -217,7 +217,7 @@ def _echo_wrong(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 Shape = Callable[[Answer], Answer]
-"""Puts an answer of the contract into the words of the API that is spoken."""
+"""Converts a response of the contract to the API's own format."""
 
 
 def deliver(answer: Answer, fault: Fault | None, stopping: asyncio.Event, shape: Shape) -> Response:
@@ -255,5 +255,5 @@ _ANSWER_FAULTS: dict[str, Callable[[Answer, Fault, asyncio.Event], Response]] = 
 
 
 def status_seen(response: Response) -> int | None:
-    """For the call log: the status the client gets to see, None for silence."""
+    """The status that the client sees, for the call log. None if there is no response."""
     return None if isinstance(response, Silence) else response.status_code

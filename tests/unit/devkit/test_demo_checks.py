@@ -207,6 +207,6 @@ def test_it_fits_into_100_columns() -> None:
     console.print(progress(story(), seen, 3))
     report(console, story(), seen, checks(story(), seen))
     shown = console.export_text()
-    assert "All of it is right" in shown
+    assert "Everything is right" in shown
     assert "…" not in shown.replace("reference=…", "")
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 100

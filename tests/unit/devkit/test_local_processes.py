@@ -80,12 +80,12 @@ def test_a_failing_command_is_told_with_its_last_words(log: Path) -> None:
     command = [sys.executable, "-c", "import sys; print('why', file=sys.stderr); sys.exit(7)"]
     with pytest.raises(NotReadyError) as caught:
         run(command, os.environ, log, seconds=60, failure="it failed", to_do=["do this"])
-    assert caught.value.what == "it failed (ended with 7)."
+    assert caught.value.what == "it failed (exited with 7)."
     assert caught.value.to_do == ("| why", "do this", f"Log: {log}")
 
 
 def test_a_command_that_takes_too_long_is_ended(log: Path) -> None:
-    with pytest.raises(NotReadyError, match="did not end within"):
+    with pytest.raises(NotReadyError, match="did not finish within"):
         run(SLEEPER, os.environ, log, seconds=0.2, failure="it hung")
 
 
@@ -104,7 +104,7 @@ def test_a_taken_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EMULATOR_PORT", str(port))
         with pytest.raises(NotReadyError, match=f"Port {port} .* is taken") as caught:
             chosen_port("EMULATOR_PORT")
-    assert "leave EMULATOR_PORT unset" in caught.value.to_do[0]
+    assert "unset EMULATOR_PORT" in caught.value.to_do[0]
 
 
 def test_a_port_is_chosen_or_free(monkeypatch: pytest.MonkeyPatch) -> None:

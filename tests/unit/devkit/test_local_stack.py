@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from refunds_devkit.local import containers
-from refunds_devkit.local.gateway import answer_of, external_gateway, wait_for_external
+from refunds_devkit.local.gateway import external_gateway, gateway_problem, wait_for_external
 from refunds_devkit.local.lifecycle import down, stack_of
 from refunds_devkit.local.ports import free_port
 from refunds_devkit.local.processes import Started
@@ -56,7 +56,7 @@ def test_only_one_command_at_a_time(tmp_path: Path) -> None:
 def test_down_without_up_is_nothing(tmp_path: Path) -> None:
     assert down(Workspace(tmp_path / "never")) == []
     assert down(Workspace(tmp_path)) == []
-    with pytest.raises(NotReadyError, match="No stack is up"):
+    with pytest.raises(NotReadyError, match="No stack is running"):
         stack_of(Workspace(tmp_path))
 
 
@@ -133,8 +133,8 @@ def test_pips_settings_become_uvs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_gateway_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with SandboxGateway(api_key="right") as gateway:
-        assert answer_of(gateway.url, "right") is None
-        assert "401" in str(answer_of(gateway.url, "wrong"))
+        assert gateway_problem(gateway.url, "right") is None
+        assert "401" in str(gateway_problem(gateway.url, "wrong"))
         monkeypatch.setenv("GATEWAY_URL", gateway.url + "/")
         monkeypatch.setenv("GATEWAY_API_KEY", "right")
         there = external_gateway()
@@ -142,7 +142,7 @@ def test_another_gateway_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPa
         assert there.url == gateway.url
         wait_for_external(there)
     monkeypatch.setattr("refunds_devkit.local.gateway.ANSWER_SECONDS", 0.1)
-    with pytest.raises(NotReadyError, match="can't be reached") as caught:
+    with pytest.raises(NotReadyError, match="cannot be reached") as caught:
         wait_for_external(there)
     assert "unset GATEWAY_URL" in caught.value.to_do[0]
     monkeypatch.setenv("GATEWAY_URL", "ftp://x")
