@@ -6,7 +6,7 @@ refunded in them, and they are not here.
 
 from __future__ import annotations
 
-EXPONENTS: dict[str, int] = {
+CURRENT: dict[str, int] = {
     "AED": 2,
     "AFN": 2,
     "ALL": 2,
@@ -173,3 +173,67 @@ EXPONENTS: dict[str, int] = {
     "ZMW": 2,
     "ZWG": 2,
 }
+
+# ISO's list of historic codes (list three) names no minor units. These are the last that ISO gave
+# each code, as the JDK keeps them (java.base, currency.properties, JDK 17.0.15). Codes that were
+# withdrawn before 1997 are not in it: no card payment was made in them.
+WITHDRAWN: dict[str, int] = {
+    "ADP": 0,
+    "AFA": 2,
+    "ANG": 2,
+    "ATS": 2,
+    "AYM": 2,
+    "AZM": 2,
+    "BEF": 0,
+    "BGL": 2,
+    "BGN": 2,
+    "BYB": 0,
+    "BYR": 0,
+    "CSD": 2,
+    "CUC": 2,
+    "CYP": 2,
+    "DEM": 2,
+    "EEK": 2,
+    "ESP": 0,
+    "FIM": 2,
+    "FRF": 2,
+    "GHC": 2,
+    "GRD": 0,
+    "GWP": 2,
+    "HRK": 2,
+    "IEP": 2,
+    "ITL": 0,
+    "LTL": 2,
+    "LUF": 0,
+    "LVL": 2,
+    "MGF": 0,
+    "MRO": 2,
+    "MTL": 2,
+    "MZM": 2,
+    "NLG": 2,
+    "PTE": 0,
+    "ROL": 0,
+    "RUR": 2,
+    "SDD": 2,
+    "SIT": 2,
+    "SKK": 2,
+    "SLL": 2,
+    "SRG": 2,
+    "STD": 2,
+    "TMM": 2,
+    "TPE": 0,
+    "TRL": 0,
+    "USS": 2,
+    "VEB": 2,
+    "VEF": 2,
+    "YUM": 2,
+    "ZMK": 2,
+    "ZWD": 2,
+    "ZWL": 2,
+    "ZWN": 2,
+    "ZWR": 2,
+}
+"""Currencies that no payment is made in any more. Payments that were made in them can be refunded,
+and their records are shown with the right decimals."""
+
+EXPONENTS: dict[str, int] = CURRENT | WITHDRAWN

@@ -21,7 +21,10 @@ class Money:
             raise TypeError("amount_minor is an int of minor units")
 
     def __str__(self) -> str:
-        exponent = EXPONENTS.get(self.currency, 0)
+        exponent = EXPONENTS.get(self.currency)
+        if exponent is None:
+            # Only a gateway has such a currency, and only it knows the decimals.
+            return f"{self.amount_minor} minor units of {self.currency}"
         if exponent == 0:
             return f"{self.amount_minor} {self.currency}"
         whole, minor = divmod(abs(self.amount_minor), 10**exponent)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import iso4217
 import pytest
+from tests.support.builders import body
 
-from refunds.domain.currencies import EXPONENTS
+from refunds.domain.currencies import CURRENT, EXPONENTS, WITHDRAWN
 from refunds.domain.money import Money
+from refunds.domain.request import parse_message
 
 
 def test_the_committed_currencies_are_those_of_the_library() -> None:
@@ -12,7 +16,20 @@ def test_the_committed_currencies_are_those_of_the_library() -> None:
         currency.code: currency.exponent
         for currency in iso4217.Currency
         if currency.exponent is not None
-    } == EXPONENTS, "write them anew: ops/currencies.sh"
+    } == CURRENT, "run ops/currencies.sh"
+
+
+def test_a_withdrawn_currency_is_no_current_one_and_keeps_its_decimals() -> None:
+    assert not WITHDRAWN.keys() & {currency.code for currency in iso4217.Currency}
+    assert EXPONENTS == CURRENT | WITHDRAWN
+    for code in ("BGN", "HRK", "ANG", "SLL", "ZWL", "CUC"):
+        assert WITHDRAWN[code] == 2
+    assert (WITHDRAWN["ITL"], WITHDRAWN["BYR"], WITHDRAWN["TRL"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("currency", sorted(WITHDRAWN))
+def test_what_was_paid_in_a_withdrawn_currency_can_be_refunded(currency: str) -> None:
+    assert parse_message(json.dumps(body(currency=currency))).currency == currency
 
 
 @pytest.mark.parametrize(
@@ -23,6 +40,9 @@ def test_the_committed_currencies_are_those_of_the_library() -> None:
         (-2505, "EUR", "-25.05 EUR"),
         (2500, "JPY", "2500 JPY"),
         (2500, "KWD", "2.500 KWD"),
+        (2500, "BGN", "25.00 BGN"),
+        (2500, "ITL", "2500 ITL"),
+        (2500, "XYZ", "2500 minor units of XYZ"),
     ],
 )
 def test_amounts_are_shown_with_their_currencys_decimals(

@@ -160,7 +160,7 @@ def test_money_is_written_with_its_currencys_own_decimals() -> None:
     assert str(Money(-105, "USD")) == "-1.05 USD"
     assert str(Money(2500, "JPY")) == "2500 JPY"
     assert str(Money(2500, "KWD")) == "2.500 KWD"
-    assert str(Money(1, "???")) == "1 ???"
+    assert str(Money(1, "???")) == "1 minor units of ???"
 
 
 @pytest.mark.parametrize("amount", [True, 1.0, "1", None])
