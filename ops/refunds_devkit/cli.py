@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from refunds_devkit.contracts import write_contracts
 from refunds_devkit.cost.command import cost
 from refunds_devkit.sample_events import write_sample_events
 from refunds_devkit.sandbox.command import sandbox_gateway
@@ -21,6 +22,7 @@ def cli() -> None:
 cli.add_command(sandbox_gateway)
 cli.add_command(cost)
 cli.add_command(write_sample_events)
+cli.add_command(write_contracts)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from refunds.domain.card_numbers import has_card_number, has_printed_card_number, masked
@@ -79,19 +79,41 @@ class RefundRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    refund_id: RefundId
-    transaction_id: TransactionId
-    user_id: Name
-    amount_minor: Amount | None = None
-    currency: Currency
-    reason: Reason
-    requested_by: Name
-    requested_at: Instant | None = None
-    metadata: Metadata | None = None
-    reason_code: Code | None = None
-    note: Note | None = None
-    line_items: LineItems | None = None
-    expected_refundable_minor: AmountOrZero | None = None
+    refund_id: RefundId = Field(
+        description="The sender chooses it. It is the idempotency key, end to end: however often a "
+        "request is sent with the same refund_id, it is paid once."
+    )
+    transaction_id: TransactionId = Field(description="The payment to refund.")
+    user_id: Name = Field(description="Whose money it is.")
+    amount_minor: Amount | None = Field(
+        None,
+        description="In the currency's minor units: 2500 with USD is $25.00, with JPY \u00a52500. "
+        "Leave it out for everything that is still refundable.",
+    )
+    currency: Currency = Field(description="The payment's currency, an ISO 4217 code.")
+    reason: Reason = Field(description="Why.")
+    requested_by: Name = Field(
+        description="Who asks, such as agent:anna, customer:42 or system:orders."
+    )
+    requested_at: Instant | None = Field(
+        None,
+        description="When it was asked for: an RFC 3339 instant with an offset. It doesn't make a "
+        "request another one.",
+    )
+    metadata: Metadata | None = Field(
+        None, description="The sender's own keys and values, kept and shown."
+    )
+    reason_code: Code | None = Field(None, description="The sender's own code for the reason.")
+    note: Note | None = Field(None, description="A note for people.")
+    line_items: LineItems | None = Field(
+        None,
+        description="What is refunded, kept and shown. The amounts add up to amount_minor at most.",
+    )
+    expected_refundable_minor: AmountOrZero | None = Field(
+        None,
+        description="What the sender believes is still refundable. If the gateway says otherwise, "
+        "the refund is REJECTED with refundable_mismatch.",
+    )
 
     # Not a field: the sender can't choose it.
     _sent_by: str | None = PrivateAttr(default=None)

@@ -86,13 +86,13 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=20)]
 
 
 class LineItem(BaseModel):
-    """A part of what is refunded, for people and reports: ``amount_minor`` is the line's total."""
+    """A part of what is refunded, for people and reports."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     sku: Code
     quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
-    amount_minor: AmountOrZero
+    amount_minor: AmountOrZero = Field(description="The line's total, not the price of one.")
 
 
 LineItems = Annotated[list[LineItem], Field(max_length=MAX_LINE_ITEMS)]

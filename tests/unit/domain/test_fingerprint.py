@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,3 +108,17 @@ def test_a_sender_that_is_unknown_is_left_out_and_a_long_one_is_cut() -> None:
 
     assert "sent_by" not in parse_message(text).recorded_fields()
     assert parse_message(text, sent_by="x" * 300).recorded_fields()["sent_by"] == "x" * 256
+
+
+# Messages of every release
+
+
+OLD_MESSAGES = json.loads((Path(__file__).parent / "messages" / "version-1.json").read_text())
+
+
+@pytest.mark.parametrize("message", OLD_MESSAGES, ids=[each["name"] for each in OLD_MESSAGES])
+def test_a_message_of_version_1_stays_valid_and_the_same_request(message: dict[str, Any]) -> None:
+    read = parse_message(message["body"])
+
+    assert all(read.has_fingerprint(stored) for stored in message["fingerprints"])
+    assert message["fingerprints"][-1] == read.fingerprint()
