@@ -120,6 +120,8 @@ class ReconcileRefundsSettings:
     failures_bucket: str
     requests_mapping_id: str
     """The event source mapping that brings requests from the queue to ProcessRefund."""
+    audit_mapping_id: str
+    """The event source mapping that brings the stream of Refunds to WriteAudit."""
     maximum_concurrency: int
     processed_by: str
 
@@ -131,6 +133,7 @@ class ReconcileRefundsSettings:
             dead_letter_queue_url=text(environment, "DEAD_LETTER_QUEUE_URL"),
             failures_bucket=text(environment, "FAILURES_BUCKET"),
             requests_mapping_id=text(environment, "REQUESTS_MAPPING_ID"),
+            audit_mapping_id=text(environment, "AUDIT_MAPPING_ID"),
             maximum_concurrency=number(environment, "MAXIMUM_CONCURRENCY", 2, 1000),
             processed_by=function_identity(environment),
         )

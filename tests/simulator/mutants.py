@@ -291,8 +291,8 @@ MUTANTS = (
         "a batch that returns empty after an error",
         (
             "processing.queue:handle_batch",
-            "tell(raw, exc)\n            raise",
-            "tell(raw, exc)\n            return",
+            "on_result(raw, exc)\n            raise",
+            "on_result(raw, exc)\n            return",
         ),
     ),
     _mutant(
@@ -356,7 +356,7 @@ MUTANTS = (
     _mutant(
         "late reversals not looked for",
         (
-            "processing.reconciler:Reconciler._sweep",
+            "processing.reversal_sweep:ReversalSweep._take",
             "for shown in page.refunds:",
             "for shown in ():",
         ),
@@ -364,9 +364,9 @@ MUTANTS = (
     _mutant(
         "only the first page is swept",
         (
-            "processing.reconciler:Reconciler._sweep",
-            "cursor, failures = page.next_cursor, 0",
-            "cursor, failures = None, 0",
+            "processing.reversal_sweep:ReversalSweep._sweep",
+            "position = self._advance(gateway, position, page)",
+            "position = self._advance(gateway, position, RefundPage(page.refunds, None))",
         ),
     ),
     _mutant(

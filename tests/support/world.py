@@ -26,6 +26,8 @@ from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
+from refunds.wiring.protocol import Protocol
+from refunds.wiring.reconcile_refunds import build_reconciler
 
 
 @dataclass
@@ -98,14 +100,19 @@ class World:
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(
-            refunds=self.refunds,
-            settler=self.settler,
-            gateways=self.gateways,
-            control=self.control,
+        return build_reconciler(
+            Protocol(
+                refunds=self.refunds,
+                ledger=self.ledger,
+                audit=self.audit,
+                control=self.control,
+                gateways=self.gateways,
+                reserver=self.reserver,
+                settler=self.settler,
+            ),
+            self.archiver,
             clock=self.clock,
             pool=InlinePool(),
-            archiver=self.archiver,
         )
 
     def deadline(self, seconds: float = 59.0) -> Deadline:

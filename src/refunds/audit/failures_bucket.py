@@ -33,6 +33,11 @@ class FailureStore:
         )
         return key
 
+    def count(self, kind: str) -> int:
+        """How many objects of a kind there are; 1,000 at most."""
+        answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=f"{kind}/", MaxKeys=1000)
+        return len(answer.get("Contents", []))
+
 
 def _plain(value: Any) -> Any:
     """The JSON form of what a stream's image can hold and JSON can't."""

@@ -8,7 +8,10 @@ from refunds.audit.outcome_events import OutcomeBus
 from refunds.audit.writer import AuditWriter, handle_stream_batch
 from refunds.batches import Pool
 from refunds.domain.redaction import describe
+from refunds.failures import classify, count_failures
 from refunds.telemetry import Log, Metrics
+
+FUNCTION = "WriteAudit"
 
 
 class WriteAudit:
@@ -38,6 +41,8 @@ class WriteAudit:
         response = handle_stream_batch(
             event["Records"], self._writer, self._bus, self._pool, on_result
         )
+        failures = [classify(result) for result in results if isinstance(result, Exception)]
+        count_failures(self._metrics, FUNCTION, failures)
         kept = sum(isinstance(result, str) for result in results)
         self._metrics.add_metric("AuditRecords", "Count", len(results))
         self._metrics.add_metric("AuditEntriesRejected", "Count", kept)

@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from refunds.audit.failures_bucket import FailureStore
-from refunds.domain.clock import Clock, Deadline
+from refunds.domain.clock import Clock
+from refunds.failures import Failure, FailureKind, classify
 from refunds.domain.refund import Status
 from refunds.domain.request import RefusedError, parse_message
 from refunds.processing.settler import Settler
+from refunds.processing.turns import Turn
 from refunds.tables.refunds import RefundsTable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 ARCHIVE_AFTER = timedelta(days=4)
-MAX_ARCHIVE_BATCHES = 20
+MAX_ARCHIVE_BATCHES = 50
+"""Of ten messages: bounds how many a run looks at, and so how long they are hidden from others."""
 
-MIN_LEFT_SECONDS = 15.0
-"""With less than this left, no further batch is received."""
+LOOK_SECONDS = 60
+"""How long a message stays hidden if the run dies before it shows it again."""
+
+ARCHIVED = "dead-letters"
+"""Prefix of the archived dead letters that nobody has dealt with yet. An operator's command moves
+an object elsewhere once it is dealt with."""
+
+
+class NotYetError(Exception):
+    """The refund is being worked on. The next run archives its message."""
 
 
 @dataclass(frozen=True)
-class Archived:
+class ArchiveResult:
     """``archived`` messages moved; ``oldest_seconds`` is the age of the oldest that stays."""
 
     archived: int = 0
     oldest_seconds: int = 0
-    errors: tuple[str, ...] = ()
+    failed: int = 0
+    unhandled: int = 0
+    """Archived dead letters, of this run or before, that nobody has dealt with: 1,000 at most."""
+    failures: tuple[Failure, ...] = ()
 
-    def plus(self, other: Archived) -> Archived:
-        return Archived(
+    def plus(self, other: ArchiveResult) -> ArchiveResult:
+        return ArchiveResult(
             self.archived + other.archived,
             max(self.oldest_seconds, other.oldest_seconds),
-            self.errors + other.errors,
+            self.failed + other.failed,
+            self.unhandled + other.unhandled,
+            self.failures + other.failures,
         )
+
+    def with_failure(self, error: Exception) -> ArchiveResult:
+        failure = classify(error)
+        if isinstance(error, NotYetError):
+            failure = Failure(FailureKind.UNAVAILABLE, "refund_in_progress")
+        return replace(self, failed=self.failed + 1, failures=(*self.failures, failure))
 
 
 class DeadLetterArchiver:
-    """Moves what has been in the DLQ for days to S3, before SQS deletes it for its age (11)."""
+    """Moves messages that have been in the dead-letter queue for days to S3, before SQS deletes
+    them for their age (rule 11)."""
 
     def __init__(
         self,
@@ -59,47 +82,78 @@ class DeadLetterArchiver:
         self._failures = failures
         self._clock = clock
 
-    def archive(self, deadline: Deadline) -> Archived:
-        """Move what is old enough; at most 200 messages are looked at.
+    def archive(self, turn: Turn) -> ArchiveResult:
+        """Move what is old enough, and count what waits for a person. Never raises.
 
-        Also finds the oldest that stays: SQS's own age metric passes over messages that were
-        received more than three times, and these are received here at every run.
+        Also finds the oldest message that stays: SQS's own age metric passes over messages that
+        were received more than three times, and these are received here at every run.
         """
-        done = Archived()
-        for _ in range(MAX_ARCHIVE_BATCHES):
-            if deadline.left_seconds() < MIN_LEFT_SECONDS:
-                break
-            answer = self._client.receive_message(
-                QueueUrl=self._queue_url,
-                MaxNumberOfMessages=10,
-                MessageSystemAttributeNames=["SentTimestamp"],
-                MessageAttributeNames=["All"],
-                VisibilityTimeout=60,
-            )
-            messages: list[Any] = list(answer.get("Messages", []))
-            if not messages:
-                break
-            for message in messages:
-                done = done.plus(self._look_at(message))
-        return done
+        result = ArchiveResult()
+        stays: list[str] = []
+        try:
+            for _ in range(MAX_ARCHIVE_BATCHES):
+                messages = [] if turn.over else self._receive()
+                if not messages:
+                    break
+                for message in messages:
+                    looked = self._look_at(message)
+                    result = result.plus(looked)
+                    if not looked.archived:
+                        stays.append(message["ReceiptHandle"])
+        except Exception as exc:
+            # A failure here must not keep refunds from being settled. The next run tries again.
+            result = result.with_failure(exc)
+        return self._count(self._show_again(stays, result))
 
-    def _look_at(self, message: dict[str, Any]) -> Archived:
+    def _receive(self) -> list[Any]:
+        answer = self._client.receive_message(
+            QueueUrl=self._queue_url,
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["SentTimestamp"],
+            MessageAttributeNames=["All"],
+            VisibilityTimeout=LOOK_SECONDS,
+        )
+        return list(answer.get("Messages", []))
+
+    def _show_again(self, receipts: list[str], result: ArchiveResult) -> ArchiveResult:
+        """Let others see at once what was only looked at."""
+        try:
+            for start in range(0, len(receipts), 10):
+                self._client.change_message_visibility_batch(
+                    QueueUrl=self._queue_url,
+                    Entries=[
+                        {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+                        for number, receipt in enumerate(receipts[start : start + 10])
+                    ],
+                )
+        except Exception as exc:
+            return result.with_failure(exc)  # they show again after LOOK_SECONDS
+        return result
+
+    def _count(self, result: ArchiveResult) -> ArchiveResult:
+        try:
+            return replace(result, unhandled=self._failures.count(ARCHIVED))
+        except Exception as exc:
+            # What could not be counted may be there: it must not end the alarm.
+            return replace(result.with_failure(exc), unhandled=max(1, result.archived))
+
+    def _look_at(self, message: dict[str, Any]) -> ArchiveResult:
         sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000
         age_seconds = int(self._clock.now().timestamp() - sent_seconds)
         if age_seconds < ARCHIVE_AFTER.total_seconds():
-            return Archived(oldest_seconds=age_seconds)
+            return ArchiveResult(oldest_seconds=age_seconds)
         try:
             self._move(message)
         except Exception as exc:
-            # It stays, and counts as waiting. Its neighbours do not wait for it.
-            return Archived(oldest_seconds=age_seconds, errors=(type(exc).__name__,))
-        return Archived(archived=1)
+            # It stays, and counts as waiting. The other messages do not wait for it.
+            return ArchiveResult(oldest_seconds=age_seconds).with_failure(exc)
+        return ArchiveResult(archived=1)
 
     def _move(self, message: dict[str, Any]) -> None:
         self._keep_open(message["Body"])
         attributes = message.get("MessageAttributes", {})
         self._failures.keep(
-            "dead-letters",
+            ARCHIVED,
             message["MessageId"],
             {
                 "body": message["Body"],
@@ -114,8 +168,8 @@ class DeadLetterArchiver:
         )
 
     def _keep_open(self, body: str) -> None:
-        """Once its message is gone, an unfinished refund must be found through the index (10), and
-        nobody else would release what a request of a refund that has ended still holds (3)."""
+        """Keep an unfinished refund findable through the index once its message is gone (rule 10),
+        and release what the request of a refund that has ended still holds (rule 3)."""
         try:
             request = parse_message(body)
         except RefusedError:
@@ -127,4 +181,4 @@ class DeadLetterArchiver:
         if refund.status is not Status.PROCESSING or refund.open_shard:
             return
         if not self._settler.recheck(refund):
-            raise RuntimeError("the refund is being worked on; its message is archived next time")
+            raise NotYetError

@@ -10,9 +10,12 @@ from refunds.domain.clock import Clock, Deadline
 from refunds.domain.redaction import describe, shown_code
 from refunds.domain.refund import Refund
 from refunds.domain.request import RefusedError
+from refunds.failures import Failure, classify, count_failures, misconfiguration
 from refunds.processing.queue import PutBackError, RefundQueue, Result, handle_batch
 from refunds.tables.state import Control
 from refunds.telemetry import Log, Metrics
+
+FUNCTION = "ProcessRefund"
 
 
 class ProcessRefund:
@@ -53,6 +56,8 @@ class ProcessRefund:
                 sent_ms = int(record["attributes"].get("SentTimestamp", now_seconds * 1000))
                 oldest_seconds = max(oldest_seconds, int(now_seconds - sent_ms / 1000))
             self._metrics.add_metric(_metric(result), "Count", 1)
+            if failure := _failure(result):
+                count_failures(self._metrics, FUNCTION, [failure])
             self._log_result(record["messageId"], result)
         self._metrics.add_metric("OldestPutBackAgeSeconds", "Seconds", oldest_seconds)
         self._watch_gateway(deadline)
@@ -66,6 +71,7 @@ class ProcessRefund:
         except Exception as exc:
             # The batch is done. It must not come again because its calls were not counted.
             self._log.error("calls to the gateway not counted", extra=describe(exc))
+            count_failures(self._metrics, FUNCTION, [classify(exc)])
 
     def _log_result(self, message_id: str, result: Result) -> None:
         match result:
@@ -94,6 +100,20 @@ class ProcessRefund:
                 self._log.error(
                     "message not handled", message_id=message_id, extra=describe(result)
                 )
+
+
+def _failure(result: Result) -> Failure | None:
+    """What a person may have to correct; None for a message that waits for a good reason."""
+    match result:
+        case PutBackError(__cause__=Exception() as cause):
+            return classify(cause)
+        case PutBackError():
+            return misconfiguration(str(result))
+        case RefusedError() | Refund():
+            return None
+        case Exception():
+            return classify(result)
+    return None
 
 
 def _metric(result: Result) -> str:

@@ -143,21 +143,21 @@ def handle_batch(
     queue: RefundQueue,
     deadline: Deadline,
     pool: Pool,
-    tell: Callable[[dict[str, Any], Result], None],
+    on_result: Callable[[dict[str, Any], Result], None],
     *,
     look_up_first: bool = False,
 ) -> dict[str, Any]:
     """Handle the records of an SQS event side by side; returns the partial batch response.
 
-    ``tell`` is called with each record and its result, in the thread that handled it.
+    ``on_result`` is called with each record and its result, in the thread that handled it.
     """
 
     def handle(raw: dict[str, Any]) -> None:
         try:
             result: Result = queue.handle(raw, deadline, look_up_first=look_up_first)
         except Exception as exc:
-            tell(raw, exc)
+            on_result(raw, exc)
             raise
-        tell(raw, result)
+        on_result(raw, result)
 
     return run_batch(records, handle, EventType.SQS, pool)[1]

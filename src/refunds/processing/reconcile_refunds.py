@@ -1,7 +1,10 @@
-"""ReconcileRefunds: one run of the reconciler, and what is reported of it.
+"""ReconcileRefunds: one run of the reconciler, and its metrics.
 
 Takes any event, ``{}`` too. Two events ask for a part of a run: a gateway that is down, and a
 refund that a webhook has named.
+
+What can't be read is reported as bad. A metric that is left out ends its alarm while the cause is
+still there.
 """
 
 from __future__ import annotations
@@ -10,19 +13,30 @@ from dataclasses import asdict
 from typing import Any
 
 from refunds.audit.outcome_events import GATEWAY_DOWN
+from refunds.audit.stream_watch import StreamWatch
 from refunds.breaker.queue_mapping import RUNNING, IntakeKeeper
 from refunds.domain.clock import Deadline
 from refunds.domain.redaction import describe
-from refunds.processing.reconciler import Reconciler
+from refunds.failures import classify, count_failures
+from refunds.processing.reconciler import Reconciler, RunResult
 from refunds.telemetry import Log, Metrics
+
+FUNCTION = "ReconcileRefunds"
 
 
 class ReconcileRefunds:
     def __init__(
-        self, *, reconciler: Reconciler, keeper: IntakeKeeper, metrics: Metrics, log: Log
+        self,
+        *,
+        reconciler: Reconciler,
+        keeper: IntakeKeeper,
+        stream: StreamWatch,
+        metrics: Metrics,
+        log: Log,
     ) -> None:
         self._reconciler = reconciler
         self._keeper = keeper
+        self._stream = stream
         self._metrics = metrics
         self._log = log
 
@@ -33,16 +47,31 @@ class ReconcileRefunds:
         intake = self._keep_intake(deadline)
         if event.get("detail-type") == GATEWAY_DOWN:
             return intake
-        done = self._reconciler.run(deadline)
-        metrics = self._metrics
-        metrics.add_metric("OldestOpenRefundAgeSeconds", "Seconds", done.oldest_open_seconds)
-        metrics.add_metric("OldestDeadLetterAgeSeconds", "Seconds", done.oldest_dead_letter_seconds)
-        metrics.add_metric("RefundsInReview", "Count", done.in_review)
-        metrics.add_metric("RefundsReversed", "Count", done.reversed)
-        metrics.add_metric("ReconcileErrors", "Count", done.failed)
-        counts = asdict(done) | intake
+        self._watch_stream()
+        result = self._reconciler.run(deadline)
+        self._report(result)
+        counts = _counts(result) | intake
         self._log.info("reconciled", **counts)
         return counts
+
+    def _report(self, result: RunResult) -> None:
+        open_, sweep, dead_letters = result.open, result.sweep, result.dead_letters
+        self._count("ReconcilerRuns", 1)
+        self._seconds("OldestOpenRefundAgeSeconds", open_.oldest_open_seconds)
+        self._seconds("OldestReviewAgeSeconds", open_.oldest_review_seconds)
+        self._seconds("OpenRefundsOverdueSeconds", open_.overdue_seconds)
+        self._seconds("OldestDeadLetterAgeSeconds", dead_letters.oldest_seconds)
+        self._seconds("SweepBehindSeconds", sweep.behind_seconds)
+        self._count("RefundsInReview", open_.in_review)
+        self._count("RefundsReversed", sweep.reversed)
+        self._count("ArchivedDeadLetters", dead_letters.unhandled)
+        self._count("UnreadableRefunds", open_.unreadable)
+        self._count("UnreadableGatewayRefunds", sweep.unreadable)
+        self._count("SettleErrors", open_.failed)
+        self._count("SweepErrors", sweep.failed)
+        self._count("ArchiveErrors", dead_letters.failed)
+        failures = (*open_.failures, *sweep.failures, *dead_letters.failures)
+        count_failures(self._metrics, FUNCTION, failures)
 
     def _keep_intake(self, deadline: Deadline) -> dict[str, Any]:
         """Start or stop the queue as its state asks; says how it is."""
@@ -50,19 +79,58 @@ class ReconcileRefunds:
             switched = self._keeper.keep(deadline)
         except Exception as exc:
             # Open refunds are settled all the same. The next run tries again.
-            self._log.error("queue not switched", extra=describe(exc))
-            self._metrics.add_metric("QueueSwitchErrors", "Count", 1)
+            self._failed("queue not switched", exc)
+            self._count("QueueSwitchErrors", 1)
+            self._count("QueuePaused", 1)  # as far as anybody knows
             return {"requests": "not switched"}
         intake = switched.intake
         stands = not intake.flows or switched.mapping_state not in RUNNING
-        self._metrics.add_metric("QueuePaused", "Count", int(stands))
+        self._count("QueuePaused", int(stands))
+        self._count("QueueSwitchErrors", 0)
         state: dict[str, Any] = {"breaker": intake.breaker.value, "paused": intake.paused}
         self._log.info("queue looked after", mapping_state=switched.mapping_state, **state)
         return {"requests": switched.mapping_state, **state}
 
+    def _watch_stream(self) -> None:
+        try:
+            trouble = self._stream.trouble()
+        except Exception as exc:
+            self._failed("audit stream not looked at", exc)
+            trouble = "unknown"
+        if trouble:
+            self._log.error("audit trail stands still", reason=trouble)
+        self._count("AuditStopped", int(trouble is not None))
+
     def _look_at(self, refund_id: str, deadline: Deadline) -> dict[str, Any]:
         refund = self._reconciler.look_at(refund_id, deadline)
         status = refund.status.value if refund else None
-        self._metrics.add_metric("RefundsLookedAt", "Count", 1)
+        self._count("RefundsLookedAt", 1)
         self._log.info("refund looked at", refund_id=refund_id, status=status)
         return {"refund_id": refund_id, "status": status}
+
+    def _failed(self, message: str, error: Exception) -> None:
+        self._log.error(message, extra=describe(error))
+        count_failures(self._metrics, FUNCTION, [classify(error)])
+
+    def _count(self, name: str, value: int) -> None:
+        self._metrics.add_metric(name, "Count", value)
+
+    def _seconds(self, name: str, value: int) -> None:
+        self._metrics.add_metric(name, "Seconds", value)
+
+
+def _counts(result: RunResult) -> dict[str, Any]:
+    open_, sweep, dead_letters = result.open, result.sweep, result.dead_letters
+    failures = (*open_.failures, *sweep.failures, *dead_letters.failures)
+    counts = asdict(open_)
+    del counts["failures"]
+    return counts | {
+        "failed": open_.failed + sweep.failed + dead_letters.failed,
+        "reversed": sweep.reversed,
+        "swept_pages": sweep.pages,
+        "sweep_complete": sweep.complete,
+        "archived": dead_letters.archived,
+        "dead_letters_to_handle": dead_letters.unhandled,
+        "oldest_dead_letter_seconds": dead_letters.oldest_seconds,
+        "errors": sorted({each.name for each in failures}),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -25,6 +25,15 @@ _DAY_SHARD = "day_shard"
 def day_shard_of(refund_id: str, created_at: str) -> str:
     """The by-day index's hash key for a refund: the UTC day, and a shard as above."""
     return f"{created_at[:10]}#{shard_of(refund_id)}"
+
+
+@dataclass(frozen=True)
+class Due:
+    """An entry of the open index: a refund, and when its look is due."""
+
+    check_at: str
+    refund_id: str
+    shard: str
 
 
 def shard_of(refund_id: str) -> str:
@@ -125,14 +134,51 @@ class RefundsTable:
     def due(self, shard: str, now: str, limit: int) -> list[str]:
         """Ids of at most ``limit`` open refunds of a shard whose ``check_at`` has come, oldest
         first. The index may lag: read the refund before acting on it."""
+        return [each.refund_id for each in self.due_page(shard, now, limit)]
+
+    def due_page(self, shard: str, now: str, limit: int, *, after: Due | None = None) -> list[Due]:
+        """At most ``limit`` open refunds of a shard that are due, longest first, from ``after`` on.
+        The index may lag: read the refund before acting on it."""
+        start: dict[str, Any] = {}
+        if after is not None:
+            start["ExclusiveStartKey"] = {
+                "refund_id": {"S": after.refund_id},
+                "open_shard": {"S": after.shard},
+                "check_at": {"S": after.check_at},
+            }
         answer = self._client.query(
             TableName=self._table,
             IndexName=OPEN_INDEX,
             KeyConditionExpression="open_shard = :shard AND check_at <= :now",
             ExpressionAttributeValues={":shard": {"S": shard}, ":now": {"S": now}},
             Limit=limit,
+            **start,
         )
-        return [item["refund_id"]["S"] for item in answer["Items"]]
+        return [
+            Due(item["check_at"]["S"], item["refund_id"]["S"], shard) for item in answer["Items"]
+        ]
+
+    def put_off(self, due: Due, check_at: str) -> bool:
+        """Postpone the look at a refund that can't be read; False when it has changed meanwhile.
+
+        Nothing audited changes, so the refund keeps its version.
+        """
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"refund_id": {"S": due.refund_id}},
+                UpdateExpression="SET check_at = :later",
+                ConditionExpression="check_at = :seen",
+                ExpressionAttributeValues={
+                    ":later": {"S": check_at},
+                    ":seen": {"S": due.check_at},
+                },
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+            return False
+        return True
 
 
 def _same(one: Refund, other: Refund) -> bool:

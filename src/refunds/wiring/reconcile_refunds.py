@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from refunds.audit.failures_bucket import FailureStore
+from refunds.audit.stream_watch import StreamWatch
+from refunds.batches import Pool
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
+from refunds.domain.clock import Clock
 from refunds.processing.dead_letters import DeadLetterArchiver
+from refunds.processing.open_refunds import OpenRefunds
 from refunds.processing.reconcile_refunds import ReconcileRefunds
 from refunds.processing.reconciler import Reconciler
+from refunds.processing.reversal_sweep import ReversalSweep
 from refunds.settings import ReconcileRefundsSettings
 from refunds.wiring.gateways import build_gateways
-from refunds.wiring.protocol import build_protocol
+from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.surroundings import Surroundings
+
+
+def build_reconciler(
+    protocol: Protocol, archiver: DeadLetterArchiver, *, clock: Clock, pool: Pool
+) -> Reconciler:
+    return Reconciler(
+        archiver=archiver,
+        open_refunds=OpenRefunds(
+            refunds=protocol.refunds, settler=protocol.settler, clock=clock, pool=pool
+        ),
+        sweep=ReversalSweep(
+            refunds=protocol.refunds,
+            settler=protocol.settler,
+            gateways=protocol.gateways,
+            control=protocol.control,
+            clock=clock,
+        ),
+        refunds=protocol.refunds,
+        settler=protocol.settler,
+        gateways=protocol.gateways,
+    )
 
 
 def build_reconcile_refunds(
@@ -35,15 +61,7 @@ def build_reconcile_refunds(
         clock=clock,
     )
     return ReconcileRefunds(
-        reconciler=Reconciler(
-            refunds=protocol.refunds,
-            settler=protocol.settler,
-            gateways=gateways,
-            control=protocol.control,
-            clock=clock,
-            pool=surroundings.pool,
-            archiver=archiver,
-        ),
+        reconciler=build_reconciler(protocol, archiver, clock=clock, pool=surroundings.pool),
         keeper=IntakeKeeper(
             control=protocol.control,
             switch=Switch(
@@ -55,6 +73,12 @@ def build_reconcile_refunds(
             gateways=gateways,
             clock=clock,
             by=settings.processed_by,
+        ),
+        stream=StreamWatch(
+            functions=clients.functions,
+            dynamodb=clients.dynamodb,
+            mapping_id=settings.audit_mapping_id,
+            refunds_table=settings.tables.refunds,
         ),
         metrics=surroundings.metrics,
         log=surroundings.log,

@@ -14,10 +14,11 @@ from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus, GatewayUnavailableError, RefundPage, Unknown
 from refunds.gateways.routing import Gateways, Route
 from refunds.processing.processor import Processor
-from refunds.processing.reconciler import Reconciler
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import Reserver
 from refunds.processing.settler import Settler
+from refunds.wiring.protocol import Protocol
+from refunds.wiring.reconcile_refunds import build_reconciler
 
 
 class OtherGateway(FakeGateway):
@@ -95,14 +96,19 @@ class Both:
             gateways=both,
             clock=world.clock,
         )
-        self.reconciler = Reconciler(
-            refunds=world.refunds,
-            settler=self.settler,
-            gateways=both,
-            control=world.control,
+        self.reconciler = build_reconciler(
+            Protocol(
+                refunds=world.refunds,
+                ledger=world.ledger,
+                audit=world.audit,
+                control=world.control,
+                gateways=both,
+                reserver=reserver,
+                settler=self.settler,
+            ),
+            world.archiver,
             clock=world.clock,
             pool=InlinePool(),
-            archiver=world.archiver,
         )
 
     def process(self, **changes: object) -> Recorded | Later:

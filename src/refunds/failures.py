@@ -1,0 +1,132 @@
+"""What kind of failure an exception is: which metric counts it, and who must act.
+
+An exception that this code does not expect is a bug until somebody has looked. It counts as
+``UNEXPECTED`` and raises an alarm at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
+from refunds.tables.state import ContendedError
+from refunds.telemetry import Metrics
+
+
+class FailureKind(StrEnum):
+    UNEXPECTED = "unexpected"
+    """A bug, or something that nobody has thought of."""
+    MISCONFIGURED = "misconfigured"
+    """Our own key, permission, encryption key or resource is wrong. A person has to correct it."""
+    UNAVAILABLE = "unavailable"
+    """AWS or the gateway throttles, or does not answer. The next attempt may succeed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``name`` is short and stable: part of a metric's name, and what the runbook lists."""
+
+    kind: FailureKind
+    name: str
+
+
+GATEWAY_UNAVAILABLE = "gateway_unavailable"
+PERMISSION_DENIED = "permission_denied"
+ENCRYPTION_KEY_UNUSABLE = "encryption_key_unusable"
+RESOURCE_MISSING = "resource_missing"
+
+_NAME_OF_CODE = {
+    code: name
+    for name, codes in {
+        PERMISSION_DENIED: (
+            "AccessDenied",
+            "AccessDeniedException",
+            "AuthorizationError",
+            "AuthorizationErrorException",
+            "InvalidClientTokenId",
+            "NotAuthorized",
+            "UnauthorizedOperation",
+            "UnrecognizedClientException",
+        ),
+        ENCRYPTION_KEY_UNUSABLE: (
+            "DisabledException",
+            "KMSAccessDeniedException",
+            "KMSDisabledException",
+            "KMSInvalidStateException",
+            "KMSNotFoundException",
+            "KmsAccessDenied",
+            "KmsDisabled",
+            "KmsInvalidState",
+            "KmsNotFound",
+        ),
+        RESOURCE_MISSING: (
+            "NoSuchBucket",
+            "NonExistentQueue",
+            "QueueDoesNotExist",
+            "ResourceNotFoundException",
+            "TableNotFoundException",
+        ),
+    }.items()
+    for code in codes
+}
+
+_BUGS = frozenset({"ValidationException", "InvalidParameterValue", "SerializationException"})
+"""AWS's codes for a request that is wrong in itself: repeating it does not help."""
+
+
+def classify(error: BaseException) -> Failure:
+    """Which failure ``error`` is: by its type and AWS's code, never by its text."""
+    match error:
+        case GatewayMisconfiguredError():
+            return Failure(FailureKind.MISCONFIGURED, error.reason.value)
+        case GatewayUnavailableError():
+            return Failure(FailureKind.UNAVAILABLE, GATEWAY_UNAVAILABLE)
+        case ContendedError():
+            return Failure(FailureKind.UNAVAILABLE, "contended")
+        case NoCredentialsError():
+            return Failure(FailureKind.MISCONFIGURED, PERMISSION_DENIED)
+        case BotoCoreError():
+            return Failure(FailureKind.UNAVAILABLE, "aws_unreachable")
+        case ClientError():
+            return _of_code(error.response["Error"].get("Code", ""))
+    return Failure(FailureKind.UNEXPECTED, type(error).__name__)
+
+
+def _of_code(code: str) -> Failure:
+    # Some services write a prefix: KMS.DisabledException, AWS.SimpleQueueService.NonExistentQueue.
+    last = code.rpartition(".")[2]
+    if last in _NAME_OF_CODE:
+        return Failure(FailureKind.MISCONFIGURED, _NAME_OF_CODE[last])
+    if last in _BUGS:
+        return Failure(FailureKind.UNEXPECTED, last)
+    return Failure(FailureKind.UNAVAILABLE, last or "aws_unreachable")
+
+
+def misconfiguration(reason: str) -> Failure | None:
+    """The misconfiguration that the protocol names as its reason to try a refund again later."""
+    found = re.search(r"\bmisconfigured: ([a-z_]+)", reason)
+    return Failure(FailureKind.MISCONFIGURED, found[1]) if found else None
+
+
+def count_failures(metrics: Metrics, function: str, failures: Iterable[Failure]) -> None:
+    """Count failures by kind. A misconfiguration also counts by name: ``MisconfiguredKeyRefused``.
+
+    A gateway that does not answer is not counted here: that is the circuit breaker's business.
+    """
+    for failure in failures:
+        if failure.kind is FailureKind.UNEXPECTED:
+            metrics.add_metric(f"{function}UnexpectedErrors", "Count", 1)
+        elif failure.kind is FailureKind.MISCONFIGURED:
+            metrics.add_metric("Misconfigured", "Count", 1)
+            metrics.add_metric("Misconfigured" + _words(failure.name), "Count", 1)
+        elif failure.name != GATEWAY_UNAVAILABLE:
+            metrics.add_metric("AwsErrors", "Count", 1)
+
+
+def _words(name: str) -> str:
+    return name.title().replace("_", "")

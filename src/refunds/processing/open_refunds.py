@@ -1,0 +1,214 @@
+"""Settles open refunds, the longest overdue first, whatever shard of the index they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
+from refunds.failures import Failure, FailureKind, classify
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.processing.recorder import Later
+from refunds.processing.settler import Settler
+from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
+from refunds.tables.refunds import OPEN_SHARDS, Due, RefundsTable
+
+if TYPE_CHECKING:
+    from refunds.batches import Pool
+
+PAGE = 100
+"""Refunds read from a shard at once: enough for every thread of the pool, twice."""
+
+MAX_ROUNDS = 300
+
+UNREADABLE_RECHECK = timedelta(hours=1)
+
+UNKNOWN_AGE_SECONDS = 30 * 86_400
+"""Reported for ages that could not be read: above every alarm's threshold. Silence would end the
+alarm while the cause of it is still there."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One open refund after its turn.
+
+    ``refund`` as it then is, None if it could not be read or is gone. ``late`` is how long its look
+    was overdue.
+    """
+
+    late: timedelta
+    refund: Refund | None = None
+    failure: Failure | None = None
+    unreadable: bool = False
+    reached: bool = True
+
+
+@dataclass(frozen=True)
+class OpenResult:
+    """What became of the refunds that were due. Ages include those that could not be settled."""
+
+    settled: int = 0
+    still_open: int = 0
+    in_review: int = 0
+    failed: int = 0
+    unreadable: int = 0
+    oldest_open_seconds: int = 0
+    oldest_review_seconds: int = 0
+    overdue_seconds: int = 0
+    """How late the latest look was; of a refund that was not reached, how late it is by now."""
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass
+class _Shard:
+    """How far a shard of the index has been read in this run."""
+
+    name: str
+    read_to: Due | None = None
+    waiting: list[Due] = field(default_factory=list)
+    ended: bool = False
+    failure: Failure | None = None
+
+    def horizon(self) -> str | None:
+        """What has not been read of this shard is not due earlier than this; None: nothing left."""
+        return None if self.ended or not self.waiting else self.waiting[-1].check_at
+
+
+class OpenRefunds:
+    def __init__(
+        self, *, refunds: RefundsTable, settler: Settler, clock: Clock, pool: Pool
+    ) -> None:
+        self._refunds = refunds
+        self._settler = settler
+        self._clock = clock
+        self._pool = pool
+
+    def settle(self, turn: Turn) -> OpenResult:
+        """Settle what is due, until nothing is or the turn is over. Never raises."""
+        now = rfc3339(self._clock.now())
+        shards = [_Shard(str(number)) for number in range(OPEN_SHARDS)]
+        looked: list[Looked] = []
+        for _ in range(MAX_ROUNDS):
+            self._fill(shards, now)
+            batch = _oldest(shards)
+            if not batch:
+                break
+            looked += self._pool.map(lambda due: self._settle(due, turn), batch)
+            if turn.over:
+                looked += [self._not_reached(due) for shard in shards for due in shard.waiting[:1]]
+                break
+        unread = tuple(shard.failure for shard in shards if shard.failure is not None)
+        return _result(looked, unread, self._clock)
+
+    def next_step(self, refund: Refund, deadline: Deadline) -> Refund:
+        """Take an open refund one step further; returns it as it then is."""
+        if refund.status in ENDED_WITHOUT_MONEY:
+            return self._settler.give_back(refund).refund
+        if (
+            refund.status not in (Status.PROCESSING, Status.PENDING)
+            or self._settler.lease_left_seconds(refund)
+            or deadline.left_seconds() < MIN_LEFT_SECONDS
+        ):
+            self._settler.recheck(refund)
+            return refund
+        result = self._settler.take_over(refund, deadline)
+        return refund if isinstance(result, Later) else result.refund
+
+    def _fill(self, shards: Sequence[_Shard], now: str) -> None:
+        """Read on in each shard of which nothing is waiting."""
+
+        def read(shard: _Shard) -> None:
+            try:
+                shard.waiting = self._refunds.due_page(shard.name, now, PAGE, after=shard.read_to)
+            except Exception as exc:
+                # The other shards' refunds do not wait for this one's.
+                shard.failure, shard.ended = classify(exc), True
+                return
+            shard.ended = len(shard.waiting) < PAGE
+            shard.read_to = shard.waiting[-1] if shard.waiting else shard.read_to
+
+        empty = [shard for shard in shards if not shard.waiting and not shard.ended]
+        for _ in self._pool.map(read, empty):
+            pass
+
+    def _settle(self, due: Due, turn: Turn) -> Looked:
+        late = self._late(due)
+        if turn.over:
+            return self._not_reached(due)
+        refund: Refund | None = None
+        try:
+            refund = self._refunds.get(due.refund_id)
+            if refund is None or refund.open_shard is None:
+                return Looked(late)  # the index was behind
+            return Looked(late, self.next_step(refund, turn.deadline))
+        except Exception as exc:
+            failure = classify(exc)
+            unreadable = refund is None and failure.kind is FailureKind.UNEXPECTED
+            self._put_off(due, refund, unreadable=unreadable)
+            return Looked(late, refund, failure, unreadable)
+
+    def _put_off(self, due: Due, refund: Refund | None, *, unreadable: bool) -> None:
+        # A refund that fails each time would stay first in line and starve the others.
+        try:
+            if refund is not None:
+                self._settler.recheck(refund)
+            elif unreadable:
+                self._refunds.put_off(due, rfc3339(self._clock.now() + UNREADABLE_RECHECK))
+        except Exception:
+            return  # then it does stay first; its failure is counted all the same
+
+    def _not_reached(self, due: Due) -> Looked:
+        return Looked(self._late(due), reached=False)
+
+    def _late(self, due: Due) -> timedelta:
+        return max(timedelta(0), self._clock.now() - from_rfc3339(due.check_at))
+
+
+def _oldest(shards: Iterable[_Shard]) -> list[Due]:
+    """Take from all shards what is certainly due before anything that has not been read yet."""
+    shards = list(shards)
+    horizon = min(filter(None, (shard.horizon() for shard in shards)), default=None)
+    batch: list[Due] = []
+    for shard in shards:
+        ready = [due for due in shard.waiting if horizon is None or due.check_at <= horizon]
+        shard.waiting = shard.waiting[len(ready) :]
+        batch += ready
+    return sorted(batch, key=lambda due: due.check_at)
+
+
+def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock) -> OpenResult:
+    now = clock.now()
+
+    def oldest(instants: Iterable[str]) -> float:
+        ages = [now - from_rfc3339(instant) for instant in instants]
+        return max(ages, default=timedelta(0)).total_seconds()
+
+    worked = [each.refund for each in looked if each.refund and not each.failure]
+    failed = [each for each in looked if each.failure]
+    waits = [
+        refund
+        for refund in (each.refund for each in looked if each.refund)
+        if refund.open_since
+        and refund.open_shard is not None
+        and refund.status not in ENDED_WITHOUT_MONEY
+    ]
+    settled = [refund for refund in worked if refund not in waits]
+    reviews = [refund for refund in waits if refund.status is Status.IN_REVIEW]
+    # Of a refund that could not be read only this is known: its look is overdue by so much.
+    unseen = max((each.late for each in failed if not each.refund), default=timedelta(0))
+    oldest_open = oldest(refund.open_since or "" for refund in waits)
+    return OpenResult(
+        settled=len(settled),
+        still_open=len(worked) - len(settled) - sum(each in reviews for each in worked),
+        in_review=len(reviews),
+        failed=len(failed) + len(unread),
+        unreadable=sum(each.unreadable for each in looked),
+        oldest_open_seconds=(
+            UNKNOWN_AGE_SECONDS if unread else int(max(oldest_open, unseen.total_seconds()))
+        ),
+        oldest_review_seconds=int(oldest(refund.updated_at for refund in reviews)),
+        overdue_seconds=int(max((each.late for each in looked), default=timedelta(0)).total_seconds()),
+        failures=(*unread, *(each.failure for each in failed if each.failure)),
+    )

@@ -1,0 +1,30 @@
+"""Time shares: each part of a run has time of its own, whatever the others do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refunds.domain.clock import Deadline
+
+MIN_LEFT_SECONDS = 15.0
+"""With less than this left of the invocation, no further step starts."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One part's share of an invocation.
+
+    No step starts after ``ends``. A step that has started may use the whole ``deadline``.
+    """
+
+    ends: Deadline
+    deadline: Deadline
+
+    @classmethod
+    def until(cls, deadline: Deadline, at_left_seconds: float) -> Turn:
+        """A turn that ends when ``at_left_seconds`` of the invocation are left."""
+        return cls(deadline.within(deadline.left_seconds() - at_left_seconds), deadline)
+
+    @property
+    def over(self) -> bool:
+        return self.ends.left_seconds() <= 0 or self.deadline.left_seconds() < MIN_LEFT_SECONDS
