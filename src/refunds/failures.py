@@ -81,20 +81,21 @@ _BUGS = frozenset({"ValidationException", "InvalidParameterValue", "Serializatio
 
 def classify(error: BaseException) -> Failure:
     """Which failure ``error`` is: by its type and AWS's code, never by its text."""
+    kind, name = FailureKind.UNEXPECTED, type(error).__name__
     match error:
-        case GatewayMisconfiguredError():
-            return Failure(FailureKind.MISCONFIGURED, error.reason.value)
-        case GatewayUnavailableError():
-            return Failure(FailureKind.UNAVAILABLE, GATEWAY_UNAVAILABLE)
-        case ContendedError():
-            return Failure(FailureKind.UNAVAILABLE, "contended")
-        case NoCredentialsError():
-            return Failure(FailureKind.MISCONFIGURED, PERMISSION_DENIED)
-        case BotoCoreError():
-            return Failure(FailureKind.UNAVAILABLE, "aws_unreachable")
         case ClientError():
             return _of_code(error.response["Error"].get("Code", ""))
-    return Failure(FailureKind.UNEXPECTED, type(error).__name__)
+        case GatewayMisconfiguredError():
+            kind, name = FailureKind.MISCONFIGURED, error.reason.value
+        case NoCredentialsError():
+            kind, name = FailureKind.MISCONFIGURED, PERMISSION_DENIED
+        case GatewayUnavailableError():
+            kind, name = FailureKind.UNAVAILABLE, GATEWAY_UNAVAILABLE
+        case BotoCoreError():
+            kind, name = FailureKind.UNAVAILABLE, "aws_unreachable"
+        case ContendedError():
+            kind, name = FailureKind.UNAVAILABLE, "contended"
+    return Failure(kind, name)
 
 
 def _of_code(code: str) -> Failure:

@@ -132,6 +132,19 @@ class S3:
     ) -> None:
         self._wire.call("s3", "put", Key, lambda: self.objects.__setitem__(Key, Body), writes=True)
 
+    def list_objects_v2(
+        self,
+        *,
+        Bucket: str,  # noqa: N803
+        Prefix: str,  # noqa: N803
+        MaxKeys: int,  # noqa: N803
+    ) -> dict[str, Any]:
+        def apply() -> dict[str, Any]:
+            found = sorted(key for key in self.objects if key.startswith(Prefix))
+            return {"Contents": [{"Key": key} for key in found[:MaxKeys]]}
+
+        return self._wire.call("s3", "list", Prefix, apply, writes=False)
+
 
 class Secret:
     """The gateway's key in Secrets Manager."""

@@ -15,6 +15,7 @@ from tests.simulator.expressions import (
     compile_update,
 )
 from tests.simulator.kernel import Kernel
+from tests.simulator.tap import STREAM_ARN
 from tests.support.item_size import item_size
 
 Item = dict[str, Any]
@@ -105,6 +106,8 @@ class DynamoDB:
         self._kernel = kernel
         self._wire = wire
         self._tables = {table.name: table for table in tables}
+        self.has_stream = True
+        """Whether the tables have their streams: one made by hand may have none."""
 
     def get_item(
         self,
@@ -189,6 +192,13 @@ class DynamoDB:
 
         return self._call("update", table, key, apply, writes=True)
 
+    def describe_table(self, *, TableName: str) -> dict[str, Any]:  # noqa: N803
+        shown: dict[str, Any] = {"TableName": TableName}
+        if self.has_stream:
+            shown |= {"StreamSpecification": {"StreamEnabled": True}, "LatestStreamArn": STREAM_ARN}
+        table = self._tables[TableName]
+        return self._call("describe", table, ("",), lambda: {"Table": shown}, writes=False)
+
     def query(
         self,
         *,
@@ -200,6 +210,7 @@ class DynamoDB:
         ConsistentRead: bool = False,  # noqa: N803
         ScanIndexForward: bool = True,  # noqa: N803
         Limit: int = 1000,  # noqa: N803
+        ExclusiveStartKey: Item | None = None,  # noqa: N803
     ) -> dict[str, Any]:
         table = self._tables[TableName]
         names = ExpressionAttributeNames or {}
@@ -217,6 +228,15 @@ class DynamoDB:
                 assert table.index is not None
                 entries = table.index.entries
                 found.sort(key=lambda key: entries[key][1])
+            if ExclusiveStartKey is not None:
+                assert IndexName, "only an index is read page by page"
+                assert ScanIndexForward
+                assert table.index is not None
+                start = (
+                    ExclusiveStartKey[table.index.range_name]["S"],
+                    table.key_of({name: ExclusiveStartKey[name] for name in table.key_names}),
+                )
+                found = [key for key in found if (entries[key][1], key) > start]
             if not ScanIndexForward:
                 found.reverse()
             return {"Items": [candidates[key] for key in found[:Limit]]}

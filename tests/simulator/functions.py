@@ -17,7 +17,7 @@ from tests.simulator.dynamodb import DynamoDB
 from tests.simulator.gateway import Network
 from tests.simulator.kernel import Clock, Kernel, Process, TaskPool
 from tests.simulator.sqs import SQS
-from tests.simulator.tap import MAPPING_ID, Tap
+from tests.simulator.tap import AUDIT_MAPPING_ID, MAPPING_ID, Tap
 from tests.simulator.telemetry import Metric, Telemetry
 
 from refunds.audit.write_audit import WriteAudit
@@ -143,6 +143,7 @@ class Environment:
             dead_letter_queue_url="dlq",
             failures_bucket="failures",
             requests_mapping_id=MAPPING_ID,
+            audit_mapping_id=AUDIT_MAPPING_ID,
             maximum_concurrency=self._most,
             processed_by=f"{self.function}:1",
         )

@@ -15,8 +15,10 @@ from typing import Any, cast
 
 from greenlet import getcurrent, greenlet
 
+from refunds.lambda_runtime import POOL_WIDTH
+
 START_SECONDS = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
-MAX_EVENTS = 60_000
+MAX_EVENTS = 90_000
 """A history that has not ended by then never will: a livelock."""
 
 
@@ -266,13 +268,14 @@ class Clock:
 
 
 class TaskPool:
-    """The thread pool of production code: its ``map`` runs tasks of the calling process."""
+    """The thread pool of production code, as wide. ``map`` runs tasks of the calling process."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
     def map(self, fn: Callable[[Any], Any], *iterables: Iterable[Any]) -> Iterable[Any]:
         calls = list(zip(*iterables, strict=False))
+        waiting = iter(range(len(calls)))
         results: list[tuple[Any, Exception | None]] = [(None, None)] * len(calls)
         if len(calls) == 1:
             return iter([fn(*calls[0])])
@@ -280,22 +283,19 @@ class TaskPool:
         finished = Mailbox()
         kernel = self._kernel
 
-        def one(place: int) -> None:
+        def work() -> None:
             nonlocal left
-            try:
-                results[place] = (fn(*calls[place]), None)
-            except Exception as exc:
-                results[place] = (None, exc)
-            left -= 1
-            if left == 0:
-                kernel.post(finished, True)
+            for place in waiting:
+                try:
+                    results[place] = (fn(*calls[place]), None)
+                except Exception as exc:
+                    results[place] = (None, exc)
+                left -= 1
+                if left == 0:
+                    kernel.post(finished, True)
 
-        for place in range(len(calls)):
-            kernel.spawn(
-                kernel.process(),
-                lambda place=place: one(place),  # type: ignore[misc]
-                seconds=kernel.random.random() * 0.002,
-            )
+        for _ in range(min(len(calls), POOL_WIDTH)):
+            kernel.spawn(kernel.process(), work, seconds=kernel.random.random() * 0.002)
         if calls:
             kernel.wait(finished, 1e6)
         return self._answers(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from botocore.exceptions import ClientError
 from tests.simulator.aws import Wire, client_error
 from tests.simulator.kernel import Kernel
 
@@ -192,6 +193,30 @@ class SQS:
             self._show_at(message, self._kernel.now + VisibilityTimeout)
 
         self._wire.call("sqs", "visibility", ReceiptHandle, apply, writes=True)
+
+    def change_message_visibility_batch(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        Entries: list[dict[str, Any]],  # noqa: N803
+    ) -> dict[str, Any]:
+        assert 1 <= len(Entries) <= 10
+        queue = self.queues[QueueUrl]
+
+        def apply() -> dict[str, Any]:
+            failed = []
+            for entry in Entries:
+                try:
+                    message = self._in_flight(
+                        "ChangeMessageVisibility", queue, entry["ReceiptHandle"]
+                    )
+                except ClientError:
+                    failed.append({"Id": entry["Id"], "Code": "ReceiptHandleIsInvalid"})
+                    continue
+                self._show_at(message, self._kernel.now + entry["VisibilityTimeout"])
+            return {"Failed": failed}
+
+        return self._wire.call("sqs", "visibility", QueueUrl, apply, writes=True)
 
     def receive_message(
         self,

@@ -8,6 +8,8 @@ from tests.simulator.aws import Wire, client_error
 from tests.simulator.kernel import Kernel
 
 MAPPING_ID = "mapping-1"
+AUDIT_MAPPING_ID = "mapping-2"
+STREAM_ARN = "stream-1"
 SLOWEST_SECONDS = 60.0
 
 
@@ -21,10 +23,12 @@ class Tap:
         self.most = most
         self.state = "Enabled"
         self.concurrency = most
+        self.audit_state = "Enabled"
+        """State of WriteAudit's mapping, which nobody of ours switches."""
 
     def get_event_source_mapping(self, *, UUID: str) -> dict[str, Any]:  # noqa: N803
-        assert UUID == MAPPING_ID
-        return self._wire.call("lambda", "get mapping", "", self._shown, writes=False)
+        shown = {MAPPING_ID: self._shown, AUDIT_MAPPING_ID: self._audit_shown}[UUID]
+        return self._wire.call("lambda", "get mapping", "", shown, writes=False)
 
     def update_event_source_mapping(
         self,
@@ -54,6 +58,9 @@ class Tap:
     def _done(self, enabled: bool) -> None:
         self.state = "Enabled" if enabled else "Disabled"
         self._source.switch(enabled=enabled, concurrency=self.concurrency)
+
+    def _audit_shown(self) -> dict[str, Any]:
+        return {"State": self.audit_state, "EventSourceArn": STREAM_ARN}
 
     def _shown(self) -> dict[str, Any]:
         return {"State": self.state, "ScalingConfig": {"MaximumConcurrency": self.concurrency}}

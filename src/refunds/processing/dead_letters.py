@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.clock import Clock
-from refunds.failures import Failure, FailureKind, classify
 from refunds.domain.refund import Status
 from refunds.domain.request import RefusedError, parse_message
+from refunds.failures import Failure, FailureKind, classify
 from refunds.processing.settler import Settler
 from refunds.processing.turns import Turn
 from refunds.tables.refunds import RefundsTable
@@ -29,6 +29,12 @@ ARCHIVED = "dead-letters"
 """Prefix of the archived dead letters that nobody has dealt with yet. An operator's command moves
 an object elsewhere once it is dealt with."""
 
+STREAM_RECORDS = ("audit", "aws/lambda")
+"""Prefixes of stream records that did not become audit entries: WriteAudit's and Lambda's."""
+
+UNKNOWN_AGE_SECONDS = 30 * 86_400
+"""Reported when the queue can't be read: above every threshold, so that no alarm ends by it."""
+
 
 class NotYetError(Exception):
     """The refund is being worked on. The next run archives its message."""
@@ -42,7 +48,9 @@ class ArchiveResult:
     oldest_seconds: int = 0
     failed: int = 0
     unhandled: int = 0
-    """Archived dead letters, of this run or before, that nobody has dealt with: 1,000 at most."""
+    """Archived dead letters that nobody has dealt with, of this run or before; 1,000 at most."""
+    unhandled_records: int = 0
+    """Stream records in the failures bucket that nobody has put back; 2,000 at most."""
     failures: tuple[Failure, ...] = ()
 
     def plus(self, other: ArchiveResult) -> ArchiveResult:
@@ -51,6 +59,7 @@ class ArchiveResult:
             max(self.oldest_seconds, other.oldest_seconds),
             self.failed + other.failed,
             self.unhandled + other.unhandled,
+            self.unhandled_records + other.unhandled_records,
             self.failures + other.failures,
         )
 
@@ -102,7 +111,7 @@ class DeadLetterArchiver:
                         stays.append(message["ReceiptHandle"])
         except Exception as exc:
             # A failure here must not keep refunds from being settled. The next run tries again.
-            result = result.with_failure(exc)
+            result = replace(result.with_failure(exc), oldest_seconds=UNKNOWN_AGE_SECONDS)
         return self._count(self._show_again(stays, result))
 
     def _receive(self) -> list[Any]:
@@ -132,10 +141,14 @@ class DeadLetterArchiver:
 
     def _count(self, result: ArchiveResult) -> ArchiveResult:
         try:
-            return replace(result, unhandled=self._failures.count(ARCHIVED))
+            return replace(
+                result,
+                unhandled=self._failures.count(ARCHIVED),
+                unhandled_records=sum(map(self._failures.count, STREAM_RECORDS)),
+            )
         except Exception as exc:
-            # What could not be counted may be there: it must not end the alarm.
-            return replace(result.with_failure(exc), unhandled=max(1, result.archived))
+            # What could not be counted may be there: it must not end the alarms.
+            return replace(result.with_failure(exc), unhandled=1, unhandled_records=1)
 
     def _look_at(self, message: dict[str, Any]) -> ArchiveResult:
         sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
-from refunds.failures import Failure, FailureKind, classify
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.failures import Failure, FailureKind, classify
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
@@ -209,6 +209,8 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
             UNKNOWN_AGE_SECONDS if unread else int(max(oldest_open, unseen.total_seconds()))
         ),
         oldest_review_seconds=int(oldest(refund.updated_at for refund in reviews)),
-        overdue_seconds=int(max((each.late for each in looked), default=timedelta(0)).total_seconds()),
+        overdue_seconds=int(
+            max((each.late for each in looked), default=timedelta(0)).total_seconds()
+        ),
         failures=(*unread, *(each.failure for each in failed if each.failure)),
     )

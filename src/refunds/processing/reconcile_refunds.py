@@ -65,13 +65,13 @@ class ReconcileRefunds:
         self._count("RefundsInReview", open_.in_review)
         self._count("RefundsReversed", sweep.reversed)
         self._count("ArchivedDeadLetters", dead_letters.unhandled)
+        self._count("KeptAuditRecords", dead_letters.unhandled_records)
         self._count("UnreadableRefunds", open_.unreadable)
         self._count("UnreadableGatewayRefunds", sweep.unreadable)
         self._count("SettleErrors", open_.failed)
         self._count("SweepErrors", sweep.failed)
         self._count("ArchiveErrors", dead_letters.failed)
-        failures = (*open_.failures, *sweep.failures, *dead_letters.failures)
-        count_failures(self._metrics, FUNCTION, failures)
+        count_failures(self._metrics, FUNCTION, result.failures)
 
     def _keep_intake(self, deadline: Deadline) -> dict[str, Any]:
         """Start or stop the queue as its state asks; says how it is."""
@@ -121,16 +121,16 @@ class ReconcileRefunds:
 
 def _counts(result: RunResult) -> dict[str, Any]:
     open_, sweep, dead_letters = result.open, result.sweep, result.dead_letters
-    failures = (*open_.failures, *sweep.failures, *dead_letters.failures)
     counts = asdict(open_)
     del counts["failures"]
     return counts | {
-        "failed": open_.failed + sweep.failed + dead_letters.failed,
+        "failed": result.failed,
         "reversed": sweep.reversed,
         "swept_pages": sweep.pages,
         "sweep_complete": sweep.complete,
         "archived": dead_letters.archived,
         "dead_letters_to_handle": dead_letters.unhandled,
+        "audit_records_to_handle": dead_letters.unhandled_records,
         "oldest_dead_letter_seconds": dead_letters.oldest_seconds,
-        "errors": sorted({each.name for each in failures}),
+        "errors": sorted({each.name for each in result.failures}),
     }

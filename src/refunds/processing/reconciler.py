@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Refund, Status
+from refunds.failures import Failure
 from refunds.gateways.routing import Gateways
 from refunds.processing.dead_letters import ArchiveResult, DeadLetterArchiver
 from refunds.processing.open_refunds import OpenRefunds, OpenResult
@@ -32,6 +33,14 @@ class RunResult:
     dead_letters: ArchiveResult = field(default_factory=ArchiveResult)
     open: OpenResult = field(default_factory=OpenResult)
     sweep: SweepResult = field(default_factory=SweepResult)
+
+    @property
+    def failed(self) -> int:
+        return self.dead_letters.failed + self.open.failed + self.sweep.failed
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        return (*self.dead_letters.failures, *self.open.failures, *self.sweep.failures)
 
 
 class Reconciler:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
-from refunds.failures import Failure, classify
 from refunds.domain.refund import Item, Status
+from refunds.failures import Failure, classify
 from refunds.gateways.contract import (
     NOT_OURS,
     Gateway,

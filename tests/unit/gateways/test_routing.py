@@ -205,9 +205,9 @@ def test_each_gateways_list_is_swept_from_its_own_position(both: Both) -> None:
     both.flair.page_size = both.stripe.page_size = 1
     both.flair.refunds += [shown(gateway_refund_id=f"gw-{number}") for number in range(3)]
     both.stripe.down = True
-    summary = both.reconciler.run(both.world.deadline(300))
+    swept = both.reconciler.run(both.world.deadline(300)).sweep
 
-    assert (summary.swept_pages, summary.sweep_complete, summary.failed) == (3, False, 1)
+    assert (swept.pages, swept.complete, swept.failed) == (3, False, 1)
     assert both.world.control.sweep_position("flair")["failures"] == 0
     assert both.world.control.sweep_position("stripe")["failures"] == 1
 
@@ -229,7 +229,7 @@ def test_a_flood_in_one_list_leaves_time_for_the_other(both: Both) -> None:
 
 def test_a_gateway_that_never_takes_money_back_is_not_swept(both: Both) -> None:
     both.stripe.can_reverse = False
-    summary = both.reconciler.run(both.world.deadline(300))
+    swept = both.reconciler.run(both.world.deadline(300)).sweep
 
-    assert summary.sweep_complete
+    assert swept.complete
     assert both.stripe.calls == []

@@ -14,16 +14,22 @@ from tests.support.world import World
 
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Refund, Status
+from refunds.failures import FailureKind
 from refunds.gateways.contract import GatewayStatus
-from refunds.processing.reconciler import MAX_CURSOR_FAILURES, SWEEP_BACK, Summary
-from refunds.tables.refunds import shard_of
+from refunds.processing.reconciler import RunResult
+from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES, SWEEP_BACK
+from refunds.tables.refunds import OPEN_SHARDS, Due, shard_of
 
 RUN_SECONDS = 300.0
 HOUR_AGO = rfc3339(NOW - timedelta(hours=1))
 
 
-def run(world: World, seconds: float = RUN_SECONDS) -> Summary:
+def run(world: World, seconds: float = RUN_SECONDS) -> RunResult:
     return world.reconciler.run(world.deadline(seconds))
+
+
+def names(result: RunResult) -> list[str]:
+    return [failure.name for failure in result.failures]
 
 
 def opened(world: World, refund_id: str = "refund-1", **changes: Any) -> Refund:
@@ -59,7 +65,7 @@ def test_an_open_refund_becomes_what_the_gateway_shows(
 
     assert world.stored().status is becomes
     assert world.held() == held
-    assert (summary.settled, summary.still_open, summary.failed) == (1, 0, 0)
+    assert (summary.open.settled, summary.open.still_open, summary.failed) == (1, 0, 0)
     assert world.gateway.orders == []
 
 
@@ -79,8 +85,8 @@ def test_what_is_still_pending_is_looked_at_later_and_its_age_told(world: World)
     check_at = world.stored().check_at
     assert check_at is not None
     assert from_rfc3339(check_at) > NOW
-    assert (summary.still_open, summary.oldest_open_seconds) == (1, 3600)
-    assert run(world).still_open == 0
+    assert (summary.open.still_open, summary.open.oldest_open_seconds) == (1, 3600)
+    assert run(world).open.still_open == 0
 
 
 def test_what_is_not_yet_due_is_left_alone(world: World) -> None:
@@ -106,7 +112,7 @@ def test_a_refund_in_review_is_only_counted(world: World) -> None:
     summary = run(world)
 
     assert world.stored().status is Status.IN_REVIEW
-    assert (summary.in_review, summary.oldest_open_seconds) == (1, 3600)
+    assert (summary.open.in_review, summary.open.oldest_open_seconds) == (1, 3600)
     assert world.held() == 100
 
 
@@ -119,7 +125,7 @@ def test_what_a_crash_left_reserved_on_an_ended_refund_is_released(
 
     assert world.held() == 0
     assert world.stored().open_shard is None
-    assert summary.settled == 1
+    assert summary.open.settled == 1
     assert world.stored().version == 1
 
 
@@ -127,12 +133,12 @@ def test_an_index_that_is_behind_does_no_harm(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = world.put(refund(status=Status.SUCCEEDED))
-    due = iter([["refund-1", "gone"]])
-    monkeypatch.setattr(world.refunds, "due", lambda *args: next(due, []))
+    due = iter([[Due(HOUR_AGO, "refund-1", "0"), Due(HOUR_AGO, "gone", "0")]])
+    monkeypatch.setattr(world.refunds, "due_page", lambda *args, **more: next(due, []))
     summary = run(world)
 
     assert world.stored() == done
-    assert (summary.settled, summary.failed) == (0, 0)
+    assert (summary.open.settled, summary.failed) == (0, 0)
 
 
 def test_one_refund_that_cant_be_looked_at_does_not_hold_up_the_others(
@@ -151,7 +157,7 @@ def test_one_refund_that_cant_be_looked_at_does_not_hold_up_the_others(
     summary = run(world)
 
     assert world.stored("good").status is Status.SUCCEEDED
-    assert (summary.failed, summary.errors) == (1, ["RuntimeError"])
+    assert (summary.failed, names(summary)) == (1, ["RuntimeError"])
     # And not first in line the next time either.
     check_at = world.stored("bad").check_at
     assert check_at is not None
@@ -170,7 +176,7 @@ def test_a_refund_that_cant_even_be_put_off_is_counted_once(
     monkeypatch.setattr(world.settler, "ask_then_call", broken)
     summary = run(world)
 
-    assert summary.errors == ["RuntimeError", "RuntimeError"]
+    assert names(summary) == ["RuntimeError", "RuntimeError"]
 
 
 def test_a_gateway_that_is_down_leaves_everything_open_and_reserved(world: World) -> None:
@@ -180,8 +186,8 @@ def test_a_gateway_that_is_down_leaves_everything_open_and_reserved(world: World
 
     assert (world.stored().status, world.held()) == (Status.PROCESSING, 100)
     assert world.stored().open_shard is not None
-    assert summary.still_open == 1
-    assert "GatewayUnavailableError" in summary.errors  # the sweep
+    assert summary.open.still_open == 1
+    assert "gateway_unavailable" in names(summary)  # the sweep
 
 
 def test_more_than_one_page_of_open_refunds_is_settled_in_one_run(world: World) -> None:
@@ -190,16 +196,16 @@ def test_more_than_one_page_of_open_refunds_is_settled_in_one_run(world: World) 
     for refund_id in ids:
         opened(world, refund_id)
 
-    assert run(world).settled == 27
+    assert run(world).open.settled == 27
 
 
 def test_with_its_time_up_a_run_ends_and_the_next_goes_on(world: World) -> None:
     for n in range(3):
         opened(world, f"r{n}")
 
-    summary = run(world, seconds=20)
-    assert (summary.settled, world.gateway.calls) == (0, ["list_refunds"])
-    assert run(world).settled == 3
+    summary = run(world, seconds=14)
+    assert (summary.open.settled, world.gateway.calls) == (0, [])
+    assert run(world).open.settled == 3
 
 
 def test_a_flood_of_open_refunds_leaves_time_for_the_sweep(world: World) -> None:
@@ -217,14 +223,101 @@ def test_a_flood_of_open_refunds_leaves_time_for_the_sweep(world: World) -> None
 def test_trouble_in_one_part_keeps_no_other_from_running(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def throttled(*args: Any) -> Any:
+    def throttled(*args: Any, **more: Any) -> Any:
         raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "Query")
 
-    monkeypatch.setattr(world.refunds, "due", throttled)
+    monkeypatch.setattr(world.refunds, "due_page", throttled)
     summary = run(world)
 
-    assert summary.sweep_complete
-    assert summary.errors == ["ClientError"]
+    assert summary.sweep.complete
+    assert names(summary) == ["ThrottlingException"] * OPEN_SHARDS
+
+
+def test_due_refunds_are_taken_by_age_whatever_their_shard(world: World) -> None:
+    ids = [f"r{number}" for number in range(16)]
+    for number, refund_id in enumerate(ids):
+        opened(world, refund_id, check_at=rfc3339(NOW - timedelta(seconds=100 - number)))
+    looked: list[str] = []
+    get = world.refunds.get
+    world.refunds.get = lambda refund_id: looked.append(refund_id) or get(refund_id)  # type: ignore[method-assign,func-returns-value]
+    world.reconciler.run(world.deadline(RUN_SECONDS))
+
+    assert len({shard_of(each) for each in ids}) > 2
+    assert looked == ids
+
+
+def test_no_shard_starves_when_every_run_ends_before_all_is_done(world: World) -> None:
+    ids = [f"r{number}" for number in range(24)]
+    for refund_id in ids:
+        opened(world, refund_id, status=Status.PENDING)
+        world.gateway.refunds.append(
+            shown(reference=refund_id, amount_minor=100, status=GatewayStatus.PENDING)
+        )
+    seen: list[str] = []
+    find = world.gateway.find_refunds
+
+    def slow(reference: str, *rest: Any) -> Any:
+        world.clock.advance(seconds=20)
+        seen.append(reference)
+        return find(reference, *rest)
+
+    world.gateway.find_refunds = slow  # type: ignore[method-assign,assignment]
+    for _ in range(4):
+        run(world)
+
+    # Nine fit into a run. Nobody gets a second look before everybody had the first.
+    assert sorted(seen[:24]) == sorted(ids)
+
+
+def test_a_row_that_cant_be_read_is_put_off_counted_and_holds_nobody_up(world: World) -> None:
+    there = opened(world, "bad", check_at=HOUR_AGO)
+    world.stack.clients.dynamodb.update_item(
+        TableName=world.stack.refunds_table,
+        Key={"refund_id": {"S": "bad"}},
+        UpdateExpression="SET #status = :nonsense",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":nonsense": {"S": "nonsense"}},
+    )
+    opened(world, "good")
+    result = run(world)
+
+    assert world.stored("good").status is Status.SUCCEEDED
+    assert (result.open.unreadable, result.open.oldest_open_seconds) == (1, 3600)
+    (due,) = world.refunds.due_page(there.open_shard or "", "9999", 10)
+    assert due.check_at > rfc3339(NOW)
+    assert run(world).open.unreadable == 0
+
+
+def test_trouble_in_one_shard_keeps_no_other_from_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"r{number}" for number in range(16)]
+    for refund_id in ids:
+        opened(world, refund_id)
+    page = world.refunds.due_page
+
+    def denied(shard: str, *rest: Any, **more: Any) -> Any:
+        if shard == "0":
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "Query")
+        return page(shard, *rest, **more)
+
+    monkeypatch.setattr(world.refunds, "due_page", denied)
+    result = run(world)
+
+    others = [each for each in ids if shard_of(each) != "0"]
+    assert result.open.settled == len(others)
+    assert (result.open.failed, names(result)) == (1, ["permission_denied"])
+
+
+def test_a_slow_list_of_the_gateway_leaves_time_for_archiving_and_settling(old: World) -> None:
+    dead_letter(old, "x")
+    opened(old, check_at=rfc3339(old.clock.now()))
+    old.gateway.on_call = lambda name: old.clock.advance(
+        seconds=200 if name == "list_refunds" else 0
+    )
+    result = run(old)
+
+    assert (result.dead_letters.archived, result.open.settled) == (1, 1)
 
 
 # Late reversals
@@ -249,7 +342,7 @@ def test_a_refund_that_came_back_from_the_bank_is_reversed_and_its_money_freed(
 
     there = world.stored()
     assert (there.status, there.failure_code) == (Status.REVERSED, "account_closed")
-    assert (world.held(), summary.reversed) == (0, 1)
+    assert (world.held(), summary.sweep.reversed) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +359,7 @@ def test_nothing_else_reverses_a_refund(world: World, listed: Any) -> None:
     there = paid(world)
     world.gateway.refunds.append(listed)
 
-    assert run(world).reversed == 0
+    assert run(world).sweep.reversed == 0
     assert world.stored() == there
 
 
@@ -275,7 +368,7 @@ def test_only_what_we_hold_for_paid_is_reversed(world: World, status: Status) ->
     there = world.put(refund(status=status, gateway_refund_id="gw-1"))
     world.gateway.refunds.append(bounced())
 
-    assert run(world).reversed == 0
+    assert run(world).sweep.reversed == 0
     assert world.stored() == there
 
 
@@ -283,21 +376,21 @@ def test_another_gateways_refund_is_not_reversed(world: World) -> None:
     paid(world, gateway="stripe")
     world.gateway.refunds.append(bounced())
 
-    assert run(world).reversed == 0
+    assert run(world).sweep.reversed == 0
 
 
 def test_what_a_person_took_for_paid_is_reversed_when_nothing_of_it_is_left(world: World) -> None:
     world.put(refund(status=Status.SUCCEEDED, version=3))
     world.gateway.refunds.append(bounced())
 
-    assert run(world).reversed == 1
+    assert run(world).sweep.reversed == 1
 
 
 def test_what_a_person_took_for_paid_stays_while_any_of_it_lives(world: World) -> None:
     world.put(refund(status=Status.SUCCEEDED, version=3))
     world.gateway.refunds += [bounced(), shown(gateway_refund_id="gw-2")]
 
-    assert run(world).reversed == 0
+    assert run(world).sweep.reversed == 0
 
 
 def test_the_sweep_goes_back_as_far_as_a_bank_may_take(
@@ -324,7 +417,7 @@ def test_every_page_is_swept_and_the_sweep_starts_anew(world: World) -> None:
     world.gateway.refunds += [shown(reference=f"x{n}") for n in range(5)]
     summary = run(world)
 
-    assert (summary.swept_pages, summary.sweep_complete) == (3, True)
+    assert (summary.sweep.pages, summary.sweep.complete) == (3, True)
     assert world.control.sweep_position("flair")["cursor"] is None
 
 
@@ -334,10 +427,10 @@ def test_a_sweep_that_runs_out_of_time_goes_on_from_there(world: World) -> None:
     world.gateway.on_call = lambda name: world.clock.advance(seconds=100)
 
     first = run(world, seconds=210)
-    assert (first.swept_pages, first.sweep_complete) == (2, False)
+    assert (first.sweep.pages, first.sweep.complete) == (2, False)
     assert world.control.sweep_position("flair")["cursor"] == "2"
     second = run(world, seconds=210)
-    assert (second.swept_pages, second.sweep_complete) == (2, True)
+    assert (second.sweep.pages, second.sweep.complete) == (2, True)
 
 
 def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
@@ -347,8 +440,8 @@ def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
     world.gateway.refunds += [bounced(reference=""), bounced()]
     summary = run(world)
 
-    assert summary.sweep_complete
-    assert (summary.reversed, summary.failed) == (1, 1)
+    assert summary.sweep.complete
+    assert (summary.sweep.reversed, summary.failed) == (1, 1)
 
 
 def test_a_cursor_that_the_gateway_no_longer_takes_is_dropped_after_a_few_tries(
@@ -408,7 +501,7 @@ def test_what_was_in_the_dlq_for_four_days_is_moved_to_s3_whole(old: World) -> N
     assert kept[0].startswith("dead-letters/")
     assert kept[1]["body"] == "not json é"
     assert kept[1]["attributes"] == {"error_code": "invalid_json"}
-    assert summary.archived == 1
+    assert summary.dead_letters.archived == 1
     assert old.stack.dead_letters() == []
 
 
@@ -417,8 +510,8 @@ def test_what_is_younger_stays_and_its_age_is_told(world: World) -> None:
     dead_letter(world, body())
     summary = run(world)
 
-    assert summary.archived == 0
-    assert abs(summary.oldest_dead_letter_seconds - 3 * 86_400) < 60
+    assert summary.dead_letters.archived == 0
+    assert abs(summary.dead_letters.oldest_seconds - 3 * 86_400) < 60
     assert world.stack.kept(world.stack.failures_bucket) == {}
 
 
@@ -453,7 +546,7 @@ def test_a_message_whose_refund_is_being_worked_on_stays_and_its_neighbours_go(
     monkeypatch.setattr(old.settler, "recheck", lambda there: False)
     summary = run(old)
 
-    assert (summary.archived, summary.errors) == (1, ["RuntimeError"])
+    assert (summary.dead_letters.archived, names(summary)) == (1, ["refund_in_progress"])
     assert [each["body"] for each in old.stack.kept(old.stack.failures_bucket).values()] == [
         "other"
     ]
@@ -469,18 +562,54 @@ def test_a_message_that_could_not_be_kept_is_not_deleted(
     monkeypatch.setattr(old.failures, "keep", full)
     summary = run(old)
 
-    assert (summary.archived, summary.failed) == (0, 1)
+    assert (summary.dead_letters.archived, summary.failed) == (0, 1)
     shown_again = old.stack.clients.sqs.get_queue_attributes(
         QueueUrl=old.stack.dead_letter_queue_url,
-        AttributeNames=["ApproximateNumberOfMessagesNotVisible"],
+        AttributeNames=["ApproximateNumberOfMessages"],
     )["Attributes"]
-    assert shown_again["ApproximateNumberOfMessagesNotVisible"] == "1"
+    assert shown_again["ApproximateNumberOfMessages"] == "1"
+
+
+def test_what_was_only_looked_at_is_visible_to_others_at_once(world: World) -> None:
+    for number in range(12):
+        dead_letter(world, f"refused {number}")
+    world.clock.set(datetime.now(UTC) + timedelta(minutes=1))
+    run(world)
+
+    assert len(world.stack.dead_letters()) == 12
+
+
+def test_what_cant_be_read_is_reported_as_old_and_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*args: Any, **more: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "x")
+
+    monkeypatch.setattr(world.archiver, "_receive", denied)
+    monkeypatch.setattr(world.failures, "count", denied)
+    monkeypatch.setattr(world.refunds, "due_page", denied)
+    result = run(world)
+
+    assert result.dead_letters.oldest_seconds > 14 * 86_400
+    assert (result.dead_letters.unhandled, result.dead_letters.unhandled_records) == (1, 1)
+    assert result.open.oldest_open_seconds > 14 * 86_400
+    assert {each.kind for each in result.failures} == {FailureKind.MISCONFIGURED}
+
+
+def test_archived_dead_letters_count_until_somebody_has_dealt_with_them(old: World) -> None:
+    dead_letter(old, "x")
+    assert run(old).dead_letters.unhandled == 1
+    assert run(old).dead_letters.unhandled == 1
+
+    (key,) = old.stack.kept(old.stack.failures_bucket)
+    old.stack.clients.s3.delete_object(Bucket=old.stack.failures_bucket, Key=key)
+    assert run(old).dead_letters.unhandled == 0
 
 
 def test_without_time_no_dead_letter_is_looked_at(old: World) -> None:
     dead_letter(old, "x")
 
-    assert run(old, seconds=14).archived == 0
+    assert run(old, seconds=14).dead_letters.archived == 0
     assert len(old.stack.dead_letters()) == 1
 
 

@@ -25,6 +25,7 @@ from tests.support.expanded_template import (
 from refunds.audit.outcome_events import GATEWAY_DOWN, SOURCE
 
 MAPPING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:ProcessRefundRefundRequests"
+AUDIT_MAPPING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:WriteAuditRefundChanges"
 
 
 def test_one_bad_record_does_not_send_its_batch_round_again(stack: ExpandedTemplate) -> None:
@@ -83,6 +84,7 @@ def test_schedules_are_parameters_and_send_an_empty_event(stack: ExpandedTemplat
 def test_only_the_reconciler_may_switch_the_queue_and_nothing_else(stack: ExpandedTemplate) -> None:
     assert stack.may("ReconcileRefunds", "lambda") == {
         MAPPING: {"GetEventSourceMapping", "UpdateEventSourceMapping"},
+        AUDIT_MAPPING: {"GetEventSourceMapping"},
     }
     for name in set(FUNCTIONS) - {"ReconcileRefunds"}:
         assert "EventSourceMapping" not in str(stack.may(name, "lambda"))

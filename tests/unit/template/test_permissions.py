@@ -69,7 +69,7 @@ def test_who_may_do_what_to_which_table(stack: ExpandedTemplate) -> None:
         AUDIT_TABLE: {"Query"},
     }
     assert stack.may("ReconcileRefunds", "dynamodb") == {
-        "Refunds.Arn": record,
+        "Refunds.Arn": record | {"DescribeTable"},
         "Refunds.Arn/index/open-refunds": {"Query"},
         "Ledger.Arn": record,
         AUDIT_TABLE: {"Query"},
@@ -113,7 +113,11 @@ def test_who_may_receive_and_send_messages(stack: ExpandedTemplate) -> None:
         "RefundDeadLetterQueue.Arn": {"SendMessage"},
     }
     assert stack.may("ReconcileRefunds", "sqs") == {
-        "RefundDeadLetterQueue.Arn": {"DeleteMessage", "ReceiveMessage"},
+        "RefundDeadLetterQueue.Arn": {
+            "ChangeMessageVisibility",
+            "DeleteMessage",
+            "ReceiveMessage",
+        },
     }
     assert stack.may("WriteAudit", "sqs") == stack.may("BackupRefunds", "sqs") == {}
 
@@ -158,6 +162,7 @@ def test_backups_are_written_below_their_prefix_only(stack: ExpandedTemplate) ->
         assert not needed or statement["Sid"] == "WriteExport"
     assert stack.may("ReconcileRefunds", "s3") == {
         "FailuresBucket.Arn/dead-letters/*": {"PutObject"},
+        "FailuresBucket.Arn": {"ListBucket"},
     }
     assert stack.may("ProcessRefund", "s3") == {}
 
