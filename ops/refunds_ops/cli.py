@@ -27,7 +27,16 @@ SECTIONS = {
     "Refunds": (
         ("request", f"{_AT}.request:request", "Request a refund."),
         ("show", f"{_AT}.show:show", "Show a refund, what became of it and why."),
-        ("list", f"{_AT}.list_refunds:list_refunds", "List the refunds of a payment."),
+        (
+            "list",
+            f"{_AT}.list_refunds:list_refunds",
+            "List refunds by payment, user, day and more.",
+        ),
+        (
+            "open",
+            f"{_AT}.list_refunds:open_",
+            "List the refunds that are not finished.",
+        ),
         ("review", f"{_AT}.review:review", "Decide refunds that no automatic step can settle."),
     ),
     "Queue": (

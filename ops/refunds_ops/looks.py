@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from rich.text import Text
 
 from refunds.domain.clock import from_rfc3339
 from refunds.domain.refund import OUTCOMES, Item, Status
-from refunds_ops.stack.stack import FUNCTIONS
+from refunds_ops.stack.outputs import FUNCTIONS
+from refunds_ops.terminal import safe_text
 
-COLOURS = {
+COLOURS: Mapping[str, str] = {
     Status.PROCESSING: "cyan",
     Status.PENDING: "yellow",
     Status.IN_REVIEW: "bold magenta",
@@ -26,11 +27,18 @@ COLOURS = {
 
 
 def status_text(status: str) -> Text:
-    return Text(status, style=COLOURS[Status(status)])
+    return Text(safe_text(status), style=colour_of(status))
+
+
+def colour_of(status: str) -> str:
+    return COLOURS.get(status, "default")
 
 
 def outcome_of(status: str) -> str:
-    return OUTCOMES[Status(status)]
+    try:
+        return OUTCOMES[Status(status)]
+    except (ValueError, KeyError):  # of a newer version, or damaged
+        return safe_text(status)
 
 
 def why(refund: Item) -> str:
@@ -73,7 +81,7 @@ def moments(entries: Sequence[Item]) -> list[Moment]:
             Moment(
                 entry["occurred_at"],
                 entry["event"],
-                COLOURS[Status(entry["status"])],
+                colour_of(entry["status"]),
                 more,
                 why(details),
             )

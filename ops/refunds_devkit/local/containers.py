@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from refunds_devkit.local.processes import Started, start, wait_until
 from refunds_devkit.local.workspace import Workspace, plain_environment
-from refunds_ops.stack.stack import FUNCTIONS, Stack
+from refunds_ops.stack.outputs import FUNCTIONS
+from refunds_ops.stack.stack import Stack
 
 DESKTOP_HOST = "host.docker.internal"
 ENGINE_SECONDS = 20.0

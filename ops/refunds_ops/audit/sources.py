@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from refunds.backup.digest import DigestError
 from refunds.backup.table_scan import PageReader, ReadLimit
 from refunds.domain.clock import Deadline, SystemClock
-from refunds.gateways.contract import Gateway, GatewayRefund, GatewayUnavailableError, RefundPage
+from refunds.gateways.contract import (
+    Gateway,
+    GatewayRefund,
+    GatewayUnavailableError,
+    Payment,
+    RefundPage,
+)
 from refunds.gateways.http import PooledTransport
 from refunds.gateways.routing import Gateways
 from refunds.settings import GatewaySettings, SettingsError
@@ -157,6 +163,15 @@ def captured_by(gateways: Sequence[Gateway]) -> Callable[[str], int | None]:
     return captured
 
 
+def payment_at(gateways: Gateways, name: str, transaction_id: str) -> Payment | None:
+    """A payment as one gateway shows it. Raises ``NotReadyError`` when it can't be asked."""
+    try:
+        gateway = gateways.named(name)
+    except GatewayUnavailableError as exc:
+        raise NotReadyError(f"{exc}.", "See the stack's GatewayName and GatewayRoutes.") from exc
+    return _answer(gateway, partial(gateway.get_payment, transaction_id))
+
+
 def _answer(gateway: Gateway, question: Callable[[Deadline], Answer]) -> Answer:
     clock = SystemClock()
     for attempt in range(GATEWAY_TRIES):
@@ -166,7 +181,7 @@ def _answer(gateway: Gateway, question: Callable[[Deadline], Answer]) -> Answer:
             if attempt == GATEWAY_TRIES - 1:
                 raise NotReadyError(
                     f"The gateway {gateway.name} could not be asked: {exc}.",
-                    "Leave --gateway out to verify without it.",
+                    "Leave --gateway out to do without it.",
                 ) from exc
             wait = exc.retry_after_seconds or 2.0**attempt
             time.sleep(min(wait, MAX_GATEWAY_WAIT_SECONDS))

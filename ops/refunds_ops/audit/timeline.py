@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import groupby, pairwise
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from refunds.audit.writer import NOT_AN_IMAGE
-from refunds.domain.audit_entry import DELETED_EVENT, entry_hash
+from refunds.domain.audit_entry import DELETED_EVENT
 from refunds.domain.clock import from_rfc3339
 from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
-from refunds_ops.audit.rows import LedgerRow
+from refunds_ops.audit.chain import broken_links
 from refunds_ops.looks import COLOURS, outcome_of, short_name, why
 from refunds_ops.terminal import safe_value
 
-_NOT_TOLD = frozenset({"changed_fields", "failure_code", "failure_message", "created_at"})
-
-
-visible = safe_value
+if TYPE_CHECKING:
+    from refunds_ops.audit.rows import LedgerRow
 
 
 def payment_story(
@@ -50,7 +48,7 @@ def payment_story(
 def refund_story(entries: Sequence[Item]) -> RenderableType:
     """One refund's entries, and whether each follows from the one before."""
     broken = broken_links(entries)
-    entries = visible(list(entries))
+    entries = safe_value(list(entries))
     last = entries[-1]
     details: Item = last["details"]
     status = Status(last["status"])
@@ -84,26 +82,6 @@ def refund_story(entries: Sequence[Item]) -> RenderableType:
         (f"\n{last['refund_id']}  ", "bold"), (outcome_of(status), COLOURS[status])
     )
     return Group(title, facts, Text(), table)
-
-
-def broken_links(entries: Sequence[Item]) -> dict[int, str]:
-    """Versions whose entry is not sound, and how so."""
-    broken: dict[int, str] = {}
-    for entry in entries:
-        try:
-            if entry_hash(entry) != entry["entry_hash"]:
-                broken[entry["version"]] = "changed"
-        except NOT_AN_IMAGE:
-            broken[entry["version"]] = "unreadable"
-    if entries[0]["version"] != 1:
-        broken.setdefault(entries[0]["version"], f"{entries[0]['version'] - 1} before it missing")
-    for before, after in pairwise(entries):
-        if after["version"] != before["version"] + 1:
-            missing = after["version"] - before["version"] - 1
-            broken.setdefault(after["version"], f"{missing} before it missing")
-        elif after["previous_hash"] != before["entry_hash"]:
-            broken.setdefault(after["version"], "does not follow")
-    return broken
 
 
 def _when(times: Sequence[datetime], number: int) -> Text:

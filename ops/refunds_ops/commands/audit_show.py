@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import click
 
-from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.domain.identifiers import TRANSACTION_ID
 from refunds.domain.refund import Item
 from refunds.tables.wire import item_from_wire
 from refunds_ops.audit import sources
+from refunds_ops.audit.chain import UNREADABLE, broken_links
 from refunds_ops.audit.rows import EntryRow, entry_row
 from refunds_ops.audit.tables import Tables
-from refunds_ops.audit.timeline import broken_links, payment_story, refund_story
+from refunds_ops.audit.timeline import payment_story, refund_story
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
@@ -69,7 +69,7 @@ def show(
         if entries and not as_json:
             _print_story(tables, entries, transaction_id)
         damaged = any(broken_links(story) for story in _by_refund(entries))
-    except NOT_AN_IMAGE as exc:
+    except UNREADABLE as exc:
         raise RefusedError("An entry can't be read.", "Which one: refunds verify") from exc
     if damaged:
         print_error("The audit trail is damaged.", "What is wrong: refunds verify")
@@ -99,7 +99,7 @@ def entries_of(tables: Tables, refund_id: str | None, transaction_id: str | None
             for wire in tables.entries_of(transaction_id, refund_id)
             if isinstance(entry_row(wire), EntryRow)
         ]
-    except NOT_AN_IMAGE as exc:
+    except UNREADABLE as exc:
         raise RefusedError("An entry can't be read.", "Which one: refunds verify") from exc
 
 

@@ -14,15 +14,15 @@ from rich.text import Text
 
 from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
-from refunds.domain.clock import rfc3339
 from refunds.domain.intake import BreakerState, Intake, paused, resumed
-from refunds.processing.review import MAX_LISTED, in_review
-from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
+from refunds.domain.refund import Status
 from refunds.tables.state import Control
 from refunds_ops.backup.places import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
 from refunds_ops.errors import REFUSED, NotReadyError
 from refunds_ops.json_output import json_option
+from refunds_ops.open_refunds import open_refunds
+from refunds_ops.queue_state import depth
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
 from refunds_ops.who import BY, check_kept, operator, why_option
@@ -30,8 +30,6 @@ from refunds_ops.who import BY, check_kept, operator, why_option
 SWITCH_SECONDS = 120.0
 """How long to wait for Lambda: a change takes up to a minute, and one before it may be running."""
 _ASK_AGAIN_SECONDS = 1.0
-
-_ALL = rfc3339(datetime(9999, 1, 1, tzinfo=UTC))
 
 _WHY = why_option("Kept, and shown by `refunds status`.")
 
@@ -155,9 +153,9 @@ class Found:
 def look(stack: Stack) -> Found:
     """Everything that `refunds status` shows."""
     intake = Control(stack.dynamodb, stack["LedgerTableName"]).intake()
-    refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
-    waiting, in_flight = _depth(stack, stack["RefundQueueUrl"])
-    dead, dead_in_flight = _depth(stack, stack["RefundDeadLetterQueueUrl"])
+    queue = depth(stack, stack["RefundQueueUrl"])
+    dead = depth(stack, stack["RefundDeadLetterQueueUrl"])
+    open_now = open_refunds(stack)
     last_backup, damaged = None, None
     try:
         if backup := newest(Bucket(stack.s3, stack["BackupBucketName"])):
@@ -174,33 +172,13 @@ def look(stack: Stack) -> Found:
         paused_by=intake.paused_by,
         paused_why=intake.paused_why,
         history=[dict(change) for change in intake.history],
-        waiting=waiting,
-        in_flight=in_flight,
-        dead_letters=dead + dead_in_flight,
-        open_refunds=sum(
-            len(refunds.due(str(shard), _ALL, MAX_LISTED // OPEN_SHARDS))
-            for shard in range(OPEN_SHARDS)
-        ),
-        in_review=len(in_review(refunds, _ALL)),
+        waiting=queue.waiting,
+        in_flight=queue.in_flight,
+        dead_letters=dead.all,
+        open_refunds=len(open_now),
+        in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
         last_backup=last_backup,
         backup_damaged=damaged,
-    )
-
-
-def _depth(stack: Stack, queue_url: str) -> tuple[int, int]:
-    """How many messages wait, and how many are in flight or wait for a retry; both approximate."""
-    there = stack.sqs.get_queue_attributes(
-        QueueUrl=queue_url,
-        AttributeNames=[
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        ],
-    )["Attributes"]
-    return (
-        int(there["ApproximateNumberOfMessages"])
-        + int(there["ApproximateNumberOfMessagesDelayed"]),
-        int(there["ApproximateNumberOfMessagesNotVisible"]),
     )
 
 
@@ -272,8 +250,8 @@ def _table(found: Found) -> Table:
     table.add_row("breaker", Text(breaker))
     table.add_row("queue", f"{found.waiting} waiting, {found.in_flight} in flight or retried later")
     table.add_row("dead letters", str(found.dead_letters))
-    table.add_row("open refunds", _counted(found.open_refunds))
-    table.add_row("in review", _counted(found.in_review))
+    table.add_row("open refunds", f"{found.open_refunds:,}")
+    table.add_row("in review", f"{found.in_review:,}")
     table.add_row("last backup", found.last_backup or Text("none", style="yellow"))
     for change in found.history[-5:]:
         table.add_row(
@@ -282,7 +260,3 @@ def _table(found: Found) -> Table:
     if found.attention:
         table.add_row("look at", Text("; ".join(found.attention), style="bold yellow"))
     return table
-
-
-def _counted(number: int) -> str:
-    return f"{MAX_LISTED} or more" if number >= MAX_LISTED else str(number)

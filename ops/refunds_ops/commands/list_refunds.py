@@ -1,66 +1,315 @@
-"""`refunds list`: all refunds of a payment, from its audit trail: one query, no scan."""
+"""`refunds list` and `refunds open`: refunds found by what people know of them."""
 
 from __future__ import annotations
 
-import click
-from rich.table import Table
-from rich.text import Text
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Item
-from refunds_ops.amounts import amount_text
-from refunds_ops.commands.audit_show import ENTRY_FIELDS
-from refunds_ops.json_output import json_option
-from refunds_ops.looks import status_text, why
-from refunds_ops.stack.records import MAX_ENTRIES, audit_entries
+from refunds.tables.refund_indexes import Span
+from refunds_ops.amounts import amount_text, minor_units
+from refunds_ops.dates import Zone, age, utc_now, zone_of
+from refunds_ops.errors import REFUSED
+from refunds_ops.finding import STATUSES, Wanted, find, last_days, span_of, span_options
+from refunds_ops.json_output import REFUND_FIELDS, json_option
+from refunds_ops.open_refunds import open_refunds, open_since
 from refunds_ops.stack.stack import find_stack
-from refunds_ops.terminal import console, print_json_lines, print_line, print_note
+from refunds_ops.story import NEXT, because
+from refunds_ops.terminal import print_json_lines, print_line, print_note, safe_text
+
+if TYPE_CHECKING:
+    from _csv import Writer
+
+CSV_COLUMNS = (
+    "refund_id",
+    "transaction_id",
+    "user_id",
+    "amount",
+    "amount_minor",
+    "currency",
+    "status",
+    "reason",
+    "requested_by",
+    "gateway",
+    "gateway_refund_id",
+    "failure_code",
+    "created_at",
+    "updated_at",
+)
+MAX_SORTED = 100_000
+"""Refunds that are read to sort by something else than their creation."""
 
 
 @click.command("list")
-@click.option("--transaction", "transaction_id", required=True, metavar="ID", help="The payment.")
-@json_option(ENTRY_FIELDS, lines=True)
+@click.option("--transaction", "transaction_id", metavar="ID", help="Of this payment.")
+@click.option("--user", "user_id", metavar="ID", help="Of this user.")
+@span_options
+@click.option(
+    "--status",
+    "statuses",
+    type=click.Choice(STATUSES, case_sensitive=False),
+    multiple=True,
+    help="With this status; may be given many times.",
+)
+@click.option("--amount", metavar="DECIMAL", help="Such as 25.00; with --currency.")
+@click.option("--currency", metavar="CODE", help="In this currency.")
+@click.option("--requested-by", metavar="WHO", help="Asked for by.")
+@click.option("--gateway-name", metavar="NAME", help="Through this gateway.")
+@click.option(
+    "--sort",
+    type=click.Choice(["created", "updated", "amount"]),
+    default="created",
+    show_default=True,
+    help="By which to sort, highest first.",
+)
+@click.option("--oldest-first", is_flag=True, help="Sort the other way round.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_SORTED),
+    default=50,
+    show_default=True,
+    help="At most.",
+)
+@click.option("--after", metavar="REFUND_ID@CREATED", help="The next page; the last one names it.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@json_option(REFUND_FIELDS, lines=True)
 @click.pass_obj
-def list_refunds(stack_name: str | None, transaction_id: str, as_json: bool) -> None:
-    """List the refunds of a payment.
+def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **options: Any) -> None:
+    """List refunds by payment, user, day and more.
 
-    Oldest first.
+    Newest first. Without a payment, a user or a time: those of the last seven days, or all that are
+    open when only open statuses are asked for.
+
+    \b
+    refunds list --user u-1042
+    refunds list --day 2026-11-27 --status FAILED --status IN_REVIEW
+    refunds list --since 24h --amount 25.00 --currency USD --csv
     """
-    entries, complete = audit_entries(find_stack(stack_name), transaction_id)
-    latest = latest_entries(entries)
+    stack = find_stack(stack_name)
+    zone, now = zone_of(stack), utc_now()
+    wanted = _wanted(options)
+    span = span_of(zone, now, day=options["day"], since=options["since"], until=options["until"])
+    if span is None and not (wanted.transaction_id or wanted.user_id or wanted.only_unfinished):
+        print_note("Of the last seven days; another time: --day, --since, --until.")
+        span = last_days(now)
+    newest_first, limit = not options["oldest_first"], options["limit"]
+    if (after := options["after"]) is not None:
+        span = _after(after, span, now, newest_first=newest_first)
+    found = find(stack, wanted, span, now, newest_first=newest_first)
+    if after is not None:
+        found = _skip(found, after, newest_first=newest_first)
+    if options["sort"] != "created":
+        found = iter(_sorted(found, options["sort"], newest_first=newest_first))
+    page = list(islice(found, limit))
+    more = next(found, None) is not None
     if as_json:
-        print_json_lines(latest)
-    elif not latest:
-        print_line(f"No refunds of {transaction_id}.")
+        print_json_lines(page)
+    elif as_csv:
+        write_csv(page)
+    elif not page:
+        print_line("No refunds.")
     else:
-        console().print(_table(transaction_id, latest))
-    if not complete:
-        print_note(f"Only the first {MAX_ENTRIES} audit entries were read.")
+        print_refunds(page, zone)
+    if more:
+        _say_next(page[-1], by_creation=options["sort"] == "created")
 
 
-def latest_entries(entries: list[Item]) -> list[Item]:
-    """The entry of each refund's highest version, in the order in which they happened."""
-    latest: dict[str, Item] = {}
-    for entry in entries:
-        known = latest.get(entry["refund_id"])
-        if known is None or entry["version"] > known["version"]:
-            latest[entry["refund_id"]] = entry
-    return sorted(latest.values(), key=lambda entry: str(entry["occurred_at"]))
+def _wanted(options: dict[str, Any]) -> Wanted:
+    if options["amount"] is not None and options["currency"] is None:
+        raise click.UsageError("--amount needs --currency, such as USD.")
+    wanted = Wanted(
+        transaction_id=options["transaction_id"],
+        user_id=options["user_id"],
+        statuses=frozenset(options["statuses"]),
+        currency=options["currency"],
+        requested_by=options["requested_by"],
+        gateway=options["gateway_name"],
+    )
+    if options["amount"] is None:
+        return wanted
+    return replace(wanted, amount_minor=minor_units(options["amount"], str(options["currency"])))
 
 
-def _table(transaction_id: str, latest: list[Item]) -> Table:
-    table = Table(title=Text(f"Refunds of {transaction_id}"), title_justify="left")
-    table.add_column("refund", overflow="fold")
-    table.add_column("status", no_wrap=True)
-    table.add_column("amount", justify="right", no_wrap=True)
-    table.add_column("last change", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for entry in latest:
-        details = entry["details"]
-        table.add_row(
-            Text(entry["refund_id"]),
-            status_text(entry["status"]),
-            amount_text(details.get("amount_minor"), details["currency"]),
-            f"{entry['occurred_at'][:19]}Z",
-            Text(why(details)),
-        )
-    return table
+def _position(after: str) -> tuple[str, str]:
+    refund_id, separator, created = after.partition("@")
+    try:
+        if separator:
+            return rfc3339(from_rfc3339(created)), refund_id
+    except (ValueError, OverflowError):
+        pass
+    raise click.UsageError("--after is what the last page ended with, such as rf_1@2026-11-27T…Z.")
+
+
+def _after(after: str, span: Span | None, now: datetime, *, newest_first: bool) -> Span:
+    """The rest of the span: its index is read from there, not from its beginning."""
+    created, _ = _position(after)
+    within = span or Span(rfc3339(datetime(2020, 1, 1).astimezone()), rfc3339(now))
+    if newest_first:
+        end = rfc3339(from_rfc3339(created) + timedelta(microseconds=1))
+        return Span(within.since, min(within.until, end))
+    return Span(max(within.since, created), within.until)
+
+
+def _skip(found: Iterator[Item], after: str, *, newest_first: bool) -> Iterator[Item]:
+    """What comes after the position: several refunds may share an instant."""
+    position = _position(after)
+    for refund in found:
+        here = (refund["created_at"], refund["refund_id"])
+        if here < position if newest_first else here > position:
+            yield refund
+
+
+def _sorted(found: Iterator[Item], by: str, *, newest_first: bool) -> list[Item]:
+    rows = list(islice(found, MAX_SORTED))
+    if next(found, None) is not None:
+        print_note(f"Only the first {MAX_SORTED:,} are sorted: choose a shorter time.")
+    if by == "updated":
+        return sorted(rows, key=lambda each: str(each["updated_at"]), reverse=newest_first)
+    return sorted(rows, key=lambda each: each.get("amount_minor") or 0, reverse=newest_first)
+
+
+def _say_next(last: Item, *, by_creation: bool) -> None:
+    if by_creation:
+        print_note(f"There are more: --after {last['refund_id']}@{last['created_at']}")
+    else:
+        print_note("There are more: --limit NUMBER")
+
+
+def print_refunds(refunds: Iterable[Item], zone: Zone) -> None:
+    """A table for people, with what fails or waits explained."""
+    from refunds_ops.layout import Column, print_table
+    from refunds_ops.looks import status_text
+
+    columns = [
+        Column("refund"),
+        Column("status"),
+        Column("amount", right=True),
+        Column("payment"),
+        Column("user"),
+        Column(f"created ({zone.name})"),
+        Column("why", fold=True),
+    ]
+    print_table(
+        columns,
+        [
+            (
+                refund["refund_id"],
+                status_text(refund["status"]),
+                amount_text(refund.get("amount_minor"), refund["currency"]),
+                refund["transaction_id"],
+                refund["user_id"],
+                zone.short(refund["created_at"]),
+                because(refund) if refund.get("failure_code") else "",
+            )
+            for refund in refunds
+        ],
+    )
+
+
+class SafeLines:
+    """Where csv writes: line by line to standard output, hostile characters written out."""
+
+    def write(self, line: str) -> int:
+        print_line(safe_text(line.rstrip("\r\n"), lines=True))
+        return len(line)
+
+
+def write_csv(refunds: Iterable[Item]) -> None:
+    writer: Writer = csv.writer(SafeLines())
+    writer.writerow(CSV_COLUMNS)
+    for refund in refunds:
+        writer.writerow([cell(value) for value in csv_row(refund)])
+
+
+def csv_row(refund: Item) -> Iterator[object]:
+    minor = refund.get("amount_minor")
+    amount = "" if minor is None else amount_text(minor, refund["currency"]).split(" ")[0]
+    for name in CSV_COLUMNS:
+        yield amount if name == "amount" else refund.get(name, "")
+
+
+def cell(value: object) -> object:
+    """A spreadsheet would run text that begins like a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+# --- Open -----------------------------------------------------------------------------------------
+
+
+@click.command("open")
+@json_option(
+    {
+        **REFUND_FIELDS,
+        "open_since": "since when it is unfinished",
+        "check_at": "when ReconcileRefunds looks at it next",
+        "next": "what happens next",
+    },
+    lines=True,
+)
+@click.pass_obj
+def open_(stack_name: str | None, as_json: bool) -> None:
+    """List the refunds that are not finished.
+
+    With why, since when, and what happens next. Longest open first. Exit status
+    1 when one of them waits for a person.
+    """
+    stack = find_stack(stack_name)
+    zone, now = zone_of(stack), utc_now()
+    found = open_refunds(stack)
+    if as_json:
+        print_json_lines({**refund, "next": _next(refund, zone, now)} for refund in found)
+    elif not found:
+        print_line("Every refund is finished.")
+    else:
+        _print_open(found, zone, now)
+    if any(refund["status"] in ("IN_REVIEW", "AWAITING_APPROVAL") for refund in found):
+        print_note("Some wait for a person: refunds review list")
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _print_open(found: list[Item], zone: Zone, now: datetime) -> None:
+    from refunds_ops.layout import Column, print_table
+    from refunds_ops.looks import status_text
+
+    columns = [
+        Column("refund"),
+        Column("status"),
+        Column("amount", right=True),
+        Column("open for", right=True),
+        Column("why", fold=True),
+        Column("what happens next", fold=True),
+    ]
+    print_table(
+        columns,
+        [
+            (
+                refund["refund_id"],
+                status_text(refund["status"]),
+                amount_text(refund.get("amount_minor"), refund["currency"]),
+                age(open_since(refund), now),
+                because(refund) if refund.get("failure_code") else "",
+                _next(refund, zone, now),
+            )
+            for refund in found
+        ],
+    )
+
+
+def _next(refund: Item, zone: Zone, now: datetime) -> str:
+    if refund["status"] in ("IN_REVIEW", "AWAITING_APPROVAL"):
+        return NEXT[refund["status"]].replace("REFUND_ID", str(refund["refund_id"]))
+    due = refund.get("check_at")
+    if due is None:
+        return "its message comes back"
+    if due <= rfc3339(now):
+        return "the gateway is asked at ReconcileRefunds' next run"
+    return f"the gateway is asked after {zone.short(due)}"

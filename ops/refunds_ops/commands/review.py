@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import click
-from rich.table import Table
-from rich.text import Text
 
-from refunds.domain.clock import SystemClock, from_rfc3339, rfc3339
-from refunds.domain.refund import Refund, Status
+from refunds.domain.clock import SystemClock
+from refunds.domain.refund import Item, Status
 from refunds.processing.recorder import Recorder
-from refunds.processing.review import ReviewError, decide, in_review
+from refunds.processing.review import ReviewError, decide
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.amounts import amount_text
+from refunds_ops.dates import age, utc_now
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import REFUND_FIELDS, json_option
-from refunds_ops.looks import outcome_of, status_text
+from refunds_ops.layout import Column, print_table
+from refunds_ops.looks import outcome_of
+from refunds_ops.open_refunds import in_review, open_since
 from refunds_ops.stack.stack import find_stack
-from refunds_ops.terminal import console, print_json_lines, print_line
+from refunds_ops.story import because
+from refunds_ops.terminal import print_json_lines, print_line, print_note
 from refunds_ops.who import BY, operator
-
-_ALL = rfc3339(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 @click.group()
@@ -39,15 +39,13 @@ def list_(stack_name: str | None, as_json: bool) -> None:
     Exit status 1 when there are any.
     """
     stack = find_stack(stack_name)
-    waiting = in_review(RefundsTable(stack.dynamodb, stack["RefundsTableName"]), _ALL)
+    waiting = in_review(stack)
     if as_json:
-        print_json_lines(refund.item() for refund in waiting)
+        print_json_lines(waiting)
     elif waiting:
-        console().print(_table(waiting))
-        print_line(
-            "Look each up in the gateway's dashboard by its refund id (the reference), then:"
-        )
-        print_line("refunds review decide REFUND_ID --paid|--not-paid --why … --evidence …")
+        _print_waiting(waiting)
+        print_note("Look each up at the gateway: refunds show REFUND_ID --gateway. Then:")
+        print_note("refunds review decide REFUND_ID --paid|--not-paid --why … --evidence …")
     else:
         print_line("No refund waits for a person.")
     if waiting:
@@ -97,22 +95,24 @@ def decide_(
     print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
 
-def _table(waiting: list[Refund]) -> Table:
-    table = Table(title=Text("Refunds in review"), title_justify="left")
-    for column in ("refund", "payment", "status"):
-        table.add_column(column, overflow="fold")
-    table.add_column("amount", justify="right", no_wrap=True)
-    table.add_column("for", justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    now = datetime.now(UTC)
-    for refund in waiting:
-        age = now - from_rfc3339(refund.open_since or refund.updated_at)
-        table.add_row(
-            Text(refund.refund_id),
-            Text(refund.transaction_id),
-            status_text(refund.status),
-            amount_text(refund.amount_minor, refund.currency),
-            f"{int(age.total_seconds() // 3600)} h",
-            Text(f"{refund.failure_code}: {refund.failure_message}"),
-        )
-    return table
+def _print_waiting(waiting: list[Item]) -> None:
+    now = utc_now()
+    print_table(
+        [
+            Column("refund"),
+            Column("payment"),
+            Column("amount", right=True),
+            Column("for", right=True),
+            Column("why", fold=True),
+        ],
+        [
+            (
+                refund["refund_id"],
+                refund["transaction_id"],
+                amount_text(refund.get("amount_minor"), refund["currency"]),
+                age(open_since(refund), now),
+                because(refund),
+            )
+            for refund in waiting
+        ],
+    )

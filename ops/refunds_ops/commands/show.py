@@ -1,84 +1,198 @@
-"""`refunds show`: one refund, what became of it and why, and its audit trail."""
+"""`refunds show`: one refund, what became of it and why, and whether its records are intact."""
 
 from __future__ import annotations
 
-import click
-from rich.console import Group
-from rich.markup import escape
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from refunds.domain.refund import Item, Status
+import click
+
+from refunds.domain.clock import from_rfc3339
+from refunds.domain.refund import Item
 from refunds_ops.amounts import amount_text
-from refunds_ops.errors import RefusedError
+from refunds_ops.audit.chain import broken_links, changed_fields_of
+from refunds_ops.dates import Zone, age, utc_now, zone_of
+from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
-from refunds_ops.looks import COLOURS, moments, outcome_of, status_text, timeline, why
+from refunds_ops.queue_state import why_not_processed
 from refunds_ops.stack.records import audit_entries, refund_item
-from refunds_ops.stack.stack import find_stack
-from refunds_ops.terminal import console, print_json
+from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.story import CUSTOMER, NEXT, because, sentence
+from refunds_ops.terminal import print_error, print_json, print_line
+
+if TYPE_CHECKING:
+    from refunds_ops.gateway_view import GatewayView
+
+TRAIL_DELAY = timedelta(minutes=2)
+"""After this long, an audit entry that is not there is missing, not late."""
 
 _ROWS = (
-    ("transaction", "transaction_id"),
+    ("payment", "transaction_id"),
     ("user", "user_id"),
     ("reason", "reason"),
+    ("reason code", "reason_code"),
+    ("note", "note"),
     ("requested by", "requested_by"),
-    ("requested at", "requested_at"),
+    ("sent by", "sent_by"),
     ("processed by", "processed_by"),
     ("gateway", "gateway"),
+    ("account", "gateway_account"),
     ("gateway's id", "gateway_refund_id"),
-    ("open since", "open_since"),
+    ("reference", "gateway_reference"),
+    ("trace number", "gateway_trace"),
 )
+_INSTANTS = (
+    ("requested", "requested_at"),
+    ("created", "created_at"),
+    ("last change", "updated_at"),
+    ("open since", "open_since"),
+    ("next look", "check_at"),
+)
+
+FIELDS = {
+    "refund": "as stored",
+    "audit_entries": "oldest first",
+    "outcome": "the words for the customer's order: Refund Successful, Pending or Failed",
+    "tell_customer": "what to tell the customer",
+    "next": "what happens next; empty for a final status",
+    "intact": "whether the trail is whole and the refund is what its last entry says",
+    "problems": "what is wrong with the records",
+    "gateway": "with --gateway: the refund and its payment as the gateway shows them",
+}
 
 
 @click.command()
 @click.argument("refund_id")
-@json_option({"refund": "as stored", "audit_entries": "oldest first"})
+@click.option("--gateway", "with_gateway", is_flag=True, help="Ask the gateway what it shows.")
+@json_option(FIELDS)
 @click.pass_obj
-def show(stack_name: str | None, refund_id: str, as_json: bool) -> None:
-    """Show a refund, what became of it and why."""
+def show(stack_name: str | None, refund_id: str, with_gateway: bool, as_json: bool) -> None:
+    """Show a refund, what became of it and why.
+
+    Checks its audit trail, and that the refund is what its last entry says. Exit status 1 when
+    there is no such refund, when its records were changed, or when --gateway shows it otherwise.
+    """
     stack = find_stack(stack_name)
     refund = refund_item(stack, refund_id)
     if refund is None:
-        raise RefusedError(
-            f"There is no refund {refund_id}.",
-            "Just requested? It may still be in the queue: try again in a few seconds.",
-            "Refused messages are in the dead-letter queue, with the reason in error_code.",
-        )
-    entries, _ = audit_entries(stack, refund["transaction_id"], refund_id)
+        raise RefusedError(f"There is no refund {refund_id}.", *why_not_processed(stack))
+    entries, complete = audit_entries(stack, refund["transaction_id"], refund_id)
+    found = Shown(refund, entries, problems_of(refund, entries) if complete else [])
+    if with_gateway:
+        from refunds_ops.gateway_view import gateway_view
+
+        found.gateway = gateway_view(stack, refund)
     if as_json:
-        print_json({"refund": refund, "audit_entries": entries})
-        return
-    console().print(refund_panel(refund, entries))
+        print_json(found.as_json())
+    else:
+        _print(stack, found)
+    if found.problems or (found.gateway and found.gateway.differs):
+        raise click.exceptions.Exit(REFUSED)
 
 
-def refund_panel(refund: Item, entries: list[Item]) -> Panel:
-    """All of a refund in a frame."""
-    facts = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
-    facts.add_row("status", status_text(refund["status"]))
-    facts.add_row("outcome", outcome_of(refund["status"]))
-    if reason := why(refund):
-        facts.add_row("why", Text(reason))
-    facts.add_row("amount", amount_text(refund.get("amount_minor"), refund["currency"]))
-    for label, name in _ROWS:
-        if name in refund:
-            facts.add_row(label, Text(str(refund[name])))
-    for key, value in refund.get("metadata", {}).items():
-        facts.add_row(Text(f"· {key}"), Text(value))
-    if review := refund.get("review"):
-        facts.add_row("reviewed", Text(f"by {review.get('by')}: {review.get('why')}"))
-    missing = refund["version"] - len(entries)
-    below: list[Text | Table] = [Text("\nAudit trail", style="bold"), timeline(moments(entries))]
-    if missing > 0:
-        below.append(
-            Text(f"{missing} of {refund['version']} entries not there yet", style="yellow")
+@dataclass
+class Shown:
+    """A refund with its trail, what is wrong with them, and the gateway's view if asked for."""
+
+    refund: Item
+    entries: list[Item]
+    problems: list[str]
+    gateway: GatewayView | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        from refunds_ops.looks import outcome_of
+
+        status = self.refund["status"]
+        return {
+            "refund": self.refund,
+            "audit_entries": self.entries,
+            "outcome": outcome_of(status),
+            "tell_customer": CUSTOMER.get(status, ""),
+            "next": NEXT.get(status, ""),
+            "intact": not self.problems,
+            "problems": self.problems,
+            "gateway": self.gateway.as_json() if self.gateway else None,
+        }
+
+
+def problems_of(refund: Item, entries: Sequence[Item]) -> list[str]:
+    """What is wrong with a refund's records. Its last entry may be on its way for a moment."""
+    version = refund["version"]
+    late = utc_now() - from_rfc3339(refund["updated_at"]) < TRAIL_DELAY
+    if not entries:
+        return [] if late else ["its audit entries are missing"]
+    found = [f"entry {number}: {what}" for number, what in broken_links(entries).items()]
+    last = entries[-1]
+    if last["version"] > version:
+        found.append(f"the refund is at version {version}, its trail at {last['version']}")
+    elif last["version"] < version and not (late and last["version"] == version - 1):
+        found.append(f"the audit entries after version {last['version']} are missing")
+    if changed := changed_fields_of(refund, last):
+        found.append(f"the refund differs from its last audit entry in {', '.join(changed)}")
+    return found
+
+
+def _print(stack: Stack, found: Shown) -> None:
+    from rich.text import Text
+
+    from refunds_ops.layout import facts_table
+    from refunds_ops.looks import colour_of, outcome_of
+    from refunds_ops.terminal import console
+
+    out, zone, refund = console(), zone_of(stack), found.refund
+    status, style = refund["status"], colour_of(refund["status"])
+    title = Text.assemble((f"{refund['refund_id']}  ", "bold"), (f"● {status}", style))
+    title.append(f"  {outcome_of(status)}")
+    out.print(title, soft_wrap=True)
+    print_line()
+    out.print(facts_table(_facts(refund, zone)))
+    print_line()
+    for entry in found.entries:
+        line = Text.assemble((f"{zone.show(entry['occurred_at'])}  ", "dim"), sentence(entry))
+        out.print(line, soft_wrap=not out.is_terminal)
+    if found.gateway:
+        print_line()
+        for told in found.gateway.lines():
+            out.print(Text(told), soft_wrap=not out.is_terminal)
+    print_line()
+    missing = refund["version"] - len(found.entries)
+    if found.problems:
+        for problem in found.problems:
+            print_error(f"{problem[0].upper()}{problem[1:]}.")
+        print_line("The records of this refund can't be relied on. Look further: refunds verify")
+    elif missing > 0:
+        print_line(f"The last {missing} of {refund['version']} audit entries are on their way.")
+    else:
+        print_line(
+            f"✓ The audit trail is whole: {len(found.entries)} of {len(found.entries)} entries."
         )
-    return Panel(
-        Group(facts, *below),
-        title=f"[bold]{escape(refund['refund_id'])}[/]",
-        title_align="left",
-        border_style=COLOURS[Status(refund["status"])],
-        padding=(1, 2),
-    )
+    if tell := CUSTOMER.get(status):
+        print_line(f"Tell the customer: {tell}")
+    if following := NEXT.get(status):
+        print_line(f"Next: {following.replace('REFUND_ID', str(refund['refund_id']))}")
+
+
+def _facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:
+    yield "amount", amount_text(refund.get("amount_minor"), refund["currency"])
+    if refund.get("failure_code"):
+        yield "why", because(refund)
+    for label, name in _ROWS:
+        yield label, str(refund.get(name) or "")
+    for key, value in (refund.get("metadata") or {}).items():
+        yield f"· {key}", str(value)
+    for line in refund.get("line_items") or ():
+        yield "· item", ", ".join(f"{name} {value}" for name, value in line.items())
+    if review := refund.get("review"):
+        yield "reviewed", f"by {review.get('by')}: {review.get('why')} ({review.get('evidence')})"
+    for label, name in _INSTANTS:
+        if name in refund:
+            yield label, _instant(refund[name], zone)
+
+
+def _instant(text: str, zone: Zone) -> str:
+    try:
+        return f"{zone.show(text)}, {age(text, utc_now())} ago"
+    except (ValueError, OverflowError):  # damaged: shown as it is
+        return text

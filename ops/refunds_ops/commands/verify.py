@@ -17,14 +17,13 @@ from refunds.domain.clock import SystemClock
 from refunds_ops.audit import sources
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader, digests_are_gone
-from refunds_ops.audit.timeline import visible
 from refunds_ops.audit.verify import Report, Verification
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
-from refunds_ops.terminal import console, print_json
+from refunds_ops.terminal import console, print_json, safe_text
 
 
 @click.command()
@@ -145,7 +144,7 @@ def print_report(report: Report, out: Console) -> None:
     )
     out.print(f"[dim]Looked at {looked}.[/]", highlight=False)
     for note in report.notes:
-        out.print(Text(visible(note), style="dim"))
+        out.print(Text(safe_text(note), style="dim"))
     if report.clean:
         out.print("[bold green]✓ Everything is intact.[/]")
         return
@@ -162,7 +161,7 @@ def findings_table(findings: Iterable[Finding]) -> Table:
     table.add_column("what", overflow="fold", ratio=3)
     explained: set[str] = set()
     for finding in findings:
-        what = Text(visible(finding.what))
+        what = Text(safe_text(finding.what))
         if finding.kind not in explained:
             explained.add(finding.kind)
             what.append(f"\n{finding.to_do}", style="dim")
@@ -171,13 +170,13 @@ def findings_table(findings: Iterable[Finding]) -> Table:
 
 
 def _where(finding: Finding) -> Text:
-    where = Text(visible(finding.refund_id or ""), style="bold")
+    where = Text(safe_text(finding.refund_id or ""), style="bold")
     if finding.version is not None:
         where.append(f" v{finding.version}", style="not bold")
     for part in (finding.transaction_id and f"payment {finding.transaction_id}", finding.where):
         if part:
             where.append("\n" if where.plain else "")
-            where.append(visible(part), style="dim not bold")
+            where.append(safe_text(part), style="dim not bold")
     return where
 
 

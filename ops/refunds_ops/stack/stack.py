@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from refunds_ops.errors import NotReadyError
 from refunds_ops.stack.endpoint import ENDPOINT, stale_endpoint
+from refunds_ops.stack.outputs import OUTPUTS as OUTPUTS
 from refunds_ops.stack.stack_env import STACK_ENV, read_values
 from refunds_ops.terminal import print_note
 
@@ -26,26 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
-
-OUTPUTS = (
-    "RefundQueueUrl",
-    "RefundQueueArn",
-    "RefundDeadLetterQueueUrl",
-    "RefundsTableName",
-    "AuditTableName",
-    "BackupBucketName",
-    "ProcessRefundFunctionName",
-    "WriteAuditFunctionName",
-    "ReconcileRefundsFunctionName",
-    "BackupRefundsFunctionName",
-    "EventBusName",
-    "LedgerTableName",
-    "FailuresBucketName",
-)
-"""The outputs that every stack of template.yaml has."""
-
-FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
-"""The functions' logical ids; each has its output ``<logical id>FunctionName``."""
 
 _AWS_SETTINGS = (
     ENDPOINT,

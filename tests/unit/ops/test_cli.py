@@ -43,6 +43,8 @@ def run(
         "RefundsTableName": known["REFUNDS_TABLE"],
         "AuditTableName": known["AUDIT_TABLE"],
         "BackupBucketName": known["BACKUP_BUCKET"],
+        "LedgerTableName": known["LEDGER_TABLE"],
+        "RefundDeadLetterQueueUrl": known["DEAD_LETTER_QUEUE_URL"],
         "BackupRefundsFunctionName": "BackupRefunds",
     }
     for output in OUTPUTS:
@@ -171,7 +173,6 @@ def test_a_message_from_standard_input_is_sent_byte_for_byte(
         ("request", *FIELDS, "--metadata", "nonsense"),
         ("request", "--message", "/dev/null", "--user", "ada"),
         ("request", *FIELDS[:-1], "no_reason"),
-        ("list",),
         ("frobnicate",),
     ],
 )
@@ -220,22 +221,7 @@ def test_a_refund_that_is_not_there_is_status_1(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("show", "rf_nowhere") == 1
-    assert "still be in the queue" in capsys.readouterr().err
-
-
-def test_list_shows_the_latest_of_each_refund(
-    run: Callable[..., int], functions: Deployed, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("insert", "modify"):
-        event = json.loads((FOLDER / f"write-audit-{name}.json").read_text())
-        functions.call("WriteAudit", event)
-    capsys.readouterr()  # what the function logged
-    assert run("list", "--transaction", "pay_full", "--json") == 0
-    latest = json.loads(capsys.readouterr().out)
-    assert latest["refund_id"] == "sample_audited"
-    assert latest["status"] == "SUCCEEDED"
-    assert run("list", "--transaction", "pay_full") == 0
-    assert "SUCCEEDED" in capsys.readouterr().out
+    assert "There is no refund rf_nowhere." in capsys.readouterr().err
 
 
 def test_the_local_stacks_file_is_found_in_the_current_folder(

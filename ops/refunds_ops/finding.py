@@ -1,0 +1,163 @@
+"""Which refunds a command is about: chosen by an index, then filtered. Never by reading a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from refunds.domain.clock import rfc3339
+from refunds.domain.refund import Item
+from refunds.tables.refund_indexes import Found, NoIndexError, Span
+from refunds_ops.dates import Zone
+from refunds_ops.errors import NotReadyError, RefusedError
+from refunds_ops.open_refunds import UNFINISHED, indexes_of
+
+if TYPE_CHECKING:
+    from refunds_ops.stack.stack import Stack
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_SPAN = timedelta(days=7)
+FIRST = datetime(2020, 1, 1).astimezone()
+"""Before any refund of this project."""
+MAX_DAYS = 4000
+
+STATUSES = (
+    "PROCESSING",
+    "AWAITING_APPROVAL",
+    "PENDING",
+    "IN_REVIEW",
+    "SUCCEEDED",
+    "FAILED",
+    "REJECTED",
+    "REVERSED",
+)
+
+
+def span_options(function: F) -> F:
+    """--day, --since and --until."""
+    for option in (
+        click.option("--until", metavar="WHEN", help="Created before. Like --since."),
+        click.option(
+            "--since",
+            metavar="WHEN",
+            help="Created since: 2026-11-27, an RFC 3339 instant, or 30m, 24h, 7d.",
+        ),
+        click.option("--day", metavar="YYYY-MM-DD", help="Created on this day (stack's zone)."),
+    ):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for; None means any."""
+
+    transaction_id: str | None = None
+    user_id: str | None = None
+    statuses: frozenset[str] = frozenset()
+    amount: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    requested_by: str | None = None
+    gateway: str | None = None
+
+    def matches(self, refund: Item) -> bool:
+        pairs = (
+            ("transaction_id", self.transaction_id),
+            ("user_id", self.user_id),
+            ("amount_minor", self.amount_minor),
+            ("currency", self.currency),
+            ("requested_by", self.requested_by),
+            ("gateway", self.gateway),
+        )
+        if any(value is not None and refund.get(name) != value for name, value in pairs):
+            return False
+        return not self.statuses or refund["status"] in self.statuses
+
+    @property
+    def only_unfinished(self) -> bool:
+        return bool(self.statuses) and self.statuses <= UNFINISHED
+
+
+def span_of(
+    zone: Zone, now: datetime, *, day: str | None, since: str | None, until: str | None
+) -> Span | None:
+    """The span asked for; None when none was. Raises ``RefusedError``."""
+    if day is not None:
+        if since is not None or until is not None:
+            raise click.UsageError("Give --day, or --since and --until.")
+        start = zone.day(day)
+        found = Span(
+            rfc3339(zone.start_of(start)), rfc3339(zone.start_of(start + timedelta(days=1)))
+        )
+    elif since is None and until is None:
+        return None
+    else:
+        end = zone.instant(until, now) if until is not None else now + timedelta(minutes=5)
+        start_at = zone.instant(since, now) if since is not None else end - DEFAULT_SPAN
+        found = Span(rfc3339(start_at), rfc3339(end))
+    if found.since >= found.until:
+        raise RefusedError("The time span is empty: --since must be before --until.")
+    if len(found.days()) > MAX_DAYS:
+        raise RefusedError(f"The time span has more than {MAX_DAYS} days.")
+    return found
+
+
+def last_days(now: datetime) -> Span:
+    """The default span: the last seven days, and what clocks that differ put after now."""
+    return Span(rfc3339(now - DEFAULT_SPAN), rfc3339(now + timedelta(minutes=5)))
+
+
+def find(
+    stack: Stack, wanted: Wanted, span: Span | None, now: datetime, *, newest_first: bool
+) -> Iterator[Item]:
+    """The refunds that match, in the order of their creation.
+
+    By payment: the audit trail. By user or day: an index. Unfinished ones: the open index. Raises
+    ``NotReadyError`` when the stack lacks the index.
+    """
+    indexes = indexes_of(stack)
+    everything = Span(rfc3339(FIRST), rfc3339(now + timedelta(days=1)))
+    within = span or everything
+    try:
+        if wanted.transaction_id is not None:
+            found = _of_payment(stack, wanted.transaction_id, newest_first=newest_first)
+        elif wanted.user_id is not None:
+            found = indexes.by_user(wanted.user_id, within, newest_first=newest_first)
+        elif span is None and wanted.only_unfinished:
+            found = None
+        else:
+            found = indexes.by_day(span or last_days(now), newest_first=newest_first)
+        if found is None:
+            items = list(indexes.items(indexes.open()))
+            items.sort(key=lambda item: str(item["created_at"]), reverse=newest_first)
+            chosen: Iterator[Item] = iter(items)
+        else:
+            chosen = indexes.items(each.refund_id for each in found)
+        for item in chosen:
+            if within.since <= item["created_at"] < within.until and wanted.matches(item):
+                yield item
+    except NoIndexError as exc:
+        raise NotReadyError(
+            f"This stack can't list refunds by {'user' if 'User' in exc.parameter else 'day'}.",
+            f"Deploy it with {exc.parameter}=true; existing refunds are indexed then, too.",
+            "By payment it works without: refunds list --transaction ID",
+        ) from exc
+
+
+def _of_payment(stack: Stack, transaction_id: str, *, newest_first: bool) -> Iterator[Found]:
+    from refunds_ops.stack.records import audit_entries
+
+    entries, complete = audit_entries(stack, transaction_id)
+    if not complete:
+        raise RefusedError(f"{transaction_id} has too many audit entries to list.")
+    created: dict[str, str] = {}
+    for entry in entries:
+        created.setdefault(entry["refund_id"], entry["details"].get("created_at", ""))
+    found = sorted(Found(at, refund_id) for refund_id, at in created.items())
+    return iter(found[::-1] if newest_first else found)

@@ -1,0 +1,72 @@
+"""Whether a request that nobody has seen yet is being processed, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refunds_ops.stack.stack import Stack
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Messages of a queue, as SQS counts them (approximately)."""
+
+    waiting: int
+    in_flight: int
+    """Being processed, or waiting for a retry."""
+
+    @property
+    def all(self) -> int:
+        return self.waiting + self.in_flight
+
+
+def depth(stack: Stack, queue_url: str) -> Depth:
+    there = stack.sqs.get_queue_attributes(
+        QueueUrl=queue_url,
+        AttributeNames=[
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ],
+    )["Attributes"]
+    return Depth(
+        int(there["ApproximateNumberOfMessages"])
+        + int(there["ApproximateNumberOfMessagesDelayed"]),
+        int(there["ApproximateNumberOfMessagesNotVisible"]),
+    )
+
+
+def why_not_processed(stack: Stack) -> list[str]:
+    """Where a request may be that has become no refund yet, most likely first."""
+    from refunds.domain.intake import BreakerState
+    from refunds.tables.state import Control
+
+    intake = Control(stack.dynamodb, stack["LedgerTableName"]).intake()
+    queue = depth(stack, stack["RefundQueueUrl"])
+    dead = depth(stack, stack["RefundDeadLetterQueueUrl"])
+    found = []
+    if intake.paused:
+        found.append(
+            f"The queue is paused by {intake.paused_by} since {intake.paused_at}: "
+            f"{intake.paused_why}. Requests wait until: refunds resume"
+        )
+    if intake.breaker is not BreakerState.CLOSED:
+        found.append(
+            f"The gateway is down since {intake.since} (the breaker is {intake.breaker}): requests "
+            "wait until it answers."
+        )
+    if queue.all:
+        found.append(
+            f"{queue.all} requests are in the queue, so this one may be among them: try again in a "
+            "few seconds."
+        )
+    if dead.all:
+        found.append(
+            f"{dead.all} messages were refused or failed; is it one of them? refunds dead-letters "
+            "list"
+        )
+    if not found:
+        found.append("No request waits or was refused. Was it sent to this stack?")
+    return found

@@ -1,0 +1,73 @@
+"""A refund in plain words: what happened, what happens next, and what the customer is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from refunds.domain.audit_entry import DELETED_EVENT
+from refunds.domain.refund import Item
+from refunds_ops.amounts import amount_text
+
+NEXT: Mapping[str, str] = {
+    "PROCESSING": "It is being processed; ReconcileRefunds takes it up if that ends early.",
+    "PENDING": "The gateway has accepted it. ReconcileRefunds asks until it says how it ended.",
+    "IN_REVIEW": "A person decides: refunds review decide REFUND_ID --paid|--not-paid",
+    "AWAITING_APPROVAL": "A person approves or rejects it: refunds review",
+}
+"""By status; a final status has nothing next."""
+
+CUSTOMER: Mapping[str, str] = {
+    "PROCESSING": "Your refund is on its way. We will confirm it as soon as it is done.",
+    "PENDING": "Your bank is handling your refund. Banks take up to ten working days.",
+    "IN_REVIEW": "We are checking your refund with our payment provider, and come back to you.",
+    "AWAITING_APPROVAL": "Your refund has been requested and is being approved.",
+    "SUCCEEDED": "We have refunded you. Banks take up to ten working days to show it.",
+    "FAILED": "We could not refund you this way. We come back to you with another.",
+    "REJECTED": "This payment could not be refunded as requested. We come back to you.",
+    "REVERSED": "Your bank sent the refund back to us. Please give us another way to pay you.",
+}
+"""What to tell the customer, by status. Who is not paid yet is never told that they are."""
+
+
+_SENTENCES: Mapping[str, str] = {
+    "PROCESSING": "{asker} asked to refund {amount} of payment {payment} ({reason}).",
+    "AWAITING_APPROVAL": "{amount} is over a limit: a person must approve it.",
+    "REJECTED": "Refused before any money moved: {because}.",
+    "PENDING": "{gateway} accepted it and has not settled it yet.",
+    "SUCCEEDED": "{amount} was paid back through {gateway}.",
+    "FAILED": "{gateway} did not pay it: {because}. The reserved money is free again.",
+    "IN_REVIEW": "No safe automatic step is left: {because}. A person must decide.",
+    "REVERSED": "The bank sent the money back. It can be refunded again.",
+}
+
+
+def sentence(entry: Item) -> str:
+    """One audit entry as a sentence, without its time."""
+    details: Item = entry["details"]
+    if entry["event"] == DELETED_EVENT:
+        return "The refund's record was deleted."
+    # Each value is one field of its own: nothing in it is read as a pattern.
+    told = _SENTENCES.get(entry["status"], "Its status became {status}.").format(
+        asker=entry["requested_by"],
+        amount=_amount(details),
+        payment=entry["transaction_id"],
+        reason=details.get("reason"),
+        because=because(details),
+        gateway=details.get("gateway"),
+        status=entry["status"],
+    )
+    if "review" in (details.get("changed_fields") or ()) and (review := details.get("review")):
+        told += f" Decided by {review.get('by')}: {review.get('why')} ({review.get('evidence')})."
+    return told
+
+
+def because(refund: Item) -> str:
+    """Why a refund stands as it does."""
+    code, message = refund.get("failure_code"), refund.get("failure_message")
+    return ": ".join(str(each) for each in (code, message) if each) or "no reason was given"
+
+
+def _amount(refund: Item) -> str:
+    if (minor := refund.get("amount_minor")) is None:
+        return "all that is left"
+    return amount_text(minor, refund["currency"])
