@@ -1,8 +1,8 @@
-"""`make bench`: everything measured, printed, drawn, and written to .local/bench.json.
+"""`make bench`: measures everything, prints and draws it, and writes .local/bench.json.
 
-QUICK=1 is what CI runs, in under three minutes: fewer runs, and exit 1 when a count (units,
-requests, imports, package size) misses; times never fail it. FULL=1 adds 100,000 refunds on the
-local stack, another half hour. ONLY=batch,work runs parts.
+CI runs QUICK=1, in under three minutes: fewer runs, and exit status 1 if a count (units, requests,
+imports, package size) misses its target. Times never fail it. FULL=1 adds 100,000 refunds on the
+local stack, another half hour. ONLY=batch,work runs single parts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOG_WIDTH = 120
 def main() -> int:
     quick, full = (os.environ.get(name, "") not in ("", "0") for name in ("QUICK", "FULL"))
     only = set(filter(None, os.environ.get("ONLY", "").split(",")))
-    # A log has no width of its own; the table wants more than the 80 columns it would get.
+    # A log has no width, and the table needs more than rich's default of 80 columns.
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     results: list[Result] = []
     scaled: list[ScaleRun] = []
@@ -67,7 +67,9 @@ def main() -> int:
     if not quick:
         parts["scale"] = scale
     if unknown := only - parts.keys():
-        console.print(f"ONLY knows {', '.join(parts)}, not {', '.join(sorted(unknown))}.")
+        console.print(
+            f"ONLY={', '.join(sorted(unknown))} is not known. Choose from: {', '.join(parts)}."
+        )
         return 2
     with canned_server() as server:
         for name, measure in parts.items():

@@ -13,14 +13,14 @@ DELAYS = {"dynamodb": 0.005, "aws": 0.005}
 
 
 def audit_results(server: CannedServer, runs: int) -> list[Result]:
-    """Target 4. Ours also hashes, chains, and publishes 500 events; the baseline only writes."""
+    """Ours also hashes, chains and publishes 500 events. The baseline only writes."""
     server.reset(stream_of="Refunds")
     with worker(OURS, server.url) as process:
         for _ in range(REFUNDS // 50):
             whole(process.invoke(sqs_event(50)))
     event = {"Records": server.stream()}
     if len(event["Records"]) != 2 * REFUNDS:
-        raise RuntimeError("the stream has not two records for each refund")
+        raise RuntimeError("the stream must have two records for each refund")
     ours: list[float] = []
     theirs: list[float] = []
     with (

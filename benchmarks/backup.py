@@ -1,4 +1,4 @@
-"""Backups: rows a second against the common ways, against the limit, and memory as tables grow."""
+"""Backups: rows per second, compared with common designs and the limit, and growth of memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL_ROWS, LARGE_ROWS = 10_000, 1_000_000
 def backup_results(
     server: CannedServer, runs: int, rows: int, *, large_rows: int | None
 ) -> list[Result]:
-    """Target 5; ``large_rows`` None leaves the growth of memory out."""
+    """``large_rows`` None leaves out the growth of memory."""
     ours: list[float] = []
     resource: list[float] = []
     dump: list[float] = []
@@ -41,7 +41,7 @@ def backup_results(
             server.reset(rows={TABLE: rows})
             ours.append(rows / _whole(function.invoke({}), rows).wall)
             limit.append(rows / nothing_else.invoke({"table": TABLE}).wall)
-            # Slow enough with a fifth of the rows.
+            # A fifth of the rows takes long enough.
             server.reset(rows={TABLE: rows // 5})
             resource.append(rows // 5 / baseline.invoke({"table": TABLE}).wall)
             dump.append(rows // 5 / _dynamodump_seconds(server))
@@ -68,7 +68,7 @@ def backup_results(
             limit,
             "rows/s",
             better="higher",
-            note="the same pages off the socket and compressed, nothing else",
+            note="reads and compresses the same pages, nothing else",
         ),
         ratio_result("backup / limit", ours, limit, better="higher", target=0.7),
     ]
@@ -82,7 +82,7 @@ def _function(server: CannedServer) -> AbstractContextManager[Worker]:
 
 
 def _whole(cost: Cost, rows: int) -> Cost:
-    """The cost of a backup that was published with every row."""
+    """The cost of a published backup. Raises ``RuntimeError`` if it lacks a row."""
     stored = cost.response.get("tables", {}).get("refunds", {}).get("item_count")
     if stored != rows:
         raise RuntimeError(f"a benchmark's backup has {stored} rows of {rows}")
@@ -105,12 +105,12 @@ def _memory(server: CannedServer, large_rows: int) -> Result:
 
 
 def _dynamodump_seconds(server: CannedServer) -> float:
-    """Its own command line, less what it takes for a table without rows: start and imports."""
+    """The seconds of its command line, without those for an empty table (start and imports)."""
     return max(_dump(server, TABLE) - _dump(server, "PlainRefunds"), 0.001)
 
 
 def _dynamodump() -> Path:
-    """A folder with dynamodump and the boto3 that it pins, which is another than ours."""
+    """A folder with dynamodump and the boto3 that it pins, which differs from ours."""
     folder = run_folder() / DYNAMODUMP
     if not folder.exists():
         install(folder, DYNAMODUMP, dependencies=True)

@@ -1,4 +1,4 @@
-"""Batches against a gateway that takes 300 ms: how long, how many a second, how much CPU."""
+"""Batches with a gateway that takes 300 ms: duration, throughput and CPU."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ CPU_BATCHES = 20
 
 @dataclass
 class Timed:
-    """Seconds of each run, by the batch's size."""
+    """Seconds of each run, by batch size."""
 
     ours: dict[int, list[float]] = field(default_factory=dict)
     baseline: dict[int, list[float]] = field(default_factory=dict)
 
 
 def whole(cost: Cost) -> Cost:
-    """The cost of a batch that worked. Raises ``RuntimeError`` for another: it measures nothing."""
+    """Returns ``cost``. Raises ``RuntimeError`` if the batch failed: its cost means nothing."""
     if cost.response["batchItemFailures"]:
         raise RuntimeError(f"a benchmark's batch failed: {cost.response}")
     return cost
 
 
 def time_batches(server: CannedServer, runs: int, sizes: tuple[int, ...]) -> Timed:
-    """Ours and the baseline in turn, ``runs`` times each size."""
+    """Runs ours and the baseline alternately, ``runs`` times for each size."""
     timed = Timed()
     with worker(OURS, server.url) as ours, worker(BASELINE, server.url) as baseline:
         server.reset(delays={})
         for each in (ours, baseline):
-            whole(each.invoke(sqs_event(max(sizes))))  # connections made, modules warm
+            whole(each.invoke(sqs_event(max(sizes))))  # opens connections, loads modules
         server.reset(delays=DELAYS)
         for _ in range(runs):
             for size in sizes:
@@ -53,7 +53,7 @@ def time_batches(server: CannedServer, runs: int, sizes: tuple[int, ...]) -> Tim
 
 
 def batch_results(server: CannedServer, runs: int, sizes: tuple[int, ...]) -> list[Result]:
-    """Target 1. ``sizes`` are among 10 and 50."""
+    """``sizes`` can contain 10 and 50, which have targets."""
     timed = time_batches(server, runs, (1, *sizes))
     most_time = {10: 1.3, 50: 1.6}
     least_gain = {10: 4.5, 50: 20.0}
@@ -89,7 +89,7 @@ def batch_results(server: CannedServer, runs: int, sizes: tuple[int, ...]) -> li
 
 
 def cpu_results(server: CannedServer, runs: int) -> list[Result]:
-    """Target 2's CPU: ProcessRefund and WriteAudit together, against the one baseline function."""
+    """CPU of ProcessRefund and WriteAudit together, compared with the one baseline function."""
     ours: list[float] = []
     process_only: list[float] = []
     theirs: list[float] = []
@@ -100,7 +100,7 @@ def cpu_results(server: CannedServer, runs: int) -> list[Result]:
     ):
         for run in range(runs + 1):
             costs = _cpu_of_one_run(server, process, audit, baseline)
-            if run:  # the first one warms up
+            if run:  # the first run warms up
                 ours.append(costs[0] + costs[1])
                 process_only.append(costs[0])
                 theirs.append(costs[2])

@@ -1,10 +1,10 @@
-"""Canned servers: DynamoDB, SQS, Secrets Manager, EventBridge, KMS, S3 and the gateway on one port,
-answering at once or after a set delay, and counting what the wire brings.
+"""Canned servers: DynamoDB, SQS, Secrets Manager, EventBridge, KMS, S3 and the gateway on one port.
 
-A process of its own, as lean as can be, so that what is measured is the client. It keeps just
-enough state to tell a write's size: every condition holds, nothing is ever throttled.
+They respond immediately or after a set delay, and count requests. They run in their own, lean
+process, so that a benchmark measures the client. They keep only the state that a write's size
+depends on: every condition holds, and nothing is ever throttled.
 
-    python -m benchmarks.canned   # prints its port; ends when its standard input does
+    python -m benchmarks.canned   # prints its port; exits when its standard input closes
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Answer:
 
 @dataclass
 class Canned:
-    """What is answered, how late, and what has been asked since the last reset."""
+    """The servers' state, delays and counts since the last reset."""
 
     delays: dict[str, float] = field(default_factory=dict)
     """Seconds for ``dynamodb``, ``gateway``, ``aws`` and ``s3``."""
@@ -45,7 +45,7 @@ class Canned:
     def answer(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[float, Answer]:
-        """How long to wait, and what to say then."""
+        """The delay in seconds, and the response after it."""
         if path.startswith("/_bench/"):
             return 0.0, self._control(path.removeprefix("/_bench/"), body)
         if target := headers.get("x-amz-target"):
@@ -69,11 +69,11 @@ class Canned:
 
     def _control(self, what: str, body: bytes) -> Answer:
         if what == "reset":
-            told = json.loads(body or b"{}")
-            self.delays = told.get("delays", {})
+            settings = json.loads(body or b"{}")
+            self.delays = settings.get("delays", {})
             self.requests = {}
             self.buckets = Buckets()
-            self.tables = Tables(rows=told.get("rows", {}), stream_of=told.get("stream_of"))
+            self.tables = Tables(rows=settings.get("rows", {}), stream_of=settings.get("stream_of"))
             return Answer(200, b"{}")
         if what == "counts":
             counts = {"requests": self.requests, **self.tables.counts()}
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._continued = False
         self._chunks: list[bytes] = []
         self._chunk_at = 0
-        """Where the first chunk begins that is not in ``_chunks`` yet; 0 for none so far."""
+        """The start of the first chunk that is not yet in ``_chunks``, or 0."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _plain(self, start: int, length: int) -> tuple[bytes, int] | None:
-        """The body and where it ends; None while some of it is missing."""
+        """The body and its end, or None while a part is missing."""
         if len(self._received) < start + length:
             return None
         return bytes(self._received[start : start + length]), start + length
@@ -154,9 +154,9 @@ class Connection(asyncio.Protocol):
     def _send(self, answer: Answer, method: str) -> None:
         if self._transport.is_closing():
             return
-        told = {"content-length": str(len(answer.body))} | answer.headers
+        headers = {"content-length": str(len(answer.body))} | answer.headers
         head = f"HTTP/1.1 {answer.status} Canned\r\n" + "".join(
-            f"{name}: {value}\r\n" for name, value in told.items()
+            f"{name}: {value}\r\n" for name, value in headers.items()
         )
         self._transport.write(head.encode() + b"\r\n")
         if method != "HEAD":

@@ -1,7 +1,7 @@
-"""The canned DynamoDB: applies writes without asking, so that it can tell what each one costs.
+"""The canned DynamoDB: applies every write and counts its capacity units.
 
-Costs are as in AWS's "Read and write consumption": a write's units are its larger image, old or
-new, in whole KB; an index's entry that comes, goes or changes is a write of its own.
+Units follow AWS's "Read and write consumption". A write costs its larger image, old or new, rounded
+up to whole KB. An index entry that is added, removed or changed is a separate write.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
 """
 
@@ -27,10 +27,10 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "PlainAudit": ("transaction_id", "entry_id"),
 }
 INDEXES: Mapping[str, tuple[tuple[str, ...], ...]] = {"Refunds": (("open_shard", "check_at"),)}
-"""Of each index its own key; they project keys only."""
+"""The key of each index. The indexes project keys only."""
 
 PAGE_BYTES = 1024 * 1024
-"""Where DynamoDB ends a page."""
+"""The size at which DynamoDB ends a page."""
 
 
 def attribute_bytes(value: Mapping[str, Any]) -> int:
@@ -59,13 +59,13 @@ def item_bytes(item: Item) -> int:
 
 
 def write_units(table: str, before: Item | None, after: Item | None) -> tuple[int, int]:
-    """What replacing one image by another costs: for the table, and for its indexes."""
+    """The units to replace one image with another: for the table, and for its indexes."""
     units = math.ceil(max(item_bytes(before or {}), item_bytes(after or {}), 1) / 1024)
     index_units = 0
     for key in INDEXES.get(table, ()):
         entries = [_index_entry(table, key, image or {}) for image in (before, after)]
         if entries[0] != entries[1]:
-            # Another key is an entry deleted and an entry put.
+            # A changed key deletes one entry and puts another.
             index_units += sum(math.ceil(item_bytes(entry) / 1024) for entry in entries if entry)
     return units, index_units
 
@@ -105,11 +105,11 @@ def updated(item: Item, request: Mapping[str, Any]) -> Item:
 
 @dataclass
 class Tables:
-    """``rows``: how many canned rows a Scan of each table finds."""
+    """``rows``: the number of canned rows that a Scan of each table returns."""
 
     rows: dict[str, int] = field(default_factory=dict)
     stream_of: str | None = None
-    """The table whose changes are kept as stream records."""
+    """The table whose changes become stream records."""
     items: dict[tuple[str, ...], Item] = field(default_factory=dict)
     stream: list[dict[str, Any]] = field(default_factory=list)
     units: dict[str, int] = field(default_factory=dict)
@@ -185,7 +185,7 @@ def _place(table: str, key: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def stream_record(number: int, before: Item | None, after: Item) -> dict[str, Any]:
-    """One record of a stream with both images, as Lambda gets it."""
+    """A stream record with both images, as Lambda receives it."""
     change: dict[str, Any] = {
         "ApproximateCreationDateTime": 1_790_000_000,
         "Keys": {name: after[name] for name in KEYS["Refunds"]},
@@ -211,7 +211,7 @@ def stream_record(number: int, before: Item | None, after: Item) -> dict[str, An
 
 
 def scan_page(request: Mapping[str, Any], rows: int) -> bytes:
-    """One page of a scan over ``rows`` canned rows, shared out among its segments."""
+    """One page of a scan over ``rows`` canned rows, divided among its segments."""
     segments, segment = request.get("TotalSegments", 1), request.get("Segment", 0)
     mine = rows // segments + (segment < rows % segments)
     start = int(request.get("ExclusiveStartKey", {}).get(KEYS[request["TableName"]][0], _ZERO)["S"])
@@ -232,8 +232,8 @@ _ZERO = {"S": "0"}
 
 @cache
 def _page(table: str) -> tuple[int, bytes]:
-    """How many rows fill a page, and those."""
-    # The largest of them: a page must not be past its limit by a digit.
+    """The number of rows that fill a page, and those rows."""
+    # Computed with the largest row, so that no page exceeds its limit.
     per_page = PAGE_BYTES // item_bytes(row(table, 99_999))
     return per_page, _items(table, per_page)
 
@@ -246,7 +246,7 @@ def _items(table: str, count: int) -> bytes:
 
 
 def row(table: str, number: int) -> Item:
-    """A usual refund, ledger item or audit entry; no two alike, so that compression has work."""
+    """A usual refund, ledger item or audit entry. All differ, so compression has work to do."""
     noise = f"{(number * 2_654_435_761) % 2**32:08x}{(number * 40_503) % 2**32:08x}"
     refund_id, transaction_id = f"rf_{noise}", f"pay_{noise[::-1]}"
     day, microsecond = number % 28 + 1, number % 10**6

@@ -1,4 +1,4 @@
-"""The canned rest: the gateway, S3, and what AWS's small JSON services say."""
+"""The other canned servers: the gateway, S3 and AWS's small JSON services."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 API_KEY = "bench_key"
 CAPTURED_MINOR = 10_000
 
-# An RSA public key (2048 bits, DER), for a signing key whose signatures nobody here checks.
+# An RSA public key (2048 bits, DER). Nobody here checks its signatures.
 _PUBLIC_KEY = bytes.fromhex(
     "30820122300d06092a864886f70d01010105000382010f003082010a0282010100"
 ) + (b"\xc5" * 256 + bytes.fromhex("0203010001"))
 
 
 def aws_answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:
-    """What Secrets Manager, EventBridge, SQS and KMS say."""
+    """The responses of Secrets Manager, EventBridge, SQS and KMS."""
     match operation:
         case "GetSecretValue":
             return {"Name": "gateway", "SecretString": API_KEY, "VersionId": "1"}
@@ -32,7 +32,7 @@ def aws_answer(operation: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def gateway_answer(method: str, path: str, body: bytes) -> tuple[int, bytes]:
-    """Flair, for whom every payment was captured and every refund succeeds."""
+    """Flair, with every payment captured and every refund successful."""
     if method == "POST":
         order = json.loads(body)
         refund = {
@@ -116,7 +116,7 @@ class Buckets:
 
 
 def _plain_length(headers: dict[str, str], body: bytes) -> int:
-    """What was uploaded, whether or not it came in signed chunks."""
+    """The uploaded size, with or without signed chunks."""
     if "x-amz-decoded-content-length" in headers:
         return int(headers["x-amz-decoded-content-length"])
     return len(body)

@@ -1,8 +1,8 @@
-"""Cold starts: each function's import and first client, against the floor that its libraries set.
+"""Cold starts: each function's import and first client, compared with the floor of its libraries.
 
-Measured in fresh processes on what is packaged (src/requirements.txt) plus the boto3 that Lambda's
-runtime has, so that nothing of a developer's environment is found. Ratios are of CPU time: an
-import is nothing else, and other programs' load doesn't count in it.
+Fresh processes see only what is packaged (src/requirements.txt) and the boto3 of Lambda's runtime,
+not the developer's environment. Ratios compare CPU time: an import is nothing else, and other
+programs do not disturb it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POWERTOOLS = (
 TRACED = POWERTOOLS.replace("auto_patch=False", "patch_modules=['botocore']")
 BATCH = "from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType"
 SECRETS = "from aws_lambda_powertools.utilities.parameters import SecretsProvider"
-# pydantic loads most of itself when the first model is defined.
+# pydantic loads most of its modules when the first model is defined.
 PYDANTIC = (
     "from pydantic import AfterValidator, BaseModel, Field\n"
     "class Model(BaseModel):\n    name: str = Field(min_length=1)"
@@ -70,7 +70,7 @@ FLOORS: dict[str, dict[str, str]] = {
         "DynamoDB client": CLIENT,
     },
 }
-"""Of each function the libraries that it uses, in their leanest documented way, then a client."""
+"""For each function: its libraries, used in their leanest documented way, and then a client."""
 
 _CHILD = """
 import json, sys, time
@@ -86,14 +86,14 @@ new = set(sys.modules) - before
 loaded = {{each: str(getattr(sys.modules[each], "__file__", "")) for each in new}}
 libraries = sorted(each for each, place in loaded.items() if "{runtime}" in place)
 ours = sorted(each for each in loaded if each.startswith("refunds."))
-told = {{"wall": wall, "cpu": cpu, "shares": shares, "libraries": libraries, "ours": ours}}
-print(json.dumps(told))
+measured = {{"wall": wall, "cpu": cpu, "shares": shares, "libraries": libraries, "ours": ours}}
+print(json.dumps(measured))
 """
 
 
 @dataclass(frozen=True)
 class Start:
-    """One fresh process: seconds, libraries' modules and our own that it loaded."""
+    """The start of one fresh process: its seconds, and the modules that it loaded."""
 
     wall: float
     cpu: float
@@ -103,7 +103,7 @@ class Start:
 
 
 def start(steps: dict[str, str]) -> Start:
-    """Run the steps in a fresh process that sees the Lambda runtime and our source."""
+    """Run the steps in a fresh process with the Lambda runtime and our source."""
     runtime = lambda_runtime()
     code = _CHILD.format(
         paths=[str(PROJECT / "src"), str(runtime)], steps=list(steps.items()), runtime=runtime
@@ -118,16 +118,16 @@ def start(steps: dict[str, str]) -> Start:
         text=True,
         timeout=60,
     )
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Start(**told)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return Start(**measured)
 
 
 def cold_start_results(runs: int) -> list[Result]:
-    """Target 3, of each function."""
+    """Every function's start and its ratio to the floor."""
     results: list[Result] = []
     for function, floor in FLOORS.items():
         handler = {"handler": f"import refunds.handlers.{function}"}
-        start(handler), start(floor)  # compiled, and in the file cache
+        start(handler), start(floor)  # compiles the modules and fills the file cache
         ours: list[Start] = []
         floors: list[Start] = []
         for _ in range(runs):
@@ -158,7 +158,7 @@ def cold_start_results(runs: int) -> list[Result]:
 
 
 def unused_result(function: str, ours: Start, floor: Start) -> Result:
-    """Modules that a function loads and its libraries don't need: none is wanted."""
+    """Modules that a function loads and its libraries do not need. The target is none."""
     unused = sorted(set(ours.libraries) - set(floor.libraries))
     unused += [each for each in ours.ours if each == "refunds.gateways.stripe"]
     return Result(

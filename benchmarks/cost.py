@@ -1,4 +1,4 @@
-"""Dollars per million refunds, from the counts that are committed for `refunds-dev cost`."""
+"""Dollars per million refunds, from the committed counts of `refunds-dev cost`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from refunds_devkit.cost.model import Setup, ours, read_counts, read_prices
 
 MOST_DOLLARS = 3.6
 FOR_VOLUME = Setup(batch=50, memory_mb=256)
-"""How docs/scale.md says to set a stack that a million refunds go through."""
+"""The settings for volume of docs/cost.md."""
 
 
 def cost_results(cpu: Sequence[Result]) -> list[Result]:
-    """Target 7, with the committed CPU times and, after a run of ``cpu``, with that run's."""
+    """The bill with the committed CPU times and, after a run of ``cpu``, with that run's."""
     prices, counts = read_prices(), read_counts()
     results = []
     for setup, name, target in (
@@ -47,7 +47,7 @@ def cost_results(cpu: Sequence[Result]) -> list[Result]:
                 ours(prices, mine, FOR_VOLUME).total,
                 "$",
                 target=MOST_DOLLARS,
-                note="a busy machine makes it dearer than it is",
+                note="a busy machine makes it higher",
             )
         )
     return results

@@ -1,4 +1,4 @@
-"""The environment that a function sees in Lambda, pointed at the canned servers."""
+"""The environment of a function in Lambda, with the canned servers' address."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from benchmarks.servers import PROJECT
 
 
 def function_environment(url: str) -> dict[str, str]:
-    """All functions' variables, and Lambda's own. Tracing is on, and like most requests in AWS
-    these are not sampled."""
+    """All functions' variables and Lambda's own. Tracing is on, and the requests are not sampled,
+    like most in AWS."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return kept | {
         "AWS_ENDPOINT_URL": url,
@@ -27,7 +27,7 @@ def function_environment(url: str) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_VERSION": "7",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
         "LAMBDA_TASK_ROOT": "/var/task",
-        "TIMEOUT_SECONDS": "60",  # ours: what is left when an invocation begins
+        "TIMEOUT_SECONDS": "60",  # ours: the remaining time when an invocation starts
         "_X_AMZN_TRACE_ID": (
             "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0"
         ),
@@ -64,7 +64,7 @@ def function_environment(url: str) -> dict[str, str]:
 
 
 def lambda_context() -> Any:
-    """What Lambda hands to a handler, with all of its time left."""
+    """The context that Lambda passes to a handler, with all its time remaining."""
     left_ms = 1000 * int(os.environ["TIMEOUT_SECONDS"])
     return SimpleNamespace(
         function_name="refunds-prod-ProcessRefund-0123456789ab",
@@ -77,7 +77,7 @@ def lambda_context() -> Any:
 
 
 def run_folder() -> Path:
-    """Where results and whatever is downloaded go; not in the repository."""
+    """The folder for results and downloads, outside the repository."""
     folder = PROJECT / ".local" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""The most memory that a process has had."""
+"""The peak memory of a process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def peak_mib() -> float:
-    """Of this process, since it began to run its own program."""
-    # On Linux ru_maxrss begins with what the parent had before exec: a large pytest, say.
+    """Peak memory of this process since its own program started."""
+    # On Linux, ru_maxrss starts at the parent's memory before exec, for example a large pytest's.
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) / 1024

@@ -1,4 +1,4 @@
-"""The size of what is uploaded to Lambda: the locked packages and src/refunds, zipped."""
+"""The size of the upload to Lambda: the locked packages and src/refunds, zipped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_MB = 7.5
 
 
 def package_results() -> list[Result]:
-    """Target 3's package: the target only guards it against growing. With boto3 it is 22 MB."""
+    """The target only guards against growth. With boto3 the package is 22 MB."""
     folder = run_folder() / "package"
     shutil.rmtree(folder, ignore_errors=True)
     install(folder, "--requirement", str(PROJECT / "src/requirements.txt"))
@@ -36,7 +36,7 @@ def package_results() -> list[Result]:
 
 
 def zipped(folder: Path, archive: Path) -> Path:
-    """All files below ``folder``, deflated as `sam deploy` does it."""
+    """All files below ``folder``, compressed as `sam deploy` does."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for each in sorted(folder.rglob("*")):
             if each.is_file():

@@ -1,4 +1,4 @@
-"""The results as one picture: each target's ratio, met or missed, and how the stack scales."""
+"""Draws the results: each ratio with its target, and how the stack scales."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw(path: Path, results: Sequence[Result], runs: Sequence[ScaleRun]) -> Non
 
 
 def _draw_ratios(axis: Any, ratios: Sequence[Result]) -> None:
-    # How far past (right) or short of (left) its target: one axis for all, whatever the ratio.
+    # The bars show how much of each target is reached, so that all ratios share one axis.
     reached = [_reached(each) for each in ratios]
     places = range(len(ratios))
     colours = [MISSED if each.miss else MET for each in ratios]
@@ -47,7 +47,7 @@ def _draw_ratios(axis: Any, ratios: Sequence[Result]) -> None:
             f"{each.value:.2f} × ({sign} {each.target:g})",
             va="center",
             fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the line at 1
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # covers the line at 1
         )
     axis.set_yticks(list(places), [each.name for each in ratios], fontsize=8)
     axis.invert_yaxis()

@@ -26,7 +26,7 @@ def shown(value: float | None, unit: str = "") -> str:
 
 
 def print_table(console: Console, results: Sequence[Result]) -> None:
-    """Every result beside its target; a miss says so."""
+    """Print every result with its target and whether it is met."""
     table = Table(title="Benchmarks: medians; ± is the interquartile range", title_justify="left")
     table.add_column("what", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
@@ -60,6 +60,6 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
 
 
 def write_json(path: Path, results: Sequence[Result]) -> None:
-    """The list that design and CI read."""
+    """Write the results for programs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([each.to_json() for each in results], indent=1) + "\n")

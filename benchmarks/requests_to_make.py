@@ -1,4 +1,4 @@
-"""Events as Lambda gets them: SQS batches of usual refund requests."""
+"""Events as Lambda receives them: SQS batches of usual refund requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _numbers = count(1)
 
 
 def request(number: int) -> dict[str, Any]:
-    """A usual request, of a payment of its own."""
+    """A usual request for a payment that no other request uses."""
     return {
         "refund_id": f"rf_{number:012d}_7f3a",
         "transaction_id": f"pay_{number:012d}_b2c9",
@@ -24,7 +24,7 @@ def request(number: int) -> dict[str, Any]:
 
 
 def sqs_event(records: int) -> dict[str, Any]:
-    """A batch of new requests; no two events share a refund or a payment."""
+    """A batch of new requests. No two events share a refund or a payment."""
     return {"Records": [_record(next(_numbers)) for _ in range(records)]}
 
 

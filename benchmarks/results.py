@@ -1,4 +1,4 @@
-"""What a benchmark says: a number, what it is compared with, its target, and whether it is met."""
+"""A benchmark's result: a number, its baseline, its target, and whether the target is met."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Better = Literal["lower", "higher"]
 class Result:
     """One line of the table.
 
-    ``baseline``: the same number of what it is compared with, if that is a number of its own.
-    ``target``: the most (``lower``) or least (``higher``) that is wanted. ``spread``: the runs'
-    interquartile range. ``is_count``: the same on every machine, so a miss fails CI.
+    ``baseline``: the same number for the baseline design. ``target``: an upper bound if ``better``
+    is ``lower``, else a lower bound. ``spread``: the interquartile range of the runs.
+    ``is_count``: the number is the same on every machine, so a miss fails CI.
     """
 
     name: str
@@ -59,7 +59,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def pair_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Ratios run by run: what slows the machine down for a while slows both of a pair."""
+    """Ratios run by run: a machine that slows down for a while slows both runs of a pair."""
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
@@ -95,7 +95,7 @@ def median_result(
     baseline: Sequence[float] | None = None,
     note: str = "",
 ) -> Result:
-    """The median of several runs, beside the baseline's."""
+    """The median of several runs, with the baseline's."""
     return Result(
         name,
         statistics.median(values),
@@ -108,5 +108,5 @@ def median_result(
 
 
 def exit_status(results: Sequence[Result], *, quick: bool) -> int:
-    """0, whatever was missed; in CI (``quick``) 1 when a count was: time says nothing there."""
+    """0, or in CI (``quick``) 1 if a count missed its target. Times on CI machines say nothing."""
     return int(quick and any(each.miss and each.is_count for each in results))

@@ -1,6 +1,6 @@
-"""What a function finds in Lambda: the locked packages, and boto3 from Lambda's own runtime.
+"""The packages that a function finds in Lambda: the locked ones, and boto3 from Lambda's runtime.
 
-Installed into folders of their own, so that nothing of a developer's environment is measured.
+They are in separate folders, so that benchmarks see nothing of the developer's environment.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from refunds_devkit.package_index import pip_settings, uv_environment
 
 
 def lambda_runtime() -> Path:
-    """A folder with what is packaged and what Lambda brings, installed if it isn't there yet."""
+    """The folder of what is packaged and what Lambda provides. Installs it if it is missing."""
     lock = PROJECT / "src/requirements.txt"
     folder = run_folder() / "runtime"
     mark = folder / ".installed"
-    wanted = f"{lock.read_text()} {version('botocore')} {sys.version}"
-    if not (mark.exists() and mark.read_text() == wanted):
+    fingerprint = f"{lock.read_text()} {version('botocore')} {sys.version}"
+    if not (mark.exists() and mark.read_text() == fingerprint):
         install(folder, "--requirement", str(lock))
         brought = ("boto3", "botocore", "s3transfer", "python-dateutil", "six", "jmespath")
         install(folder, *(f"{name}=={version(name)}" for name in brought))
         compileall.compile_dir(str(folder), quiet=2)
-        mark.write_text(wanted)
+        mark.write_text(fingerprint)
     return folder
 
 
 def baselines_libraries() -> Path:
-    """A folder with what only the baselines use."""
+    """The folder of what only the baselines use."""
     folder = run_folder() / f"requests-{version('requests')}"
     if not folder.exists():
         names = ("requests", "certifi", "charset-normalizer", "idna")
@@ -42,7 +42,7 @@ def baselines_libraries() -> Path:
 
 
 def install(folder: Path, *what: str, dependencies: bool = False) -> None:
-    """Put packages, and what they depend on if wanted, into a folder."""
+    """Install packages into a folder, with their dependencies on request."""
     alone = () if dependencies else ("--no-deps",)
     subprocess.run(
         [

@@ -1,7 +1,7 @@
 """The local stack end to end: from messages in the queue to the last audit entry.
 
-The emulator, not what is measured elsewhere, is the limit here. What is looked at is that nothing
-is lost and that twice the refunds take twice the time.
+The emulator is the limit here. The benchmark checks that no refund is lost, and that twice the
+refunds take twice the time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SENDERS = 4
 PAYMENTS_AT_ONCE = 500
 SECONDS_PER_THOUSAND = 180.0
 MOST_GROWTH = 1.5
-"""A refund in the large run may take so many times as long as one in the small run."""
+"""Upper bound for the time per refund in the large run, as a multiple of the small run's."""
 
 
 @dataclass(frozen=True)
 class ScaleRun:
     """``p50_seconds`` and ``p99_seconds``: from sending a message to its last audit entry.
-    ``memory_mib``: the most that the emulator and its functions held together."""
+    ``memory_mib``: the peak of the emulator and its functions together."""
 
     refunds: int
     seconds: float
@@ -53,7 +53,7 @@ class _Quiet:
 
 
 def scale_runs(sizes: tuple[int, ...]) -> list[ScaleRun]:
-    """A stack of our own; each size on it in turn, smallest first."""
+    """Runs each size on one temporary stack, smallest first."""
     workspace = Workspace(run_folder() / "stack")
     stack = up(workspace, _Quiet(), for_containers=False)
     try:
@@ -66,7 +66,6 @@ def scale_runs(sizes: tuple[int, ...]) -> list[ScaleRun]:
 
 
 def scale_results(runs: list[ScaleRun]) -> list[Result]:
-    """Target 6."""
     results = []
     for run in runs:
         results += [
@@ -143,7 +142,7 @@ def _make_payments(gateway_url: str, name: str, number: int) -> None:
 
 
 def _send(stack: Stack, name: str, number: int) -> dict[str, float]:
-    """Send all requests in tens; returns when each refund's was sent."""
+    """Send all requests in tens. Returns the time at which each refund's request was sent."""
     sent: dict[str, float] = {}
 
     def send(first: int) -> None:
@@ -192,7 +191,7 @@ def _recorded(stack: Stack, name: str) -> dict[str, float]:
 
 
 def _memory_mib(pid: int) -> float:
-    """What a process and all below it hold; ps has the same words on Linux and macOS."""
+    """The memory of a process and its descendants. ps has the same options on Linux and macOS."""
     listed = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,rss="],
         capture_output=True,

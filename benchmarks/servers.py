@@ -1,4 +1,4 @@
-"""Starting the canned servers, and talking to them."""
+"""Starts the canned servers and controls them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CannedServer:
         rows: Mapping[str, int] | None = None,
         stream_of: str | None = None,
     ) -> None:
-        """Forget all; answer after ``delays`` (seconds for dynamodb, gateway, aws and s3)."""
+        """Remove all state. ``delays``: seconds for dynamodb, gateway, aws and s3."""
         told = {"delays": delays or {}, "rows": rows or {}, "stream_of": stream_of}
         self._call("reset", told)
 
@@ -38,7 +38,7 @@ class CannedServer:
         return counts
 
     def stream(self) -> list[dict[str, Any]]:
-        """The stream records of what was written since the reset."""
+        """The stream records of all writes since the reset."""
         records: list[dict[str, Any]] = self._call("stream", {})
         return records
 
@@ -49,7 +49,7 @@ class CannedServer:
 
 @contextmanager
 def canned_server() -> Iterator[CannedServer]:
-    """A canned server in a process of its own; gone at the end."""
+    """A canned server in its own process, which ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.canned"],
         cwd=PROJECT,

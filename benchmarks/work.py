@@ -1,4 +1,4 @@
-"""What one successful refund costs in requests and capacity units, counted on the wire."""
+"""The requests and capacity units of one successful refund, counted on the wire."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_WRITE_UNITS = 5
 
 @dataclass(frozen=True)
 class Work:
-    """Of one refund; ``requests`` by name, units by table."""
+    """The work of one refund: ``requests`` by name, units by table."""
 
     requests: dict[str, float]
     write_units: dict[str, float]
@@ -36,8 +36,8 @@ class Work:
 
 
 def measure(server: CannedServer) -> tuple[Work, Work]:
-    """Ours, audit trail and events included, and the baseline's: a batch of ten each."""
-    # What is counted is the same with any packages, so these are not installed for it.
+    """Ours, audit trail and events included, and the baseline's, for a batch of ten each."""
+    # The counts do not depend on the installed packages.
     with (
         worker(OURS, server.url, packaged=False) as process,
         worker(AUDIT, server.url, packaged=False) as audit,
@@ -56,7 +56,9 @@ def measure(server: CannedServer) -> tuple[Work, Work]:
 
 
 def _warm(function: Any) -> None:
-    whole(function.invoke(sqs_event(1)))  # the gateway's key is read once in five minutes
+    whole(
+        function.invoke(sqs_event(1))
+    )  # reads the gateway's key, which is then cached for five minutes
 
 
 def _work(counts: dict[str, Any]) -> Work:
@@ -72,13 +74,13 @@ def _work(counts: dict[str, Any]) -> Work:
 
 
 def _agreement(ours: Work, theirs: Work) -> Result:
-    """Whether `refunds-dev cost` reckons with what the wire has shown just now."""
+    """Whether the committed counts of `refunds-dev cost` match this measurement."""
     committed = read_counts()
-    told = committed["ours"]
+    committed_ours = committed["ours"]
     pairs = {
-        "our write units": (told.write_units, ours.all_write_units),
+        "our write units": (committed_ours.write_units, ours.all_write_units),
         "our read units": (
-            told.read_units_each + told.read_units_batch / BATCH,
+            committed_ours.read_units_each + committed_ours.read_units_batch / BATCH,
             ours.read_units,
         ),
         "the baseline's write units": (
@@ -90,7 +92,7 @@ def _agreement(ours: Work, theirs: Work) -> Result:
         name for name, (one, other) in pairs.items() if not math.isclose(one, other, abs_tol=1e-9)
     ]
     return Result(
-        "counts of refunds-dev cost that are not so",
+        "wrong counts of refunds-dev cost",
         len(differ),
         "counts",
         target=0,
@@ -100,7 +102,6 @@ def _agreement(ours: Work, theirs: Work) -> Result:
 
 
 def work_results(server: CannedServer) -> list[Result]:
-    """Target 2's counts."""
     ours, theirs = measure(server)
     by_table = ", ".join(f"{name} {units:g}" for name, units in ours.write_units.items())
     by_name = ", ".join(f"{name} {number:g}" for name, number in ours.requests.items())
@@ -139,6 +140,6 @@ def work_results(server: CannedServer) -> list[Result]:
             "bytes",
             target=1024,
             is_count=True,
-            note="past 1 KB each write of it costs two units",
+            note="above 1 KB, each write costs two units",
         ),
     ]

@@ -1,4 +1,4 @@
-"""A warm function in a process of its own: takes events on standard input, tells what they cost.
+"""A warm function in its own process: reads events from standard input and prints their cost.
 
 python -m benchmarks.worker refunds.handlers.process_refund
 """
@@ -25,8 +25,8 @@ from benchmarks.servers import PROJECT
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one invocation: seconds, and what the handler returned. ``peak_mib`` is the process's
-    largest memory so far, ``log_bytes`` what was written to the log."""
+    """The cost of one invocation in seconds, and the handler's response. ``peak_mib`` is the peak
+    memory of the process so far, ``log_bytes`` the size of the invocation's log."""
 
     wall: float
     cpu: float
@@ -40,7 +40,7 @@ class Worker:
         self._process = process
 
     def invoke(self, event: Any) -> Cost:
-        """Hand over an event and wait. Raises ``RuntimeError`` when the function failed."""
+        """Invoke the function and wait. Raises ``RuntimeError`` if it failed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(event) + "\n")
@@ -48,20 +48,20 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait(timeout=30)
-            raise RuntimeError(f"the function's process has ended with {status}")
+            raise RuntimeError(f"the function's process exited with {status}")
         return Cost(**json.loads(line))
 
 
 @contextmanager
 def worker(module: str, url: str, *, packaged: bool = True, **variables: str) -> Iterator[Worker]:
-    """The function in ``module``, against the canned server at ``url``; gone at the end.
+    """The function in ``module``, with the canned server at ``url``. It ends with the block.
 
-    ``packaged``: it sees the packages that it would see in Lambda, and no others.
+    ``packaged``: the function sees only the packages that it would see in Lambda.
     """
     environment = function_environment(url) | variables
     alone: tuple[str, ...] = ()
     if packaged:
-        alone = ("-S",)  # nothing of the environment that this runs in
+        alone = ("-S",)  # without this process's site-packages
         places = (environment["PYTHONPATH"], str(lambda_runtime()), str(baselines_libraries()))
         environment["PYTHONPATH"] = os.pathsep.join(places)
     process = subprocess.Popen(
@@ -83,7 +83,7 @@ def worker(module: str, url: str, *, packaged: bool = True, **variables: str) ->
 
 
 def main(module: str) -> None:
-    # Logs are written as in Lambda, but to a file; answers go where logs would have gone.
+    # Logs go to a file, and costs go where logs would have gone.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it takes standard output's place
     os.dup2(log.fileno(), 1)

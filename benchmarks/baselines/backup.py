@@ -1,6 +1,6 @@
-"""The common backup: scan with a boto3 resource, ``json.dumps`` of it all, gzip, one upload.
+"""The common backup: scan with a boto3 resource, ``json.dumps`` of all rows, gzip, one upload.
 
-The loop is that of boto3's and AWS's own examples; everything is in memory, as there.
+The loop is that of boto3's and AWS's own examples. As there, everything is in memory.
 https://github.com/aws-samples/aws-dynamodb-examples (scan_paginate.py)
 """
 
@@ -22,7 +22,7 @@ def _plain(value: Any) -> Any:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Back one table up: ``{"table": …}``; returns how many rows it had."""
+    """Back up the table of ``{"table": …}``. Returns its number of rows."""
     table = boto3.resource("dynamodb").Table(event["table"])
     answer = table.scan()
     items = answer["Items"]

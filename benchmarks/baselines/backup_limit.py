@@ -1,4 +1,4 @@
-"""The limit of any backup here: pages off the socket, compressed as ours are, and nothing else."""
+"""The limit of any backup here: reads pages and compresses them as ours, and does nothing else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _read(table: str, segment: int, segments: int) -> int:
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Read one table: ``{"table": …}``, in as many segments as ours."""
+    """Read the table of ``{"table": …}`` in as many segments as ours."""
     connection = http.client.HTTPConnection(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc)
     body = json.dumps({"TableName": event["table"]}).encode()
     connection.request("POST", "/", body, {"X-Amz-Target": "DynamoDB_20120810.DescribeTable"})

@@ -1,11 +1,11 @@
-"""The common design, as Powertools' own documentation tells one to write it.
+"""The common design, as Powertools' documentation shows it.
 
 Sequential batch with a pydantic model of the record, the idempotency decorator around the business
 function, a boto3 resource, ``requests`` for the gateway, one log line and one metric a refund:
 https://docs.aws.amazon.com/powertools/python/latest/utilities/batch/ («Extending», «Pydantic»)
 https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/ («Batch integration»)
 
-What is tuned: clients are made once, connections are kept, the key is the refund id.
+It is tuned: clients are created once, connections are kept, and the key is the refund id.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def pip_settings(python: Path) -> dict[str, str]:
 
 def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """pip's settings as uv's variables, except for those that the user has set."""
-    wanted = {
+    translated = {
         # pip trusts the system's certificates; uv does so on request.
         "UV_SYSTEM_CERTS": "true",
         "UV_DEFAULT_INDEX": settings.get("index-url"),
@@ -55,7 +55,7 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
         "UV_HTTP_TIMEOUT": settings.get("default-timeout") or settings.get("timeout"),
         "ALL_PROXY": settings.get("proxy"),
     }
-    return {name: value for name, value in wanted.items() if value and name not in os.environ}
+    return {name: value for name, value in translated.items() if value and name not in os.environ}
 
 
 def _words(value: str | None, separator: str = " ") -> str | None:

@@ -1,4 +1,4 @@
-"""The local stack that these tests use: the running one of `make up`, or one of their own."""
+"""The local stack that these tests use: the running one of `make up`, or a temporary one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def flow(stack: Stack) -> Flow:
 
 
 def _running_stack() -> Stack | None:
-    """The stack of `make up`, if it is up and has a sandbox whose faults can be scripted."""
+    """The stack of `make up`, if it runs and its sandbox can be scripted."""
     try:
         stack = stack_of(Workspace(Path(".local").resolve()))
         SandboxClient(stack["GATEWAY_URL"]).health()

@@ -1,4 +1,4 @@
-"""What the end-to-end tests do with the stack: send, wait with a deadline, look."""
+"""How the end-to-end tests use the stack: send, wait with a deadline, read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refunds_ops.stack.stack import Stack
 Found = TypeVar("Found")
 
 DEADLINE_SECONDS = 60.0
-# A message that met another attempt at its refund waits until that one's lease has surely ended.
+# A message that meets another attempt at its refund waits until that attempt's lease has ended.
 QUEUE_SECONDS = 150.0
 POLL_SECONDS = 0.1
 
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.1
 def eventually(
     look: Callable[[], Found | None], what: str, seconds: float = DEADLINE_SECONDS
 ) -> Found:
-    """What ``look`` finds, once it finds something. Fails the test after ``seconds``."""
+    """The first result of ``look`` that is not empty. Fails the test after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
@@ -39,13 +39,13 @@ class Flow:
         self.sandbox = sandbox
 
     def payment(self, captured_minor: int = 10_000, currency: str = "USD") -> str:
-        """A new payment; its id."""
+        """Creates a payment and returns its id."""
         transaction_id = f"pay_{secrets.token_hex(6)}"
         self.sandbox.add_payment(transaction_id, captured_minor, currency)
         return transaction_id
 
     def request(self, transaction_id: str, amount_minor: Any = None, **fields: Any) -> str:
-        """A message body, each with a refund id of its own unless ``fields`` has one."""
+        """A message body with a new refund id, unless ``fields`` has one."""
         message = {
             "refund_id": f"rf_{secrets.token_hex(6)}",
             "transaction_id": transaction_id,
@@ -63,7 +63,7 @@ class Flow:
             self.stack.sqs.send_message(QueueUrl=self.stack["RefundQueueUrl"], MessageBody=body)
 
     def refund(self, body: str, *statuses: str) -> Item:
-        """The refund that a body asked for, once it has one of ``statuses``."""
+        """The refund of a message body, once it has one of ``statuses``."""
         refund_id = json.loads(body)["refund_id"]
 
         def look() -> Item | None:
@@ -76,7 +76,7 @@ class Flow:
             raise AssertionError(f"{exc}; it is {refund_item(self.stack, refund_id)}") from None
 
     def entries(self, refund: Item) -> list[Item]:
-        """A refund's audit entries, once there is one for each version."""
+        """A refund's audit entries, once each version has one."""
 
         def look() -> list[Item] | None:
             found, _ = audit_entries(self.stack, refund["transaction_id"], refund["refund_id"])
@@ -85,7 +85,7 @@ class Flow:
         return eventually(look, f"{refund['version']} audit entries of {refund['refund_id']}")
 
     def dead_letter(self, body: str) -> dict[str, Any]:
-        """The refused message with this very body, taken out of the dead-letter queue."""
+        """Removes the refused message with this body from the dead-letter queue and returns it."""
         queue = self.stack["RefundDeadLetterQueueUrl"]
 
         def look() -> dict[str, Any] | None:
@@ -110,7 +110,7 @@ class Flow:
         return [each["amount"] for each in self.sandbox.movements(transaction_id=transaction_id)]
 
     def queue_is_empty(self) -> None:
-        """Waits until no message is visible or being worked on."""
+        """Waits until no message is visible or in flight."""
         names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
         def look() -> bool:
@@ -122,7 +122,7 @@ class Flow:
         eventually(look, "the queue is empty", QUEUE_SECONDS)
 
     def invoke(self, function: str, event: object = None) -> Any:
-        """Run a function once, whole; its answer."""
+        """Invokes a function for one complete run and returns its response."""
         answer = self.stack.functions.invoke(
             FunctionName=self.stack[f"{function}FunctionName"],
             Payload=json.dumps({} if event is None else event).encode(),

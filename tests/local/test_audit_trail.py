@@ -1,4 +1,4 @@
-"""What the stream turns into: one chained entry a version, and an event on the bus after it."""
+"""The stream gives one chained entry for each version, and then an event on the bus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refunds.domain.audit_entry import entry_hash
 
 @pytest.fixture(scope="module")
 def bus(flow: Flow) -> Iterator[_Published]:
-    """All that was published to the bus so far; ``eventually`` looks again."""
+    """Everything that was published to the bus so far."""
     stack, name = flow.stack, f"test-{secrets.token_hex(4)}"
     queue = stack.sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = stack.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
@@ -42,7 +42,7 @@ class _Published(list[dict[str, Any]]):
         self._queue = queue
 
     def about(self, **detail: str) -> list[dict[str, Any]]:
-        """The events so far whose detail has these values, after looking for new ones."""
+        """Reads new events, and returns all so far whose detail has these values."""
         answer = self._flow.stack.sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10)
         for message in answer.get("Messages", []):
             self.append(json.loads(message["Body"]))

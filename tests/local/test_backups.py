@@ -1,4 +1,4 @@
-"""A backup holds every row, in the layout that `aws dynamodb import-table` takes."""
+"""A backup has every row, in the layout that `aws dynamodb import-table` reads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_backup_equals_the_tables_and_its_checksums_hold(flow: Flow) -> None:
 
 
 def exported(flow: Flow, prefix: str) -> list[Any]:
-    """The items of one table's export, every checksum of it verified."""
+    """The items of one table's export, with all checksums verified."""
     bucket = flow.stack["BackupBucketName"]
 
     def read(key: str) -> bytes:

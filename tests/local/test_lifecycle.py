@@ -1,4 +1,4 @@
-"""`make up` and `make down`: what is started is found again, mended, and stopped."""
+"""`make up` and `make down`: a running stack is found again, repaired, and stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request goes the whole way: queue, ProcessRefund, gateway, table."""
+"""A request passes the queue, ProcessRefund, the gateway and the table."""
 
 from __future__ import annotations
 

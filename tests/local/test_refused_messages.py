@@ -1,4 +1,4 @@
-"""Messages that can't become a refund end in the dead-letter queue, with the reason."""
+"""Messages that cannot become a refund end in the dead-letter queue, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway doesn't answer, answers rubbish, or says "later": money moves at most once."""
+"""No response, garbage, or "later" from the gateway: money moves at most once."""
 
 from __future__ import annotations
 

@@ -94,8 +94,10 @@ def cost(
     except (ValueError, KeyError, TypeError) as exc:
         raise click.UsageError(f"--prices: not a price file ({type(exc).__name__}: {exc})") from exc
     if as_json:
-        told = [asdict(bill) | {"total": bill.total, "with_all": bill.with_all} for bill in bills]
-        print(json.dumps({"region": prices.region, "as_of": prices.as_of, "bills": told}, indent=1))
+        totals = [asdict(bill) | {"total": bill.total, "with_all": bill.with_all} for bill in bills]
+        print(
+            json.dumps({"region": prices.region, "as_of": prices.as_of, "bills": totals}, indent=1)
+        )
         return
     show(Console(), prices, setup, bills)
 

@@ -79,14 +79,14 @@ class Bill:
 
 def read_prices(path: Path | None = None) -> Prices:
     """The prices in ``path``, or those committed here. Raises ``ValueError`` and ``KeyError``."""
-    told = json.loads((path or _HERE / "prices.json").read_text())
-    return Prices(told["region"], told["as_of"], told["dollars"], told["sources"])
+    content = json.loads((path or _HERE / "prices.json").read_text())
+    return Prices(content["region"], content["as_of"], content["dollars"], content["sources"])
 
 
 def read_counts() -> dict[str, Counts]:
     """The counts that `make bench` last confirmed: ``ours`` and ``sequential``."""
-    told: dict[str, Any] = json.loads((_HERE / "counts.json").read_text())
-    return {name: Counts(**told[name]) for name in ("ours", "sequential")}
+    content: dict[str, Any] = json.loads((_HERE / "counts.json").read_text())
+    return {name: Counts(**content[name]) for name in ("ours", "sequential")}
 
 
 _HERE = Path(__file__).parent

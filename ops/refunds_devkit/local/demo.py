@@ -36,13 +36,13 @@ def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
     try:
         stack = up(workspace, steps, for_containers=False)
         sandbox = SandboxClient(stack["GATEWAY_URL"])
-        told = story(gateway_name())
-        plant(sandbox, told.payments)
-        run = Run(stack, sandbox, told)
+        played = story(gateway_name())
+        plant(sandbox, played.payments)
+        run = Run(stack, sandbox, played)
         with steps.timed("Requests processed, settled, audited and backed up; a restore rehearsed"):
             _run_live(console, run)
-        found = checks(told, run.seen)
-        report(console, told, run.seen, found)
+        found = checks(played, run.seen)
+        report(console, played, run.seen, found)
     finally:
         with steps.step("Stopping what was started", "Everything is stopped"):
             down(workspace)

@@ -33,24 +33,24 @@ def _outcomes(story: Story, seen: Seen) -> Iterator[Check]:
     for case in story.refunds:
         refund = seen.refunds.get(case.refund_id, {})
         found = (refund.get("status"), refund.get("failure_code"), refund.get("amount_minor"))
-        wanted = (case.status, case.failure_code, case.fields["amount_minor"])
-        yield Check(f"{case.refund_id} is {case.status}", found == wanted, f"it is {found}")
+        expected = (case.status, case.failure_code, case.fields["amount_minor"])
+        yield Check(f"{case.refund_id} is {case.status}", found == expected, f"it is {found}")
     unknown = set(seen.refunds) - {case.refund_id for case in story.refunds}
     yield Check("there is no other refund", not unknown, f"{sorted(unknown)}")
 
 
 def _refusals(story: Story, seen: Seen) -> Iterator[Check]:
-    wanted = [case for case in story.cases if case.refused]
-    for case in wanted:
-        told = refused_of(seen, case)
+    refused_cases = [case for case in story.cases if case.refused]
+    for case in refused_cases:
+        refusal = refused_of(seen, case)
         yield Check(
             f"the {case.title} is refused as {case.refused}, its body byte for byte in the DLQ",
-            told is not None and told.get("error_code") == case.refused,
-            f"the DLQ has {told}",
+            refusal is not None and refusal.get("error_code") == case.refused,
+            f"the DLQ has {refusal}",
         )
     yield Check(
-        f"the dead-letter queue has exactly these {len(wanted)} and no other",
-        len(seen.refused) == len(wanted),
+        f"the dead-letter queue has exactly these {len(refused_cases)}",
+        len(seen.refused) == len(refused_cases),
         f"it holds {len(seen.refused)}",
     )
 
@@ -58,10 +58,10 @@ def _refusals(story: Story, seen: Seen) -> Iterator[Check]:
 def _money(story: Story, seen: Seen) -> Iterator[Check]:
     for case in story.refunds:
         moved = [each["amount"] for each in movements_of(seen, case.refund_id)]
-        wanted = [case.moved_minor] if case.moved_minor else []
+        expected = [case.moved_minor] if case.moved_minor else []
         yield Check(
-            f"money moved {'once' if wanted else 'never'} for {case.refund_id}",
-            moved == wanted,
+            f"money moved {'once' if expected else 'never'} for {case.refund_id}",
+            moved == expected,
             f"it moved {moved}",
         )
     for payment in story.payments:

@@ -66,8 +66,8 @@ def progress(story: Story, seen: Seen, sent: int) -> RenderableType:
 
 def _now(case: Case, seen: Seen) -> RenderableType:
     if case.refused:
-        told = refused_of(seen, case)
-        return Text("REFUSED", style="red") if told else Spinner("dots", "in the queue")
+        refusal = refused_of(seen, case)
+        return Text("REFUSED", style="red") if refusal else Spinner("dots", "in the queue")
     refund = seen.refunds.get(case.refund_id)
     if refund is None:
         return Spinner("dots", "in the queue")
@@ -117,10 +117,12 @@ def _outcomes(story: Story, seen: Seen) -> Table:
 
 def _became(case: Case, seen: Seen) -> tuple[Text, Text]:
     if case.refused:
-        told = refused_of(seen, case)
-        if told is None:
+        refusal = refused_of(seen, case)
+        if refusal is None:
             return Text("not there", style="bold red"), Text("")
-        return Text("REFUSED", style="red"), _because(told["error_code"], told["error_message"])
+        return Text("REFUSED", style="red"), _because(
+            refusal["error_code"], refusal["error_message"]
+        )
     refund = seen.refunds.get(case.refund_id)
     if refund is None:
         return Text("not there", style="bold red"), Text("")

@@ -107,18 +107,18 @@ class Story:
 
 def story(gateway: str = "flair") -> Story:
     """Always the same story, as each demo has a new stack. Payment ids are those of the gateway."""
-    told = _story()
+    flair_story = _story()
     if gateway != "stripe":
-        return told
+        return flair_story
 
     def stripe(case: Case) -> Case:
         return replace(case, body=case.body.replace('"pay_', '"pi_'))
 
     return Story(
-        first=tuple(map(stripe, told.first)),
-        second=tuple(map(stripe, told.second)),
-        pending=stripe(told.pending),
-        timed_out=stripe(told.timed_out),
+        first=tuple(map(stripe, flair_story.first)),
+        second=tuple(map(stripe, flair_story.second)),
+        pending=stripe(flair_story.pending),
+        timed_out=stripe(flair_story.timed_out),
         payments=tuple(replace(each, id=each.id.replace("pay_", "pi_")) for each in PAYMENTS),
     )
 

@@ -130,10 +130,10 @@ class Admin:
             self.ledger.settle_due()
             payment = self.ledger.payment(transaction_id)
             currency = parse_currency(body.get("currency", payment["currency"] if payment else ""))
-            wanted = RefundCreate(transaction_id, amount, currency, reference)
-            self.ledger.refundable(wanted)
+            requested = RefundCreate(transaction_id, amount, currency, reference)
+            self.ledger.refundable(requested)
             refund = self.ledger.add_refund(
-                wanted, Outcome(status), origin="foreign", created_at=made
+                requested, Outcome(status), origin="foreign", created_at=made
             )
         return Answer(201, refund).response()
 

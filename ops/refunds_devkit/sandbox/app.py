@@ -182,7 +182,7 @@ class Gateway:
         raw = await read_body(request, MAX_REQUEST_BYTES)
         key = parse_key(request.headers.get("idempotency-key"))
         content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        wanted: RefundCreate | RefusedError
+        requested: RefundCreate | RefusedError
         fingerprint = hashlib.sha256(raw).digest()
         try:
             if content_type != "application/json":
@@ -190,10 +190,10 @@ class Gateway:
             body = load_json(raw)
             # Two bodies are the same if their JSON is: key order and white space do not count.
             fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
-            wanted = parse_refund_create(body)
+            requested = parse_refund_create(body)
         except RefusedError as refused:
-            wanted = refused
-        return await Creation(self, key, fingerprint, wanted).run()
+            requested = refused
+        return await Creation(self, key, fingerprint, requested).run()
 
     def _strikes(
         self, operation: str, transaction_id: str | None, reference: str | None
@@ -246,13 +246,13 @@ class Creation:
     gateway: Gateway
     key: str
     fingerprint: bytes
-    wanted: RefundCreate | RefusedError
+    requested: RefundCreate | RefusedError
 
     async def run(self) -> Response:
         ledger = self.gateway.ledger
         transaction_id = reference = None
-        if isinstance(self.wanted, RefundCreate):
-            transaction_id, reference = self.wanted.transaction_id, self.wanted.reference
+        if isinstance(self.requested, RefundCreate):
+            transaction_id, reference = self.requested.transaction_id, self.requested.reference
         with ledger.transaction():
             ledger.settle_due()
             strikes = self.gateway._strikes(CREATE_REFUND, transaction_id, reference)
@@ -300,9 +300,9 @@ class Creation:
 
     def _execute(self, strikes: Strikes) -> Answer:
         try:
-            if isinstance(self.wanted, RefusedError):
-                raise self.wanted
-            self.gateway.ledger.refundable(self.wanted)
+            if isinstance(self.requested, RefusedError):
+                raise self.requested
+            self.gateway.ledger.refundable(self.requested)
             fault = strikes.at("outcome")
             if fault is not None and fault.kind == "declined":
                 raise RefusedError(402, fault["code"], fault["message"])
@@ -310,7 +310,7 @@ class Creation:
             if fault is not None and fault.kind == "error_500_remembered":
                 return broken
             refund = self.gateway.ledger.add_refund(
-                self.wanted, outcome_of(fault), idempotency_key=self.key
+                self.requested, outcome_of(fault), idempotency_key=self.key
             )
             if fault is not None and fault.kind == "commit_then_error_500_remembered":
                 return broken
@@ -319,13 +319,13 @@ class Creation:
             return Answer(refused.status, refused.body())
 
     def _log(self, response: Response, strikes: Strikes, *, replayed: bool = False) -> None:
-        wanted = self.wanted if isinstance(self.wanted, RefundCreate) else None
+        requested = self.requested if isinstance(self.requested, RefundCreate) else None
         self.gateway.ledger.log_call(
             Call(
                 CREATE_REFUND,
                 status_seen(response),
-                wanted.transaction_id if wanted else None,
-                wanted.reference if wanted else None,
+                requested.transaction_id if requested else None,
+                requested.reference if requested else None,
                 self.key,
                 replayed,
                 strikes.struck,

@@ -338,28 +338,28 @@ class Ledger:
 
     # Refunds
 
-    def refundable(self, wanted: RefundCreate) -> None:
+    def refundable(self, requested: RefundCreate) -> None:
         """Raises RefusedError with the contract's code if the refund is not possible."""
-        payment = self._payment_row(wanted.transaction_id)
+        payment = self._payment_row(requested.transaction_id)
         if payment is None:
             raise RefusedError(404, "payment_not_found", "No such payment.")
         if payment["status"] == "disputed":
             raise RefusedError(422, "payment_disputed", "The payment is disputed.")
         if payment["status"] != "captured":
             raise RefusedError(422, "payment_not_captured", f"The payment is {payment['status']}.")
-        if payment["currency"] != wanted.currency:
+        if payment["currency"] != requested.currency:
             raise RefusedError(
                 422, "currency_mismatch", f"The payment is in {payment['currency']}."
             )
-        balance = payment["amount_captured"] - self._amount_refunded(wanted.transaction_id)
-        if wanted.amount > balance:
+        balance = payment["amount_captured"] - self._amount_refunded(requested.transaction_id)
+        if requested.amount > balance:
             raise RefusedError(
                 422, "amount_exceeds_balance", f"Only {balance} can still be refunded."
             )
 
     def add_refund(
         self,
-        wanted: RefundCreate,
+        requested: RefundCreate,
         outcome: Outcome,
         *,
         idempotency_key: str | None = None,
@@ -367,7 +367,7 @@ class Ledger:
         created_at: int | None = None,
     ) -> dict[str, Any]:
         """Creates the refund and moves its money. Call `refundable` in the same transaction."""
-        assert 1 <= wanted.amount <= MAX_AMOUNT
+        assert 1 <= requested.amount <= MAX_AMOUNT
         made = self.now() if created_at is None else created_at
         refund_id = f"re_{secrets.token_hex(12)}"
         seq = self._db.execute(
@@ -377,11 +377,11 @@ class Ledger:
                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 refund_id,
-                wanted.transaction_id,
-                wanted.reference,
-                wanted.amount,
-                wanted.currency,
-                wanted.reason,
+                requested.transaction_id,
+                requested.reference,
+                requested.amount,
+                requested.currency,
+                requested.reason,
                 outcome.status,
                 outcome.failure_code,
                 outcome.failure_message,
@@ -680,11 +680,11 @@ class Ledger:
         return dict(row)
 
     def _filtered(self, table: str, filters: Mapping[str, str | None]) -> list[sqlite3.Row]:
-        wanted = {name: value for name, value in filters.items() if value is not None}
-        where = " AND ".join(["1 = 1", *(f"{name} = ?" for name in wanted)])
+        given = {name: value for name, value in filters.items() if value is not None}
+        where = " AND ".join(["1 = 1", *(f"{name} = ?" for name in given)])
         return self._db.execute(
             f"SELECT * FROM {table} WHERE {where} ORDER BY seq",  # noqa: S608 - fixed names
-            list(wanted.values()),
+            list(given.values()),
         ).fetchall()
 
 

@@ -105,10 +105,10 @@ def plant(
                     status=seed.status,
                 )
                 if seed.foreign:
-                    wanted = RefundCreate(
+                    requested = RefundCreate(
                         seed.id, seed.foreign, seed.currency, f"other-system-{seed.id}"
                     )
-                    ledger.add_refund(wanted, Outcome(), origin="foreign")
+                    ledger.add_refund(requested, Outcome(), origin="foreign")
             if seed.fault is not None:
                 ledger.add_fault(_fault(seed, known.get(seed.id, seed.calls), settle_seconds))
 

@@ -121,7 +121,7 @@ class StripeApi(Gateway):
             raise RefusedError.invalid("created: seconds since 1970")
         page = Page(
             reference=None,
-            transaction_id=self._asked_payment(query),
+            transaction_id=self._requested_payment(query),
             created_from=None if created_from is None else int(created_from) * MICROS,
             after=after,
             limit=int(limit),
@@ -135,16 +135,16 @@ class StripeApi(Gateway):
         key = parse_key(request.headers.get("idempotency-key"))
         form = dict(parse_qsl(raw.decode("ascii", "replace"), keep_blank_values=True))
         # A refusal here is not stored for the key: Stripe stores only calls that it has started.
-        wanted = self._wanted(form)
+        requested = self._requested(form)
         fingerprint = hashlib.sha256(json.dumps(form, sort_keys=True).encode()).digest()
-        return await Creation(self, key, fingerprint, wanted).run()
+        return await Creation(self, key, fingerprint, requested).run()
 
-    def _wanted(self, form: Mapping[str, str]) -> RefundCreate:
+    def _requested(self, form: Mapping[str, str]) -> RefundCreate:
         reference_field = f"metadata[{REFERENCE}]"
         known = {"charge", "payment_intent", "amount", "reason", reference_field}
         if unknown := sorted(form.keys() - known):
             raise RefusedError.invalid(f"unknown parameter: {', '.join(unknown)[:200]}")
-        transaction_id = self._asked_payment(form)
+        transaction_id = self._requested_payment(form)
         payment = self.ledger.payment(transaction_id or "")
         if transaction_id is None or payment is None:
             raise RefusedError(404, "payment_not_found", "No such payment.")
@@ -160,10 +160,10 @@ class StripeApi(Gateway):
         reference = parse_id(form.get(reference_field), reference_field)
         return RefundCreate(transaction_id, int(amount), currency, reference, form.get("reason"))
 
-    def _asked_payment(self, asked: Mapping[str, str]) -> str | None:
-        if "payment_intent" in asked:
-            return asked["payment_intent"]
-        return self._payment_of(asked["charge"]) if "charge" in asked else None
+    def _requested_payment(self, query: Mapping[str, str]) -> str | None:
+        if "payment_intent" in query:
+            return query["payment_intent"]
+        return self._payment_of(query["charge"]) if "charge" in query else None
 
     def _payment_of(self, charge_id: str) -> str:
         """The payment in the ledger that a charge belongs to."""
@@ -188,12 +188,12 @@ class StripeApi(Gateway):
 
 
 def _error(answer: Answer, headers: Mapping[str, str]) -> Answer:
-    told = answer.body["error"]
-    as_told = (402, "card_error", told["code"], None)
-    status, kind, code, parameter = _ERRORS.get(told["code"], as_told)
-    if told["message"].startswith("Only 0 can"):
+    contract_error = answer.body["error"]
+    default = (402, "card_error", contract_error["code"], None)
+    status, kind, code, parameter = _ERRORS.get(contract_error["code"], default)
+    if contract_error["message"].startswith("Only 0 can"):
         code = "charge_already_refunded"
-    error = {"type": kind, "message": told["message"]}
+    error = {"type": kind, "message": contract_error["message"]}
     error |= {"code": code} if code else {}
     error |= {"param": parameter} if parameter else {}
     return Answer(status, {"error": error}, headers)
