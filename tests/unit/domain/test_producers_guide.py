@@ -1,4 +1,4 @@
-"""What docs/producers.md promises: its Python runs, its outbox loses nothing, its tables are whole."""
+"""The Python in docs/producers.md runs, its outbox loses nothing, and its tables are complete."""
 
 from __future__ import annotations
 
