@@ -51,6 +51,7 @@ def function_environment(url: str) -> dict[str, str]:
         "FIRST_RETRY_SECONDS": "2",
         "RECONCILE_AFTER_SECONDS": "300",
         "REQUESTS_MAPPING_ID": "00000000-0000-0000-0000-000000000000",
+        "AUDIT_MAPPING_ID": "00000000-0000-0000-0000-000000000001",
         "MAXIMUM_CONCURRENCY": "10",
         "RECONCILE_FUNCTION": "ReconcileRefunds",
         "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:webhook",

@@ -17,6 +17,7 @@ from benchmarks.canned_dynamodb import (
     write_units,
 )
 from benchmarks.cold_start import Start, unused_result
+from benchmarks.environment import function_environment
 from benchmarks.report import shown, write_json
 from benchmarks.results import (
     Result,
@@ -29,7 +30,29 @@ from benchmarks.results import (
 from benchmarks.servers import canned_server
 from benchmarks.work import measure
 
+from refunds.settings import (
+    BackupRefundsSettings,
+    ProcessRefundSettings,
+    ReceiveWebhookSettings,
+    ReconcileRefundsSettings,
+    WriteAuditSettings,
+)
+
 FIELDS = {"name", "value", "unit", "better", "baseline", "target", "miss"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ProcessRefundSettings,
+        ReconcileRefundsSettings,
+        WriteAuditSettings,
+        ReceiveWebhookSettings,
+        BackupRefundsSettings,
+    ],
+)
+def test_the_benchmarks_environment_has_every_setting_of_each_function(settings: Any) -> None:
+    assert settings.read(function_environment("http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(

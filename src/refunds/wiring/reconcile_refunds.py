@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.stream_watch import StreamWatch
-from refunds.batches import Pool
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
 from refunds.domain.clock import Clock
 from refunds.processing.dead_letters import DeadLetterArchiver
@@ -16,6 +17,10 @@ from refunds.settings import ReconcileRefundsSettings
 from refunds.wiring.gateways import build_gateways
 from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    # Importing it would load Powertools' batch processor, which not every function uses.
+    from refunds.batches import Pool
 
 
 def build_reconciler(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from refunds.batches import Pool
 from refunds.domain.clock import Clock, SystemClock
 from refunds.lambda_runtime import Clients, lambda_clients, new_token, thread_pool
 from refunds.telemetry import Log, Metrics
 from refunds.wiring.gateways import GatewayAccess, gateway_access
+
+if TYPE_CHECKING:
+    # Importing it would load Powertools' batch processor, which not every function uses.
+    from refunds.batches import Pool
 
 
 @dataclass(frozen=True)
