@@ -43,6 +43,11 @@ SECTIONS = {
         ("status", f"{_AT}.intake:status", "Show whether requests flow, and what waits."),
         ("pause", f"{_AT}.intake:pause", "Keep refund requests in the queue until `resume`."),
         ("resume", f"{_AT}.intake:resume", "Let refund requests flow again."),
+        (
+            "dead-letters",
+            f"{_AT}.dead_letters:dead_letters",
+            "List, show, resend and drop what was refused or failed.",
+        ),
     ),
     "Proof": (
         ("verify", f"{_AT}.verify:verify", "Check that all stored data about refunds is intact."),

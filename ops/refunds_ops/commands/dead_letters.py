@@ -1,0 +1,263 @@
+"""`refunds dead-letters …`: what was refused or failed, and what a person does about it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+from refunds.domain.card_numbers import masked, redacted
+from refunds_ops.dates import age, utc_now, zone_of
+from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
+from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.json_output import json_option
+from refunds_ops.layout import Column, facts_table, print_table
+from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
+from refunds_ops.who import BY, check_kept, operator, why_option
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FIELDS = {
+    "message_id": "of SQS",
+    "kind": "refused (with error_code) or failed",
+    "where": "queue or archive",
+    "refund_id": "as far as the message says it",
+    "error_code": "null when it failed",
+    "reason": "",
+    "sent_at": "RFC 3339, UTC",
+    "first_sent_at": "the same, unless it was resent before",
+    "resend": "what sending it again would do",
+    "resend_helps": "whether that is worth doing",
+}
+DONE_FIELDS = {
+    **FIELDS,
+    "done": "resent, dropped, skipped, or would be resent or dropped without --yes",
+}
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """List, show, resend and drop what was refused or failed."""
+
+
+def filters(function: F) -> F:
+    """--refused, --failed, --code and --in."""
+    for option in (
+        click.option(
+            "--in",
+            "where",
+            type=click.Choice(["queue", "archive", "both"]),
+            default="both",
+            show_default=True,
+            help="Where to look.",
+        ),
+        click.option(
+            "--code", "codes", multiple=True, metavar="CODE", help="With this error_code."
+        ),
+        click.option("--failed", "kind", flag_value="failed", help="Only what failed too often."),
+        click.option("--refused", "kind", flag_value="refused", help="Only what was refused."),
+    ):
+        function = option(function)
+    return function
+
+
+@dead_letters.command("list")
+@filters
+@json_option(FIELDS, lines=True)
+@click.pass_obj
+def list_(stack_name: str | None, /, *, as_json: bool, **chosen: Any) -> None:
+    """List what was refused or failed, and what a resend would do.
+
+    From the dead-letter queue and the archive. Exit status 1 when there is any.
+    """
+    stack = find_stack(stack_name)
+    with DeadLetters(stack) as letters:
+        found = [(letter, letters.forecast(letter)) for letter in _choose(letters, (), chosen)]
+    if as_json:
+        print_json_lines(_json(letter, forecast) for letter, forecast in found)
+    elif found:
+        _print(found)
+        print_note("Look closer: refunds dead-letters show MESSAGE_ID")
+        print_note("Then: refunds dead-letters resend|drop MESSAGE_ID --why TEXT --yes")
+    else:
+        print_line("No dead letters.")
+    if found:
+        raise click.exceptions.Exit(REFUSED)
+
+
+@dead_letters.command()
+@click.argument("message_id")
+@json_option({**FIELDS, "body": "as received, card numbers masked", "attributes": "of the message"})
+@click.pass_obj
+def show(stack_name: str | None, message_id: str, as_json: bool) -> None:
+    """Show one dead letter, its message and its reason."""
+    stack = find_stack(stack_name)
+    with DeadLetters(stack) as letters:
+        (letter,) = _choose(letters, (message_id,), {})
+        forecast = letters.forecast(letter)
+    body = _readable(letter.body)
+    if as_json:
+        attributes = {name: redacted(value) for name, value in letter.attributes.items()}
+        print_json({**_json(letter, forecast), "body": body, "attributes": attributes})
+        return
+    zone = zone_of(stack)
+    console().print(
+        facts_table(
+            [
+                ("message", letter.message_id),
+                ("kind", f"{letter.kind}, in the {letter.where}"),
+                ("reason", letter.reason),
+                ("sent", zone.show(letter.first_sent_at)),
+                ("a resend", forecast.what),
+            ]
+        )
+    )
+    print_line()
+    print_line(body)
+
+
+@dead_letters.command()
+@click.argument("message_ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All, or all that the filters leave.")
+@filters
+@why_option("Why it helps now. Kept with the message.")
+@BY
+@click.option("--yes", is_flag=True, help="Do it. Without: only say what would be done.")
+@json_option(DONE_FIELDS, lines=True)
+@click.pass_obj
+def resend(stack_name: str | None, /, **options: Any) -> None:
+    """Send dead letters to the refund queue again.
+
+    Skips what would be refused again or would change nothing. A resent message is never paid
+    twice, however old it is: ProcessRefund looks its refund up at the gateway first. Only says what
+    it would do unless --yes is given. Exit status 1 when some are skipped.
+    """
+    _act(stack_name, "resend", options)
+
+
+@dead_letters.command()
+@click.argument("message_ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All, or all that the filters leave.")
+@filters
+@why_option("What it was, and what was done instead. Kept with the message.")
+@BY
+@click.option("--yes", is_flag=True, help="Do it. Without: only say what would be done.")
+@json_option(DONE_FIELDS, lines=True)
+@click.pass_obj
+def drop(stack_name: str | None, /, **options: Any) -> None:
+    """Put dead letters away for good.
+
+    The message, who and why stay in the failures bucket. Only says what it would do unless --yes is
+    given.
+    """
+    _act(stack_name, "drop", options)
+
+
+def _act(stack_name: str | None, action: str, options: dict[str, Any]) -> None:
+    if bool(options["message_ids"]) == options["everything"]:
+        raise click.UsageError("Give message ids, or --all.")
+    by, why, yes = operator(options["by"]), options["why"], options["yes"]
+    check_kept(why=why, by=by)
+    stack = find_stack(stack_name)
+    done: list[tuple[DeadLetter, Forecast, str]] = []
+    with DeadLetters(stack) as letters:
+        for letter in _choose(letters, options["message_ids"], options):
+            forecast = letters.forecast(letter)
+            if action == "resend" and not forecast.helps:
+                done.append((letter, forecast, "skipped"))
+                continue
+            if yes and action == "resend":
+                letters.resend(letter, by=by, why=why)
+            elif yes:
+                letters.drop(letter, by=by, why=why)
+            past = "resent" if action == "resend" else "dropped"
+            done.append((letter, forecast, past if yes else f"would be {past}"))
+    if options["as_json"]:
+        print_json_lines({**_json(letter, known), "done": how} for letter, known, how in done)
+    else:
+        _print_done(done)
+    if not yes and any(how != "skipped" for *_, how in done):
+        print_note("Nothing was done. To do it: --yes")
+    if any(how == "skipped" for *_, how in done):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _choose(
+    letters: DeadLetters, message_ids: tuple[str, ...], chosen: dict[str, Any]
+) -> list[DeadLetter]:
+    """Those named, or those that the filters leave. Raises ``RefusedError`` for one not there."""
+    found = letters.all(archived=chosen.get("where") != "queue")
+    if message_ids:
+        by_id = {letter.message_id: letter for letter in found}
+        if missing := [each for each in message_ids if each not in by_id]:
+            raise RefusedError(
+                f"There is no dead letter {', '.join(missing)}.",
+                "Which there are: refunds dead-letters list",
+            )
+        return [by_id[each] for each in dict.fromkeys(message_ids)]
+    return [
+        letter
+        for letter in found
+        if chosen.get("kind") in (None, letter.kind)
+        and (not chosen.get("codes") or letter.error_code in chosen["codes"])
+        and chosen.get("where") in (None, "both", letter.where)
+    ]
+
+
+def _json(letter: DeadLetter, forecast: Forecast) -> dict[str, Any]:
+    return {**letter.as_json(), "resend": forecast.what, "resend_helps": forecast.helps}
+
+
+def _print(found: list[tuple[DeadLetter, Forecast]]) -> None:
+    now: datetime = utc_now()
+    for kind, heading in (("refused", "Refused"), ("failed", "Failed too often")):
+        rows = [
+            (
+                letter.message_id,
+                letter.refund_id or "–",
+                age(letter.first_sent_at, now),
+                letter.where,
+                letter.reason,
+                forecast.what,
+            )
+            for letter, forecast in found
+            if letter.kind == kind
+        ]
+        if rows:
+            print_line(f"{heading}: {len(rows)}")
+            print_table(
+                [
+                    Column("message"),
+                    Column("refund"),
+                    Column("age", right=True),
+                    Column("in"),
+                    Column("reason", fold=True),
+                    Column("a resend", fold=True),
+                ],
+                rows,
+            )
+
+
+def _print_done(done: list[tuple[DeadLetter, Forecast, str]]) -> None:
+    if not done:
+        print_line("No dead letters.")
+        return
+    print_table(
+        [Column("message"), Column("refund"), Column(""), Column("a resend", fold=True)],
+        [
+            (letter.message_id, letter.refund_id or "–", how, forecast.what)
+            for letter, forecast, how in done
+        ],
+    )
+
+
+def _readable(body: str) -> str:
+    """The body, indented when it is JSON, without what looks like a card number."""
+    with contextlib.suppress(ValueError, RecursionError):
+        body = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    return "\n".join(line if redacted(line) == line else masked(line) for line in body.split("\n"))

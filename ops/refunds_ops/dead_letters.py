@@ -1,0 +1,270 @@
+"""Dead letters for people: what is in the dead-letter queue and in the archive, and what to do.
+
+A message that ProcessRefund refused has an ``error_code``; one that failed too often was moved by
+SQS and has none. After four days ReconcileRefunds archives both in the failures bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from refunds.audit.failures_bucket import FailureStore
+from refunds.domain.card_numbers import redacted
+from refunds.domain.clock import SystemClock, rfc3339
+from refunds.domain.refund import Status
+from refunds.domain.request import RefundRequest, RefusedError, parse_message
+from refunds.processing.dead_letters import ARCHIVED
+from refunds.tables.refunds import RefundsTable
+
+if TYPE_CHECKING:
+    from refunds_ops.stack.stack import Stack
+
+CLOSED = "dead-letters-closed"
+"""Prefix of dead letters that a person has resent or dropped: the message, who, when and why."""
+
+RESENT = "resent"
+"""Message attribute of a resent request: when it was first sent. ProcessRefund then looks the
+refund up at the gateway first, whose idempotency keys may have expired since."""
+
+LOOK_SECONDS = 120
+"""How long a message is hidden from others while a command works on it."""
+MAX_LETTERS = 10_000
+
+_FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED})
+
+
+@dataclass
+class DeadLetter:
+    """A message and where it is: ``receipt`` in the queue, ``key`` in the archive."""
+
+    message_id: str
+    body: str
+    sent_at: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    receipt: str | None = None
+    key: str | None = None
+
+    @property
+    def where(self) -> str:
+        return "archive" if self.key else "queue"
+
+    @property
+    def kind(self) -> str:
+        return "refused" if self.error_code else "failed"
+
+    @property
+    def error_code(self) -> str | None:
+        return self.attributes.get("error_code")
+
+    @property
+    def reason(self) -> str:
+        if self.error_code:
+            return f"{self.error_code}: {self.attributes.get('error_message', '')}"
+        return "failed at every attempt"
+
+    @property
+    def first_sent_at(self) -> str:
+        """That of the first time, however often it was resent."""
+        return self.attributes.get(RESENT) or self.sent_at
+
+    @property
+    def request(self) -> RefundRequest | None:
+        try:
+            return parse_message(self.body)
+        except RefusedError:
+            return None
+
+    @property
+    def refund_id(self) -> str:
+        """As far as the body says it; nothing that could be a card number."""
+        if request := self.request:
+            return request.refund_id
+        found = re.search(r'"refund_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"', self.body)
+        return redacted(found[1]) if found else ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "message_id": self.message_id,
+            "kind": self.kind,
+            "where": self.where,
+            "refund_id": self.refund_id,
+            "error_code": self.error_code,
+            "reason": self.reason,
+            "sent_at": self.sent_at,
+            "first_sent_at": self.first_sent_at,
+        }
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What would happen if a message was sent again."""
+
+    helps: bool
+    what: str
+
+
+class DeadLetters:
+    """All dead letters of a stack. As a context manager it shows those in the queue again to
+    others when it ends."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._queue_url = stack["RefundDeadLetterQueueUrl"]
+        self._bucket = stack["FailuresBucketName"]
+        self._refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
+        self._taken: dict[str, str] = {}
+
+    def __enter__(self) -> DeadLetters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        receipts = list(self._taken.values())
+        for start in range(0, len(receipts), 10):
+            self._stack.sqs.change_message_visibility_batch(
+                QueueUrl=self._queue_url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+                    for number, receipt in enumerate(receipts[start : start + 10])
+                ],
+            )
+
+    def all(self, *, archived: bool = True) -> list[DeadLetter]:
+        """In the queue and (unless switched off) in the archive, oldest first."""
+        found = [*self._in_queue(), *(self._in_archive() if archived else ())]
+        return sorted(found, key=lambda letter: letter.first_sent_at)
+
+    def _in_queue(self) -> Iterator[DeadLetter]:
+        while len(self._taken) < MAX_LETTERS:
+            answer: Any = self._stack.sqs.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=10,
+                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageAttributeNames=["All"],
+                VisibilityTimeout=LOOK_SECONDS,
+                # Long polling asks every server of SQS; short polling only some.
+                WaitTimeSeconds=1,
+            )
+            messages = answer.get("Messages", [])
+            if not messages:
+                return
+            for message in messages:
+                message_id = message["MessageId"]
+                is_new = message_id not in self._taken
+                self._taken[message_id] = message["ReceiptHandle"]
+                if is_new:
+                    yield DeadLetter(
+                        message_id,
+                        message["Body"],
+                        _instant(int(message["Attributes"]["SentTimestamp"])),
+                        {
+                            name: value.get("StringValue", "")
+                            for name, value in message.get("MessageAttributes", {}).items()
+                        },
+                        receipt=message["ReceiptHandle"],
+                    )
+
+    def _in_archive(self) -> Iterator[DeadLetter]:
+        s3 = self._stack.s3
+        pages = s3.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{ARCHIVED}/"):
+            for listed in page.get("Contents", []):
+                key = listed["Key"]
+                try:
+                    content = s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+                except ClientError as exc:
+                    if exc.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                        continue  # dealt with meanwhile
+                    raise
+                yield _archived(key, content)
+
+    def forecast(self, letter: DeadLetter) -> Forecast:
+        """What sending it again would do."""
+        try:
+            request = parse_message(letter.body)
+        except RefusedError as exc:
+            return Forecast(False, f"would be refused again: {exc.code}: {exc.message}")
+        refund = self._refunds.get(request.refund_id)
+        if refund is None:
+            return Forecast(True, "would be processed")
+        if not _same_request(request, refund.fingerprint):
+            return Forecast(
+                False, f"would be refused: {refund.refund_id} is another request's, {refund.status}"
+            )
+        if refund.status in _FINAL:
+            return Forecast(False, f"would change nothing: the refund is {refund.status}")
+        return Forecast(True, f"would go on with the refund, which is {refund.status}")
+
+    def resend(self, letter: DeadLetter, *, by: str, why: str) -> None:
+        """Send it to the refund queue again, marked as resent, then put it away.
+
+        Interrupted in between it is in both places; sent twice, it is still one refund.
+        """
+        self._keep(letter, "resent", by=by, why=why)
+        self._stack.sqs.send_message(
+            QueueUrl=self._stack["RefundQueueUrl"],
+            MessageBody=letter.body,
+            MessageAttributes={RESENT: {"DataType": "String", "StringValue": letter.first_sent_at}},
+        )
+        self._remove(letter)
+
+    def drop(self, letter: DeadLetter, *, by: str, why: str) -> None:
+        """Put it away for good. Its whole message stays in the failures bucket."""
+        self._keep(letter, "dropped", by=by, why=why)
+        self._remove(letter)
+
+    def _keep(self, letter: DeadLetter, action: str, *, by: str, why: str) -> None:
+        store = FailureStore(self._stack.s3, self._bucket, SystemClock())
+        store.keep(
+            CLOSED,
+            letter.message_id,
+            {
+                "action": action,
+                "by": by,
+                "why": why,
+                "at": rfc3339(datetime.now(UTC)),
+                "body": letter.body,
+                "sent_at": letter.sent_at,
+                "attributes": letter.attributes,
+            },
+        )
+
+    def _remove(self, letter: DeadLetter) -> None:
+        if letter.key is not None:
+            self._stack.s3.delete_object(Bucket=self._bucket, Key=letter.key)
+        if letter.receipt is not None:
+            receipt = self._taken.pop(letter.message_id, letter.receipt)
+            self._stack.sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
+
+
+def _archived(key: str, content: bytes) -> DeadLetter:
+    message_id = key.rsplit("/", 1)[-1].removesuffix(".json")
+    try:
+        kept = json.loads(content)
+        return DeadLetter(
+            message_id,
+            str(kept["body"]),
+            _instant(int(kept["sent_at_ms"])),
+            {name: str(value) for name, value in kept.get("attributes", {}).items()},
+            key=key,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        # Shown all the same, so that a person can look into it and drop it.
+        return DeadLetter(message_id, content.decode(errors="replace"), _instant(0), key=key)
+
+
+def _instant(milliseconds: int) -> str:
+    return rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def _same_request(request: RefundRequest, stored: str) -> bool:
+    try:
+        return request.has_fingerprint(stored)
+    except ValueError:  # of a newer release
+        return True
