@@ -45,8 +45,21 @@ def sample_events() -> dict[str, Event]:
         "process-refund-everything": _queue_event(_request("everything", "pay_foreign", None)),
         "process-refund-over-balance": _queue_event(_request("over", "pay_small", 500)),
         "process-refund-declined": _queue_event(_request("declined", "pay_declined", 2_500)),
-        "process-refund-malformed": _queue_event(
-            json.dumps(json.loads(_request("malformed", "pay_full", 1)) | {"amount_minor": "25.00"})
+        "process-refund-all-fields": _queue_event(
+            _request(
+                "all_fields",
+                "pay_kwd",
+                2_500,
+                "KWD",
+                reason_code="RMA-7",
+                note="Arrived broken; the customer keeps the saucer.",
+                line_items=[{"sku": "4006381333931", "quantity": 2, "amount_minor": 1_800}],
+                expected_refundable_minor=12_345,
+            )
+        ),
+        "process-refund-malformed": _queue_event(_request("malformed", "pay_full", "25.00")),
+        "process-refund-card-number": _queue_event(
+            _request("card_number", "pay_full", 1, note="card 4242 4242 4242 4242")
         ),
         "process-refund-duplicate-in-batch": _queue_event(
             *[_request("duplicate", "pay_partial", 1_000)] * 2
@@ -69,7 +82,11 @@ def sample_events() -> dict[str, Event]:
 
 
 def _request(
-    name: str, transaction_id: str, amount_minor: int | None, currency: str = "USD"
+    name: str,
+    transaction_id: str,
+    amount_minor: int | str | None,
+    currency: str = "USD",
+    **more: Any,
 ) -> str:
     message: dict[str, Any] = {
         "refund_id": f"sample_{name}",
@@ -81,6 +98,7 @@ def _request(
         "requested_by": "agent:grace",
         "requested_at": "2026-11-23T08:09:59+01:00",
         "metadata": {"order": "A-1001"},
+        **more,
     }
     return json.dumps({field: value for field, value in message.items() if value is not None})
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
 from refunds.domain.card_numbers import has_card_number, has_printed_card_number, masked
+from refunds.domain.identifiers import REFUND_ID
 from refunds.domain.money import MAX_AMOUNT_MINOR
 from refunds.domain.refund import short_text
 from refunds.domain.request_fields import (
@@ -292,6 +293,15 @@ def _free_text(request: RefundRequest) -> Iterator[tuple[str, str]]:
     for key, value in (request.metadata or {}).items():
         yield "metadata", key
         yield "metadata", value
+
+
+def named_refund_id(body: str) -> str | None:
+    """The refund id in a body, even one that is refused; None when it names none."""
+    try:
+        named = json.loads(body)["refund_id"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return named if isinstance(named, str) and REFUND_ID.fullmatch(named) else None
 
 
 def masked_body(body: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.clock import Clock
 from refunds.domain.refund import Status
-from refunds.domain.request import RefusedError, parse_message
+from refunds.domain.request import RefusedError, named_refund_id, parse_message
 from refunds.failures import Failure, FailureKind, classify
 from refunds.processing.settler import Settler
 from refunds.processing.turns import Turn
@@ -186,11 +186,14 @@ class DeadLetterArchiver:
         try:
             request = parse_message(body)
         except RefusedError:
-            return
-        refund = self._refunds.get(request.refund_id)
+            # An older release may have accepted it, and begun to pay.
+            request = None
+        refund_id = request.refund_id if request else named_refund_id(body)
+        refund = self._refunds.get(refund_id) if refund_id else None
         if refund is None:
             return
-        self._settler.give_back_unused(refund, request.transaction_id)
+        if request:
+            self._settler.give_back_unused(refund, request.transaction_id)
         if refund.status is not Status.PROCESSING or refund.open_shard:
             return
         if not self._settler.recheck(refund):

@@ -43,6 +43,7 @@ def test_the_files_are_what_the_code_makes() -> None:
         ("process-refund-full", "SUCCEEDED", 10_000, None),
         ("process-refund-partial", "SUCCEEDED", 2_500, None),
         ("process-refund-everything", "SUCCEEDED", 5_000, None),
+        ("process-refund-all-fields", "SUCCEEDED", 2_500, None),
         ("process-refund-over-balance", "REJECTED", 500, "amount_exceeds_balance"),
         ("process-refund-declined", "FAILED", 2_500, "card_declined"),
         ("process-refund-duplicate-in-batch", "SUCCEEDED", 1_000, None),
@@ -64,6 +65,15 @@ def test_a_malformed_request_is_a_dead_letter(functions: Deployed) -> None:
     sent = event("process-refund-malformed")
     assert functions.call("ProcessRefund", sent) == ALL_DONE
     assert functions.dead_letters()[sent["Records"][0]["body"]] == "invalid_field"
+
+
+def test_a_request_with_a_card_number_is_a_dead_letter_without_its_digits(
+    functions: Deployed,
+) -> None:
+    sent = event("process-refund-card-number")
+    body = sent["Records"][0]["body"]
+    assert functions.call("ProcessRefund", sent) == ALL_DONE
+    assert functions.dead_letters()[body.replace("4242", "****")] == "card_number"
 
 
 def test_each_record_of_a_mixed_batch_goes_its_own_way(functions: Deployed) -> None:

@@ -21,6 +21,7 @@ from refunds.domain.request import (
     ErrorCode,
     RefusedError,
     masked_body,
+    named_refund_id,
     parse_message,
 )
 from refunds.processing.queue import handle_batch
@@ -214,6 +215,26 @@ def test_anything_is_read_or_refused_but_never_raises_something_else(
 def test_any_text_or_bytes_are_read_or_refused(content: str | bytes) -> None:
     with pytest.raises(RefusedError):
         parse_message(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (json.dumps(body(user_id=" ")), "refund-1"),
+        ("not JSON", None),
+        ("[" * 100_000, None),
+        ("[]", None),
+        ("7", None),
+        ("{}", None),
+        (json.dumps({"refund_id": 7}), None),
+        (json.dumps({"refund_id": "a b"}), None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_the_refund_id_of_a_refused_body_is_read_where_it_can_be(
+    content: str, named: str | None
+) -> None:
+    assert named_refund_id(content) == named
 
 
 # What the DLQ keeps of a body with a card number

@@ -528,6 +528,17 @@ def test_an_unfinished_refund_enters_the_index_before_its_message_goes(old: Worl
     assert old.stack.dead_letters() == []
 
 
+def test_an_unfinished_refund_is_kept_open_though_this_release_refuses_its_message(
+    old: World,
+) -> None:
+    old.put(refund(user_id=" ", lease_until=None))
+    dead_letter(old, body(user_id=" "))
+    run(old)
+
+    assert old.stored().open_shard == shard_of("refund-1")
+    assert old.stack.dead_letters() == []
+
+
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
 def test_a_finished_refund_is_not_opened_again(old: World, status: Status) -> None:
     there = old.put(refund(status=status))
