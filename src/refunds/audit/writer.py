@@ -126,16 +126,19 @@ def entry_of(record: dict[str, Any]) -> Item | None:
     Raises ``ValueError`` and its like for a record that makes no entry.
     """
     change = record["dynamodb"]
-    old = _audited(change.get("OldImage", {}))
     if record["eventName"] == "REMOVE":
         return removal_entry(
-            old,
+            _audited(change["OldImage"]),
             removed_at=rfc3339(
                 datetime.fromtimestamp(int(change["ApproximateCreationDateTime"]), UTC)
             ),
             removed_by=(record.get("userIdentity") or {}).get("principalId", "unknown"),
         )
     new = _audited(change["NewImage"])
+    try:
+        old = _audited(change.get("OldImage", {}))
+    except NOT_AN_IMAGE:
+        old = {}  # a damaged record that a restore replaces: the new image alone makes the entry
     if old and new == old:
         return None
     if old and new.get("version") == old.get("version"):

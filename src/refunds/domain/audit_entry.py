@@ -18,6 +18,8 @@ MAX_VERSION = 999_999
 """What six digits of a sort key can hold; no refund comes near."""
 
 DELETED_EVENT = "refund.deleted"
+RESTORED_EVENT = "refund.restored"
+"""The record was put back from a backup, or from the trail: no change of status or money."""
 
 _AT_TOP_LEVEL = frozenset(
     {
@@ -69,7 +71,7 @@ def audit_entry(image: Item) -> Item:
     previous = image.get("previous_status")
     return _with_hash(
         image,
-        event=f"refund.{status.lower()}",
+        event=_event(image, status),
         version=image["version"],
         previous_status=None if previous is None else Status(previous).value,
         status=status.value,
@@ -78,6 +80,23 @@ def audit_entry(image: Item) -> Item:
         occurred_at=image["updated_at"],
         previous_hash=image.get("previous_hash"),
     )
+
+
+def _event(image: Item, status: Status) -> str:
+    if "restored" in (image.get("changed_fields") or ()):
+        return RESTORED_EVENT
+    return f"refund.{status.lower()}"
+
+
+def image_of(entry: Item) -> Item:
+    """The audited attributes of the version that an entry records: ``audit_entry`` reversed.
+
+    The entry of a removal has those of the version that was removed, but for its version, time
+    and hash, which are the removal's.
+    """
+    image = {name: entry.get(name) for name in _AT_TOP_LEVEL if name != "updated_at"}
+    image |= {"updated_at": entry["occurred_at"]} | entry["details"]
+    return {name: value for name, value in image.items() if value is not None}
 
 
 def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:

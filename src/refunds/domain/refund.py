@@ -83,6 +83,8 @@ class Refund:
     expected_refundable_minor: int | None = None
     review: Mapping[str, str] | None = None
     """A person's decision: ``by``, ``why`` and ``evidence``."""
+    restored: Mapping[str, str] | None = None
+    """The latest restore of this record from a backup: ``by``, ``why`` and ``source``."""
     created_at: str
     updated_at: str
     version: int
@@ -159,12 +161,46 @@ def change_status(
         updated_at=at,
         version=refund.version + 1,
         previous_status=refund.status,
-        changed_fields=tuple(
-            name
-            for name in AUDITED
-            if name not in _BOOKKEEPING and getattr(changed, name) != getattr(refund, name)
-        ),
+        changed_fields=_changed_fields(refund, changed),
         previous_hash=previous_hash,
+    )
+
+
+def _changed_fields(before: Refund, after: Refund) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in AUDITED
+        if name not in _BOOKKEEPING and getattr(after, name) != getattr(before, name)
+    )
+
+
+def restored_version(
+    refund: Refund,
+    *,
+    follows: int,
+    previous_hash: str,
+    at: str,
+    by: str,
+    why: str,
+    source: str,
+) -> Refund:
+    """The version that puts a lost or damaged record back: same status, same money.
+
+    ``follows`` is the latest version in the audit trail, and ``previous_hash`` its entry's hash.
+    Nobody may finish an attempt that began before the restore, so its token and lease are gone.
+    """
+    changed = replace(
+        refund, processed_by=by, restored={"by": by, "why": why, "source": source}
+    )
+    return replace(
+        changed,
+        updated_at=at,
+        version=follows + 1,
+        previous_status=refund.status,
+        changed_fields=_changed_fields(refund, changed),
+        previous_hash=previous_hash,
+        attempt_token=None,
+        lease_until=None,
     )
 
 
