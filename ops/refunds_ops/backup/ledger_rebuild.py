@@ -16,7 +16,7 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 from refunds.domain.clock import Clock, Deadline, rfc3339
-from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Refund
 from refunds.gateways.contract import (
     NOT_OURS,
     Gateway,
@@ -31,11 +31,9 @@ from refunds.tables.refunds import RefundsTable, shard_of
 from refunds_ops.backup.progress import Progress
 from refunds_ops.backup.restore import RestoreError, Tell
 
-LOOK_UP_FIRST_FOR = timedelta(days=14 + 14)
-"""The longest that a message can be on its way (the dead-letter queue's 14 days), and as long
-again for the hands that redrive it."""
-
-UNFINISHED = frozenset({Status.PROCESSING, Status.PENDING, Status.IN_REVIEW})
+LOOK_UP_FIRST_FOR = timedelta(days=7 + 14 + 7)
+"""How long after a restore a message can come back by itself: it waits 7 days in the queue, then
+14 in the dead-letter queue, with 7 days of margin. A test compares this with the template."""
 
 T = TypeVar("T")
 
@@ -93,18 +91,21 @@ class LedgerRebuild:
     def _rebuild(self, held: Held) -> list[str]:
         """The lists of ``Rebuilt`` that the transaction belongs in."""
         transaction_id = held.transaction_id
+        # A payment that no gateway knows is right when nothing of it is held: its refunds were
+        # rejected as payment_not_found.
+        unknown = ["unknown"] if any(held.amounts.values()) else []
         if len(held.gateways) > 1:
-            return ["unknown"]
+            return unknown
         try:
-            # Its own, whatever today's route is.
+            # The refunds' own gateway, whatever the route is today.
             gateway = self._gateways.named(*held.gateways)
         except GatewayUnavailableError:
-            return ["unknown"]  # not configured any more: asking again won't help
+            return unknown  # no longer configured: asking again won't help
         for _ in range(TRIES):
             # The order of docs/protocol.md, rule 4: payment, its refunds, then the ledger.
             payment = self._ask(lambda until: gateway.get_payment(transaction_id, until))
             if payment is None:
-                return ["unknown"]
+                return unknown
             at_gateway = self._ask(lambda until: _refunds_of(gateway, transaction_id, until))
             read = self._ledger.get(transaction_id)
             new = rebuilt_ledger(transaction_id, read, held.amounts, payment, at_gateway)

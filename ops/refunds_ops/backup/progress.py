@@ -13,26 +13,31 @@ from refunds.domain.clock import from_rfc3339, rfc3339
 
 GOOD_FOR = timedelta(hours=24)
 """Later nobody knows what has become of the rows that were restored."""
-MAX_TOLD = 1000
+MAX_LISTED_KEYS = 1000
 
 
 @dataclass
 class Rows:
-    """What became of an export's rows. Keys of differing rows: at most 1,000 are told."""
+    """What became of an export's rows. At most 1,000 keys of each list are kept."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    """``restored``, ``same`` (it was there), ``newer`` (there, and kept), ``different``."""
+    """``restored``; ``continued`` (restored, as the version after the trail's latest); ``same``
+    and ``newer`` (the table has it, and keeps it); ``different``; ``blocked`` (not put, because its
+    audit trail is damaged)."""
     different: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
 
     def count(self, result: str, key: str) -> None:
         self.counts[result] = self.counts.get(result, 0) + 1
-        if result == "different" and len(self.different) < MAX_TOLD:
-            self.different.append(key)
+        keys = {"different": self.different, "blocked": self.blocked}.get(result)
+        if keys is not None and len(keys) < MAX_LISTED_KEYS:
+            keys.append(key)
 
     def add(self, more: Rows) -> None:
         for result, count in more.counts.items():
             self.counts[result] = self.counts.get(result, 0) + count
-        self.different = (self.different + more.different)[:MAX_TOLD]
+        self.different = (self.different + more.different)[:MAX_LISTED_KEYS]
+        self.blocked = (self.blocked + more.blocked)[:MAX_LISTED_KEYS]
 
 
 @dataclass

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import DataFile, Export
 from refunds.domain.refund import AUDITED
 from refunds.tables.wire import condition_failed
+from refunds_ops.backup.audit_chains import AuditChains, TrailError
 from refunds_ops.backup.data_files import check_files, item_for_boto, item_of, whole_lines
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.progress import Progress, Rows
@@ -130,18 +132,28 @@ def table_identity(dynamodb: DynamoDBClient, table: str) -> str:
 
 
 class RowRestore:
-    """``pool``: as many writes at once as it has threads; the client needs as many connections."""
+    """Puts rows as many at once as ``pool`` has threads; the client needs as many connections.
 
-    def __init__(self, dynamodb: DynamoDBClient, place: Place, pool: Executor) -> None:
+    ``chains`` continues the audit chain of each refund. Without it, rows are put as they were.
+    """
+
+    def __init__(
+        self,
+        dynamodb: DynamoDBClient,
+        place: Place,
+        pool: Executor,
+        chains: AuditChains | None = None,
+    ) -> None:
         self._dynamodb = dynamodb
         self._place = place
         self._pool = pool
+        self._chains = chains
 
     def restore(self, export: Export, table: str, progress: Progress, tell: Tell) -> None:
-        """Put each row that isn't there, or only in an older version, file by file.
+        """Put each row that is missing, or that the table has in an older version, file by file.
 
-        What became of them is in ``progress.rows``. Raises ``DamagedError`` and ``AbsentError``
-        before the first row of a file that is not the digest's.
+        The outcome is in ``progress.rows``. Raises ``DamagedError`` and ``AbsentError`` before the
+        first row of a file that is not the one in the digest.
         """
         progress.tables.setdefault(table, table_identity(self._dynamodb, table))
         rows = progress.rows.setdefault(export.table, Rows())
@@ -169,25 +181,39 @@ class RowRestore:
 
     def _put(self, kind: str, table: str, wire: Wire) -> str:
         item = item_for_boto(wire)
-        absent = f"attribute_not_exists({KEYS[kind][0]})"
-        more: dict[str, Any] = {"ConditionExpression": absent}
+        try:
+            continued = self._continued(item) if kind == "refunds" else None
+        except TrailError:
+            return "blocked"
+        condition: dict[str, Any] = {
+            "ConditionExpression": f"attribute_not_exists({KEYS[kind][0]})",
+        }
         if kind == "refunds":
-            older = "#version < :version"
-            more = {
-                "ConditionExpression": f"{absent} OR {older}",
+            newest = int(continued["version"]["N"]) - 1 if continued else item["version"]["N"]
+            condition["ConditionExpression"] += " OR #version < :newest"
+            condition |= {
                 "ExpressionAttributeNames": {"#version": "version"},
-                "ExpressionAttributeValues": {":version": item["version"]},
+                "ExpressionAttributeValues": {":newest": {"N": str(newest)}},
             }
         try:
             self._dynamodb.put_item(
-                TableName=table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **more
+                TableName=table,
+                Item=continued or item,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **condition,
             )
         except ClientError as exc:
             if not condition_failed(exc):
                 raise
-            there: Any = exc.response.get("Item") or self._get(kind, table, item)
-            return _verdict(kind, item, there)
-        return "restored"
+            stored: Any = exc.response.get("Item") or self._get(kind, table, item)
+            return _comparison(kind, item, stored)
+        return "continued" if continued else "restored"
+
+    def _continued(self, item: Wire) -> Wire | None:
+        try:
+            return self._chains.continued(item) if self._chains else None
+        except NOT_AN_IMAGE:
+            return None  # no refund of ours, so no chain: put as it was
 
     def _get(self, kind: str, table: str, item: Wire) -> Wire:
         # Not every engine returns the item that failed the condition.
@@ -197,30 +223,27 @@ class RowRestore:
         return answer.get("Item", {})
 
 
-def _verdict(kind: str, ours: Wire, there: Wire) -> str:
-    if ours == there:
+def _comparison(kind: str, ours: Wire, stored: Wire) -> str:
+    if ours == stored:
         return "same"
     if kind == "ledger":
-        return "different"  # it has no version of its own
+        return "different"  # ledger rows have no version
     if kind == "refunds":
-        if int(there["version"]["N"]) > int(ours["version"]["N"]):
+        if _version(stored) > _version(ours):
             return "newer"
-        same = all(ours.get(name) == there.get(name) for name in AUDITED)
+        same = all(ours.get(name) == stored.get(name) for name in AUDITED)
     else:
-        # The stream's replay of a restored refund writes the entry again, at another moment.
-        same = ours.get("entry_hash") == there.get("entry_hash") and _told(ours) == _told(there)
+        # WriteAudit writes the entry of a restored refund again, with another recorded_at.
+        same = _about_the_refund(ours) == _about_the_refund(stored)
     return "same" if same else "different"
 
 
-def _told(entry: Wire) -> Wire:
-    return {name: value for name, value in entry.items() if name not in ("recorded_at", "rebuilt")}
-
-
-def create_table(dynamodb: DynamoDBClient, kind: str, table: str, key_arn: str | None) -> bool:
-    """Create the table unless it is there; whether it was created."""
+def _version(row: Wire) -> int:
     try:
-        dynamodb.create_table(**creation_parameters(kind, table, key_arn))
-    except dynamodb.exceptions.ResourceInUseException:
-        return False
-    dynamodb.get_waiter("table_exists").wait(TableName=table)
-    return True
+        return int(row["version"]["N"])
+    except (KeyError, ValueError, TypeError):
+        return 0  # a damaged row
+
+
+def _about_the_refund(entry: Wire) -> Wire:
+    return {name: value for name, value in entry.items() if name not in ("recorded_at", "rebuilt")}

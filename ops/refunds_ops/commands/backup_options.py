@@ -100,14 +100,6 @@ def digest_of(place: Place, number: int | None, keys: list[PublicKey] | None) ->
     return stored.digest
 
 
-def own_tables(stack: Stack) -> dict[str, str]:
-    return {
-        "refunds": stack["RefundsTableName"],
-        "ledger": stack["LedgerTableName"],
-        "audit": stack["AuditTableName"],
-    }
-
-
 def reader_of(stack: Stack) -> TableReader:
     return TableReader(stack.new_client("dynamodb"), ReadLimit(0))
 

@@ -17,6 +17,7 @@ from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.drill import Drill, Driller
 from refunds_ops.backup.places import AbsentError
 from refunds_ops.backup.restore import RestoreError
+from refunds_ops.backup.stack_restore import own_tables
 from refunds_ops.commands.backup_options import (
     JSON,
     KEY,
@@ -25,7 +26,6 @@ from refunds_ops.commands.backup_options import (
     WORK,
     digest_of,
     keys_of,
-    own_tables,
     place_of,
     progress_bar,
     reader_of,

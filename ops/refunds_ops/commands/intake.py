@@ -23,6 +23,7 @@ from refunds_ops.errors import REFUSED, NotReadyError
 from refunds_ops.json_output import json_option
 from refunds_ops.open_refunds import open_refunds
 from refunds_ops.queue_state import depth
+from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
 from refunds_ops.who import BY, check_kept, operator, why_option
@@ -78,7 +79,14 @@ def pause(stack_name: str | None, why: str, by: str | None) -> None:
 @BY
 @click.pass_obj
 def resume(stack_name: str | None, why: str, by: str | None) -> None:
-    """Let refund requests flow again."""
+    """Let refund requests flow again.
+
+    Refuses while WriteAudit doesn't read the stream of Refunds: money would move unaudited.
+    """
+    try:
+        audit_writer.check_connected(find_stack(stack_name))
+    except audit_writer.NotConnectedError as exc:
+        raise RefusedError(f"Requests stay paused: {exc}.", *exc.steps) from exc
     before, switched = _switch(stack_name, why, by, resumed)
     out = console()
     if switched.intake.breaker is BreakerState.OPEN:

@@ -1,12 +1,7 @@
-"""`refunds backup restore`: tables put back, and made ready for the queue."""
+"""`refunds backup restore`: put tables or single refunds back, ready for the queue."""
 
 from __future__ import annotations
 
-import getpass
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,31 +9,18 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from refunds.backup.digest import Digest, Export, sha256_hex
-from refunds.backup.table_scan import Source
+from refunds.backup.digest import Digest, sha256_hex
 from refunds.domain.clock import SystemClock, rfc3339
-from refunds.domain.intake import paused
 from refunds.domain.refund import Refund
-from refunds.gateways.contract import GatewayUnavailableError
 from refunds.gateways.routing import Gateways
-from refunds.tables.ledger import LedgerTable
-from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
-from refunds.tables.wire import item_from_wire
+from refunds_ops.amounts import amount_text
 from refunds_ops.audit import sources as stack_sources
-from refunds_ops.backup.data_files import DamagedError
+from refunds_ops.backup.audit_chains import Restorer
 from refunds_ops.backup.export import TABLES
-from refunds_ops.backup.ledger_rebuild import LOOK_UP_FIRST_FOR, LedgerRebuild, open_unfinished
-from refunds_ops.backup.places import AbsentError, Place
-from refunds_ops.backup.progress import Progress, Rebuilt, Rows
-from refunds_ops.backup.restore import (
-    RestoreError,
-    RowRestore,
-    Tell,
-    create_table,
-    import_table,
-    table_identity,
-)
+from refunds_ops.backup.progress import Progress, Rebuilt
+from refunds_ops.backup.restore import table_identity
+from refunds_ops.backup.stack_restore import StackRestore
 from refunds_ops.commands.backup_options import (
     BACKUP_FOLDER,
     JSON,
@@ -48,17 +30,14 @@ from refunds_ops.commands.backup_options import (
     WORK,
     digest_of,
     keys_of,
-    own_tables,
     place_of,
     progress_bar,
     reader_of,
 )
-from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
-
-WRITES_AT_ONCE = 10
-"""As many as boto3 keeps connections."""
+from refunds_ops.who import BY, check_kept, operator, why_option
 
 
 @click.command()
@@ -68,27 +47,38 @@ WRITES_AT_ONCE = 10
 @click.option(
     "--suffix",
     default="",
-    help="Restore into new tables, the stack's names with this at their end, by ImportTable. "
+    help="Restore into new tables, named like the stack's with this suffix, by ImportTable. "
     "Without it: row by row into the stack's own tables, where newer rows stay.",
 )
 @click.option(
     "--row-by-row",
     is_flag=True,
-    help="With --suffix: put the rows one by one instead, from a folder too.",
+    help="With --suffix: put the rows one by one instead, which also works from a folder.",
 )
 @click.option(
-    "--table",
-    "chosen",
-    type=click.Choice(TABLES),
-    multiple=True,
-    help="Only this table, as it was; nothing is rebuilt.",
+    "--table", "chosen", type=click.Choice(TABLES), multiple=True, help="Only this table."
 )
+@click.option(
+    "--refund",
+    "refund_ids",
+    metavar="ID",
+    multiple=True,
+    help="Only this refund: replace its lost or damaged record. Needs --why.",
+)
+@click.option(
+    "--transaction",
+    "transaction_id",
+    metavar="ID",
+    help="With --refund: the payment of a refund that neither the table nor the backup has.",
+)
+@why_option("Kept in the audit trail.  [default: that of the pause]", required=False)
+@BY
 @click.option(
     "--without-gateway",
     is_flag=True,
-    help="Leave the ledger as it was in the backup, though the gateway may know of later refunds.",
+    help="Leave the ledger as in the backup, though the gateway may know of later refunds.",
 )
-@click.option("--again", is_flag=True, help="Begin anew where an earlier restore was stopped.")
+@click.option("--again", is_flag=True, help="Start over where an earlier restore was stopped.")
 @JSON
 @click.pass_obj
 def restore(
@@ -99,39 +89,81 @@ def restore(
     suffix: str,
     row_by_row: bool,
     chosen: tuple[str, ...],
+    refund_ids: tuple[str, ...],
+    transaction_id: str | None,
+    why: str | None,
+    by: str | None,
     without_gateway: bool,
     again: bool,
     as_json: bool,
 ) -> None:
-    """Restore a backup, whole and verified, and make the tables ready for the queue.
+    """Restore a verified backup and make the tables ready for the queue.
 
-    Requests must not flow meanwhile: refunds pause. Stopped, it goes on where it was when it is
-    called again within a day. Exit status 1 when rows differ from the backup's.
+    Pause requests first: refunds pause. A stopped restore continues when the same command runs
+    again within a day. Exit status 1 when something needs a person.
     """
-    stack = find_stack(stack_name)
-    place = place_of(stack, folder)
     by_rows = row_by_row or not suffix
+    if refund_ids and (suffix or chosen):
+        raise click.UsageError("--refund goes with neither --suffix nor --table.")
+    if refund_ids and not why:
+        raise click.UsageError("--refund needs --why: it is kept in the audit trail.")
+    if transaction_id and len(refund_ids) != 1:
+        raise click.UsageError("--transaction needs exactly one --refund.")
     if folder is not None and not by_rows:
         raise click.UsageError(
             "ImportTable reads from the bucket: with --backup-folder, --suffix needs --row-by-row."
         )
+    stack = find_stack(stack_name)
+    place = place_of(stack, folder)
     digest = digest_of(place, number, keys_of(stack, key_files))
-    if not suffix:
-        _must_not_flow(stack)
-    done = _progress(stack, digest, suffix, by_rows, again)
-    tables = _Restore(stack, place, digest, suffix, by_rows, done)
+    pause_reason = "" if suffix else _must_not_flow(stack)
+    ready = not chosen or (not suffix and set(chosen) != {"audit"})
+    progress = (
+        Progress(WORK / f"restore-{digest.sequence}-refunds.json")
+        if refund_ids
+        else _progress(stack, digest, suffix, by_rows, again)
+    )
+    tables = StackRestore(
+        stack,
+        place,
+        digest,
+        suffix=suffix,
+        by_rows=by_rows,
+        progress=progress,
+        restorer=_restorer(by, why or pause_reason, digest),
+        clock=SystemClock(),
+        reader=reader_of(stack),
+        gateways=_gateways(stack) if ready and not without_gateway else None,
+    )
+    done = [] if suffix else tables.make_whole()
+    for what in done:
+        _note(what[:1].upper() + what[1:] + ".")
+    if refund_ids:
+        _restore_refunds(stack, tables, refund_ids, transaction_id, as_json=as_json)
+        progress.end()
+        return
     with progress_bar() as tell:
         tables.restore(chosen or TABLES, tell)
-        opened = 0 if chosen else tables.make_ready(tell, not without_gateway)
-    done.end()
-    rebuilt = None if chosen or without_gateway else done.ledger
-    told = _told(digest, done, rebuilt, opened) | {"seconds": tables.seconds}
+        opened = tables.make_ready(tell) if ready else 0
+    progress.end()
+    rebuilt = progress.ledger if ready and not without_gateway else None
+    summary = _summary(digest, progress, rebuilt, opened) | {
+        "damaged": tables.damaged,
+        "seconds": tables.seconds,
+        "done": done,
+    }
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        _show_restore(told)
-    if told["different"] or (rebuilt and any(told["ledger"][finding] for finding in _WHAT)):
+        _show_restore(summary)
+    if _needs_a_person(summary):
         raise click.exceptions.Exit(REFUSED)
+
+
+def _restorer(by: str | None, why: str, digest: Digest) -> Restorer:
+    who, why = operator(by), why or "restore"
+    check_kept(by=who, why=why)
+    return Restorer(who[:128], why[:500], f"backup {digest.sequence}")
 
 
 def _progress(stack: Stack, digest: Digest, suffix: str, by_rows: bool, again: bool) -> Progress:
@@ -140,139 +172,63 @@ def _progress(stack: Stack, digest: Digest, suffix: str, by_rows: bool, again: b
     if again:
         path.unlink(missing_ok=True)
     how = "row by row" if by_rows else "by ImportTable"
-    done = Progress.load(
+    progress = Progress.load(
         path,
         f"{sha256_hex(digest.to_bytes())} in {stack['BackupBucketName']}, {how}",
         now,
         lambda table: table_identity(stack.dynamodb, table),
     )
-    if done.begun_at != rfc3339(now):
-        console(stderr=True).print(
-            f"Goes on where the restore begun at {done.begun_at} was stopped; --again begins anew."
+    if progress.begun_at != rfc3339(now):
+        _note(
+            f"Continues the restore begun at {progress.begun_at}, which was stopped. "
+            "--again starts over."
         )
-    return done
+    return progress
 
 
-class _Restore:
-    """One restore: which backup into which tables."""
-
-    def __init__(
-        self,
-        stack: Stack,
-        place: Place,
-        digest: Digest,
-        suffix: str,
-        by_rows: bool,
-        done: Progress,
-    ) -> None:
-        self._stack = stack
-        self._place = place
-        self._exports = {export.table: export for export in digest.exports}
-        self._key_arn = stack.outputs.get("DataKeyArn")
-        self._suffix = suffix
-        self._by_rows = by_rows
-        self._done = done
-        self._clock = SystemClock()
-        self.seconds: dict[str, float] = {}
-        """How long each step took."""
-
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[step] = round(time.monotonic() - began, 1)
-
-    def restore(self, chosen: tuple[str, ...], tell: Tell) -> None:
-        """The audit trail first: whoever claims a refund looks there for its highest version."""
-        if not self._suffix:
-            self._make_ledger()
-            if set(chosen) == set(TABLES):
-                # At once: whatever stops the restore, no claim is to trust half-restored tables.
-                self._look_up_first()
-        try:
-            for name in ("audit", "refunds", "ledger"):
-                if name in chosen:
-                    with self._timed(name):
-                        self._table(self._exports[name], tell)
-        except (RestoreError, DamagedError, AbsentError) as exc:
-            raise RefusedError(f"Not restored: {exc}.", "refunds backup verify says more.") from exc
-
-    def _make_ledger(self) -> None:
-        """The stack's ledger table if it is lost; a new one must say that requests wait, and how
-        they are claimed if they don't."""
-        dynamodb, name = self._stack.dynamodb, self._name("ledger")
-        if create_table(dynamodb, "ledger", name, self._key_arn):
-            who, now = f"operator:{getpass.getuser()}", self._clock.now()
-            Control(dynamodb, name).change_intake(
-                lambda intake: paused(intake, who, "restore", now)
-            )
-            self._look_up_first()
-            _must_not_flow(self._stack)
-
-    def _table(self, export: Export, tell: Tell) -> None:
-        dynamodb, table = self._stack.dynamodb, self._name(export.table)
-        if not self._by_rows:
-            import_table(
-                dynamodb, self._place, export, table, self._done, tell, key_arn=self._key_arn
-            )
-            self._done.rows[export.table] = Rows({"restored": export.item_count})
-            return
-        create_table(dynamodb, export.table, table, self._key_arn)
-        with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
-            RowRestore(dynamodb, self._place, pool).restore(export, table, self._done, tell)
-
-    def make_ready(self, tell: Tell, with_gateway: bool) -> int:
-        """What the tables need before the queue opens (docs/backup.md); how many refunds were
-        opened."""
-        self._look_up_first()
-        if with_gateway:
-            with self._timed("rebuild the ledger"):
-                self._rebuild_ledger(tell)
-        tell("open unfinished refunds", 0, 0)
-        table = RefundsTable(self._stack.dynamodb, self._name("refunds"))
-        with self._timed("open unfinished refunds"):
-            return open_unfinished(table, self._refunds(), self._clock)
-
-    def _look_up_first(self) -> None:
-        until = self._clock.now() + LOOK_UP_FIRST_FOR
-        Control(self._stack.dynamodb, self._name("ledger")).set_look_up_first(until)
-
-    def _rebuild_ledger(self, tell: Tell) -> None:
-        try:
-            with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
-                LedgerRebuild(
-                    ledger=LedgerTable(self._stack.dynamodb, self._name("ledger")),
-                    gateways=_gateways(self._stack),
-                    clock=self._clock,
-                    pool=pool,
-                    sleep=time.sleep,
-                ).run(self._refunds(), self._done, tell)
-        except GatewayUnavailableError as exc:
-            raise NotReadyError(
-                f"The gateway did not answer: {exc}.",
-                "What is done stays done. Call the same command again when it answers.",
-            ) from exc
-        except RestoreError as exc:
-            raise RefusedError(f"Not restored: {exc}", "refunds status") from exc
-
-    def _refunds(self) -> Iterator[Refund]:
-        reader = reader_of(self._stack)
-        for wire in reader.items(Source("refunds", self._name("refunds"))):
-            yield Refund.from_item(item_from_wire(wire))
-
-    def _name(self, table: str) -> str:
-        return own_tables(self._stack)[table] + self._suffix
+def _note(text: str) -> None:
+    console(stderr=True).print(escape(text))
 
 
-def _must_not_flow(stack: Stack) -> None:
-    """A mapping that is disabled is not enough: the reconciler enables it again, unless a person
-    has paused. A stack whose ledger is lost can't say so: ``_make_ledger`` pauses."""
+def _restore_refunds(
+    stack: Stack,
+    restore: StackRestore,
+    refund_ids: tuple[str, ...],
+    transaction_id: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    tables = stack_sources.tables(stack)
+    restored: list[Refund] = []
+    with progress_bar() as tell:
+        for refund_id in refund_ids:
+            restored.append(restore.restore_refund(refund_id, transaction_id, tables, tell))
+    if as_json:
+        print_json([refund.item() for refund in restored])
+        return
+    out = console()
+    for refund in restored:
+        amount = amount_text(refund.amount_minor, refund.currency)
+        out.print(
+            f"[green]✓[/] {escape(refund.refund_id)} restored as version {refund.version}: "
+            f"{refund.status}, {escape(amount)}"
+        )
+
+
+def _must_not_flow(stack: Stack) -> str:
+    """Refuse unless a person has paused requests; returns why they were paused.
+
+    A disabled mapping is not enough: the reconciler enables it again unless a person has paused.
+    """
+    why = ""
     try:
-        held = Control(stack.dynamodb, stack["LedgerTableName"]).intake().paused
+        intake = Control(stack.dynamodb, stack["LedgerTableName"]).intake()
+        held, why = intake.paused, intake.paused_why or ""
         how = "refunds pause --why 'restore'"
     except stack.dynamodb.exceptions.ResourceNotFoundException:
         held = True
-        # There is nothing to keep a pause in, and the reconciler can't enable it without either.
+        # Nothing can keep a pause, and without it the reconciler can't enable the mapping either.
+        # The restore creates the table with requests paused.
         how = (
             "The ledger table is lost: aws lambda update-event-source-mapping --no-enabled --uuid "
             + stack["RefundRequestsMappingId"]
@@ -280,54 +236,74 @@ def _must_not_flow(stack: Stack) -> None:
     mapping = stack.functions.get_event_source_mapping(UUID=stack["RefundRequestsMappingId"])
     if not held or mapping["State"] != "Disabled":
         raise RefusedError(
-            "Refund requests flow, or may at any time: a restore under them would be overtaken.",
+            "Refund requests flow, or may at any time, and would change what is restored.",
             how,
             "Or restore into new tables beside them: --suffix -restored",
         )
+    return why
 
 
-def _told(digest: Digest, done: Progress, rebuilt: Rebuilt | None, opened: int) -> dict[str, Any]:
+def _summary(
+    digest: Digest, progress: Progress, rebuilt: Rebuilt | None, opened: int
+) -> dict[str, Any]:
     return {
         "number": digest.sequence,
         "started_at": digest.start_time,
-        "tables": {table: rows.counts for table, rows in done.rows.items()},
+        "tables": {table: rows.counts for table, rows in progress.rows.items()},
         "different": [
             key
-            for table, rows in done.rows.items()
-            # Ledger rows that differ were put right, whichever of the two was.
+            for table, rows in progress.rows.items()
+            # The gateway has corrected ledger rows that differed.
             if not (table == "ledger" and rebuilt)
             for key in rows.different
         ],
+        "blocked": [key for rows in progress.rows.values() for key in rows.blocked],
         "opened": opened,
         "ledger": rebuilt and asdict(rebuilt),
     }
 
 
-_WHAT = {
+_LEDGER_FINDINGS = {
     "over_refunded": "more refunded than captured",
-    "unknown": "its refunds' gateway doesn't know it",
+    "unknown": "its gateway doesn't know the payment, or is not configured",
     "doubled": "two refunds at the gateway under one reference",
 }
 
 
-def _show_restore(told: dict[str, Any]) -> None:
+_ROW_FINDINGS = {
+    "different": "the table has other contents, which stayed. refunds backup restore --refund ID",
+    "blocked": "not restored, because its audit trail is damaged. refunds verify",
+    "damaged": "its record can't be read. refunds backup restore --refund ID",
+}
+
+
+def _needs_a_person(summary: dict[str, Any]) -> bool:
+    ledger = summary["ledger"] or {}
+    return any(summary[name] for name in _ROW_FINDINGS) or any(
+        ledger.get(name) for name in _LEDGER_FINDINGS
+    )
+
+
+def _show_restore(summary: dict[str, Any]) -> None:
     out = console()
-    for table, counts in told["tables"].items():
+    for table, counts in summary["tables"].items():
         shown = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
         out.print(f"{table}: {shown or 'nothing'}")
-    for key in told["different"][:MAX_SHOWN]:
-        out.print(f"[red]✗ different[/] {escape(key)}: the row there stayed as it is")
-    if len(told["different"]) > MAX_SHOWN:
-        out.print(f"… and {len(told['different']) - MAX_SHOWN} more: --json")
-    if ledger := told["ledger"]:
+    for name, what in _ROW_FINDINGS.items():
+        keys = summary[name]
+        for key in keys[:MAX_SHOWN]:
+            out.print(f"[red]✗ {name}[/] {escape(key)}: {what}")
+        if len(keys) > MAX_SHOWN:
+            out.print(f"… and {len(keys) - MAX_SHOWN} more: --json")
+    if ledger := summary["ledger"]:
         out.print(f"ledger: {ledger['transactions']:,} transactions rebuilt with the gateway")
-        for finding, what in _WHAT.items():
+        for finding, what in _LEDGER_FINDINGS.items():
             for key in ledger[finding][:MAX_SHOWN]:
                 out.print(f"[red]✗ {escape(key)}[/]: {what}")
-    out.print(f"{told['opened']:,} unfinished refunds opened for the reconciler")
-    steps = ", ".join(f"{step} {seconds:,} s" for step, seconds in told["seconds"].items())
+    out.print(f"{summary['opened']:,} unfinished refunds opened for the reconciler")
+    steps = ", ".join(f"{step} {seconds:,} s" for step, seconds in summary["seconds"].items())
     out.print(f"[dim]{steps}[/]")
-    out.print(f"[green]✓[/] backup {told['number']} of {told['started_at']} restored")
+    out.print(f"[green]✓[/] backup {summary['number']} of {summary['started_at']} restored")
 
 
 def _gateways(stack: Stack) -> Gateways:

@@ -41,6 +41,8 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 ENDED_WITHOUT_MONEY = frozenset({Status.REJECTED, Status.FAILED, Status.REVERSED})
 """Final statuses that give back what was reserved."""
 
+UNFINISHED = frozenset({Status.PROCESSING, Status.PENDING, Status.IN_REVIEW})
+
 OUTCOMES: Mapping[Status, str] = {
     Status.SUCCEEDED: "Refund Successful",
     Status.FAILED: "Refund Failed",
@@ -84,7 +86,7 @@ class Refund:
     review: Mapping[str, str] | None = None
     """A person's decision: ``by``, ``why`` and ``evidence``."""
     restored: Mapping[str, str] | None = None
-    """The latest restore of this record from a backup: ``by``, ``why`` and ``source``."""
+    """The latest restore of this record from a backup: ``at``, ``by``, ``why``, ``source``."""
     created_at: str
     updated_at: str
     version: int
@@ -125,7 +127,7 @@ class Refund:
     @classmethod
     def from_item(cls, item: Item) -> Refund:
         """Read a stored item; attributes that are not a refund's are passed over."""
-        known = {name: item[name] for name in _FIELD_NAMES if name in item}
+        known = {name: item[name] for name in REFUND_ATTRIBUTES if name in item}
         for name in ("status", "previous_status"):
             if name in known:
                 known[name] = Status(known[name])
@@ -135,9 +137,9 @@ class Refund:
         return cls(**known)
 
 
-_FIELD_NAMES = tuple(field.name for field in fields(Refund))
+REFUND_ATTRIBUTES = tuple(field.name for field in fields(Refund))
 
-AUDITED = _FIELD_NAMES[: _FIELD_NAMES.index("fingerprint")]
+AUDITED = REFUND_ATTRIBUTES[: REFUND_ATTRIBUTES.index("fingerprint")]
 """A change of any of these raises ``version`` and makes an audit entry; of others it doesn't."""
 
 _BOOKKEEPING = frozenset(
@@ -190,7 +192,7 @@ def restored_version(
     Nobody may finish an attempt that began before the restore, so its token and lease are gone.
     """
     changed = replace(
-        refund, processed_by=by, restored={"by": by, "why": why, "source": source}
+        refund, processed_by=by, restored={"at": at, "by": by, "why": why, "source": source}
     )
     return replace(
         changed,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -15,81 +14,22 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError, WaiterError
+from tests.support.backup_commands import Run, download, empty
 from tests.support.backup_parts import BackedUp, LocalSigner, ledger_row, refund
-from tests.support.builders import NOW
 from tests.support.moto_stack import REGION
 
 from refunds.backup.digest import digest_key, signature_key
-from refunds.domain.intake import Intake, paused
+from refunds.domain.intake import Intake
 from refunds.domain.refund import Status
-from refunds.gateways.contract import Payment, PaymentStatus, RefundPage
-from refunds.gateways.routing import Gateways
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
-from refunds_ops import cli
 from refunds_ops.backup.drill import Driller
 from refunds_ops.backup.export import _is_int64
 from refunds_ops.backup.restore import RestoreError
 from refunds_ops.commands import backup, drill, restore
 from refunds_ops.commands.backup_options import WORK
 from refunds_ops.stack.stack import Stack
-from refunds_ops.terminal import run_command
-
-Run = Callable[..., tuple[int, str, str]]
-
-COMMANDS = (backup, drill, restore)
-
-
-@pytest.fixture
-def refunds(
-    stack: BackedUp,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """The command line, on that stack; returns status, stdout and stderr."""
-    for name, value in {
-        "AWS_DEFAULT_REGION": REGION,
-        "RefundsTableName": stack.refunds,
-        "LedgerTableName": stack.ledger,
-        "AuditTableName": stack.audit,
-        "BackupBucketName": stack.bucket,
-        "RefundQueueUrl": "https://queue",
-        "BackupRefundsFunctionName": "stack-BackupRefunds",
-        "BackupSigningKeyArn": "arn:of-kms",
-        "RefundRequestsMappingId": "mapping",
-        "COLUMNS": "200",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    for module in COMMANDS:
-        monkeypatch.setattr(module, "keys_of", lambda *_: [stack.signer.public_key])
-    disabled = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": "Disabled"})  # noqa: N803
-    monkeypatch.setattr(Stack, "functions", disabled)
-    pause(stack)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = run_command(
-            lambda: cli.cli(["backup", *arguments], standalone_mode=False, prog_name="refunds")
-        )
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return run
-
-
-def pause(stack: BackedUp) -> None:
-    Control(stack.dynamodb, stack.ledger).change_intake(
-        lambda intake: paused(intake, "operator:ann", "restore", NOW)
-    )
-
-
-def download(stack: BackedUp, folder: Path) -> None:
-    for key in stack.listed():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(stack.object(key))
 
 
 def test_backups_are_listed_newest_first(stack: BackedUp, refunds: Run) -> None:
@@ -243,42 +183,6 @@ def test_only_numbers_that_parquet_has_stay_numbers() -> None:
     assert not _is_int64(True)
 
 
-class OneGateway:
-    """Every payment is 10,000; it shows no refunds."""
-
-    name = "flair"
-    timeout_seconds = 5.0
-
-    def get_payment(self, transaction_id: str, deadline: Any) -> Payment:
-        return Payment(transaction_id, PaymentStatus.CAPTURED, "EUR", 10_000, 0)
-
-    def list_refunds(self, deadline: Any, **_: Any) -> RefundPage:
-        return RefundPage((), None)
-
-
-@pytest.fixture
-def gateway(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        restore,
-        "_gateways",
-        lambda stack: Gateways([OneGateway()]),  # type: ignore[list-item]
-    )
-
-
-def empty(stack: BackedUp) -> None:
-    """Every row of the tables is lost."""
-    dynamodb = boto3.client("dynamodb", region_name=REGION)
-    for table, keys in (
-        (stack.refunds, ["refund_id"]),
-        (stack.ledger, ["transaction_id"]),
-        (stack.audit, ["transaction_id", "entry_id"]),
-    ):
-        for item in dynamodb.scan(TableName=table)["Items"]:
-            if item["transaction_id"]["S"] == "#intake":
-                continue
-            dynamodb.delete_item(TableName=table, Key={key: item[key] for key in keys})
-
-
 @pytest.mark.usefixtures("gateway")
 def test_a_restore_makes_the_tables_ready_for_the_queue(stack: BackedUp, refunds: Run) -> None:
     stack.add(refund(1), refund(2, status=Status.PROCESSING))
@@ -289,7 +193,8 @@ def test_a_restore_makes_the_tables_ready_for_the_queue(stack: BackedUp, refunds
     assert status == 0
     assert told["tables"] == {name: {"restored": 2} for name in ("audit", "refunds", "ledger")}
     assert told["opened"] == 1
-    steps = ["audit", "refunds", "ledger", "rebuild the ledger", "open unfinished refunds"]
+    steps = ["audit", "refunds", "refunds of the audit trail", "ledger"]
+    steps += ["rebuild the ledger", "open unfinished refunds"]
     assert list(told["seconds"]) == steps
     ledger = LedgerTable(stack.dynamodb, stack.ledger).get("tx-000001")
     assert ledger is not None
@@ -356,8 +261,7 @@ def test_a_restore_refuses_while_requests_flow_or_may(
     stack.add(refund(1))
     stack.back_up()
     empty(stack)
-    mapping = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": state})  # noqa: N803
-    monkeypatch.setattr(Stack, "functions", mapping)
+    monkeypatch.setattr(Stack.functions, "requests", state)
     if not held:
         Control(stack.dynamodb, stack.ledger).change_intake(lambda _: Intake())
     found, _, err = refunds("restore")
@@ -366,6 +270,7 @@ def test_a_restore_refuses_while_requests_flow_or_may(
     assert (restored is None) == bool(status)
 
 
+@pytest.mark.usefixtures("gateway")
 def test_a_lost_ledger_is_made_anew_with_requests_held(stack: BackedUp, refunds: Run) -> None:
     stack.add(refund(1))
     stack.back_up()
@@ -381,14 +286,14 @@ def test_with_a_lost_ledger_the_way_to_stop_requests_is_told(
 ) -> None:
     stack.back_up()
     stack.dynamodb.delete_table(TableName=stack.ledger)
-    enabled = SimpleNamespace(get_event_source_mapping=lambda UUID: {"State": "Enabled"})  # noqa: N803
-    monkeypatch.setattr("refunds_ops.stack.stack.Stack.functions", enabled)
+    monkeypatch.setattr(Stack.functions, "requests", "Enabled")
     status, _, err = refunds("restore")
     assert status == 1
     assert "update-event-source-mapping --no-enabled --uuid mapping" in err
     assert "refunds pause" not in err
 
 
+@pytest.mark.usefixtures("gateway")
 def test_whatever_stops_a_restore_claims_look_up_first_from_its_beginning(
     stack: BackedUp, refunds: Run
 ) -> None:
@@ -425,7 +330,7 @@ def stopped_then(refunds: Run, monkeypatch: pytest.MonkeyPatch, *command: str) -
         def stopped(*_: Any, **__: Any) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(restore, "open_unfinished", stopped)
+        patched.setattr("refunds_ops.backup.stack_restore.open_unfinished", stopped)
         assert refunds("restore")[0] == 130
     return refunds(*command)
 
@@ -455,7 +360,7 @@ def test_a_ledger_row_that_differs_is_said_unless_it_is_rebuilt(
     stack.add(refund(1))
     stack.back_up()
     stack.put(stack.ledger, ledger_row([refund(1)], captured=5))
-    for options in (("--without-gateway",), ("--table", "ledger")):
+    for options in (("--without-gateway",), ("--table", "ledger", "--without-gateway")):
         status, out, _ = refunds("restore", *options, "--json")
         assert (status, json.loads(out)["different"]) == (1, ["tx-000001"])
     status, out, _ = refunds("restore", "--json")

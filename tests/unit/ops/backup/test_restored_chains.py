@@ -1,0 +1,338 @@
+"""Restored refunds continue their audit chains: verify is clean, and stays so when they settle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import pytest
+from tests.support.backup_commands import Run
+from tests.support.backup_parts import BackedUp, refund
+from tests.support.moto_stack import REGION
+from tests.support.moto_stream import MotoStream
+
+from refunds.backup.table_scan import PageReader, ReadLimit
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.clock import SystemClock, rfc3339
+from refunds.domain.refund import Refund, Status, change_status
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.refunds import RefundsTable
+from refunds_ops.audit.findings import Finding
+from refunds_ops.audit.tables import Tables
+from refunds_ops.audit.verify import Verification
+
+pytestmark = pytest.mark.usefixtures("gateway")
+
+
+class Trail:
+    """One stack's refunds as the protocol writes them, with WriteAudit behind the stream."""
+
+    def __init__(self, stack: BackedUp) -> None:
+        self.stack = stack
+        self.clock = SystemClock()
+        self.writer = MotoStream(stack.refunds, stack.audit, self.clock)
+        self.table = RefundsTable(stack.dynamodb, stack.refunds)
+        self.audit = AuditTable(stack.dynamodb, stack.audit)
+
+    def add(self, number: int, status: Status = Status.SUCCEEDED) -> Refund:
+        first = refund(
+            number, status=Status.PROCESSING, gateway_refund_id=None, updated_at=self.now()
+        )
+        self.stack.add(first)
+        self.writer.deliver()
+        return self.settle(first.refund_id, status) if status is not first.status else first
+
+    def now(self) -> str:
+        return rfc3339(self.clock.now())
+
+    def settle(self, refund_id: str, status: Status) -> Refund:
+        old = self.get(refund_id)
+        previous_hash = audit_entry(old.item())["entry_hash"]
+        new = change_status(
+            old, status, at=self.now(), by="ReconcileRefunds:1", previous_hash=previous_hash
+        )
+        assert self.table.save(old, new)
+        self.writer.deliver()
+        return new
+
+    def get(self, refund_id: str) -> Refund:
+        found = self.table.get(refund_id)
+        assert found is not None
+        return found
+
+    def delete(self, refund_id: str) -> None:
+        self.stack.dynamodb.delete_item(
+            TableName=self.stack.refunds, Key={"refund_id": {"S": refund_id}}
+        )
+        self.writer.deliver()
+
+    def events(self, number: int) -> list[str]:
+        tables = self._tables()
+        entries = tables.entries_of(f"tx-{number:06d}", f"rf-{number:06d}")
+        return [entry["event"]["S"].removeprefix("refund.") for entry in entries]
+
+    def findings(self) -> list[Finding]:
+        report = Verification(
+            self._tables(),
+            clock=self.clock,
+            progress=lambda _, pages, __: iter(pages),
+            sleep=lambda _: None,
+        ).run()
+        return report.findings
+
+    def _tables(self) -> Tables:
+        stack = self.stack
+        client = boto3.client("dynamodb", region_name=REGION)
+        return Tables(
+            client,
+            PageReader(boto3.client("dynamodb", region_name=REGION), ReadLimit(0)),
+            refunds=stack.refunds,
+            ledger=stack.ledger,
+            audit=stack.audit,
+        )
+
+
+@pytest.fixture
+def trail(stack: BackedUp, refunds: Run) -> Trail:
+    return Trail(stack)
+
+
+def test_a_row_deleted_by_hand_comes_back_as_the_version_after_its_removal(
+    trail: Trail, refunds: Run
+) -> None:
+    trail.add(1)
+    trail.add(2, Status.PENDING)
+    trail.stack.back_up()
+    trail.delete("rf-000001")
+    trail.delete("rf-000002")
+    assert {finding.kind for finding in trail.findings()} == {"removed", "reservation_stray"}
+    status, out, _ = refunds("restore")
+    assert (status, "refunds: 2 continued" in out) == (0, True)
+    trail.writer.deliver()
+    assert trail.findings() == []
+    restored = trail.get("rf-000001")
+    assert (restored.version, restored.status) == (4, Status.SUCCEEDED)
+    assert restored.restored is not None
+    assert restored.restored["source"] == "backup 1"
+    assert restored.restored["why"] == "restore"  # that of the pause
+    assert trail.events(1) == ["processing", "succeeded", "deleted", "restored"]
+    trail.settle("rf-000002", Status.SUCCEEDED)
+    assert trail.events(2) == ["processing", "pending", "deleted", "restored", "succeeded"]
+    assert trail.findings() == []
+    assert trail.writer.kept == []
+
+
+def test_a_row_lost_after_the_backup_comes_back_as_its_trail_has_it(
+    trail: Trail, refunds: Run
+) -> None:
+    trail.add(1, Status.PROCESSING)
+    trail.stack.back_up()
+    trail.settle("rf-000001", Status.SUCCEEDED)
+    trail.delete("rf-000001")
+    assert refunds("restore")[0] == 0
+    trail.writer.deliver()
+    restored = trail.get("rf-000001")
+    # Not PROCESSING, as the backup has it: that would send the money again.
+    assert (restored.version, restored.status) == (4, Status.SUCCEEDED)
+    assert restored.fingerprint == refund(1).fingerprint
+    assert restored.open_shard is None
+    assert trail.findings() == []
+
+
+def test_a_refund_newer_than_the_backup_comes_back_from_its_trail(
+    trail: Trail, refunds: Run
+) -> None:
+    trail.stack.back_up()
+    trail.add(1)
+    trail.add(2, Status.IN_REVIEW)
+    trail.delete("rf-000001")
+    trail.delete("rf-000002")
+    status, out, _ = refunds("restore")
+    assert (status, "refunds of the audit trail: 2 from the audit trail" in out) == (0, True)
+    trail.writer.deliver()
+    assert trail.findings() == []
+    restored = trail.get("rf-000002")
+    assert (restored.status, restored.key_used_at) == (Status.IN_REVIEW, restored.created_at)
+    assert restored.open_shard is not None
+    trail.settle("rf-000002", Status.FAILED)
+    trail.stack.put(trail.stack.ledger, {"transaction_id": "tx-000002"})
+    assert trail.findings() == []
+
+
+def test_a_second_restore_changes_nothing(trail: Trail, refunds: Run) -> None:
+    trail.add(1)
+    trail.stack.back_up()
+    trail.delete("rf-000001")
+    refunds("restore")
+    trail.writer.deliver()
+    before = trail.get("rf-000001")
+    status, out, _ = refunds("restore")
+    assert (status, "1 newer" in out) == (0, True)
+    assert trail.get("rf-000001") == before
+
+
+def test_a_row_put_back_by_hand_at_its_old_version_is_continued(trail: Trail, refunds: Run) -> None:
+    there = trail.add(1)
+    trail.stack.back_up()
+    trail.delete("rf-000001")
+    trail.stack.put(trail.stack.refunds, there.item())
+    trail.writer.deliver()
+    assert [finding.kind for finding in trail.findings()] == ["refund_behind"]
+    assert refunds("restore")[0] == 0
+    trail.writer.deliver()
+    assert trail.findings() == []
+
+
+def test_a_refund_whose_trail_is_damaged_is_blocked_and_named(trail: Trail, refunds: Run) -> None:
+    trail.add(1)
+    trail.stack.back_up()
+    trail.delete("rf-000001")
+    trail.stack.dynamodb.update_item(
+        TableName=trail.stack.audit,
+        Key={"transaction_id": {"S": "tx-000001"}, "entry_id": {"S": "REFUND#rf-000001#000003"}},
+        UpdateExpression="SET user_id = :thief",
+        ExpressionAttributeValues={":thief": {"S": "thief"}},
+    )
+    status, out, _ = refunds("restore")
+    assert (status, "blocked rf-000001" in out) == (1, True)
+    assert trail.table.get("rf-000001") is None
+
+
+# --- One refund, by name --------------------------------------------------------------------------
+
+
+def damage(trail: Trail, refund_id: str, **attributes: Any) -> None:
+    """A hand changes the record; the stream has no new version to audit."""
+    for name, value in attributes.items():
+        trail.stack.dynamodb.update_item(
+            TableName=trail.stack.refunds,
+            Key={"refund_id": {"S": refund_id}},
+            UpdateExpression="SET #name = :value",
+            ExpressionAttributeNames={"#name": name},
+            ExpressionAttributeValues={":value": value},
+        )
+    trail.writer.deliver()
+
+
+def by_name(refunds: Run, *more: str) -> tuple[int, str, str]:
+    return refunds(
+        "restore", "--refund", "rf-000001", "--why", "TICKET-7", "--by", "operator:ann", *more
+    )
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"amount_minor": {"N": "1"}},
+        {"amount_minor": {"S": "a lot"}},
+        {"user_id": {"B": b"\x00"}},
+        {"version": {"N": "1"}},
+        {"version": {"S": "two"}},
+        {"fingerprint": {"S": "another"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_replaced_by_name(
+    trail: Trail, refunds: Run, damaged: dict[str, Any]
+) -> None:
+    trail.add(1)
+    trail.stack.back_up()
+    damage(trail, "rf-000001", **damaged)
+    status, out, err = by_name(refunds)
+    assert (status, err) == (0, "")
+    assert "rf-000001 restored as version 3: SUCCEEDED, 1.01 EUR" in out
+    trail.writer.deliver()
+    assert trail.findings() == []
+    restored = trail.get("rf-000001")
+    assert (restored.amount_minor, restored.user_id) == (101, "user-1")
+    assert restored.fingerprint == refund(1).fingerprint
+    assert restored.processed_by == "operator:ann"
+    assert restored.restored is not None
+    assert restored.restored["why"] == "TICKET-7"
+    assert trail.events(1) == ["processing", "succeeded", "restored"]
+
+
+def test_a_sound_record_is_not_replaced(trail: Trail, refunds: Run) -> None:
+    before = trail.add(1)
+    trail.stack.back_up()
+    status, _, err = by_name(refunds)
+    assert (status, "needs no restore" in err) == (1, True)
+    assert trail.get("rf-000001") == before
+
+
+def test_a_record_newer_than_its_trail_is_not_replaced(trail: Trail, refunds: Run) -> None:
+    trail.add(1)
+    trail.stack.back_up()
+    before = trail.settle("rf-000001", Status.REVERSED)
+    trail.stack.dynamodb.delete_item(
+        TableName=trail.stack.audit,
+        Key={"transaction_id": {"S": "tx-000001"}, "entry_id": {"S": "REFUND#rf-000001#000003"}},
+    )
+    status, _, err = by_name(refunds)
+    assert (status, "refunds audit rebuild rf-000001" in err) == (1, True)
+    assert trail.get("rf-000001") == before
+
+
+def test_lost_entries_come_back_with_the_record(trail: Trail, refunds: Run) -> None:
+    trail.add(1)
+    trail.stack.back_up()
+    trail.delete("rf-000001")
+    for version in (1, 2):
+        trail.stack.dynamodb.delete_item(
+            TableName=trail.stack.audit,
+            Key={
+                "transaction_id": {"S": "tx-000001"},
+                "entry_id": {"S": f"REFUND#rf-000001#{version:06d}"},
+            },
+        )
+    assert by_name(refunds)[0] == 0
+    trail.writer.deliver()
+    assert trail.findings() == []
+
+
+def test_a_refund_that_no_backup_has_comes_back_from_its_trail(trail: Trail, refunds: Run) -> None:
+    trail.stack.back_up()
+    trail.add(1)
+    trail.delete("rf-000001")
+    status, _, err = by_name(refunds)
+    assert (status, "neither this backup nor the audit trail has rf-000001" in err) == (1, True)
+    assert by_name(refunds, "--transaction", "tx-000001")[0] == 0
+    trail.writer.deliver()
+    assert trail.findings() == []
+
+
+def test_a_trail_with_a_finding_is_not_continued(trail: Trail, refunds: Run) -> None:
+    trail.add(1)
+    trail.stack.back_up()
+    damage(trail, "rf-000001", amount_minor={"N": "1"})
+    key = {"transaction_id": {"S": "tx-000001"}, "entry_id": {"S": "REFUND#rf-000001#000001"}}
+    trail.stack.dynamodb.update_item(
+        TableName=trail.stack.audit,
+        Key=key,
+        UpdateExpression="SET user_id = :thief",
+        ExpressionAttributeValues={":thief": {"S": "thief"}},
+    )
+    status, _, err = by_name(refunds)
+    assert (status, "has a finding, changed" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--refund", "rf-000001"),
+        ("--refund", "rf-000001", "--why", "x", "--suffix", "-old"),
+        ("--refund", "rf-000001", "--why", "x", "--table", "refunds"),
+        ("--transaction", "tx-000001"),
+    ],
+    ids=str,
+)
+def test_one_refund_needs_a_reason_and_the_stacks_own_tables(
+    trail: Trail, refunds: Run, options: tuple[str, ...]
+) -> None:
+    assert refunds("restore", *options)[0] == 2
+
+
+def test_a_card_number_is_not_kept_as_a_reason(trail: Trail, refunds: Run) -> None:
+    trail.stack.back_up()
+    status, _, err = refunds("restore", "--refund", "rf-1", "--why", "4111 1111 1111 1111")
+    assert (status, "card numbers" in err) == (1, True)
