@@ -24,8 +24,8 @@ from refunds.domain.refund import (
 )
 from refunds.domain.request import RefundRequest
 from refunds.tables.audit_trail import AuditTable
-from refunds.tables.refunds import shard_of
-from refunds.tables.wire import item_from_wire, item_to_wire
+from refunds.tables.refunds import day_shard_of, shard_of
+from refunds.tables.wire import item_from_wire, item_to_wire, to_wire
 from refunds_ops.backup.tables import Wire
 
 
@@ -103,7 +103,8 @@ class AuditChains:
             # It was claimed, and its key first used, no earlier than it was created.
             unaudited["key_used_at"] = image["created_at"]
         refund = Refund.from_item(unaudited | image)
-        return self._restored(refund, latest["version"], latest["entry_hash"], "the audit trail")
+        row = self._restored(refund, latest["version"], latest["entry_hash"], "the audit trail")
+        return row | {"day_shard": to_wire(day_shard_of(refund.refund_id, refund.created_at))}
 
     def _restored(self, refund: Refund, follows: int, previous_hash: str, source: str) -> Wire:
         now = rfc3339(self._clock.now())

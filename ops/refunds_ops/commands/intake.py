@@ -19,7 +19,7 @@ from refunds.domain.refund import Status
 from refunds.tables.state import Control
 from refunds_ops.backup.places import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
-from refunds_ops.errors import REFUSED, NotReadyError
+from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.open_refunds import open_refunds
 from refunds_ops.queue_state import depth

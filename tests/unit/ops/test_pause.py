@@ -21,6 +21,7 @@ from refunds.domain.refund import Status
 from refunds_ops.cli import cli
 from refunds_ops.commands import intake as command
 from refunds_ops.errors import NotReadyError, RefusedError
+from refunds_ops.stack.audit_writer import NotConnectedError
 
 
 @dataclass
@@ -59,6 +60,7 @@ def mapping(monkeypatch: pytest.MonkeyPatch) -> Mapping:
     mapping = Mapping()
     monkeypatch.setattr("refunds_ops.stack.stack.Stack.functions", mapping)
     monkeypatch.setattr(command, "_ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(f"{command.__name__}.audit_writer.check_connected", lambda _: None)
     return mapping
 
 
@@ -72,6 +74,7 @@ def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         "RefundDeadLetterQueueUrl": stack.dead_letter_queue_url,
         "BackupBucketName": stack.backup_bucket,
         "RefundRequestsMappingId": "mapping-1",
+        "WriteAuditFunctionName": "stack-WriteAudit",
         "MaximumConcurrency": "10",
     }
     for name, value in values.items():
@@ -264,3 +267,20 @@ def test_the_status_tells_the_last_published_backup_and_no_other(
     )
     s3.put_object(Bucket=bucket, Key=digest_key(1), Body=published.to_bytes())
     assert json.loads(run("status", "--json").output)["last_backup"] == rfc3339(NOW)
+
+
+def test_resume_refuses_while_nobody_would_write_the_audit_trail(
+    world: World, mapping: Mapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_connected(_: Any) -> None:
+        raise NotConnectedError("WriteAudit reads nothing", "aws lambda …")
+
+    pause()
+    monkeypatch.setattr(f"{command.__name__}.audit_writer.check_connected", not_connected)
+    result = run("resume", "--why", "restored")
+
+    assert isinstance(result.exception, RefusedError)
+    assert "Requests stay paused: WriteAudit reads nothing" in str(result.exception)
+    assert result.exception.to_do == ("aws lambda …",)
+    assert mapping.state == "Disabled"
+    assert state_of(world).paused

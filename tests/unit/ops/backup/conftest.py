@@ -7,8 +7,8 @@ import pytest
 from moto import mock_aws
 from tests.support.backup_commands import OneGateway, Run, pause, stream
 from tests.support.backup_parts import BackedUp
-from tests.support.moto_stack import REGION
 from tests.support.fake_lambda import FakeLambda
+from tests.support.moto_stack import REGION
 
 from refunds.gateways.routing import Gateways
 from refunds_ops import cli

@@ -580,6 +580,20 @@ def test_a_payment_of_a_gateway_that_is_gone_is_named_and_holds_nobody_up(
     assert (told.unknown, told.transactions) == (["tx-000001"], 2)
 
 
+def test_a_payment_that_never_existed_is_no_finding(stack: BackedUp, progress: Progress) -> None:
+    rejected = refund(
+        1,
+        transaction_id="tx-unknown",
+        status=Status.REJECTED,
+        failure_code="payment_not_found",
+        gateway_refund_id=None,
+    )
+    assert rebuild(stack, [rejected], progress, FakeGateway()) == Rebuilt(transactions=1)
+    progress.ledger_after, progress.ledger = "", Rebuilt()
+    holding = refund(2, transaction_id="tx-unknown")
+    assert rebuild(stack, [rejected, holding], progress, FakeGateway()).unknown == ["tx-unknown"]
+
+
 def test_two_refunds_under_one_reference_are_said(stack: BackedUp, progress: Progress) -> None:
     gateway = FakeGateway(
         at_gateway("rf-000001", 100),
