@@ -38,6 +38,7 @@ SECTIONS = {
             "List the refunds that are not finished.",
         ),
         ("review", f"{_AT}.review:review", "Decide refunds that no automatic step can settle."),
+        ("correct", f"{_AT}.review:correct", "Record as paid what the gateway shows as paid."),
     ),
     "Queue": (
         ("status", f"{_AT}.intake:status", "Show whether requests flow, and what waits."),

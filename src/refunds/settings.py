@@ -97,6 +97,8 @@ class ProcessRefundSettings:
     dead_letter_queue_url: str
     event_bus: str
     first_retry_seconds: int
+    not_ready_for: timedelta
+    """How long a request waits for a payment that is not captured, or not visible, yet."""
     processed_by: str
 
     @classmethod
@@ -108,6 +110,7 @@ class ProcessRefundSettings:
             dead_letter_queue_url=text(environment, "DEAD_LETTER_QUEUE_URL"),
             event_bus=text(environment, "EVENT_BUS_NAME"),
             first_retry_seconds=number(environment, "FIRST_RETRY_SECONDS", 1, 900),
+            not_ready_for=timedelta(seconds=number(environment, "NOT_READY_SECONDS", 0, 86_400)),
             processed_by=function_identity(environment),
         )
 

@@ -24,6 +24,7 @@ from refunds.audit.write_audit import WriteAudit
 from refunds.breaker.queue_mapping import Switch
 from refunds.domain.clock import Deadline
 from refunds.gateways.contract import Stage
+from refunds.gateways.routing import Gateways
 from refunds.lambda_runtime import Clients, deadline_of
 from refunds.processing.process_refund import ProcessRefund
 from refunds.processing.reconcile_refunds import ReconcileRefunds
@@ -35,7 +36,7 @@ from refunds.settings import (
     TableNames,
     WriteAuditSettings,
 )
-from refunds.wiring.gateways import GatewayAccess, build_gateways
+from refunds.wiring.gateways import GatewayAccess, open_gateways
 from refunds.wiring.process_refund import build_process_refund
 from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.reconcile_refunds import build_reconcile_refunds
@@ -106,16 +107,17 @@ class Environment:
             s3=cast(Any, services.s3),
             sqs=cast(Any, services.sqs),
         )
+        access = GatewayAccess(
+            api_key=lambda account: CachedSecret(services.secret, self.clock, services.wire),
+            transport=lambda account: services.network,
+        )
         surroundings = Surroundings(
             clients=clients,
             clock=self.clock,
             pool=TaskPool(kernel),
             new_token=lambda: f"{kernel.random.getrandbits(64):016x}",
             random=kernel.random.random,
-            gateways=GatewayAccess(
-                api_key=lambda account: CachedSecret(services.secret, self.clock, services.wire),
-                transport=lambda account: services.network,
-            ),
+            open_gateways=lambda settings: open_gateways(settings, access, self.clock),
             metrics=telemetry,
             log=telemetry,
         )
@@ -131,6 +133,7 @@ class Environment:
             dead_letter_queue_url="dlq",
             event_bus="bus",
             first_retry_seconds=2,
+            not_ready_for=timedelta(minutes=15),
             processed_by=f"{self.function}:1",
         )
         return build_process_refund(settings, self._surroundings)
@@ -163,10 +166,9 @@ class Environment:
     @cached_property
     def protocol(self) -> Protocol:
         """What an operator's commands use."""
-        access, clock = self._surroundings.gateways, self.clock
         return build_protocol(
             TABLES,
-            build_gateways(GATEWAYS, access, clock),
+            Gateways(self._surroundings.open_gateways(GATEWAYS)),
             self._surroundings,
             processed_by=f"{self.function}:1",
             recheck_after=GATEWAYS.recheck_after,

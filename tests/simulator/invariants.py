@@ -45,12 +45,19 @@ NEVER_CHANGES = (
     "created_at",
     "fingerprint",
     "key_used_at",
+    "order_format",
+    "gateway_account",
+    "gateway_reference",
 )
 INTERNAL = {
     "fingerprint",
     "attempt_token",
     "lease_until",
     "key_used_at",
+    "called_at",
+    "order_format",
+    "kept_minor",
+    "shown_at",
     "open_since",
     "open_shard",
     "check_at",
@@ -386,13 +393,8 @@ class Checker:
                 continue
             wire = self.refunds.items.get((name[2:],))
             if wire is None:
-                # Never claimed: then its message has been given up, for a person to see.
-                if not any(
-                    self.request_of(each).refund_id == name[2:] and each.gone == "archived"
-                    for each in self.sqs.all.values()
-                ):
-                    raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
-            elif wire["transaction_id"]["S"] != transaction_id or (
+                raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
+            if wire["transaction_id"]["S"] != transaction_id or (
                 wire["status"]["S"] not in HOLDS_MONEY
             ):
                 raise Violation(

@@ -128,7 +128,9 @@ class Script:
 
                 def reserve_all() -> Any:
                     read = ledger.get(tx)
-                    return read and ledger.reserve_all(tx, refund_id, read.remaining or 0)
+                    return read and ledger.reserve(
+                        tx, refund_id, read.remaining or 0, remaining_minor=read.remaining or 0
+                    )
 
                 return reserve_all
             case 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.simulator.aws import S3, EventBridge, Secret, Wire
@@ -16,16 +17,23 @@ from tests.simulator.sqs import DAY, SQS, Message, Queue
 from tests.simulator.tap import Tap
 
 from refunds.audit.outcome_events import GATEWAY_DOWN
-from refunds.domain.clock import Deadline, from_rfc3339
+from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import Status
-from refunds.processing.review import decide
+from refunds.processing.review import Reasons, Reviewer
+from refunds.tables.state import LOOK_UP_FIRST
+from refunds.tables.wire import item_to_wire
+
+BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
 
 IN_FLIGHT_SECONDS = 2 * 3600.0
 """A person decides only when nothing can be under way any more."""
 
 
 class World:
-    """``max_receives`` … ``page_size`` are what differs between deployments and gateways."""
+    """``max_receives`` … ``page_size`` are what differs between deployments and gateways.
+
+    ``new_tables``: those of a stack that was just deployed.
+    """
 
     def __init__(
         self,
@@ -39,6 +47,7 @@ class World:
         lanes: int = 2,
         enforces_balance: bool = True,
         page_size: int = 100,
+        new_tables: bool = False,
     ) -> None:
         self.kernel = kernel = Kernel(seed, trace=trace)
         wire = Wire(kernel, attempts)
@@ -47,6 +56,11 @@ class World:
         )
         self.ledger = Table(kernel, "Ledger", ("transaction_id",))
         self.audit = Table(kernel, "Audit", ("transaction_id", "entry_id"))
+        if not new_tables:
+            # As a stack that is long in use: its tables know every refund that a message may be of.
+            self.ledger.items[(LOOK_UP_FIRST,)] = item_to_wire(
+                {"transaction_id": LOOK_UP_FIRST, "look_up_first_until": rfc3339(BEGINNING)}
+            )
         self.dlq = Queue("dlq", visibility_seconds=30, retention_seconds=14 * DAY)
         self.queue = Queue(
             "queue",
@@ -169,14 +183,17 @@ class World:
             return
         self.kernel.counts["reviews"] += 1
         self.kernel.tell("review", f"{refund_id}: {decision}")
-        decide(
-            env.protocol.refunds,
-            env.protocol.settler,
+        protocol = env.protocol
+        Reviewer(protocol.refunds, protocol.ledger, protocol.settler).decide(
             refund_id,
             decision,
-            by="operator:jo",
-            why="the gateway's dashboard shows it",
-            evidence=evidence.id if evidence else "no such refund there",
+            Reasons(
+                by="operator:jo",
+                why="the gateway's dashboard shows it",
+                evidence=evidence.id if evidence else "no such refund there",
+            ),
+            deadline,
+            against_gateway=True,
         )
 
     # --- the end --------------------------------------------------------------------------------

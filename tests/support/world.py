@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from itertools import count
+from typing import Any
 
 from tests.support.builders import FakeClock, InlinePool
 from tests.support.fake_gateway import FakeGateway
@@ -15,19 +17,27 @@ from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.outcome_events import OutcomeBus
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Refund
-from refunds.gateways.routing import Gateways
+from refunds.gateways.contract import Gateway
+from refunds.gateways.routing import Gateways, Route
 from refunds.processing.dead_letters import DeadLetterArchiver
-from refunds.processing.processor import Processor
 from refunds.processing.queue import RefundQueue
 from refunds.processing.reconciler import Reconciler
-from refunds.processing.reserver import Reserver
-from refunds.processing.settler import Settler
-from refunds.tables.audit_trail import AuditTable
-from refunds.tables.ledger import LedgerTable
-from refunds.tables.refunds import RefundsTable
+from refunds.settings import TableNames
 from refunds.tables.state import Control
-from refunds.wiring.protocol import Protocol
+from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.reconcile_refunds import build_reconciler
+from refunds.wiring.surroundings import Surroundings
+
+
+class Unreported:
+    """Metrics and a log that nobody reads."""
+
+    def add_metric(self, name: str, unit: str, value: float) -> None: ...
+
+    def info(self, msg: str, **fields: Any) -> None: ...
+
+    warning = info
+    error = info
 
 
 @dataclass
@@ -39,32 +49,48 @@ class World:
     gateway: FakeGateway = field(default_factory=FakeGateway)
 
     def __post_init__(self) -> None:
-        clients, stack = self.stack.clients, self.stack
-        tokens = count(1)
-        self.refunds = RefundsTable(clients.dynamodb, stack.refunds_table)
-        self.ledger = LedgerTable(clients.dynamodb, stack.ledger_table)
-        self.audit = AuditTable(clients.dynamodb, stack.audit_table)
-        self.control = Control(clients.dynamodb, stack.ledger_table)
-        self.gateways = Gateways([self.gateway])
-        self.reserver = Reserver(self.ledger, self.gateways)
-        self.settler = Settler(
-            refunds=self.refunds,
-            ledger=self.ledger,
-            reserver=self.reserver,
-            gateways=self.gateways,
-            clock=self.clock,
-            new_token=lambda: f"token-{next(tokens)}",
-            processed_by="ProcessRefund:7",
+        self.control = Control(self.stack.clients.dynamodb, self.stack.ledger_table)
+        # As the tables of a stack that is long in use; a new one looks every refund up first.
+        self.control.set_look_up_first(self.clock.now() - timedelta(days=1))
+        self._protocol = protocol = self.protocol(self.gateway)
+        self.refunds = protocol.refunds
+        self.ledger = protocol.ledger
+        self.audit = protocol.audit
+        self.gateways = protocol.gateways
+        self.reserver = protocol.reserver
+        self.settler = protocol.settler
+        self.processor = protocol.processor
+
+    def protocol(
+        self,
+        *gateways: Gateway,
+        routes: Sequence[Route] = (),
+        processed_by: str = "ProcessRefund:7",
+        tokens: str = "token",
+        not_ready_for: timedelta = timedelta(0),
+    ) -> Protocol:
+        """The refund protocol over this world's tables, as a function's wiring builds it."""
+        stack, numbers = self.stack, count(1)
+        return build_protocol(
+            TableNames(stack.refunds_table, stack.ledger_table, stack.audit_table),
+            Gateways(gateways, routes),
+            self.surroundings(new_token=lambda: f"{tokens}-{next(numbers)}"),
+            processed_by=processed_by,
             recheck_after=timedelta(minutes=5),
+            not_ready_for=not_ready_for,
         )
-        self.processor = Processor(
-            refunds=self.refunds,
-            ledger=self.ledger,
-            audit=self.audit,
-            reserver=self.reserver,
-            settler=self.settler,
-            gateways=self.gateways,
+
+    def surroundings(self, *, new_token: Callable[[], str]) -> Surroundings:
+        clients: Any = self.stack.clients
+        return Surroundings(
+            clients=clients,
             clock=self.clock,
+            pool=InlinePool(),
+            new_token=new_token,
+            random=lambda: 0.5,
+            open_gateways=lambda settings: [self.gateway],
+            metrics=Unreported(),
+            log=Unreported(),
         )
 
     @cached_property
@@ -94,26 +120,14 @@ class World:
             queue_url=self.stack.dead_letter_queue_url,
             refunds=self.refunds,
             settler=self.settler,
+            processor=self.processor,
             failures=self.failures,
             clock=self.clock,
         )
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return build_reconciler(
-            Protocol(
-                refunds=self.refunds,
-                ledger=self.ledger,
-                audit=self.audit,
-                control=self.control,
-                gateways=self.gateways,
-                reserver=self.reserver,
-                settler=self.settler,
-            ),
-            self.archiver,
-            clock=self.clock,
-            pool=InlinePool(),
-        )
+        return build_reconciler(self._protocol, self.archiver, clock=self.clock, pool=InlinePool())
 
     def deadline(self, seconds: float = 59.0) -> Deadline:
         """The deadline of an invocation with this many seconds left."""

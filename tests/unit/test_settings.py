@@ -18,7 +18,7 @@ from refunds.settings import (
     number,
     text,
 )
-from refunds.wiring.gateways import SecretKey, build_gateways, gateway_access
+from refunds.wiring.gateways import SecretKey, gateway_access, open_gateways
 
 GATEWAY = {
     "STAGE": "prod",
@@ -74,7 +74,7 @@ def test_the_local_stage_may_talk_to_its_sandbox_without_tls(
 def test_a_gateway_without_an_adapter_is_not_guessed_at(environment: Environment) -> None:
     environment["GATEWAY"] = "strype"
     with pytest.raises(SettingsError, match=r"strype.*flair, stripe"):
-        build_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
+        open_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
 
 
 def test_routes_bring_their_gateways_each_with_its_own_key(
@@ -121,7 +121,7 @@ def test_where_a_routed_gateway_is_must_be_known(environment: Environment) -> No
     environment["GATEWAY_ROUTES"] = "f-=flair"
     environment |= {"ROUTED_SECRET_ARN": "arn:routed"}
     with pytest.raises(SettingsError, match=r"GATEWAY_ROUTES.*flair"):
-        build_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
+        open_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
 
 
 @pytest.mark.parametrize("name", ["dev.eu", "d e", "x" * 21, "dév"])

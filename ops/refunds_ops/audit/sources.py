@@ -22,7 +22,7 @@ from refunds.gateways.http import PooledTransport
 from refunds.gateways.routing import Gateways
 from refunds.settings import GatewaySettings, SettingsError
 from refunds.tables.audit_trail import AuditTable
-from refunds.wiring.gateways import GatewayAccess, SecretKey, build_gateways
+from refunds.wiring.gateways import GatewayAccess, SecretKey, open_gateways
 from refunds_ops.audit.failures import FailureReader
 from refunds_ops.audit.latest_backup import BackupReader, chosen
 from refunds_ops.audit.tables import Tables
@@ -122,7 +122,8 @@ def gateways(stack: Stack) -> Gateways:
         transport=lambda account: PooledTransport(1),
     )
     try:
-        return build_gateways(GatewaySettings.read(settings), access, SystemClock())
+        found = GatewaySettings.read(settings)
+        return Gateways(open_gateways(found, access, SystemClock()), found.routes)
     except SettingsError as exc:
         raise NotReadyError(f"The settings of {name} can't be used here: {exc}.") from exc
 

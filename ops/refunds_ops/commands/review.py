@@ -6,23 +6,29 @@ from datetime import timedelta
 
 import click
 
-from refunds.domain.clock import SystemClock
+from refunds.domain.clock import Deadline, SystemClock
 from refunds.domain.refund import Item, Status
+from refunds.lambda_runtime import new_token
+from refunds.processing.balance import Balance
 from refunds.processing.recorder import Recorder
-from refunds.processing.review import ReviewError, decide
+from refunds.processing.review import AgainstGatewayError, Reasons, Reviewer, ReviewError
+from refunds.processing.settler import Settler
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.amounts import amount_text
+from refunds_ops.audit import sources
 from refunds_ops.dates import age, utc_now
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.layout import Column, print_table
 from refunds_ops.looks import outcome_of
 from refunds_ops.open_refunds import in_review, open_since
-from refunds_ops.stack.stack import find_stack
+from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.story import because
 from refunds_ops.terminal import print_json_lines, print_line, print_note
 from refunds_ops.who import BY, operator
+
+GATEWAY_SECONDS = 60.0
 
 
 @click.group()
@@ -59,40 +65,98 @@ def list_(stack_name: str | None, as_json: bool) -> None:
 )
 @click.option("--why", required=True, help="How you know.")
 @click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
+@click.option(
+    "--against-gateway",
+    is_flag=True,
+    help="Decide although the gateway shows otherwise, or can't be asked. The trail says so.",
+)
 @BY
 @click.pass_obj
 def decide_(
-    stack_name: str | None, refund_id: str, paid: bool, why: str, evidence: str, by: str | None
+    stack_name: str | None,
+    *,
+    refund_id: str,
+    paid: bool,
+    why: str,
+    evidence: str,
+    against_gateway: bool,
+    by: str | None,
 ) -> None:
     """Record whether a refund was paid.
 
-    --not-paid frees the money that the refund reserved. The audit trail keeps who, why and the
-    evidence.
+    The gateway is asked first. --not-paid frees the money that the refund reserved. The audit trail
+    keeps who, why, the evidence, and what the gateway showed.
     """
-    stack = find_stack(stack_name)
-    refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
-    who = operator(by)
-    recorder = Recorder(
-        refunds=refunds,
-        ledger=LedgerTable(stack.dynamodb, stack["LedgerTableName"]),
-        clock=SystemClock(),
-        processed_by=who,
-        recheck_after=timedelta(minutes=5),
-    )
+    stack, who = find_stack(stack_name), operator(by)
     try:
-        decided = decide(
-            refunds,
-            recorder,
+        decided = _reviewer(stack, who).decide(
             refund_id,
             Status.SUCCEEDED if paid else Status.FAILED,
-            by=who,
-            why=why,
-            evidence=evidence,
+            Reasons(by=who, why=why, evidence=evidence),
+            Deadline.after(SystemClock(), GATEWAY_SECONDS),
+            against_gateway=against_gateway,
         )
+    except AgainstGatewayError as exc:
+        raise RefusedError(
+            _sentence(exc), "If you are sure all the same: repeat it with --against-gateway"
+        ) from exc
     except ReviewError as exc:
-        raise RefusedError(f"{exc}.", "refunds review list shows what waits for a person.") from exc
+        raise RefusedError(
+            _sentence(exc), "refunds review list shows what waits for a person."
+        ) from exc
     freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
     print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
+
+
+@click.command("correct")
+@click.argument("refund_id")
+@click.option("--why", required=True, help="How it was found.")
+@click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
+@BY
+@click.pass_obj
+def correct(
+    stack_name: str | None, *, refund_id: str, why: str, evidence: str, by: str | None
+) -> None:
+    """Record as paid a refund that failed here and that the gateway shows as paid.
+
+    The gateway is asked first, and its money counts against the payment again. Safe to repeat.
+    """
+    stack, who = find_stack(stack_name), operator(by)
+    try:
+        corrected = _reviewer(stack, who).correct(
+            refund_id,
+            Reasons(by=who, why=why, evidence=evidence),
+            Deadline.after(SystemClock(), GATEWAY_SECONDS),
+        )
+    except ReviewError as exc:
+        raise RefusedError(_sentence(exc), f"refunds show {refund_id}") from exc
+    print_line(f"{refund_id}: {corrected.status}, {outcome_of(corrected.status)}.")
+
+
+def _reviewer(stack: Stack, who: str) -> Reviewer:
+    clock = SystemClock()
+    refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
+    ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
+    settler = Settler(
+        refunds=refunds,
+        recorder=Recorder(
+            refunds=refunds,
+            ledger=ledger,
+            clock=clock,
+            processed_by=who,
+            recheck_after=timedelta(minutes=5),
+        ),
+        balance=Balance(ledger, refunds),
+        gateways=sources.gateways(stack),
+        clock=clock,
+        new_token=new_token,
+    )
+    return Reviewer(refunds, ledger, settler)
+
+
+def _sentence(error: ReviewError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _print_waiting(waiting: list[Item]) -> None:

@@ -33,10 +33,15 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.IN_REVIEW}),
     Status.IN_REVIEW: frozenset({Status.SUCCEEDED, Status.FAILED}),
     Status.SUCCEEDED: frozenset({Status.REVERSED}),
-    Status.FAILED: frozenset(),
-    Status.REJECTED: frozenset(),
+    Status.FAILED: frozenset({Status.SUCCEEDED}),
+    Status.REJECTED: frozenset({Status.SUCCEEDED}),
     Status.REVERSED: frozenset(),
 }
+
+ONLY_BY_A_PERSON = frozenset(
+    {(Status.FAILED, Status.SUCCEEDED), (Status.REJECTED, Status.SUCCEEDED)}
+)
+"""Corrections: the gateway itself shows a refund as paid that ended here without money."""
 
 ENDED_WITHOUT_MONEY = frozenset({Status.REJECTED, Status.FAILED, Status.REVERSED})
 """Final statuses that give back what was reserved."""
@@ -75,7 +80,13 @@ class Refund:
     """Who put the request into the queue: SQS's ``SenderId``, which the sender can't choose."""
     processed_by: str
     gateway: str
+    gateway_account: str | None = None
+    """The account the refund began with. It is asked at no other, whatever is configured later."""
+    gateway_reference: str | None = None
+    """Idempotency key and reference at the gateway, fixed when the refund began; None: its id."""
     gateway_refund_id: str | None = None
+    gateway_trace: str | None = None
+    """The bank's own number for the transfer."""
     failure_code: str | None = None
     failure_message: str | None = None
     metadata: Mapping[str, str] | None = None
@@ -100,13 +111,27 @@ class Refund:
     lease_until: str | None = None
     """Until when that attempt may still be running."""
     key_used_at: str | None = None
-    """When the gateway's idempotency key (the refund id) may first have been sent."""
+    """When the gateway's idempotency key may first have been sent."""
+    called_at: str | None = None
+    """When the last attempt began whose answer is not known; None: at ``key_used_at``."""
+    order_format: int | None = None
+    """The format of what is sent to the gateway, fixed when the refund began; None: format 1."""
+    kept_minor: int | None = None
+    """What the gateway has moved for a refund that a person ended as failed: it is not given back
+    to the payment."""
+    shown_at: str | None = None
+    """When the gateway last showed the pending refund."""
     open_since: str | None = None
     """Since when the refund is unfinished with no message bound to come back for it."""
     open_shard: str | None = None
     """Hash key of the index of open refunds; absent in finished ones."""
     check_at: str | None = None
     """When the reconciler should next look; range key of that index."""
+
+    @property
+    def reference(self) -> str:
+        """Idempotency key and reference at the gateway."""
+        return self.gateway_reference or self.refund_id
 
     def item(self) -> Item:
         """The stored form: attributes that are None are left out."""
@@ -147,6 +172,15 @@ _BOOKKEEPING = frozenset(
 )
 
 
+def check_transition(old: Refund, new: Refund) -> None:
+    """Raises ``IllegalTransitionError`` for a change of status that is not legal, or that only a
+    person may make and no person has."""
+    if new.status not in TRANSITIONS[old.status]:
+        raise IllegalTransitionError(f"{old.refund_id}: {old.status} to {new.status}")
+    if (old.status, new.status) in ONLY_BY_A_PERSON and not new.review:
+        raise IllegalTransitionError(f"{old.refund_id}: {old.status} to {new.status} by nobody")
+
+
 def change_status(
     refund: Refund, to: Status, *, at: str, by: str, previous_hash: str, **changes: Any
 ) -> Refund:
@@ -155,9 +189,8 @@ def change_status(
     ``at`` is when, ``by`` who (a function and its version, or an operator), ``previous_hash`` the
     hash of the audit entry of the version that is replaced. Raises ``IllegalTransitionError``.
     """
-    if to not in TRANSITIONS[refund.status]:
-        raise IllegalTransitionError(f"{refund.refund_id}: {refund.status} to {to}")
     changed = replace(refund, status=to, processed_by=by, **changes)
+    check_transition(refund, changed)
     return replace(
         changed,
         updated_at=at,

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from refunds.gateways.contract import Gateway, GatewayUnavailableError
+from refunds.gateways.contract import (
+    Gateway,
+    GatewayMisconfiguredError,
+    GatewayUnavailableError,
+    Misconfiguration,
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,15 @@ class Gateways:
                 return self._by_name[route.gateway]
         return self._first
 
-    def named(self, name: str) -> Gateway:
-        """The gateway that a refund was started with, whatever today's route is.
+    def named(self, name: str, account: str | None = None) -> Gateway:
+        """The gateway, and the account, that a refund began with, whatever today's route is.
 
-        Raises ``GatewayUnavailableError`` when it is not configured any more: the refund stays
-        open until it is, since no other gateway can tell what became of it.
+        Raises ``GatewayUnavailableError`` when it is not configured any more, and
+        ``GatewayMisconfiguredError`` when another account is. The refund stays open until it is
+        configured again: nobody else can tell what became of it.
         """
         if (gateway := self._by_name.get(name)) is None:
             raise GatewayUnavailableError(f"the gateway {name} is not configured")
+        if account not in (None, gateway.account):
+            raise GatewayMisconfiguredError(Misconfiguration.ACCOUNT_CHANGED)
         return gateway

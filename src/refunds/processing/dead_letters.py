@@ -11,6 +11,7 @@ from refunds.domain.clock import Clock
 from refunds.domain.refund import Status
 from refunds.domain.request import RefusedError, named_refund_id, parse_message
 from refunds.failures import Failure, FailureKind, classify
+from refunds.processing.processor import Processor
 from refunds.processing.settler import Settler
 from refunds.processing.turns import Turn
 from refunds.tables.refunds import RefundsTable
@@ -81,6 +82,7 @@ class DeadLetterArchiver:
         queue_url: str,
         refunds: RefundsTable,
         settler: Settler,
+        processor: Processor,
         failures: FailureStore,
         clock: Clock,
     ) -> None:
@@ -88,6 +90,7 @@ class DeadLetterArchiver:
         self._queue_url = queue_url
         self._refunds = refunds
         self._settler = settler
+        self._processor = processor
         self._failures = failures
         self._clock = clock
 
@@ -163,8 +166,8 @@ class DeadLetterArchiver:
         return ArchiveResult(archived=1)
 
     def _move(self, message: dict[str, Any]) -> None:
-        self._keep_open(message["Body"])
         attributes = message.get("MessageAttributes", {})
+        self._keep_open(message["Body"], refused="error_code" in attributes)
         self._failures.keep(
             ARCHIVED,
             message["MessageId"],
@@ -180,9 +183,10 @@ class DeadLetterArchiver:
             QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
 
-    def _keep_open(self, body: str) -> None:
+    def _keep_open(self, body: str, *, refused: bool) -> None:
         """Keep an unfinished refund findable through the index once its message is gone (rule 10),
-        and release what the request of a refund that has ended still holds (rule 3)."""
+        release what the request of a refund that has ended still holds (rule 3), and resume a
+        request that was reserved and never claimed (rule 14)."""
         try:
             request = parse_message(body)
         except RefusedError:
@@ -190,11 +194,13 @@ class DeadLetterArchiver:
             request = None
         refund_id = request.refund_id if request else named_refund_id(body)
         refund = self._refunds.get(refund_id) if refund_id else None
+        if refund is None and request and not refused:
+            refund = self._processor.resume_reserved(request)
         if refund is None:
             return
         if request:
-            self._settler.give_back_unused(refund, request.transaction_id)
+            self._settler.recorder.give_back_unused(refund, request.transaction_id)
         if refund.status is not Status.PROCESSING or refund.open_shard:
             return
-        if not self._settler.recheck(refund):
+        if not self._settler.recorder.recheck(refund):
             raise NotYetError

@@ -105,13 +105,13 @@ class OpenRefunds:
     def next_step(self, refund: Refund, deadline: Deadline) -> Refund:
         """Take an open refund one step further; returns it as it then is."""
         if refund.status in ENDED_WITHOUT_MONEY:
-            return self._settler.give_back(refund).refund
+            return self._settler.recorder.give_back(refund).refund
         if (
             refund.status not in (Status.PROCESSING, Status.PENDING)
             or self._settler.lease_left_seconds(refund)
             or deadline.left_seconds() < MIN_LEFT_SECONDS
         ):
-            self._settler.recheck(refund)
+            self._settler.recorder.recheck(refund)
             return refund
         result = self._settler.take_over(refund, deadline)
         return refund if isinstance(result, Later) else result.refund
@@ -153,7 +153,7 @@ class OpenRefunds:
         # A refund that fails each time would stay first in line and starve the others.
         try:
             if refund is not None:
-                self._settler.recheck(refund)
+                self._settler.recorder.recheck(refund)
             elif unreadable:
                 self._refunds.put_off(due, rfc3339(self._clock.now() + UNREADABLE_RECHECK))
         except Exception:

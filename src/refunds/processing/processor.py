@@ -1,31 +1,54 @@
 """One request from the queue: reserve, claim, call, finish.
 
-Each step is one conditional write and a place to go on from after a crash; docs/protocol.md says
+Each step is one conditional write, and a place to go on from after a crash; docs/protocol.md says
 why. Nothing here knows of SQS or Lambda.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
+from refunds.domain.audit_entry import audit_entry, image_of
 from refunds.domain.clock import Clock, Deadline, rfc3339
-from refunds.domain.refund import Refund, Status
+from refunds.domain.refund import UNFINISHED, Item, Refund, Status
 from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
-from refunds.gateways.contract import GatewayUnavailableError
+from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
 from refunds.gateways.routing import Gateways
 from refunds.processing.recorder import Later, Recorded
-from refunds.processing.reserver import Contended, NotPossible, Reserved, Reserver, Seen
+from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.processing.settler import Settler
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 MIN_START_SECONDS = 10.0
-"""With less than this left of the invocation no request is begun; it goes back at once."""
+"""With less than this left of the invocation no request is begun. It goes back at once."""
+
+QUEUE_KEEPS = timedelta(days=7)
+"""The queue's MessageRetentionPeriod."""
+
+LAST_DAY = timedelta(days=1)
+"""A message this close to its end in the queue may not come back after a crash."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is known of a message beside its body.
+
+    ``sent_at``: when it was first sent; None if that is not known. ``look_up_first``: the tables
+    may have forgotten its refund, so the gateway is asked before it is called.
+    """
+
+    sent_at: datetime | None = None
+    look_up_first: bool = False
 
 
 class Processor:
+    """``not_ready_for``: how long after it was sent a request waits for a payment that is not
+    captured, or not visible, yet."""
+
     def __init__(
         self,
         *,
@@ -36,6 +59,7 @@ class Processor:
         settler: Settler,
         gateways: Gateways,
         clock: Clock,
+        not_ready_for: timedelta = timedelta(0),
     ) -> None:
         self._refunds = refunds
         self._ledger = ledger
@@ -44,105 +68,152 @@ class Processor:
         self._settler = settler
         self._gateways = gateways
         self._clock = clock
+        self._not_ready_for = not_ready_for
 
     def process(
-        self, request: RefundRequest, deadline: Deadline, *, look_up_first: bool = False
+        self, request: RefundRequest, deadline: Deadline, delivery: Delivery = Delivery()
     ) -> Recorded | Later:
         """Bring one request as far as it goes now.
 
-        ``look_up_first``: a restore may have made the tables forget; see ``tables.state``.
-        Raises ``RefusedError`` when its refund id belongs to another request; whatever else is
-        raised means: not settled, come back.
+        Raises ``RefusedError`` when its refund id belongs to another request. Any other exception
+        means: not settled, come back.
         """
         if deadline.left_seconds() < MIN_START_SECONDS:
             return Later("too little time left to begin")
         try:
-            return self._process(request, deadline, look_up_first)
+            return self._process(request, deadline, delivery)
+        except GatewayMisconfiguredError as exc:
+            return Later(str(exc), exc.retry_after_seconds, misconfiguration=exc.reason.value)
         except GatewayUnavailableError as exc:
             return Later(str(exc), exc.retry_after_seconds)
 
+    def resume_reserved(self, request: RefundRequest) -> Refund | None:
+        """Make a reservation whose message is leaving the queues a refund that the reconciler
+        finds; the refund, or None when the ledger holds nothing for it.
+
+        Without its message nobody else would come back to a request that was reserved, and never
+        claimed.
+        """
+        if (there := self._refunds.get(request.refund_id)) is not None:
+            return there
+        ledger = self._ledger.get(request.transaction_id)
+        held = ledger.reservations.get(request.refund_id, 0) if ledger else 0
+        if ledger is None or held <= 0 or not _fits(request, held, ledger.currency):
+            return None
+        refund = self._last_known(request)
+        if refund is None:
+            refund = self._draft(request, Status.PROCESSING, amount_minor=held)
+            refund = replace(
+                refund,
+                key_used_at=refund.created_at,
+                attempt_token=self._settler.new_token(),
+            )
+        opened = self._settler.recorder.opened(refund)
+        return self._refunds.put_new(opened) or opened
+
     def _process(
-        self, request: RefundRequest, deadline: Deadline, look_up_first: bool
+        self, request: RefundRequest, deadline: Deadline, delivery: Delivery
     ) -> Recorded | Later:
         ledger = self._ledger.get(request.transaction_id)
         if ledger and request.refund_id in ledger.reservations:
-            return self._seen_before(request, deadline)
-        match self._reserver.reserve(request, ledger, deadline):
+            return self._seen_before(request, deadline, delivery)
+        answer = self._reserver.reserve(
+            request, ledger, deadline, look_up_first=delivery.look_up_first
+        )
+        match answer:
             case Seen():
-                return self._seen_before(request, deadline)
+                return self._seen_before(request, deadline, delivery)
             case Contended():
                 return Later("many refunds of this transaction at once")
-            case NotPossible(code=code, message=message):
-                return self._reject(request, code, message, deadline)
+            case NotPossible(code=code) if code in MAY_PASS and self._may_pass(request, delivery):
+                return Later(f"{code}: it may pass")
+            case NotPossible():
+                return self._reject(request, answer, deadline, delivery)
             case Reserved(amount_minor=amount, seen_at_gateway=seen):
-                return self._claim(request, amount, deadline, ask_first=seen or look_up_first)
+                ask_first = seen or delivery.look_up_first
+                return self._claim(request, amount, deadline, delivery, ask_first=ask_first)
 
-    def _seen_before(self, request: RefundRequest, deadline: Deadline) -> Recorded | Later:
+    def _seen_before(
+        self, request: RefundRequest, deadline: Deadline, delivery: Delivery
+    ) -> Recorded | Later:
         """The ledger knows this refund id: a duplicate, or what a crash left behind."""
         if there := self._refunds.get(request.refund_id):
             return self._resume(request, there, deadline)
         ledger = self._ledger.get(request.transaction_id)
         held = ledger.reservations.get(request.refund_id) if ledger else None
-        if not ledger or held is None:
+        if ledger is None or held is None:
             return Later("the reservation has gone")
-        if held == 0:
-            # It ended, and a hand has removed its record: paying "again" is for a person.
-            return Later("released without a refund")
-        if request.amount_minor not in (None, held) or request.currency != ledger.currency:
+        if held and not _fits(request, held, ledger.currency):
             raise _conflict()
-        return self._claim(request, held, deadline, ask_first=True)
+        amount = held or request.amount_minor or 0
+        return self._claim(request, amount, deadline, delivery, ask_first=True, may_call=bool(held))
 
     def _claim(
         self,
         request: RefundRequest,
         amount_minor: int,
         deadline: Deadline,
+        delivery: Delivery,
         *,
         ask_first: bool,
+        may_call: bool = True,
     ) -> Recorded | Later:
-        refund = self._draft(
-            request,
-            Status.PROCESSING,
-            amount_minor=amount_minor,
-            key_used_at=rfc3339(self._clock.now()),
-            **self._settler.new_lease(deadline),
+        """Claim the refund and go on with it. ``may_call`` False: it ended, and its record is gone;
+        paying "again" is for a person to decide."""
+        lease = self._settler.new_lease(deadline)
+        refund = self._draft(request, Status.PROCESSING, amount_minor=amount_minor or None)
+        refund = replace(
+            refund,
+            attempt_token=lease.token,
+            lease_until=lease.until,
+            key_used_at=refund.created_at,
         )
         if ask_first and (last := self._audit.latest(request.transaction_id, request.refund_id)):
-            # A refund that was removed by hand or by a restore: its chain goes on.
-            refund = replace(
-                refund,
-                version=last["version"] + 1,
-                previous_hash=last["entry_hash"],
-                gateway=last["details"]["gateway"],
-            )
+            if (known := self._from_trail(request, last)) is not None:
+                # Its record was lost and its trail was not: it goes on from there.
+                there = self._refunds.put_new(known)
+                return self._resume(request, there or known, deadline)
+            refund = _continued(refund, last)
+            may_call = may_call and last.get("status") in (Status.PROCESSING, Status.PENDING)
+        if self._message_is_old(delivery):
+            refund = self._settler.recorder.opened(refund)
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
+        if not may_call:
+            return self._settler.ask_then_review(refund, deadline)
         if ask_first:
             return self._settler.ask_then_call(refund, deadline)
-        return self._settler.call(refund, deadline, called_before=False)
+        return self._settler.call(refund, deadline)
 
     def _reject(
-        self, request: RefundRequest, code: str, message: str, deadline: Deadline
+        self, request: RefundRequest, why: NotPossible, deadline: Deadline, delivery: Delivery
     ) -> Recorded | Later:
+        message = why.message
+        if why.code in MAY_PASS and self._not_ready_for and delivery.sent_at is not None:
+            message += f", {int(self._not_ready_for.total_seconds())} s after the request"
         refund = self._draft(
             request,
             Status.REJECTED,
             amount_minor=request.amount_minor,
-            failure_code=code,
+            failure_code=why.code,
             failure_message=message,
-            attempt_token=self._settler.new_lease(deadline)["attempt_token"],
+            attempt_token=self._settler.new_token(),
         )
+        if delivery.look_up_first and (known := self._last_known(request)) is not None:
+            refund = known
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
-        return self._settler.give_back(refund)
+        if refund.status is not Status.REJECTED:
+            return self._resume(request, refund, deadline)
+        return self._settler.recorder.give_back(refund)
 
     def _resume(
         self, request: RefundRequest, refund: Refund, deadline: Deadline
     ) -> Recorded | Later:
         """The refund id has a refund: whose is it, and how far has it come?"""
-        self._settler.give_back_unused(refund, request.transaction_id)
+        self._settler.recorder.give_back_unused(refund, request.transaction_id)
         if not request.has_fingerprint(refund.fingerprint):
             raise _conflict()
         if refund.status is not Status.PROCESSING:
@@ -151,19 +222,95 @@ class Processor:
             return Later("another attempt is at work", left)
         return self._settler.take_over(refund, deadline)
 
+    def _last_known(self, request: RefundRequest) -> Refund | None:
+        """The refund as its audit trail last saw it, or None."""
+        last = self._audit.latest(request.transaction_id, request.refund_id)
+        return self._from_trail(request, last) if last else None
+
+    def _from_trail(self, request: RefundRequest, last: Item) -> Refund | None:
+        """The refund of a trail's last entry; None for one that holds no refund's image.
+
+        Raises ``RefusedError`` when it is another request's.
+        """
+        try:
+            image = image_of(last)
+            if audit_entry(image)["entry_hash"] != last["entry_hash"]:
+                return None  # removed by a hand, or tampered with
+            recorded = Refund.from_item(image | {"fingerprint": request.fingerprint()})
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return None  # no refund's image
+        if not _asks_for(request, recorded):
+            raise _conflict()
+        recorded = replace(
+            recorded,
+            attempt_token=self._settler.new_token(),
+            key_used_at=recorded.created_at,
+        )
+        return (
+            self._settler.recorder.opened(recorded) if recorded.status in UNFINISHED else recorded
+        )
+
     def _draft(self, request: RefundRequest, status: Status, **more: Any) -> Refund:
         now = rfc3339(self._clock.now())
+        gateway = self._gateways.for_new(request.transaction_id)
+        order_format = gateway.body_format
         return Refund(
             **request.recorded_fields(),
             **more,
             status=status,
-            processed_by=self._settler.processed_by,
-            gateway=self._gateways.for_new(request.transaction_id).name,
+            processed_by=self._settler.recorder.processed_by,
+            gateway=gateway.name,
+            gateway_account=gateway.account,
+            gateway_reference=gateway.reference_for(request.refund_id),
+            order_format=order_format if order_format > 1 else None,
             created_at=now,
             updated_at=now,
             version=1,
             fingerprint=request.fingerprint(),
         )
+
+    def _may_pass(self, request: RefundRequest, delivery: Delivery) -> bool:
+        if delivery.sent_at is None:
+            return False
+        return self._clock.now() - delivery.sent_at < self._not_ready_for
+
+    def _message_is_old(self, delivery: Delivery) -> bool:
+        """Whether the message may be gone before it could come back after a crash (10)."""
+        if delivery.sent_at is None:
+            return False
+        return self._clock.now() - delivery.sent_at > QUEUE_KEEPS - LAST_DAY
+
+
+def _continued(refund: Refund, last: Item) -> Refund:
+    """The refund as the next version of a chain whose record was removed by a hand. Whatever was
+    sent to the gateway for it was sent with that chain's account, key and age."""
+    details = last["details"]
+    began_at = min(str(details.get("created_at", refund.created_at)), refund.created_at)
+    return replace(
+        refund,
+        version=last["version"] + 1,
+        previous_hash=last["entry_hash"],
+        gateway=details["gateway"],
+        gateway_account=details.get("gateway_account"),
+        gateway_reference=details.get("gateway_reference"),
+        key_used_at=began_at,
+    )
+
+
+def _fits(request: RefundRequest, held_minor: int, currency: str | None) -> bool:
+    return request.amount_minor in (None, held_minor) and request.currency == currency
+
+
+def _asks_for(request: RefundRequest, refund: Refund) -> bool:
+    """Whether the refund's record is what ``request`` asks for, but for who sent it and when."""
+    if request.amount_minor not in (None, refund.amount_minor):
+        return False
+    fields = request.recorded_fields()
+    return all(
+        getattr(refund, name) == value
+        for name, value in fields.items()
+        if name not in ("requested_at", "sent_by")
+    )
 
 
 def _conflict() -> RefusedError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.batch import EventType
@@ -12,10 +13,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from refunds.audit.outcome_events import OutcomeBus, refused_event
 from refunds.batches import Pool, run_batch
-from refunds.domain.clock import Deadline
+from refunds.domain.clock import Deadline, from_rfc3339
 from refunds.domain.refund import Refund
 from refunds.domain.request import ErrorCode, RefusedError, masked_body, parse_message
-from refunds.processing.processor import Processor
+from refunds.processing.processor import Delivery, Processor
 from refunds.processing.recorder import Later, Recorded
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 LONGEST_DELAY_SECONDS = 3600
 """Times the queue's maxReceiveCount it stays under the queue's retention (rule 11)."""
+
+
+RESENT = "resent"
+"""Attribute of a message that is sent again from the archive: when it was first sent (RFC 3339)."""
 
 
 class PutBackError(Exception):
@@ -83,7 +88,8 @@ class RefundQueue:
             if (seconds := self._hold_seconds()) is not None:
                 result = Later("the gateway is down", seconds)
             else:
-                result = self._processor.process(request, deadline, look_up_first=look_up_first)
+                delivery = _delivery(record, look_up_first)
+                result = self._processor.process(request, deadline, delivery)
         except RefusedError as refused:
             self._refuse(record, refused)
             return refused
@@ -132,6 +138,15 @@ class RefundQueue:
             # It comes back all the same, after the queue's own visibility timeout.
             return PutBackError(reason, None)
         return PutBackError(reason, delay_seconds)
+
+
+def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
+    resent = record.get("messageAttributes", {}).get(RESENT)
+    if resent is not None:
+        return Delivery(from_rfc3339(resent["stringValue"]), look_up_first=True)
+    if (sent_ms := record["attributes"].get("SentTimestamp")) is None:
+        return Delivery(look_up_first=look_up_first)
+    return Delivery(datetime.fromtimestamp(int(sent_ms) / 1000, UTC), look_up_first=look_up_first)
 
 
 Result = Refund | RefusedError | Exception

@@ -83,7 +83,7 @@ class Reconciler:
             return None
         if refund.status is Status.SUCCEEDED:
             gateway = self._gateways.named(refund.gateway)
-            reference = gateway.reference_for(refund_id)
+            reference = refund.reference
             within = deadline.within(gateway.timeout_seconds)
             for shown in gateway.find_refunds(reference, refund.transaction_id, within):
                 self._sweep.reverse(gateway, shown, deadline)

@@ -27,10 +27,12 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Later:
-    """Not settled: come back. ``delay_seconds`` is the least wait, if there is one to know."""
+    """Not settled: come back. ``delay_seconds`` is the least wait, if one is known;
+    ``misconfiguration`` names what a person must mend before it can be settled."""
 
     reason: str
     delay_seconds: float | None = None
+    misconfiguration: str | None = None
 
 
 class Recorder:
@@ -66,14 +68,17 @@ class Recorder:
         )
         new = replace(new, lease_until=None)
         # Open until the reservation is back, or until the money's fate is known.
-        new = _closed(new) if to is Status.SUCCEEDED else self._opened(new)
+        new = _closed(new) if to is Status.SUCCEEDED else self.opened(new)
         if not self._refunds.save(refund, new):
             return Later("another attempt took the refund on")
         return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
 
     def give_back(self, refund: Refund) -> Recorded:
         """Release what a refund that ended without money still holds, then close it (rule 3)."""
-        self._ledger.release(refund.transaction_id, refund.refund_id)
+        back_minor = None
+        if refund.kept_minor is not None:
+            back_minor = max(0, (refund.amount_minor or 0) - refund.kept_minor)
+        self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor)
         if refund.open_shard is not None:
             # Lost to somebody else's write, it stays in the index and is looked at again.
             self._refunds.save(refund, _closed(refund))
@@ -89,9 +94,10 @@ class Recorder:
 
     def recheck(self, refund: Refund) -> bool:
         """Put an open refund's next look off, further the longer it has been open."""
-        return self._refunds.save(refund, self._opened(refund, again=True))
+        return self._refunds.save(refund, self.opened(refund, again=True))
 
-    def _opened(self, refund: Refund, *, again: bool = False) -> Refund:
+    def opened(self, refund: Refund, *, again: bool = False) -> Refund:
+        """In the index of open refunds; ``again``: with its next look put off."""
         now = self._clock.now()
         since = refund.open_since or rfc3339(now)
         check_at = refund.check_at

@@ -1,8 +1,4 @@
-"""Holding a transaction's money for a refund before anyone is asked to move it.
-
-Everything that the ledger doesn't know it learns from the gateway: the payment, and refunds that
-others made.
-"""
+"""Holds a payment's money for a refund before the gateway is asked to move it."""
 
 from __future__ import annotations
 
@@ -10,26 +6,25 @@ from dataclasses import dataclass
 
 from refunds.domain.clock import Deadline
 from refunds.domain.request import RefundRequest
-from refunds.gateways.contract import (
-    BALANCE_EXCEEDED,
-    Gateway,
-    GatewayRefund,
-    GatewayStatus,
-    GatewayUnavailableError,
-    Payment,
-    PaymentStatus,
-)
+from refunds.gateways.contract import BALANCE_EXCEEDED, Gateway, Payment, PaymentStatus
 from refunds.gateways.routing import Gateways
+from refunds.processing.balance import Balance, BalanceContendedError, PaymentGoneError
 from refunds.tables.ledger import Ledger, LedgerTable
 
 RESERVE_TRIES = 8
-MAX_REFUND_PAGES = 50
-"""Pages of 100 of one transaction's refunds that are read before giving up."""
+
+PAYMENT_NOT_FOUND = "payment_not_found"
+PAYMENT_NOT_CAPTURED = "payment_not_captured"
+REFUNDABLE_MISMATCH = "refundable_mismatch"
+
+MAY_PASS = frozenset({PAYMENT_NOT_FOUND, PAYMENT_NOT_CAPTURED})
+"""Reasons that may pass by themselves: a payment that is captured, or visible, a moment later."""
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """The amount now held. ``seen_at_gateway``: the gateway already had a refund of this id."""
+    """The amount now held. ``seen_at_gateway``: the payment shows refunds that the ledger did not
+    know, so this one may be among them."""
 
     amount_minor: int
     seen_at_gateway: bool = False
@@ -45,128 +40,150 @@ class NotPossible:
 
 @dataclass(frozen=True)
 class Seen:
-    """The ledger already has this refund: another delivery of the request was here."""
+    """The ledger already knows this refund: another delivery of the request was here."""
 
 
 @dataclass(frozen=True)
 class Contended:
-    """Others kept changing the ledger; try again later."""
+    """Others kept changing the ledger. Try again later."""
+
+
+Answer = Reserved | NotPossible | Seen | Contended
 
 
 class Reserver:
-    def __init__(self, ledger: LedgerTable, gateways: Gateways) -> None:
+    def __init__(self, ledger: LedgerTable, gateways: Gateways, balance: Balance) -> None:
         self._ledger = ledger
         self._gateways = gateways
+        self._balance = balance
 
     def reserve(
-        self, request: RefundRequest, read: Ledger | None, deadline: Deadline
-    ) -> Reserved | NotPossible | Seen | Contended:
-        """Hold the request's amount (or all that remains). ``read`` is the ledger just read.
+        self,
+        request: RefundRequest,
+        read: Ledger | None,
+        deadline: Deadline,
+        *,
+        look_up_first: bool = False,
+    ) -> Answer:
+        """Hold the request's amount, or all that remains. ``read`` is the ledger just read.
 
-        Raises ``GatewayUnavailableError``.
+        ``look_up_first``: the tables may have forgotten refunds, so a ledger begins with what the
+        gateway shows. Raises ``GatewayUnavailableError``.
         """
-        transaction_id, refund_id = request.transaction_id, request.refund_id
-        gateway = self._gateways.for_new(transaction_id)
-        counted = False
-        for attempt in range(RESERVE_TRIES):
-            ledger = read if attempt == 0 else self._ledger.get(transaction_id)
-            if ledger is not None and refund_id in ledger.reservations:
+        if read is not None and request.refund_id in read.reservations:
+            return Seen()
+        gateway = self._gateways.for_new(request.transaction_id)
+        try:
+            if read is not None and read.captured is not None:
+                return self._from_ledger(request, read, gateway, deadline)
+            return self._from_gateway(request, gateway, deadline, look_up_first)
+        except PaymentGoneError:
+            return NotPossible(PAYMENT_NOT_FOUND, "the gateway knows no such payment")
+        except BalanceContendedError:
+            return Contended()
+
+    def _from_ledger(
+        self, request: RefundRequest, ledger: Ledger, gateway: Gateway, deadline: Deadline
+    ) -> Answer:
+        """The payment has a ledger. It decides what fits, the gateway what does not."""
+        if not _depends_on_balance(request):
+            answer = self._hold(request, ledger)
+            if not (isinstance(answer, NotPossible) and answer.code == BALANCE_EXCEEDED):
+                return answer
+        return self._counted(request, gateway, deadline)
+
+    def _from_gateway(
+        self, request: RefundRequest, gateway: Gateway, deadline: Deadline, look_up_first: bool
+    ) -> Answer:
+        """The payment has no ledger yet. The gateway knows what it is."""
+        within = deadline.within(gateway.timeout_seconds)
+        if (payment := gateway.get_payment(request.transaction_id, within)) is None:
+            raise PaymentGoneError(request.transaction_id)
+        if why := _not_refundable(payment, request.currency):
+            return why
+        # Refunds that no ledger of ours knows: another system's, or ours of tables that are gone.
+        if payment.refunded_minor or look_up_first:
+            return self._counted(request, gateway, deadline, seen=payment.refunded_minor > 0)
+        left = payment.refundable_minor
+        amount = _amount_of(request, left)
+        if isinstance(amount, NotPossible):
+            return amount
+        if self._ledger.open(
+            request.transaction_id,
+            captured_minor=payment.captured_minor,
+            remaining_minor=left,
+            currency=payment.currency,
+            refund_id=request.refund_id,
+            amount_minor=amount,
+        ):
+            return Reserved(amount)
+        # Another delivery has begun it, for this refund or for another one.
+        if (ledger := self._ledger.get(request.transaction_id)) is None:
+            return Contended()
+        if request.refund_id in ledger.reservations:
+            return Seen()
+        return self._from_ledger(request, ledger, gateway, deadline)
+
+    def _counted(
+        self,
+        request: RefundRequest,
+        gateway: Gateway,
+        deadline: Deadline,
+        *,
+        seen: bool = False,
+    ) -> Answer:
+        """Count the payment at the gateway, then hold."""
+        counted = self._balance.count(request.transaction_id, request.refund_id, gateway, deadline)
+        if counted.adopted is not None:
+            amount = request.amount_minor or counted.adopted.amount_minor
+            return Reserved(amount, seen_at_gateway=True)
+        if why := _not_refundable(counted.payment, request.currency):
+            return why
+        return self._hold(request, None, seen=seen)
+
+    def _hold(self, request: RefundRequest, ledger: Ledger | None, *, seen: bool = False) -> Answer:
+        for _ in range(RESERVE_TRIES):
+            ledger = ledger or self._ledger.get(request.transaction_id)
+            if ledger is None or ledger.currency is None:
+                return Contended()
+            if request.refund_id in ledger.reservations:
                 return Seen()
-            if ledger is None or ledger.captured is None:
-                if (payment := _payment(gateway, transaction_id, deadline)) is None:
-                    return NotPossible("payment_not_found", "the gateway knows no such payment")
-                if why := _not_refundable(payment, request.currency):
-                    return why
-                left = payment.refundable_minor
-                amount = request.amount_minor or left
-                if 0 < amount <= left:
-                    if self._ledger.open(
-                        transaction_id,
-                        captured_minor=payment.captured_minor,
-                        remaining_minor=left,
-                        currency=payment.currency,
-                        refund_id=refund_id,
-                        amount_minor=amount,
-                    ):
-                        return Reserved(amount)
-                    continue
-            else:
-                if request.currency != ledger.currency:
-                    return _other_currency(request.currency, str(ledger.currency))
-                left = ledger.remaining or 0
-                amount = request.amount_minor or left
-                if 0 < amount <= left:
-                    hold = (
-                        self._ledger.reserve if request.amount_minor else self._ledger.reserve_all
-                    )
-                    if hold(transaction_id, refund_id, amount):
-                        return Reserved(amount)
-                    continue
-            if counted:
-                return _nothing_left(request)
-            # Before rejecting for the balance: the ledger may be behind what others did.
-            answer = self.recount(transaction_id, refund_id, deadline, gateway=gateway)
-            if isinstance(answer, GatewayRefund):
-                return Reserved(request.amount_minor or answer.amount_minor, seen_at_gateway=True)
-            if isinstance(answer, Payment):
-                counted = True
-                if why := _not_refundable(answer, request.currency):
-                    return why
+            if request.currency != ledger.currency:
+                return _other_currency(request.currency, ledger.currency)
+            remaining = ledger.remaining or 0
+            amount = _amount_of(request, remaining)
+            if isinstance(amount, NotPossible):
+                return amount
+            if self._ledger.reserve(
+                request.transaction_id,
+                request.refund_id,
+                amount,
+                # What depends on the balance holds only while the balance is what was read.
+                remaining_minor=remaining if _depends_on_balance(request) else None,
+            ):
+                return Reserved(amount, seen_at_gateway=seen)
+            ledger = None
         return Contended()
 
-    def recount(
-        self, transaction_id: str, refund_id: str, deadline: Deadline, *, gateway: Gateway
-    ) -> Payment | GatewayRefund | None:
-        """Bring the ledger up to the gateway: payment first, then its refunds, **then** the ledger.
 
-        In that order a refund of ours that starts meanwhile counts as reserved, never as missing.
-        Returns the payment; or the refund that the gateway already has under ``refund_id`` and
-        the ledger had not, now held; or None when the ledger changed meanwhile.
-        Raises ``GatewayUnavailableError``.
-        """
-        payment = _payment(gateway, transaction_id, deadline)
-        if payment is None:
-            raise GatewayUnavailableError("the gateway no longer shows a payment it had")
-        at_gateway = _refunds_of(gateway, transaction_id, deadline)
-        ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
-        moved = [each for each in at_gateway if each.status is not GatewayStatus.FAILED]
-        foreign = sum(
-            each.amount_minor for each in moved if ledger.reservations.get(each.reference, 0) <= 0
+def _depends_on_balance(request: RefundRequest) -> bool:
+    return request.amount_minor is None or request.expected_refundable_minor is not None
+
+
+def _amount_of(request: RefundRequest, left_minor: int) -> int | NotPossible:
+    """What to hold of what is left, or why nothing can be held."""
+    expected = request.expected_refundable_minor
+    if expected is not None and expected != left_minor:
+        return NotPossible(
+            REFUNDABLE_MISMATCH,
+            f"the sender expected {expected} to be refundable, it is {max(0, left_minor)}",
         )
-        reserved = sum(ledger.reservations.values())
-        remaining = payment.captured_minor - payment.disputed_minor - foreign - reserved
-        ours = next((each for each in moved if each.reference == refund_id), None)
-        adopt = ours if ours and refund_id not in ledger.reservations else None
-        # An adopted refund's amount is already off ``remaining``, as foreign.
-        done = self._ledger.recount(
-            ledger,
-            captured_minor=payment.captured_minor,
-            remaining_minor=remaining,
-            currency=payment.currency,
-            adopt=(refund_id, adopt.amount_minor) if adopt else None,
-        )
-        if not done:
-            return None
-        return adopt or payment
-
-
-def _payment(gateway: Gateway, transaction_id: str, deadline: Deadline) -> Payment | None:
-    return gateway.get_payment(transaction_id, deadline.within(gateway.timeout_seconds))
-
-
-def _refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:
-    found: list[GatewayRefund] = []
-    cursor: str | None = None
-    for _ in range(MAX_REFUND_PAGES):
-        page = gateway.list_refunds(
-            deadline.within(gateway.timeout_seconds),
-            transaction_id=transaction_id,
-            cursor=cursor,
-        )
-        found += page.refunds
-        if (cursor := page.next_cursor) is None:
-            return found
-    raise RuntimeError(f"more than {MAX_REFUND_PAGES} pages of refunds of one transaction")
+    amount = request.amount_minor or left_minor
+    if 0 < amount <= left_minor:
+        return amount
+    if request.amount_minor is None:
+        return NotPossible("nothing_to_refund", "all of the payment is refunded or reserved")
+    return NotPossible(BALANCE_EXCEEDED, "more than what is still refundable of the payment")
 
 
 def _not_refundable(payment: Payment, currency: str) -> NotPossible | None:
@@ -175,7 +192,7 @@ def _not_refundable(payment: Payment, currency: str) -> NotPossible | None:
             return NotPossible("payment_disputed", "the payment is disputed")
         case PaymentStatus.AUTHORIZED | PaymentStatus.VOIDED:
             return NotPossible(
-                "payment_not_captured", f"the payment is {payment.status}, not captured"
+                PAYMENT_NOT_CAPTURED, f"the payment is {payment.status}, not captured"
             )
     if payment.currency != currency:
         return _other_currency(currency, payment.currency)
@@ -184,9 +201,3 @@ def _not_refundable(payment: Payment, currency: str) -> NotPossible | None:
 
 def _other_currency(asked: str, paid: str) -> NotPossible:
     return NotPossible("currency_mismatch", f"asked for {asked}, the payment is in {paid}")
-
-
-def _nothing_left(request: RefundRequest) -> NotPossible:
-    if request.amount_minor is None:
-        return NotPossible("nothing_to_refund", "all of the payment is refunded or reserved")
-    return NotPossible(BALANCE_EXCEEDED, "more than what is still refundable of the payment")

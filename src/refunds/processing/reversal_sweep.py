@@ -98,7 +98,7 @@ class ReversalSweep:
         if refund.gateway_refund_id is None:
             # A person decided that it was paid, not by which of the gateway's refunds.
             found = gateway.find_refunds(
-                gateway.reference_for(refund.refund_id),
+                refund.reference,
                 refund.transaction_id,
                 deadline.within(gateway.timeout_seconds),
             )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 from refunds.domain.card_numbers import has_card_number
+from refunds.domain.clock import Deadline
+from refunds.domain.money import Money
 from refunds.domain.refund import Refund, Status, short_text
-from refunds.processing.recorder import Later, Recorder
+from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
+from refunds.processing.recorder import Later
+from refunds.processing.settler import Settler, mismatch
+from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
 
 MAX_LISTED = 1000
@@ -12,6 +20,34 @@ MAX_LISTED = 1000
 
 class ReviewError(Exception):
     """The decision can't be taken; the text says why."""
+
+
+class AgainstGatewayError(ReviewError):
+    """The decision says otherwise than the gateway."""
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Who decides, why, and by what evidence. The audit trail keeps all three.
+
+    Raises ``ReviewError`` when one is empty or holds a card number.
+    """
+
+    by: str
+    why: str
+    evidence: str
+
+    def __post_init__(self) -> None:
+        given = {"by": self.by, "why": self.why, "evidence": self.evidence}
+        if empty := [name for name, value in given.items() if not value.strip()]:
+            raise ReviewError(f"say {' and '.join(empty)}: the audit trail keeps it")
+        if any(has_card_number(value) for value in given.values()):
+            raise ReviewError("leave card numbers out: the audit trail is kept for years")
+
+    def recorded(self, shown: str) -> dict[str, str]:
+        """``shown``: what the gateway showed at that moment."""
+        given = {"by": self.by, "why": self.why, "evidence": self.evidence, "gateway": shown}
+        return {name: short_text(value) or "" for name, value in given.items()}
 
 
 def in_review(refunds: RefundsTable, far_future: str) -> list[Refund]:
@@ -28,35 +64,120 @@ def in_review(refunds: RefundsTable, far_future: str) -> list[Refund]:
     return sorted(found, key=lambda refund: refund.open_since or refund.updated_at)
 
 
-def decide(
-    refunds: RefundsTable,
-    recorder: Recorder,
-    refund_id: str,
-    to: Status,
-    *,
-    by: str,
-    why: str,
-    evidence: str,
-) -> Refund:
-    """Record that the refund was paid (``SUCCEEDED``) or not (``FAILED``, which frees its money).
+class Reviewer:
+    """``settler`` asks the gateway before a person's word counts."""
 
-    ``by``, ``why`` and ``evidence`` go to the audit trail. Raises ``ReviewError``.
-    """
-    if to not in (Status.SUCCEEDED, Status.FAILED):
-        raise ReviewError("a review ends as SUCCEEDED or FAILED")
-    told = {"by": by, "why": why, "evidence": evidence}
-    if empty := [name for name, value in told.items() if not value.strip()]:
-        raise ReviewError(f"say {' and '.join(empty)}: the audit trail keeps it")
-    if any(has_card_number(value) for value in told.values()):
-        raise ReviewError("leave card numbers out: the audit trail is kept for years")
-    refund = refunds.get(refund_id)
-    if refund is None:
-        raise ReviewError(f"there is no refund {refund_id}")
-    if refund.status is not Status.IN_REVIEW:
-        raise ReviewError(f"{refund_id} is {refund.status}; only refunds IN_REVIEW are decided")
-    result = recorder.finish(
-        refund, to, review={name: short_text(value) or "" for name, value in told.items()}
+    def __init__(self, refunds: RefundsTable, ledger: LedgerTable, settler: Settler) -> None:
+        self._refunds = refunds
+        self._ledger = ledger
+        self._settler = settler
+
+    def decide(
+        self,
+        refund_id: str,
+        to: Status,
+        reasons: Reasons,
+        deadline: Deadline,
+        *,
+        against_gateway: bool = False,
+    ) -> Refund:
+        """Record that the refund was paid (``SUCCEEDED``) or not (``FAILED``, which frees its
+        money).
+
+        ``against_gateway``: also when the gateway shows otherwise, or can't be asked. Raises
+        ``AgainstGatewayError`` without it, ``ReviewError`` for what can't be decided.
+        """
+        if to not in (Status.SUCCEEDED, Status.FAILED):
+            raise ReviewError("a review ends as SUCCEEDED or FAILED")
+        refund = self._get(refund_id)
+        if refund.status is not Status.IN_REVIEW:
+            raise ReviewError(f"{refund_id} is {refund.status}; only refunds IN_REVIEW are decided")
+        shown, found = self._ask(refund, deadline)
+        moved_minor = 0
+        if found is None:
+            agrees = False
+        else:
+            live = _live(found)
+            moved_minor = sum(each.amount_minor for each in live)
+            paid = bool(live) and all(each.status is GatewayStatus.SUCCEEDED for each in live)
+            agrees = paid if to is Status.SUCCEEDED else not live
+        if not agrees and not against_gateway:
+            raise AgainstGatewayError(f"the gateway says otherwise: {shown}")
+        review = reasons.recorded(shown)
+        if not agrees:
+            review["against_gateway"] = "true"
+        kept_minor = moved_minor if to is Status.FAILED and moved_minor else None
+        return self._finish(refund, to, review=review, kept_minor=kept_minor)
+
+    def correct(self, refund_id: str, reasons: Reasons, deadline: Deadline) -> Refund:
+        """Record as paid a refund that ended here as FAILED or REJECTED, and that the gateway
+        itself shows as paid. Its money counts against the payment again.
+
+        Safe to repeat after a crash. Raises ``ReviewError``.
+        """
+        refund = self._get(refund_id)
+        if refund.status in (Status.FAILED, Status.REJECTED):
+            shown, found = self._ask(refund, deadline)
+            if found is None:
+                raise ReviewError(f"the gateway can't be asked: {shown}")
+            live = _live(found)
+            if len(live) != 1 or live[0].status is not GatewayStatus.SUCCEEDED:
+                raise ReviewError(f"the gateway does not show it as paid once: {shown}")
+            (paid,) = live
+            amount_minor = refund.amount_minor or paid.amount_minor
+            if different := mismatch(replace(refund, amount_minor=amount_minor), paid):
+                raise ReviewError(f"the gateway's refund has another {different}: {shown}")
+            refund = self._finish(
+                refund,
+                Status.SUCCEEDED,
+                review=reasons.recorded(shown),
+                amount_minor=amount_minor,
+                gateway_refund_id=paid.gateway_refund_id,
+            )
+        elif refund.status is not Status.SUCCEEDED or refund.review is None:
+            raise ReviewError(
+                f"{refund_id} is {refund.status}; only refunds FAILED or REJECTED are corrected"
+            )
+        assert refund.amount_minor is not None
+        self._ledger.hold_again(refund.transaction_id, refund_id, refund.amount_minor)
+        try:
+            self._settler.count_balance(refund, deadline)
+        except GatewayUnavailableError as exc:
+            raise ReviewError(f"corrected; its payment could not be counted: {exc}") from exc
+        return refund
+
+    def _get(self, refund_id: str) -> Refund:
+        if (refund := self._refunds.get(refund_id)) is None:
+            raise ReviewError(f"there is no refund {refund_id}")
+        return refund
+
+    def _ask(
+        self, refund: Refund, deadline: Deadline
+    ) -> tuple[str, Sequence[GatewayRefund] | None]:
+        """What the gateway shows, in words and as it is; None when it can't be asked."""
+        try:
+            found = self._settler.look_up(refund, deadline)
+        except GatewayUnavailableError as exc:
+            return f"{refund.gateway} can't be asked: {exc}", None
+        return describe_shown(refund.gateway, found), found
+
+    def _finish(self, refund: Refund, to: Status, **changes: object) -> Refund:
+        result = self._settler.recorder.finish(refund, to, **changes)
+        if isinstance(result, Later):
+            raise ReviewError(f"{refund.refund_id} was changed meanwhile; look at it again")
+        return result.refund
+
+
+def describe_shown(gateway: str, found: Sequence[GatewayRefund]) -> str:
+    """The gateway's refunds in a line."""
+    if not found:
+        return f"{gateway} shows no such refund"
+    each = "; ".join(
+        f"{one.gateway_refund_id} {Money(one.amount_minor, one.currency)} {one.status}"
+        for one in found[:3]
     )
-    if isinstance(result, Later):
-        raise ReviewError(f"{refund_id} was changed meanwhile; look at it again")
-    return result.refund
+    return f"{gateway} shows {each}"
+
+
+def _live(found: Sequence[GatewayRefund]) -> list[GatewayRefund]:
+    return [each for each in found if each.status is not GatewayStatus.FAILED]

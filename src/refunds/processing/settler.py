@@ -1,23 +1,25 @@
-"""From a claimed refund to its recorded outcome: ask, call, finish, give back.
+"""From a claimed refund to its recorded outcome: ask, call, finish.
 
 The queue's messages and the reconciler both come through here. docs/protocol.md has the timeline
-and says for each crash point why it is safe; the numbers in comments are its rules.
+and says for each crash point why it is safe. The numbers in comments are its rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
+from refunds.domain.money import Money
 from refunds.domain.refund import Refund, Status, short_text
 from refunds.gateways.contract import (
     Accepted,
     Declined,
     Gateway,
+    GatewayMisconfiguredError,
     GatewayRefund,
     GatewayStatus,
     GatewayUnavailableError,
@@ -29,16 +31,15 @@ from refunds.gateways.contract import (
     Unknown,
 )
 from refunds.gateways.routing import Gateways
+from refunds.processing.balance import Balance, BalanceContendedError, PaymentGoneError
 from refunds.processing.recorder import Later, Recorded, Recorder
-from refunds.processing.reserver import Reserver
-from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 LEASE_MARGIN_SECONDS = 10.0
 """A lease ends this long after its invocation must have: clocks differ a little."""
 
 FINISH_SECONDS = 5.0
-"""Kept free after a call to the gateway for recording what it said."""
+"""Kept free after a call to the gateway for recording its answer."""
 
 MIN_CALL_SECONDS = 2.0
 """With less than this left for a call, none is begun."""
@@ -46,15 +47,29 @@ MIN_CALL_SECONDS = 2.0
 KEY_MARGIN = timedelta(minutes=10)
 """For clocks that differ, and for bytes that are slow on their way."""
 
-MAX_READ_CHARACTERS = 2000
-"""Of a gateway's text; looking for card numbers in a megabyte would take seconds."""
+CALL_UNDER_WAY_AT_MOST = timedelta(minutes=30)
+"""How long after its attempt began a call may still reach the gateway: an invocation lasts 15
+minutes at most, its bytes are given as much again."""
+
+MAX_GATEWAY_TEXT_CHARACTERS = 2000
+"""Of a gateway's text. To search a megabyte for card numbers would take seconds."""
 
 PENDING_UNSEEN = timedelta(hours=24)
 """How long the gateway may not show a refund that it said was pending, before a person looks."""
 
+GATEWAY_FORGOT = "gateway_forgot"
 
-class Settler(Recorder):
-    """A ``Recorder`` that can ask a refund's gateway: the one it was started with, always.
+
+@dataclass(frozen=True)
+class Lease:
+    """An attempt's token, and until when it may still be running."""
+
+    token: str
+    until: str
+
+
+class Settler:
+    """Asks and calls a refund's gateway: the one it began with, at the account it began with.
 
     ``new_token`` gives text that never repeats.
     """
@@ -63,31 +78,25 @@ class Settler(Recorder):
         self,
         *,
         refunds: RefundsTable,
-        ledger: LedgerTable,
-        reserver: Reserver,
+        recorder: Recorder,
+        balance: Balance,
         gateways: Gateways,
         clock: Clock,
         new_token: Callable[[], str],
-        processed_by: str,
-        recheck_after: timedelta,
     ) -> None:
-        super().__init__(
-            refunds=refunds,
-            ledger=ledger,
-            clock=clock,
-            processed_by=processed_by,
-            recheck_after=recheck_after,
-        )
-        self._reserver = reserver
+        self._refunds = refunds
+        self.recorder = recorder
+        self._balance = balance
         self._gateways = gateways
-        self._new_token = new_token
+        self._clock = clock
+        self.new_token = new_token
 
-    def new_lease(self, deadline: Deadline) -> dict[str, Any]:
-        """A fresh attempt's token, and its lease to just past the invocation's end."""
+    def new_lease(self, deadline: Deadline) -> Lease:
+        """A lease to just past the invocation's end."""
         until = self._clock.now() + timedelta(
             seconds=deadline.left_seconds() + LEASE_MARGIN_SECONDS
         )
-        return {"attempt_token": self._new_token(), "lease_until": rfc3339(until)}
+        return Lease(self.new_token(), rfc3339(until))
 
     def lease_left_seconds(self, refund: Refund) -> float:
         """How long another attempt may still be at work; 0 when none is."""
@@ -99,57 +108,91 @@ class Settler(Recorder):
     def take_over(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
         """Go on with a refund whose attempt ended without a word. Its outcome is unknown, so it
         enters the index of open refunds, and the gateway is asked before anything else."""
-        taken = replace(self._opened(refund), **self.new_lease(deadline))
+        lease = self.new_lease(deadline)
+        taken = replace(
+            self.recorder.opened(refund),
+            attempt_token=lease.token,
+            lease_until=lease.until,
+            called_at=rfc3339(self._clock.now()),
+        )
         if not self._refunds.save(refund, taken):
             return Later("another attempt took the refund on")
-        return self.ask_then_call(taken, deadline)
+        return self.ask_then_call(taken, deadline, unanswered=refund)
 
-    def ask_then_call(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
-        """Settle by what the gateway shows; call again only if it shows nothing (rule 6)."""
-        try:
-            found = self._look_up(refund, deadline)
-        except GatewayUnavailableError as exc:
-            return self._leave(refund, f"look-up: {exc}", exc.retry_after_seconds)
-        if found:
-            return self._by_evidence(refund, found)
-        if refund.status is Status.PENDING:
-            return self._not_shown(refund)
-        return self.call(refund, deadline, called_before=True)
+    def ask_then_call(
+        self, refund: Refund, deadline: Deadline, *, unanswered: Refund | None = None
+    ) -> Recorded | Later:
+        """Settle by what the gateway shows; call again only if it shows nothing (6).
 
-    def call(self, refund: Refund, deadline: Deadline, *, called_before: bool) -> Recorded | Later:
-        """Call the gateway, once, under our claim, and record what it says.
-
-        ``called_before``: an earlier attempt may have reached the gateway, so a decline of this
-        call is no proof that no money moved (rule 8).
+        ``unanswered``: the refund as its last attempt left it.
         """
         try:
-            gateway = self._gateways.named(refund.gateway)
+            found = self.look_up(refund, deadline)
         except GatewayUnavailableError as exc:
-            return self._leave(refund, str(exc))
+            return self._leave_unasked(refund, exc, uncalled=unanswered)
+        if found:
+            return self._by_evidence(refund, found, deadline)
+        if refund.status is Status.PENDING:
+            return self._not_shown(refund)
+        return self.call(refund, deadline, unanswered=unanswered or refund)
+
+    def ask_then_review(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
+        """Settle by what the gateway shows; if it shows nothing, a person decides.
+
+        For a refund that had ended, and whose record was lost: it is never called for again.
+        """
+        try:
+            found = self.look_up(refund, deadline)
+        except GatewayUnavailableError as exc:
+            return self._leave_unasked(refund, exc)
+        if found:
+            return self._by_evidence(refund, found, deadline)
+        return self._review(
+            refund, "record_lost", "the refund had ended before, and its record was lost"
+        )
+
+    def look_again(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
+        """Settle a refund in review if the gateway has an answer by now.
+
+        Only its own clear evidence ends a review without a person: one refund, as it was asked for,
+        paid or failed. Raises ``GatewayUnavailableError``.
+        """
+        found = self.look_up(refund, deadline)
+        clear = (
+            len(found) == 1
+            and mismatch(refund, found[0]) is None
+            and found[0].status is not GatewayStatus.PENDING
+        )
+        return self._by_evidence(refund, found, deadline) if clear else Recorded(refund)
+
+    def call(
+        self, refund: Refund, deadline: Deadline, *, unanswered: Refund | None = None
+    ) -> Recorded | Later:
+        """Call the gateway, once, under our claim, and record what it says.
+
+        ``unanswered``: the refund as an earlier attempt left it, which may have reached the
+        gateway. A decline of this call is then no proof that no money moved (8).
+        """
+        try:
+            gateway = self._gateway_of(refund)
+        except GatewayUnavailableError as exc:
+            return self._leave_unasked(refund, exc)
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
         if within.left_seconds() < min(MIN_CALL_SECONDS, gateway.timeout_seconds / 2):
             return self._leave(refund, "too little time left for a call")
-        assert refund.amount_minor is not None
-        order = RefundOrder(
-            refund.refund_id,
-            refund.transaction_id,
-            refund.amount_minor,
-            refund.currency,
-            refund.reason,
-            reference=gateway.reference_for(refund.refund_id),
-        )
         answer = gateway.create_refund(
-            order, within, not_after=_key_young_until(refund, gateway, deadline)
+            _order(refund), within, not_after=_key_young_until(refund, gateway, deadline)
         )
         match answer:
             case Accepted(refund=shown):
-                return self._by_evidence(refund, (shown,))
+                return self._by_evidence(refund, (shown,), deadline)
             case Declined():
-                return self._declined(refund, answer, deadline, called_before=called_before)
+                return self._declined(refund, answer, deadline, unanswered)
             case Retryable(reason=reason, retry_after_seconds=wait):
-                return self._leave(refund, reason, wait)
-            case Misconfigured(reason=reason):
-                return self._leave(refund, f"misconfigured: {reason.value}")
+                return self._leave(refund, reason, wait, uncalled=unanswered)
+            case Misconfigured(reason=why):
+                left = self._leave(refund, f"misconfigured: {why.value}", uncalled=unanswered)
+                return replace(left, misconfiguration=why.value)
             case Unknown(reason=reason):
                 return self._leave(refund, reason)
             case KeyReused():
@@ -166,110 +209,177 @@ class Settler(Recorder):
                 )
 
     def reverse(self, refund: Refund, shown: GatewayRefund) -> Recorded | Later:
-        """The bank has sent a paid refund back: ``shown`` is the gateway's word for it."""
-        return self.finish(
+        """The bank has sent a paid refund back: ``shown`` is the gateway's evidence."""
+        return self.recorder.finish(
             refund,
             Status.REVERSED,
-            failure_code=_told(shown.failure_code) or "reversed",
-            failure_message=_told(shown.failure_message),
+            failure_code=_safe_text(shown.failure_code) or "reversed",
+            failure_message=_safe_text(shown.failure_message),
         )
 
-    def _look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
-        gateway = self._gateways.named(refund.gateway)
+    def look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
+        """What the refund's gateway has under its reference. Raises ``GatewayUnavailableError``."""
+        gateway = self._gateway_of(refund)
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
-        reference = gateway.reference_for(refund.refund_id)
-        return gateway.find_refunds(reference, refund.transaction_id, within)
+        return gateway.find_refunds(refund.reference, refund.transaction_id, within)
 
-    def _by_evidence(self, refund: Refund, found: Sequence[GatewayRefund]) -> Recorded | Later:
+    def count_balance(self, refund: Refund, deadline: Deadline) -> None:
+        """Bring the payment's ledger up to what the gateway shows.
+
+        Raises ``GatewayUnavailableError``, ``BalanceContendedError``.
+        """
+        try:
+            in_time = deadline.within(deadline.left_seconds(), reserve_seconds=FINISH_SECONDS)
+            self._balance.count(
+                refund.transaction_id, refund.refund_id, self._gateway_of(refund), in_time
+            )
+        except PaymentGoneError:
+            return  # nothing of it can be refunded any more, so nothing can be overdrawn
+
+    def _gateway_of(self, refund: Refund) -> Gateway:
+        return self._gateways.named(refund.gateway, refund.gateway_account)
+
+    def _by_evidence(
+        self, refund: Refund, found: Sequence[GatewayRefund], deadline: Deadline
+    ) -> Recorded | Later:
         shown = found[0]
         if len(found) > 1:
-            return self._review(
-                refund, "gateway_duplicate", f"the gateway shows {len(found)} refunds of this id"
+            return self._review_counted(
+                refund,
+                deadline,
+                shown,
+                "gateway_duplicate",
+                f"the gateway shows {len(found)} refunds of this id: {_list(found)}",
             )
-        if mismatch := _mismatch(refund, shown):
-            return self._review(
-                refund, "gateway_mismatch", f"the gateway's refund has another {mismatch}"
+        if different := mismatch(refund, shown):
+            return self._review_counted(
+                refund,
+                deadline,
+                shown,
+                "gateway_mismatch",
+                f"the gateway's refund has another {different}: {_list(found)}",
             )
-        told = {"gateway_refund_id": shown.gateway_refund_id}
+        seen = {
+            "gateway_refund_id": shown.gateway_refund_id,
+            "gateway_trace": _safe_text(shown.trace) or refund.gateway_trace,
+        }
         match shown.status:
             case GatewayStatus.SUCCEEDED:
-                return self.finish(refund, Status.SUCCEEDED, **told)
+                return self.recorder.finish(refund, Status.SUCCEEDED, **seen)
             case GatewayStatus.FAILED:
-                return self.finish(
+                return self.recorder.finish(
                     refund,
                     Status.FAILED,
-                    failure_code=_told(shown.failure_code) or "failed",
-                    failure_message=_told(shown.failure_message),
-                    **told,
+                    failure_code=_safe_text(shown.failure_code) or "failed",
+                    failure_message=_safe_text(shown.failure_message),
+                    **seen,
                 )
-            case GatewayStatus.PENDING if refund.status is Status.PENDING:
-                return self._still_open(refund)
             case GatewayStatus.PENDING:
-                return self.finish(refund, Status.PENDING, **told)
+                shown_at = rfc3339(self._clock.now())
+                if refund.status is Status.PENDING:
+                    return self._still_open(replace(refund, shown_at=shown_at), refund)
+                return self.recorder.finish(refund, Status.PENDING, shown_at=shown_at, **seen)
 
     def _declined(
-        self, refund: Refund, answer: Declined, deadline: Deadline, *, called_before: bool
+        self, refund: Refund, answer: Declined, deadline: Deadline, unanswered: Refund | None
     ) -> Recorded | Later:
-        if called_before:
+        if unanswered is not None:
             try:
-                found = self._look_up(refund, deadline)
+                found = self.look_up(refund, deadline)
             except GatewayUnavailableError as exc:
-                return self._leave(refund, f"look-up: {exc}", exc.retry_after_seconds)
+                return self._leave_unasked(refund, exc)
             if found:
-                return self._by_evidence(refund, found)
-        result = self.finish(
+                return self._by_evidence(refund, found, deadline)
+            if not self._gateway_of(refund).remembers_declines and self._may_arrive(unanswered):
+                reason = "declined, and an earlier call may still be on its way"
+                return self._leave(refund, reason, uncalled=unanswered)
+        result = self.recorder.finish(
             refund,
             Status.FAILED,
-            failure_code=_told(answer.code),
-            failure_message=_told(answer.message),
+            failure_code=_safe_text(answer.code),
+            failure_message=_safe_text(answer.message),
         )
         if answer.over_balance and isinstance(result, Recorded):
-            # Others refunded without us: let the ledger know, for the requests after this one.
-            try:
-                self._reserver.recount(
-                    refund.transaction_id,
-                    refund.refund_id,
-                    deadline,
-                    gateway=self._gateways.named(refund.gateway),
-                )
-            except GatewayUnavailableError:
-                return result  # the next rejection recounts
+            # Others refunded without us. The ledger learns it for the requests after this one; if
+            # it can't now, the next rejection counts again.
+            with suppress(GatewayUnavailableError, BalanceContendedError):
+                self.count_balance(refund, deadline)
         return result
 
+    def _may_arrive(self, unanswered: Refund) -> bool:
+        began_at = unanswered.called_at or unanswered.key_used_at
+        assert began_at is not None
+        return self._clock.now() - from_rfc3339(began_at) < CALL_UNDER_WAY_AT_MOST
+
     def _not_shown(self, refund: Refund) -> Recorded | Later:
-        since = from_rfc3339(refund.open_since or refund.updated_at)
+        since = from_rfc3339(refund.shown_at or refund.open_since or refund.updated_at)
         if self._clock.now() - since < PENDING_UNSEEN:
-            return self._still_open(refund)
+            return self._still_open(refund, refund)
         return self._review(
-            refund, "gateway_forgot", "the gateway said pending, and now shows no such refund"
+            refund, GATEWAY_FORGOT, "the gateway said pending, and now shows no such refund"
         )
 
-    def _review(self, refund: Refund, code: str, message: str) -> Recorded | Later:
+    def _review_counted(
+        self, refund: Refund, deadline: Deadline, shown: GatewayRefund, code: str, message: str
+    ) -> Recorded | Later:
+        """A person decides about what the gateway moved otherwise than it was asked to. Before, it
+        is counted against the payment, so that no other refund can overdraw it (I2)."""
+        try:
+            self.count_balance(refund, deadline)
+        except GatewayUnavailableError as exc:
+            return self._leave_unasked(refund, exc)
+        except BalanceContendedError:
+            return self._leave(refund, "many refunds of this transaction at once")
+        return self._review(refund, code, message, gateway_refund_id=shown.gateway_refund_id)
+
+    def _review(
+        self, refund: Refund, code: str, message: str, **seen: str | None
+    ) -> Recorded | Later:
         """No safe automatic step is left: a person decides, the money stays reserved (I6)."""
-        return self.finish(refund, Status.IN_REVIEW, failure_code=code, failure_message=message)
+        return self.recorder.finish(
+            refund,
+            Status.IN_REVIEW,
+            failure_code=code,
+            failure_message=short_text(message),
+            **seen,
+        )
+
+    def _leave_unasked(
+        self, refund: Refund, error: GatewayUnavailableError, uncalled: Refund | None = None
+    ) -> Later:
+        reason = f"look-up: {error}"
+        left = self._leave(refund, reason, error.retry_after_seconds, uncalled=uncalled)
+        if isinstance(error, GatewayMisconfiguredError):
+            return replace(left, misconfiguration=error.reason.value)
+        return left
 
     def _leave(
-        self, refund: Refund, reason: str, delay_seconds: float | None = None
-    ) -> Recorded | Later:
-        """Leave it unfinished: into the index of open refunds, lease over (rule 10)."""
-        left = replace(self._opened(refund, again=True), lease_until=None)
+        self,
+        refund: Refund,
+        reason: str,
+        delay_seconds: float | None = None,
+        *,
+        uncalled: Refund | None = None,
+    ) -> Later:
+        """Leave it unfinished: into the index of open refunds, lease over (10).
+
+        ``uncalled``: the refund as it was before this attempt, which has left no call unanswered.
+        """
+        left = replace(self.recorder.opened(refund, again=True), lease_until=None)
+        if uncalled is not None:
+            left = replace(left, called_at=uncalled.called_at)
         self._refunds.save(refund, left)
         return Later(reason, delay_seconds)
 
-    def _still_open(self, refund: Refund) -> Recorded | Later:
-        left = replace(self._opened(refund, again=True), lease_until=None)
-        self._refunds.save(refund, left)
+    def _still_open(self, refund: Refund, stored: Refund) -> Recorded | Later:
+        left = replace(self.recorder.opened(refund, again=True), lease_until=None)
+        self._refunds.save(stored, left)
         return Recorded(left)
 
 
-def _key_young_until(refund: Refund, gateway: Gateway, deadline: Deadline) -> datetime:
-    assert refund.key_used_at is not None
-    on_the_way = timedelta(seconds=gateway.timeout_seconds + deadline.left_seconds())
-    return from_rfc3339(refund.key_used_at) + gateway.key_lifetime - on_the_way - KEY_MARGIN
-
-
-def _mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
-    if shown.reference != refund.refund_id:
+def mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
+    """In what the gateway's refund differs from what was asked for; None when in nothing."""
+    if (shown.gateway_reference or shown.reference) != refund.reference:
         return "reference"
     if shown.transaction_id != refund.transaction_id:
         return "transaction"
@@ -278,6 +388,33 @@ def _mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
     return None
 
 
-def _told(text: str | None) -> str | None:
+def _order(refund: Refund) -> RefundOrder:
+    assert refund.amount_minor is not None
+    return RefundOrder(
+        refund_id=refund.refund_id,
+        transaction_id=refund.transaction_id,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        reason=refund.reason,
+        reference=refund.reference,
+        format=refund.order_format or 1,
+    )
+
+
+def _key_young_until(refund: Refund, gateway: Gateway, deadline: Deadline) -> datetime:
+    assert refund.key_used_at is not None
+    on_the_way = timedelta(seconds=gateway.timeout_seconds + deadline.left_seconds())
+    return from_rfc3339(refund.key_used_at) + gateway.key_lifetime - on_the_way - KEY_MARGIN
+
+
+def _list(found: Sequence[GatewayRefund]) -> str:
+    return ", ".join(
+        f"{_safe_text(each.gateway_refund_id)} {Money(each.amount_minor, each.currency)} "
+        f"{each.status}"
+        for each in found[:3]
+    )
+
+
+def _safe_text(text: str | None) -> str | None:
     """A gateway's own words, short and without card numbers."""
-    return short_text(redacted(text[:MAX_READ_CHARACTERS])) if text else None
+    return short_text(redacted(text[:MAX_GATEWAY_TEXT_CHARACTERS])) if text else None

@@ -87,28 +87,42 @@ class LedgerTable:
         )
         return Ledger.from_item(item_from_wire(answer["Item"])) if "Item" in answer else None
 
-    def reserve(self, transaction_id: str, refund_id: str, amount_minor: int) -> bool:
-        """Hold an amount; False when there is too little left or the refund has been here."""
+    def reserve(
+        self,
+        transaction_id: str,
+        refund_id: str,
+        amount_minor: int,
+        *,
+        remaining_minor: int | None = None,
+    ) -> bool:
+        """Hold an amount. False when too little is left or the refund has been here.
+
+        ``remaining_minor``: hold it only while exactly this remains.
+        """
         not_yet_held = "attribute_not_exists(#r)"
-        enough_left = "remaining >= :amount"
+        if remaining_minor is None:
+            enough_left, values = "remaining >= :amount", {}
+        else:
+            enough_left, values = "remaining = :remaining", {"remaining": remaining_minor}
         return self._update(
             transaction_id,
             "SET remaining = remaining - :amount, #r = :amount",
             f"{not_yet_held} AND {enough_left}",
             refund_id=refund_id,
             amount=amount_minor,
+            **values,
         )
 
-    def reserve_all(self, transaction_id: str, refund_id: str, remaining_minor: int) -> bool:
-        """Hold all that was read as remaining; False when it has changed since."""
-        not_yet_held = "attribute_not_exists(#r)"
-        as_read = "remaining = :amount"
+    def hold_again(self, transaction_id: str, refund_id: str, amount_minor: int) -> bool:
+        """Hold what a refund had released, since the gateway has moved it after all. What remains
+        may fall below zero. False when the refund holds something already."""
         return self._update(
             transaction_id,
             "SET remaining = remaining - :amount, #r = :amount",
-            f"{not_yet_held} AND {as_read}",
+            "attribute_exists(captured) AND #r = :zero",
             refund_id=refund_id,
-            amount=remaining_minor,
+            amount=amount_minor,
+            zero=0,
         )
 
     def open(
@@ -216,21 +230,26 @@ class LedgerTable:
             raise
         return True
 
-    def release(self, transaction_id: str, refund_id: str) -> None:
+    def release(
+        self, transaction_id: str, refund_id: str, *, back_minor: int | None = None
+    ) -> None:
         """Give back what a refund that ended without money holds, and bar it from reserving again.
 
         A slow duplicate may have read the ledger long ago: without the tombstone it could still
         reserve for a refund that has ended, and nobody would ever release that.
         """
+        back, values = "#r", {":zero": to_wire(0)}
+        if back_minor is not None:
+            back, values = ":back", values | {":back": to_wire(back_minor)}
         for _ in range(_RELEASE_TRIES):
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key={"transaction_id": {"S": transaction_id}},
-                    UpdateExpression="SET remaining = remaining + #r, #r = :zero",
+                    UpdateExpression=f"SET remaining = remaining + {back}, #r = :zero",
                     ConditionExpression="#r > :zero",
                     ExpressionAttributeNames={"#r": _RESERVATION + refund_id},
-                    ExpressionAttributeValues={":zero": {"N": "0"}},
+                    ExpressionAttributeValues=values,
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
                 return

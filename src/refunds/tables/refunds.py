@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.domain.refund import TRANSITIONS, IllegalTransitionError, Refund
+from refunds.domain.refund import Refund, check_transition
 from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class RefundsTable:
         The fence: same version, same status, same attempt token. A failed condition with exactly
         ``new`` in the table is our own earlier try whose answer was lost.
         """
-        if new.status != old.status and new.status not in TRANSITIONS[old.status]:
-            raise IllegalTransitionError(f"{old.refund_id}: {old.status} to {new.status}")
+        if new.status != old.status:
+            check_transition(old, new)
         before, after = old.item(), new.item()
         changed = [name for name in after if after[name] != before.get(name)]
         removed = [name for name in before if name not in after]

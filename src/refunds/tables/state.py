@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -26,6 +26,10 @@ INTAKE = "#intake"
 
 CHANGE_TRIES = 8
 
+MESSAGES_RETURN_WITHIN = timedelta(days=28)
+"""A message stays up to 7 days in the queue and 14 in the dead-letter queue. The week on top is for
+a redrive. What is sent again later carries a mark (``processor.Delivery``)."""
+
 
 class ContendedError(Exception):
     """Others kept changing the item."""
@@ -37,13 +41,28 @@ class Control:
         self._table = table_name
 
     def look_up_first(self, now: datetime) -> bool:
-        """Whether a restore asks every claim to look its refund up at the gateway first.
+        """Whether every claim asks the gateway for its refund before calling.
 
-        After a restore the tables may have forgotten refunds that the gateway has paid; their
-        messages may still come back from a queue.
+        New or restored tables may not know refunds that the gateway has paid, and their messages
+        still come back from the queues. The first look at a table notes when it was.
         """
         until = self._get(LOOK_UP_FIRST).get("look_up_first_until")
-        return until is not None and rfc3339(now) < until
+        if until is None:
+            until = self._begin_looking_up(now)
+        return rfc3339(now) < until
+
+    def _begin_looking_up(self, now: datetime) -> str:
+        until = rfc3339(now + MESSAGES_RETURN_WITHIN)
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item_to_wire({"transaction_id": LOOK_UP_FIRST, "look_up_first_until": until}),
+                ConditionExpression="attribute_not_exists(transaction_id)",
+            )
+        except ClientError as exc:
+            if not condition_failed(exc):
+                raise
+        return until
 
     def set_look_up_first(self, until: datetime) -> None:
         self._put(LOOK_UP_FIRST, {"look_up_first_until": rfc3339(until)})

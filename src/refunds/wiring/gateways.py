@@ -1,4 +1,4 @@
-"""Builds the gateways that the settings name, and reaches their keys in Secrets Manager."""
+"""Opens the gateways that the settings name, with their keys from Secrets Manager."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
-from refunds.breaker.breaker import GatewayCalls, WatchedGateway
 from refunds.domain.clock import Clock
 from refunds.gateways.contract import ApiKey, Gateway
 from refunds.gateways.http import HttpTransport, PooledTransport
 from refunds.gateways.registry import ADAPTERS, open_gateway
-from refunds.gateways.routing import Gateways
 from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG, POOL_WIDTH
 from refunds.settings import GatewayAccount, GatewaySettings, SettingsError
 
@@ -86,22 +84,15 @@ def gateway_access() -> GatewayAccess:
     )
 
 
-def build_gateways(
-    settings: GatewaySettings,
-    access: GatewayAccess,
-    clock: Clock,
-    calls: GatewayCalls | None = None,
-) -> Gateways:
-    """The gateways that the settings name; ``calls`` notes which calls to them get through.
+def open_gateways(settings: GatewaySettings, access: GatewayAccess, clock: Clock) -> list[Gateway]:
+    """The gateways that the settings name, in their order.
 
     Raises ``SettingsError`` for a gateway that has no adapter.
     """
-    found = [_build_gateway(account, settings, access, clock) for account in settings.accounts]
-    watched = found if calls is None else [WatchedGateway(each, calls) for each in found]
-    return Gateways(watched, settings.routes)
+    return [_open_gateway(account, settings, access, clock) for account in settings.accounts]
 
 
-def _build_gateway(
+def _open_gateway(
     account: GatewayAccount, settings: GatewaySettings, access: GatewayAccess, clock: Clock
 ) -> Gateway:
     if (adapter := ADAPTERS.get(account.name)) is None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from refunds.audit.outcome_events import OutcomeBus, gateway_down_event
-from refunds.breaker.breaker import Breaker, GatewayCalls
+from refunds.breaker.breaker import Breaker, GatewayCalls, WatchedGateway
+from refunds.gateways.routing import Gateways
 from refunds.processing.process_refund import ProcessRefund
-from refunds.processing.processor import Processor
 from refunds.processing.queue import RefundQueue
 from refunds.settings import ProcessRefundSettings
-from refunds.wiring.gateways import build_gateways
 from refunds.wiring.protocol import build_protocol
 from refunds.wiring.surroundings import Surroundings
 
@@ -18,13 +17,17 @@ def build_process_refund(
 ) -> ProcessRefund:
     """Raises ``SettingsError``."""
     calls = GatewayCalls()
-    gateways = build_gateways(settings.gateways, surroundings.gateways, surroundings.clock, calls)
+    watched = [
+        WatchedGateway(gateway, calls) for gateway in surroundings.open_gateways(settings.gateways)
+    ]
+    gateways = Gateways(watched, settings.gateways.routes)
     protocol = build_protocol(
         settings.tables,
         gateways,
         surroundings,
         processed_by=settings.processed_by,
         recheck_after=settings.gateways.recheck_after,
+        not_ready_for=settings.not_ready_for,
     )
     bus = OutcomeBus(surroundings.clients.events, settings.event_bus)
     breaker = Breaker(
@@ -40,15 +43,7 @@ def build_process_refund(
         queue_url=settings.queue_url,
         dead_letter_queue_url=settings.dead_letter_queue_url,
         bus=bus,
-        processor=Processor(
-            refunds=protocol.refunds,
-            ledger=protocol.ledger,
-            audit=protocol.audit,
-            reserver=protocol.reserver,
-            settler=protocol.settler,
-            gateways=gateways,
-            clock=surroundings.clock,
-        ),
+        processor=protocol.processor,
         first_retry_seconds=settings.first_retry_seconds,
         random=surroundings.random,
         hold_seconds=breaker.hold_seconds,

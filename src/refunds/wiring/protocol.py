@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from refunds.gateways.routing import Gateways
+from refunds.processing.balance import Balance
+from refunds.processing.processor import Processor
+from refunds.processing.recorder import Recorder
 from refunds.processing.reserver import Reserver
 from refunds.processing.settler import Settler
 from refunds.settings import TableNames
@@ -24,7 +27,9 @@ class Protocol:
     control: Control
     gateways: Gateways
     reserver: Reserver
+    recorder: Recorder
     settler: Settler
+    processor: Processor
 
 
 def build_protocol(
@@ -34,26 +39,46 @@ def build_protocol(
     *,
     processed_by: str,
     recheck_after: timedelta,
+    not_ready_for: timedelta = timedelta(0),
 ) -> Protocol:
     dynamodb, clock = surroundings.clients.dynamodb, surroundings.clock
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
-    reserver = Reserver(ledger, gateways)
+    balance = Balance(ledger, refunds)
+    recorder = Recorder(
+        refunds=refunds,
+        ledger=ledger,
+        clock=clock,
+        processed_by=processed_by,
+        recheck_after=recheck_after,
+    )
+    audit = AuditTable(dynamodb, tables.audit)
+    reserver = Reserver(ledger, gateways, balance)
+    settler = Settler(
+        refunds=refunds,
+        recorder=recorder,
+        balance=balance,
+        gateways=gateways,
+        clock=clock,
+        new_token=surroundings.new_token,
+    )
     return Protocol(
         refunds=refunds,
         ledger=ledger,
-        audit=AuditTable(dynamodb, tables.audit),
+        audit=audit,
         control=Control(dynamodb, tables.ledger),
         gateways=gateways,
         reserver=reserver,
-        settler=Settler(
+        recorder=recorder,
+        settler=settler,
+        processor=Processor(
             refunds=refunds,
             ledger=ledger,
+            audit=audit,
             reserver=reserver,
+            settler=settler,
             gateways=gateways,
             clock=clock,
-            new_token=surroundings.new_token,
-            processed_by=processed_by,
-            recheck_after=recheck_after,
+            not_ready_for=not_ready_for,
         ),
     )

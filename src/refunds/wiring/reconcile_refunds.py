@@ -8,13 +8,13 @@ from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.stream_watch import StreamWatch
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
 from refunds.domain.clock import Clock
+from refunds.gateways.routing import Gateways
 from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.open_refunds import OpenRefunds
 from refunds.processing.reconcile_refunds import ReconcileRefunds
 from refunds.processing.reconciler import Reconciler
 from refunds.processing.reversal_sweep import ReversalSweep
 from refunds.settings import ReconcileRefundsSettings
-from refunds.wiring.gateways import build_gateways
 from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.surroundings import Surroundings
 
@@ -49,7 +49,7 @@ def build_reconcile_refunds(
 ) -> ReconcileRefunds:
     """Raises ``SettingsError``."""
     clients, clock = surroundings.clients, surroundings.clock
-    gateways = build_gateways(settings.gateways, surroundings.gateways, clock)
+    gateways = Gateways(surroundings.open_gateways(settings.gateways), settings.gateways.routes)
     protocol = build_protocol(
         settings.tables,
         gateways,
@@ -62,6 +62,7 @@ def build_reconcile_refunds(
         queue_url=settings.dead_letter_queue_url,
         refunds=protocol.refunds,
         settler=protocol.settler,
+        processor=protocol.processor,
         failures=FailureStore(clients.s3, settings.failures_bucket, clock),
         clock=clock,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refunds.domain.clock import Clock, SystemClock
+from refunds.gateways.contract import Gateway
 from refunds.lambda_runtime import Clients, lambda_clients, new_token, thread_pool
+from refunds.settings import GatewaySettings
 from refunds.telemetry import Log, Metrics
-from refunds.wiring.gateways import GatewayAccess, gateway_access
+from refunds.wiring.gateways import gateway_access, open_gateways
 
 if TYPE_CHECKING:
     # Importing it would load Powertools' batch processor, which not every function uses.
@@ -28,20 +30,22 @@ class Surroundings:
     """Text that never repeats."""
     random: Callable[[], float]
     """0 <= x < 1."""
-    gateways: GatewayAccess
+    open_gateways: Callable[[GatewaySettings], Sequence[Gateway]]
+    """The gateways of a function's settings, the first for whatever no route sends elsewhere."""
     metrics: Metrics
     log: Log
 
 
 def lambda_surroundings(metrics: Metrics, log: Log) -> Surroundings:
     """Those of a function in Lambda."""
+    clock = SystemClock()
     return Surroundings(
         clients=lambda_clients("dynamodb"),
-        clock=SystemClock(),
+        clock=clock,
         pool=thread_pool(),
         new_token=new_token,
         random=random.SystemRandom().random,
-        gateways=gateway_access(),
+        open_gateways=lambda settings: open_gateways(settings, gateway_access(), clock),
         metrics=metrics,
         log=log,
     )

@@ -13,11 +13,7 @@ from refunds.domain.clock import Deadline, rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus, GatewayUnavailableError, RefundPage, Unknown
 from refunds.gateways.routing import Gateways, Route
-from refunds.processing.processor import Processor
 from refunds.processing.recorder import Later, Recorded
-from refunds.processing.reserver import Reserver
-from refunds.processing.settler import Settler
-from refunds.wiring.protocol import Protocol
 from refunds.wiring.reconcile_refunds import build_reconciler
 
 
@@ -73,39 +69,15 @@ class Both:
 
     def __init__(self, world: World, *routes: Route) -> None:
         self.world = world
-        self.flair, self.stripe, both = gateways(*routes)
+        self.flair, self.stripe, _ = gateways(*routes)
         for gateway in (self.flair, self.stripe):
             gateway.payments["pi_1"] = payment(transaction_id="pi_1")
-        reserver = Reserver(world.ledger, both)
-        self.settler = Settler(
-            refunds=world.refunds,
-            ledger=world.ledger,
-            reserver=reserver,
-            gateways=both,
-            clock=world.clock,
-            new_token=lambda: "token-new",
-            processed_by="ProcessRefund:8",
-            recheck_after=timedelta(minutes=5),
+        protocol = world.protocol(
+            self.flair, self.stripe, routes=routes, processed_by="ProcessRefund:8"
         )
-        self.processor = Processor(
-            refunds=world.refunds,
-            ledger=world.ledger,
-            audit=world.audit,
-            reserver=reserver,
-            settler=self.settler,
-            gateways=both,
-            clock=world.clock,
-        )
+        self.settler, self.processor = protocol.settler, protocol.processor
         self.reconciler = build_reconciler(
-            Protocol(
-                refunds=world.refunds,
-                ledger=world.ledger,
-                audit=world.audit,
-                control=world.control,
-                gateways=both,
-                reserver=reserver,
-                settler=self.settler,
-            ),
+            protocol,
             world.archiver,
             clock=world.clock,
             pool=InlinePool(),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.support.builders import refund
+from tests.support.builders import refund, shown
 from tests.support.moto_stack import REGION, Stack
 from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status
+from refunds.gateways.contract import GatewayStatus
 from refunds_ops.cli import cli
 from refunds_ops.errors import RefusedError
 
 
 @pytest.fixture(autouse=True)
-def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refunds_ops.audit.sources.gateways", lambda stack: world.gateways)
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("RefundsTableName", stack.refunds_table)
     monkeypatch.setenv("LedgerTableName", stack.ledger_table)
@@ -40,7 +43,7 @@ def waiting_for_a_person(world: World) -> Refund:
     )
     claimed = refund(lease_until=None)
     assert world.refunds.put_new(claimed) is None
-    world.settler.finish(
+    world.settler.recorder.finish(
         claimed, Status.IN_REVIEW, failure_code="gateway_mismatch", failure_message="another amount"
     )
     found = world.refunds.get("refund-1")
@@ -72,6 +75,7 @@ def test_nothing_waiting_is_a_clean_exit(world: World) -> None:
 
 def test_a_refund_decided_as_paid_succeeds_and_keeps_its_money(world: World) -> None:
     waiting_for_a_person(world)
+    world.gateway.refunds.append(shown())
 
     result = decide("--paid", "--by", "operator:ana")
 
@@ -80,7 +84,12 @@ def test_a_refund_decided_as_paid_succeeds_and_keeps_its_money(world: World) -> 
     assert found is not None
     assert (found.status, found.failure_code) == (Status.SUCCEEDED, None)
     assert found.processed_by == "operator:ana"
-    assert found.review == {"by": "operator:ana", "why": "seen", "evidence": "T-7"}
+    assert found.review == {
+        "by": "operator:ana",
+        "why": "seen",
+        "evidence": "T-7",
+        "gateway": "flair shows gw-1 25.00 USD succeeded",
+    }
     ledger = world.ledger.get("payment-1")
     assert ledger is not None
     assert (ledger.remaining, dict(ledger.reservations)) == (7500, {"refund-1": 2500})
@@ -102,6 +111,7 @@ def test_a_refund_decided_as_not_paid_fails_and_frees_its_money(world: World) ->
 
 def test_a_decision_is_taken_once(world: World) -> None:
     waiting_for_a_person(world)
+    world.gateway.refunds.append(shown())
     decide("--paid")
 
     again = decide("--not-paid")
@@ -113,11 +123,70 @@ def test_a_decision_is_taken_once(world: World) -> None:
     assert found.status is Status.SUCCEEDED
 
 
+def test_a_decision_against_the_gateway_needs_its_own_option_and_is_audited(world: World) -> None:
+    waiting_for_a_person(world)
+    world.gateway.refunds.append(shown())
+
+    refused = decide("--not-paid")
+    assert isinstance(refused.exception, RefusedError)
+    assert "gw-1 25.00 USD succeeded" in refused.exception.what
+    assert world.stored().status is Status.IN_REVIEW
+
+    assert decide("--not-paid", "--against-gateway").exit_code == 0
+    found = world.stored()
+    assert found.status is Status.FAILED
+    assert found.review is not None
+    assert found.review["against_gateway"] == "true"
+    # The gateway has the money all the same: nobody else may have it.
+    assert (world.held(), world.remaining()) == (0, 7500)
+
+
+def test_a_gateway_that_cannot_be_asked_decides_nothing(world: World) -> None:
+    waiting_for_a_person(world)
+    world.gateway.down = True
+
+    refused = decide("--paid")
+    assert isinstance(refused.exception, RefusedError)
+    assert "can't be asked" in refused.exception.what
+    assert decide("--paid", "--against-gateway").exit_code == 0
+
+
+def correct() -> Result:
+    return run("correct", "refund-1", "--why", "dashboard", "--evidence", "T-8")
+
+
+def test_a_failed_refund_that_the_gateway_paid_is_corrected_and_counts_again(world: World) -> None:
+    waiting_for_a_person(world)
+    decide("--not-paid")
+    world.gateway.refunds.append(shown())
+
+    assert correct().exit_code == 0
+    found = world.stored()
+    assert (found.status, found.gateway_refund_id) == (Status.SUCCEEDED, "gw-1")
+    assert (world.held(), world.remaining()) == (2500, 7500)
+    assert correct().exit_code == 0  # as after a crash: nothing is counted twice
+    assert (world.held(), world.remaining()) == (2500, 7500)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"status": GatewayStatus.FAILED}, {"amount_minor": 1}, {"currency": "EUR"}]
+)
+def test_nothing_is_corrected_without_the_gateways_clear_word(
+    world: World, changes: dict[str, Any]
+) -> None:
+    waiting_for_a_person(world)
+    decide("--not-paid")
+    world.gateway.refunds.append(shown(**changes))
+
+    assert isinstance(correct().exception, RefusedError)
+    assert world.stored().status is Status.FAILED
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nobody", "--why", "x", "--evidence", "y", "--paid"], "there is no refund nobody"),
-        (["refund-1", "--why", " ", "--evidence", "y", "--paid"], "say why"),
+        (["nobody", "--why", "x", "--evidence", "y", "--paid"], "There is no refund nobody"),
+        (["refund-1", "--why", " ", "--evidence", "y", "--paid"], "Say why"),
         (["refund-1", "--why", "4111 1111 1111 1111", "--evidence", "y", "--paid"], "card numbers"),
     ],
 )

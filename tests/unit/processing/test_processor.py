@@ -18,11 +18,12 @@ from tests.support.item_size import item_size
 from tests.support.moto_stack import REGION
 from tests.support.world import World
 
-from refunds.domain.audit_entry import audit_entry
+from refunds.domain.audit_entry import audit_entry, removal_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
 from refunds.domain.request import ErrorCode, RefusedError
 from refunds.gateways.contract import Accepted, Declined, GatewayStatus, Unknown
+from refunds.processing.processor import Delivery
 from refunds.processing.recorder import Later, Recorded
 from refunds.tables.wire import item_from_wire
 
@@ -31,7 +32,7 @@ EXPIRED = rfc3339(NOW - timedelta(seconds=1))
 
 def process(world: World, *, look_up_first: bool = False, **changes: Any) -> Recorded | Later:
     return world.processor.process(
-        request(**changes), world.deadline(), look_up_first=look_up_first
+        request(**changes), world.deadline(), Delivery(look_up_first=look_up_first)
     )
 
 
@@ -55,6 +56,8 @@ def test_a_request_becomes_a_refund_that_is_paid_once_and_says_all_it_was_asked(
         status=Status.SUCCEEDED,
         metadata={"order": "7"},
         requested_at="2026-11-23T08:00:00+01:00",
+        gateway_account=world.gateway.account,
+        gateway_reference="refund-1",
         gateway_refund_id="gw-1",
         version=2,
         previous_status=Status.PROCESSING,
@@ -323,11 +326,12 @@ def test_a_reservation_for_another_amount_or_currency_is_a_conflict(
     assert world.held() == 2500
 
 
-def test_a_released_reservation_without_a_refund_is_never_paid_again(world: World) -> None:
+def test_a_released_reservation_without_a_refund_is_for_a_person(world: World) -> None:
     process(world, refund_id="refund-0", amount_minor=1)
     world.ledger.release("payment-1", "refund-1")
 
-    assert isinstance(process(world), Later)
+    assert recorded(process(world)) is Status.IN_REVIEW
+    assert world.stored().failure_code == "record_lost"
     assert len(world.gateway.orders) == 1
 
 
@@ -344,7 +348,7 @@ def test_a_reservation_that_vanishes_meanwhile_is_for_later(
 
 def test_a_removed_refund_goes_on_in_its_audit_chain(world: World) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
-    last = audit_entry(refund(version=4).item())
+    last = removal_entry(refund(version=3).item(), removed_at=rfc3339(NOW), removed_by="somebody")
     world.audit.put_new(last)
     world.gateway.refunds.append(shown())
     process(world)

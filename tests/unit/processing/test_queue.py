@@ -20,6 +20,7 @@ from refunds.audit.outcome_events import PublishError
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import ErrorCode, RefusedError
 from refunds.gateways.contract import Retryable, Unknown
+from refunds.processing.processor import Delivery
 from refunds.processing.queue import (
     LONGEST_DELAY_SECONDS,
     PutBackError,
@@ -327,9 +328,9 @@ def test_whether_to_look_up_first_reaches_the_processor(
     seen: list[bool] = []
     process: Callable[..., Any] = world.processor.process
 
-    def watched(*args: Any, look_up_first: bool = False) -> Any:
-        seen.append(look_up_first)
-        return process(*args, look_up_first=look_up_first)
+    def watched(request: Any, deadline: Any, delivery: Delivery) -> Any:
+        seen.append(delivery.look_up_first)
+        return process(request, deadline, delivery)
 
     monkeypatch.setattr(world.processor, "process", watched)
     handle_batch(

@@ -172,7 +172,7 @@ def test_a_refund_that_cant_even_be_put_off_is_counted_once(
 
     opened(world, "bad")
     opened(world, "good")
-    monkeypatch.setattr(world.settler, "recheck", broken)
+    monkeypatch.setattr(world.settler.recorder, "recheck", broken)
     monkeypatch.setattr(world.settler, "ask_then_call", broken)
     summary = run(world)
 
@@ -554,7 +554,7 @@ def test_a_message_whose_refund_is_being_worked_on_stays_and_its_neighbours_go(
     old.put(refund(lease_until=None))
     dead_letter(old, body())
     dead_letter(old, "other")
-    monkeypatch.setattr(old.settler, "recheck", lambda there: False)
+    monkeypatch.setattr(old.settler.recorder, "recheck", lambda there: False)
     summary = run(old)
 
     assert (summary.dead_letters.archived, names(summary)) == (1, ["refund_in_progress"])

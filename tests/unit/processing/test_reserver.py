@@ -8,7 +8,8 @@ import pytest
 from tests.support.builders import LEFT_OUT, payment, request, shown
 from tests.support.world import World
 
-from refunds.gateways.contract import GatewayStatus, GatewayUnavailableError, PaymentStatus
+from refunds.gateways.contract import GatewayStatus, PaymentStatus
+from refunds.processing.balance import Balance, PaymentGoneError
 from refunds.processing.reserver import Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.tables.ledger import LedgerTable
 
@@ -21,8 +22,13 @@ def reserve(world: World, **changes: Any) -> Reserved | NotPossible | Seen | Con
 def test_the_first_refund_of_a_payment_begins_its_ledger_from_the_gateway(world: World) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=4000)
 
-    assert reserve(world) == Reserved(2500)
+    assert reserve(world) == Reserved(2500, seen_at_gateway=True)
     assert (world.held(), world.remaining()) == (2500, 3500)
+
+
+def test_the_first_refund_of_a_payment_without_refunds_asks_the_gateway_once(world: World) -> None:
+    assert reserve(world) == Reserved(2500)
+    assert (world.held(), world.remaining()) == (2500, 7500)
     assert world.gateway.calls == ["get_payment"]
 
 
@@ -41,7 +47,7 @@ def test_without_an_amount_all_that_remains_is_held(world: World, begun: bool) -
     else:
         world.gateway.payments["payment-1"] = payment(refunded_minor=1000)
 
-    assert reserve(world, amount_minor=LEFT_OUT) == Reserved(9000)
+    assert reserve(world, amount_minor=LEFT_OUT) == Reserved(9000, seen_at_gateway=not begun)
     assert (world.held(), world.remaining()) == (9000, 0)
 
 
@@ -169,7 +175,9 @@ def test_a_failed_refund_of_this_id_at_the_gateway_is_not_adopted(world: World) 
 
 
 def recounted(world: World) -> int | None:
-    world.reserver.recount("payment-1", "refund-9", world.deadline(), gateway=world.gateway)
+    Balance(world.ledger, world.refunds).count(
+        "payment-1", "refund-9", world.gateway, world.deadline()
+    )
     return world.remaining()
 
 
@@ -224,7 +232,7 @@ def test_a_payment_that_vanished_is_no_answer(world: World) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
     world.gateway.payments.clear()
 
-    with pytest.raises(GatewayUnavailableError):
+    with pytest.raises(PaymentGoneError):
         recounted(world)
 
 
@@ -257,7 +265,7 @@ def test_a_ledger_that_keeps_changing_is_left_for_later(world: World, amount: An
     changing: Any = ChangingLedger(world.ledger)
     asked = request(amount_minor=amount)
 
-    answer = Reserver(changing, world.gateways).reserve(
+    answer = Reserver(changing, world.gateways, Balance(changing, world.refunds)).reserve(
         asked, world.ledger.get("payment-1"), world.deadline()
     )
     assert answer == Contended()

@@ -35,7 +35,7 @@ def claimed(world: World) -> Refund:
 
 
 def call(world: World, there: Refund, *, called_before: bool = False) -> Recorded | Later:
-    return world.settler.call(there, world.deadline(), called_before=called_before)
+    return world.settler.call(there, world.deadline(), unanswered=there if called_before else None)
 
 
 def is_open(there: Refund) -> bool:
@@ -183,12 +183,12 @@ def test_an_answer_for_another_refund_is_for_a_person(
 
 def test_without_time_for_a_call_none_is_begun(world: World, claimed: Refund) -> None:
     # 5 s are kept for recording the answer, and a call takes 2 at least.
-    result = world.settler.call(claimed, world.deadline(6.9), called_before=False)
+    result = world.settler.call(claimed, world.deadline(6.9))
 
     assert isinstance(result, Later)
     assert world.gateway.orders == []
     assert is_open(world.stored())
-    world.settler.call(world.stored(), world.deadline(7.1), called_before=False)
+    world.settler.call(world.stored(), world.deadline(7.1))
     assert len(world.gateway.orders) == 1
 
 
@@ -201,7 +201,7 @@ def test_a_call_leaves_time_to_record_its_answer(world: World, claimed: Refund) 
         return create(order, deadline, not_after=not_after)
 
     world.gateway.create_refund = measured  # type: ignore[method-assign]
-    world.settler.call(claimed, world.deadline(12), called_before=False)
+    world.settler.call(claimed, world.deadline(12))
     assert seen == [7]
 
 
@@ -471,7 +471,7 @@ def test_a_refund_is_looked_at_less_often_the_longer_it_is_open(world: World) ->
     waits = []
     for hours in (0, 1, 10):
         world.clock.advance(hours=hours)
-        assert world.settler.recheck(there)
+        assert world.settler.recorder.recheck(there)
         there = world.stored()
         assert there.check_at is not None
         waits.append(from_rfc3339(there.check_at) - world.clock.now())
@@ -495,12 +495,12 @@ def test_what_ended_without_money_is_released_before_it_leaves_the_index(world: 
     release = world.ledger.release
     seen: list[bool] = []
 
-    def watched(transaction_id: str, refund_id: str) -> None:
+    def watched(transaction_id: str, refund_id: str, *, back_minor: int | None = None) -> None:
         seen.append(is_open(world.stored()))
-        release(transaction_id, refund_id)
+        release(transaction_id, refund_id, back_minor=back_minor)
 
     world.ledger.release = watched  # type: ignore[method-assign]
-    world.settler.give_back(there)
+    world.settler.recorder.give_back(there)
 
     assert seen == [True]
     assert is_closed(world.stored())

@@ -98,7 +98,7 @@ def test_what_the_index_is_made_of_is_not_the_refunds_own(world: World) -> None:
     stored = world.stored("r1")
     assert "day_shard" not in stored.item()
     (before,) = world.stack.items(world.stack.refunds_table)
-    changed = world.settler.finish(stored, Status.SUCCEEDED)
+    changed = world.settler.recorder.finish(stored, Status.SUCCEEDED)
     assert changed
     (after,) = world.stack.items(world.stack.refunds_table)
     assert after["status"] == "SUCCEEDED"

@@ -279,7 +279,7 @@ def test_all_that_remains_can_be_held_and_not_one_unit_more(ledger: LedgerTable)
 
 def test_a_refund_is_held_once(ledger: LedgerTable) -> None:
     assert not ledger.reserve("payment-1", "refund-0", 1000)
-    assert not ledger.reserve_all("payment-1", "refund-0", 9_000)
+    assert not ledger.reserve("payment-1", "refund-0", 9_000, remaining_minor=9_000)
     assert read(ledger).remaining == 9_000
 
 
@@ -289,9 +289,9 @@ def test_a_transaction_without_a_ledger_holds_nothing(world: World) -> None:
 
 
 def test_holding_all_means_exactly_what_was_read(ledger: LedgerTable) -> None:
-    assert not ledger.reserve_all("payment-1", "refund-1", 8_999)
-    assert not ledger.reserve_all("payment-1", "refund-1", 9_001)
-    assert ledger.reserve_all("payment-1", "refund-1", 9_000)
+    assert not ledger.reserve("payment-1", "refund-1", 8_999, remaining_minor=8_999)
+    assert not ledger.reserve("payment-1", "refund-1", 9_001, remaining_minor=9_001)
+    assert ledger.reserve("payment-1", "refund-1", 9_000, remaining_minor=9_000)
     assert read(ledger).reservations["refund-1"] == 9_000
 
 

@@ -112,6 +112,7 @@ def test_a_version_description_fits_lambdas_256_characters(stack: ExpandedTempla
         GatewayStage="s" * 20,
         GatewayTimeoutSeconds="25",
         FirstRetrySeconds="900",
+        NotReadySeconds="86400",
         ReconcileAfterSeconds="3600",
         FunctionMemoryMB="3008",
         SnapStart="off",

@@ -1,0 +1,145 @@
+"""What is left of a payment: the ledger brought up to what the gateway shows.
+
+A refund that the ledger does not know is learnt from the gateway: those of other systems, and those
+of ours whose tables were lost.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from refunds.domain.clock import Deadline
+from refunds.gateways.contract import Gateway, GatewayRefund, GatewayStatus, Payment
+from refunds.tables.ledger import Ledger, LedgerTable
+from refunds.tables.refunds import RefundsTable
+
+MAX_REFUND_PAGES = 50
+"""Pages of one payment's refunds that are read before giving up."""
+
+COUNT_TRIES = 4
+
+
+class PaymentGoneError(Exception):
+    """The gateway does not know the payment, or no longer does."""
+
+
+class BalanceContendedError(Exception):
+    """The ledger kept changing while it was counted. Try again later."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """``payment`` as the gateway shows it, and ``remaining_minor`` as the ledger now has it.
+
+    ``adopted``: the gateway already had a refund under the refund id that was counted for, and the
+    ledger did not know it. Its amount is now held.
+    """
+
+    payment: Payment
+    remaining_minor: int
+    adopted: GatewayRefund | None = None
+
+
+class Balance:
+    def __init__(self, ledger: LedgerTable, refunds: RefundsTable) -> None:
+        self._ledger = ledger
+        self._refunds = refunds
+
+    def count(
+        self, transaction_id: str, refund_id: str, gateway: Gateway, deadline: Deadline
+    ) -> Counted:
+        """Count the payment again at ``gateway`` for the refund ``refund_id``.
+
+        Raises ``GatewayUnavailableError``, ``PaymentGoneError``, ``BalanceContendedError``.
+        """
+        for _ in range(COUNT_TRIES):
+            if counted := self._count(transaction_id, refund_id, gateway, deadline):
+                return counted
+        raise BalanceContendedError(transaction_id)
+
+    def _count(
+        self, transaction_id: str, refund_id: str, gateway: Gateway, deadline: Deadline
+    ) -> Counted | None:
+        # Payment first, then its refunds, then the ledger. In this order a refund of ours that
+        # begins meanwhile counts as reserved, never as missing.
+        within = deadline.within(gateway.timeout_seconds)
+        if (payment := gateway.get_payment(transaction_id, within)) is None:
+            raise PaymentGoneError(transaction_id)
+        shown = [
+            each
+            for each in refunds_of(gateway, transaction_id, deadline)
+            if each.status is not GatewayStatus.FAILED
+        ]
+        ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
+        adopted = None
+        if refund_id not in ledger.reservations:
+            adopted = next((each for each in shown if each.reference == refund_id), None)
+        # An adopted refund's amount is already off what remains, as another's.
+        remaining_minor = (
+            payment.captured_minor
+            - payment.disputed_minor
+            - self._moved_unreserved(payment, shown, ledger)
+            - sum(ledger.reservations.values())
+        )
+        stored = self._ledger.recount(
+            ledger,
+            captured_minor=payment.captured_minor,
+            remaining_minor=remaining_minor,
+            currency=payment.currency,
+            adopt=(refund_id, adopted.amount_minor) if adopted else None,
+        )
+        return Counted(payment, remaining_minor, adopted) if stored else None
+
+    def _moved_unreserved(
+        self, payment: Payment, shown: Sequence[GatewayRefund], ledger: Ledger
+    ) -> int:
+        """What the gateway has moved, or is about to move, beyond what our reservations cover."""
+        moved_for: dict[str | None, int] = defaultdict(int)
+        for each in shown:
+            moved_for[self._reservation_of(each, ledger)] += each.amount_minor
+        others = moved_for.pop(None, 0)
+        # A double, or more than was asked for: it has left the payment all the same.
+        excess = sum(
+            max(0, moved - ledger.reservations[refund_id])
+            for refund_id, moved in moved_for.items()
+            if refund_id is not None
+        )
+        # A list may lag behind the payment. What it does not show yet is ours as far as our
+        # reservations are not shown either, and another system's beyond that.
+        unlisted = payment.refunded_minor - sum(each.amount_minor for each in shown)
+        ours_unlisted = sum(
+            max(0, held - moved_for.get(refund_id, 0))
+            for refund_id, held in ledger.reservations.items()
+        )
+        return others + excess + max(0, unlisted - ours_unlisted)
+
+    def _reservation_of(self, shown: GatewayRefund, ledger: Ledger) -> str | None:
+        """The refund id whose reservation covers ``shown``; None when another system made it."""
+        if ledger.reservations.get(shown.reference, 0) > 0:
+            return shown.reference
+        # Begun in another stage of ours: its own record knows the reference it began with.
+        reference = shown.gateway_reference or ""
+        refund_id = reference.rpartition(".")[2]
+        if ledger.reservations.get(refund_id, 0) > 0:
+            refund = self._refunds.get(refund_id)
+            if refund is not None and refund.reference == reference:
+                return refund_id
+        return None
+
+
+def refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:
+    """All refunds of a payment that ``gateway`` shows. Raises ``GatewayUnavailableError``."""
+    found: list[GatewayRefund] = []
+    cursor: str | None = None
+    for _ in range(MAX_REFUND_PAGES):
+        page = gateway.list_refunds(
+            deadline.within(gateway.timeout_seconds),
+            transaction_id=transaction_id,
+            cursor=cursor,
+        )
+        found += page.refunds
+        if (cursor := page.next_cursor) is None:
+            return found
+    raise RuntimeError(f"more than {MAX_REFUND_PAGES} pages of refunds of one payment")
