@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import UTC, datetime
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import click
 from rich.markup import escape
@@ -15,8 +16,9 @@ from refunds.domain.request import RefusedError as MessageRefusedError
 from refunds.domain.request_fields import REASONS
 from refunds_ops.amounts import amount_text, minor_units
 from refunds_ops.errors import RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
-from refunds_ops.terminal import console, print_line
+from refunds_ops.terminal import console, print_json, print_line
 from refunds_ops.who import login
 
 
@@ -42,55 +44,99 @@ from refunds_ops.who import login
 @click.option(
     "--message",
     "message_file",
-    type=click.File("rb"),
+    type=click.File("rb", lazy=True),
     metavar="FILE",
     help="Send this JSON message as it is; - is standard input.",
 )
-@click.option("--dry-run", is_flag=True, help="Check and show the message; send nothing.")
+@click.option(
+    "--file",
+    "file",
+    type=click.File("rb", lazy=True),
+    metavar="FILE",
+    help="Send a request for each row of this CSV or JSON lines file; - is standard input.",
+)
+@click.option("--yes", is_flag=True, help="With --file: send without asking.")
+@click.option("--check-payments", is_flag=True, help="With --file: look payments up.")
+@click.option("--warn-above", metavar="DECIMAL", help="With --file: point out higher amounts.")
+@click.option(
+    "--per-second",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    help="With --file: send at most this many a second.",
+)
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --file: where the results go.  [default: FILE.results.jsonl]",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 604_800),
+    metavar="SECONDS",
+    help="With --file: follow the refunds to their end, at most so long.",
+)
+@click.option("--dry-run", is_flag=True, help="Check and show; send nothing.")
+@json_option(
+    {
+        "refund_id": "of the request that was sent (without --file)",
+        "message": "as it was sent (without --file)",
+        "results": "the result file (with --file)",
+        "counts": "how many by status (with --file)",
+    }
+)
 @click.pass_obj
-def request(
-    stack_name: str | None,
-    refund_id: str | None,
-    transaction_id: str | None,
-    user_id: str | None,
-    amount: str | None,
-    amount_minor: int | None,
-    currency: str | None,
-    reason: str | None,
-    requested_by: str | None,
-    metadata: tuple[str, ...],
-    message_file: IO[bytes] | None,
-    dry_run: bool,
-) -> None:
+def request(stack_name: str | None, /, **options: Any) -> None:
     """Request a refund.
 
-    Checks the request as the functions will, then sends it to the queue.
+    Checks the request as the functions will, then sends it to the queue. With --file: many. All
+    rows are checked first, their number and totals are shown, and nothing is sent before you agree.
+    Sent twice, a file pays nothing twice: a row without refund_id has one made of what it says.
 
     \b
     refunds request --transaction pay_42 --user ada --amount 25.00 --currency USD \\
                     --reason order_cancelled
+    refunds request --file refunds.csv --reason order_cancelled --wait 600
     """
-    flags = {
-        "refund_id": refund_id,
-        "transaction_id": transaction_id,
-        "user_id": user_id,
-        "currency": currency,
-        "reason": reason,
-        "requested_by": requested_by,
-    }
-    if message_file is not None:
-        if any(value is not None for value in (*flags.values(), amount, amount_minor)) or metadata:
-            raise click.UsageError("--message is the whole message: leave the other fields out")
-        body = _text(message_file.read())
-    else:
-        body = json.dumps(_message(flags, amount, amount_minor, metadata))
-    checked = check(body)
-    if dry_run:
+    if options["file"] is not None:
+        _only_defaults(options)
+        from refunds_ops.commands.bulk_request import request_file
+
+        request_file(stack_name, options["file"], options)
+        return
+    body = _body(options)
+    sent = check(body)
+    if options["dry_run"]:
         print_line(body)
         return
     stack = find_stack(stack_name)
     stack.sqs.send_message(QueueUrl=stack["RefundQueueUrl"], MessageBody=body)
-    _tell_sent(checked)
+    if options["as_json"]:
+        print_json({"refund_id": sent.refund_id, "message": json.loads(body)})
+    else:
+        _print_sent(sent)
+
+
+_MESSAGE_OPTIONS = ("refund_id", "transaction_id", "user_id", "currency", "reason", "requested_by")
+
+
+def _only_defaults(options: dict[str, Any]) -> None:
+    alone = ("refund_id", "transaction_id", "amount", "amount_minor", "message_file")
+    if any(options[name] is not None for name in alone) or options["metadata"]:
+        raise click.UsageError(
+            "--file brings the requests: only --user, --currency, --reason and --requested-by go "
+            "with it, for rows that leave them out"
+        )
+
+
+def _body(options: dict[str, Any]) -> str:
+    flags = {name: options[name] for name in _MESSAGE_OPTIONS}
+    amount, amount_minor = options["amount"], options["amount_minor"]
+    if options["message_file"] is None:
+        return json.dumps(_message(flags, amount, amount_minor, options["metadata"]))
+    given = any(value is not None for value in (*flags.values(), amount, amount_minor))
+    if given or options["metadata"]:
+        raise click.UsageError("--message is the whole message: leave the other fields out")
+    return _text(options["message_file"].read())
 
 
 def check(body: str) -> RefundRequest:
@@ -150,7 +196,7 @@ def _text(body: bytes) -> str:
         raise RefusedError("The message is not UTF-8 text, so nothing was sent.") from None
 
 
-def _tell_sent(sent: RefundRequest) -> None:
+def _print_sent(sent: RefundRequest) -> None:
     amount = amount_text(sent.amount_minor, sent.currency)
     what = f"{amount} of" if sent.amount_minor else "all that is left of"
     out = console()

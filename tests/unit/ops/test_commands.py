@@ -25,7 +25,6 @@ WITHOUT_JSON = {
     "stack outputs",
     "pause",
     "resume",
-    "request",
     "review decide",
     "backup verify",
     "backup restore",
