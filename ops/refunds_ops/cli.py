@@ -55,7 +55,18 @@ SECTIONS = {
         ("audit", f"{_AT}.audit:audit", "Show, repair and prove the audit trail."),
         ("backup", f"{_AT}.backup:backup", "Make, verify, restore and read backups."),
     ),
-    "Stack": (("stack", f"{_AT}.stack:stack", "Show the stack that the commands work on."),),
+    "Stack": (
+        (
+            "doctor",
+            f"{_AT}.doctor:doctor",
+            "Check a deployed stack, and say what to do about each fault.",
+        ),
+        (
+            "stack",
+            f"{_AT}.stack:stack",
+            "Show the stack that the commands work on, give it its key, or adopt a deleted one.",
+        ),
+    ),
 }
 
 

@@ -44,12 +44,17 @@ def sam_environment(more: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
-def build(workspace: Workspace, parameters: Mapping[str, str], folder: Path) -> None:
-    """`sam build` into ``folder``. Raises ``NotReadyError``."""
+def build(
+    workspace: Workspace,
+    parameters: Mapping[str, str],
+    folder: Path,
+    template: Path = PROJECT / "template.yaml",
+) -> None:
+    """`sam build` of ``template`` into ``folder``. Raises ``NotReadyError``."""
     run(
         [
             *(_BIN / "sam", "build", "--config-file", _no_config(workspace)),
-            *("--template-file", PROJECT / "template.yaml", "--build-dir", folder),
+            *("--template-file", template, "--build-dir", folder),
             *("--parameter-overrides", *_overrides(parameters)),
         ],
         sam_environment({"AWS_DEFAULT_REGION": "us-east-1"}),
@@ -66,19 +71,30 @@ def build_parameters() -> dict[str, str]:
 
 
 def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
-    """Runs `sam deploy` and returns the stack. Raises ``NotReadyError``."""
-    settings = aws_settings(port)
-    stack = Stack(f"the stack {STACK_NAME}", {}, settings)
-    # As --resolve-s3 would, but without a second stack.
-    stack.s3.create_bucket(Bucket=ARTIFACTS_BUCKET)
+    """Runs `sam deploy` of what was built and returns the stack. Raises ``NotReadyError``."""
     parameters = PARAMETERS | build_parameters()
     parameters |= {"GatewayName": gateway_name, "GatewayUrl": gateway_url}
+    return deploy_stack(workspace, port, STACK_NAME, parameters)
+
+
+def deploy_stack(
+    workspace: Workspace,
+    port: int,
+    name: str,
+    parameters: Mapping[str, str],
+    template: Path | None = None,
+) -> Stack:
+    """`sam deploy` of ``template``, by default the built one. Raises ``NotReadyError``."""
+    settings = aws_settings(port)
+    stack = Stack(f"the stack {name}", {}, settings)
+    # The same as --resolve-s3 would do, without a stack of SAM's own for it.
+    stack.s3.create_bucket(Bucket=ARTIFACTS_BUCKET)
     log = workspace.log("deploy")
     run(
         [
             *(_BIN / "sam", "deploy", "--config-file", _no_config(workspace)),
-            *("--template-file", workspace.build / "template.yaml"),
-            *("--stack-name", STACK_NAME, "--s3-bucket", ARTIFACTS_BUCKET),
+            *("--template-file", template or workspace.build / "template.yaml"),
+            *("--stack-name", name, "--s3-bucket", ARTIFACTS_BUCKET),
             *("--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset"),
             *("--no-confirm-changeset", "--no-progressbar", "--region", settings["AWS_REGION"]),
             *("--parameter-overrides", *_overrides(parameters)),
@@ -92,7 +108,7 @@ def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str)
             f"{workspace.log('emulator')}."
         ],
     )
-    return with_outputs(stack, STACK_NAME)
+    return with_outputs(stack, name)
 
 
 def _overrides(parameters: Mapping[str, str]) -> list[str]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import click
 
-from refunds_ops.stack.stack import find_stack
+from refunds_ops.errors import RefusedError
+from refunds_ops.stack.adoption import adopt as adopt_kept
+from refunds_ops.stack.adoption import find_deleted
+from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import print_line
 
 
 @click.group()
 def stack() -> None:
-    """Show the stack that the commands work on."""
+    """Show the stack that the commands work on, give it its key, or adopt a deleted one."""
 
 
 @stack.command()
@@ -24,3 +30,68 @@ def outputs(stack_name: str | None, name: str | None) -> None:
         return
     for each, value in sorted(found.outputs.items()):
         print_line(f"{each}={value}")
+
+
+@stack.command()
+@click.option("--leave", multiple=True, metavar="LOGICAL_ID", help="Not this one. Repeatable.")
+@click.option("--yes", is_flag=True, help="Do it; without it, only show what would be adopted.")
+@click.pass_obj
+def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool) -> None:
+    """Give a deleted stack its data back, before it is deployed again.
+
+    Deleting a stack keeps its tables, buckets, queues, secrets, keys and logs. This creates the
+    stack again out of them; `sam deploy` then adds the rest (docs/deploying.md).
+    """
+    if not stack_name:
+        raise click.UsageError("Name the deleted stack: --stack NAME")
+    cloudformation = Stack(f"the stack {stack_name}", {}).cloudformation
+    deleted = find_deleted(cloudformation, stack_name)
+    if unknown := set(leave) - {each.logical_id for each in deleted.kept}:
+        raise click.UsageError(f"{stack_name} left no {', '.join(sorted(unknown))} behind.")
+    kept = tuple(each for each in deleted.kept if each.logical_id not in leave)
+    if not kept:
+        raise RefusedError(f"{stack_name} left nothing behind: deploy it as a new one.")
+    print_line(f"{deleted.stack_id}\nleft behind:")
+    for each in kept:
+        print_line(f"  {each.logical_id:26} {each.physical_id}")
+    if not yes:
+        print_line("Nothing was changed. With --yes they are the stack's again.")
+        return
+    adopt_kept(cloudformation, replace(deleted, kept=kept))
+    print_line(f"{stack_name} has its data again. Now deploy it: sam build && sam deploy")
+
+
+@stack.command("set-key")
+@click.option("--gateway", help="One of GatewayRoutes; without it the stack's first gateway.")
+@click.pass_obj
+def set_key(stack_name: str | None, gateway: str | None) -> None:
+    """Store a gateway's API key in Secrets Manager.
+
+    The key is asked for without being shown, or read from standard input; it is never an argument,
+    so no shell's history has it. The functions take the new key within five minutes.
+    """
+    found = find_stack(stack_name)
+    arn = found["RoutedGatewaySecretArn" if gateway else "GatewaySecretArn"]
+    stdin = click.get_text_stream("stdin")
+    given = click.prompt("API key", hide_input=True) if stdin.isatty() else stdin.readline()
+    key = str(given).strip()
+    if not key or any(character.isspace() for character in key):
+        raise RefusedError("That is no key: it must be one word.", "Nothing was stored.")
+    if gateway:
+        stored = found.secrets.get_secret_value(SecretId=arn)["SecretString"]
+        key = json.dumps(_keys_in(stored) | {gateway: key})
+    found.secrets.put_secret_value(SecretId=arn, SecretString=key)
+    print_line(f"Stored in {found.where}. Check it: refunds doctor")
+
+
+def _keys_in(secret: str) -> dict[str, str]:
+    try:
+        keys = json.loads(secret)
+    except ValueError:
+        keys = None
+    if not isinstance(keys, dict):
+        raise RefusedError(
+            "The routed secret is no JSON object, so no key can be added to it.",
+            'Put one there by hand: {"stripe": "…"}',
+        )
+    return keys

@@ -61,6 +61,11 @@ class Stack:
         )
 
     @property
+    def name(self) -> str:
+        """CloudFormation's name of the stack. Raises ``NotReadyError``, as an output does."""
+        return self["StackName"]
+
+    @property
     def endpoint(self) -> str | None:
         """Where AWS calls go when not to AWS itself."""
         named = {**os.environ, **self.settings}

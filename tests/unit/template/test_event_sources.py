@@ -97,17 +97,44 @@ def test_only_the_reconciler_may_switch_the_queue_and_nothing_else(stack: Expand
 
 
 def test_a_gateway_that_is_down_stops_the_queue_at_once(stack: ExpandedTemplate) -> None:
-    (rule,) = stack.of_type("AWS::Events::Rule").values()
+    rule = stack["ReconcileRefundsGatewayDown"]
     assert rule["EventBusName"] == "RefundEvents"
     assert rule["EventPattern"] == {"source": [SOURCE], "detail-type": [GATEWAY_DOWN]}
     (target,) = rule["Targets"]
     assert target["Arn"] == "ReconcileRefundsAliaslive"
+    assert set(stack.of_type("AWS::Events::Rule")) == {
+        "ReconcileRefundsGatewayDown",
+        "ReconcileRefundsMappingChanged",
+    }
     assert stack.may("ProcessRefund", "events") == {"RefundEvents.Arn": {"PutEvents"}}
+
+
+def test_a_paused_queue_is_paused_again_at_once_when_a_deployment_changes_its_mapping(
+    stack: ExpandedTemplate,
+) -> None:
+    rule = stack["ReconcileRefundsMappingChanged"]
+    assert "EventBusName" not in rule  # CloudFormation's events are on the default bus
+    assert rule["EventPattern"] == {
+        "source": ["aws.cloudformation"],
+        "detail-type": ["CloudFormation Resource Status Change"],
+        "detail": {
+            "stack-id": ["AWS::StackId"],
+            "resource-type": ["AWS::Lambda::EventSourceMapping"],
+            "status-details": {"status": ["UPDATE_COMPLETE"]},
+        },
+    }
+    (target,) = rule["Targets"]
+    assert target["Arn"] == "ReconcileRefundsAliaslive"
+    assert target["Input"] == "{}"
 
 
 # --- Do the checks notice? ------------------------------------------------------------------------
 
 EDITS: list[tuple[Check, Edit]] = [
+    (
+        test_a_paused_queue_is_paused_again_at_once_when_a_deployment_changes_its_mapping,
+        drop("ReconcileRefunds.Properties.Events.MappingChanged.Properties.Input"),
+    ),
     (
         test_one_bad_record_does_not_send_its_batch_round_again,
         put(f"{REQUESTS}.FunctionResponseTypes", []),

@@ -1,0 +1,57 @@
+"""`refunds doctor`: what a deployed stack lacks, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from refunds_ops.errors import ENVIRONMENT, REFUSED
+from refunds_ops.stack.checkup import Finding, Grade, check_stack
+from refunds_ops.stack.stack import find_stack
+from refunds_ops.terminal import print_json
+
+_MARKS = {
+    Grade.GOOD: "[green]✓[/]",
+    Grade.WARNING: "[yellow]![/]",
+    Grade.FAULT: "[bold red]✗[/]",
+    Grade.UNCHECKED: "[dim]?[/]",
+}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_obj
+def doctor(stack_name: str | None, *, as_json: bool) -> int:
+    """Check a deployed stack, and say what to do about each fault.
+
+    Reads outputs, secrets' shape, mappings, schedules, alarms' subscribers, permissions and the
+    clock, and asks the gateway for a payment that does not exist. It changes nothing.
+    Exit status: 1 with a fault, 3 when nothing could be checked.
+    """
+    stack = find_stack(stack_name)
+    console = Console(highlight=False, soft_wrap=True)
+    if not as_json:
+        console.print(f"[bold]{escape(stack.where)}[/]")
+    findings = []
+    for finding in check_stack(stack):
+        findings.append(finding)
+        if not as_json:
+            _show(console, finding)
+    counts = Counter(finding.grade for finding in findings)
+    if as_json:
+        print_json([asdict(each) for each in findings])
+    else:
+        console.print(", ".join(f"{counts[grade]} {grade}" for grade in Grade if counts[grade]))
+    if counts[Grade.FAULT]:
+        return REFUSED
+    return 0 if counts[Grade.GOOD] else ENVIRONMENT
+
+
+def _show(console: Console, finding: Finding) -> None:
+    console.print(f"{_MARKS[finding.grade]} {escape(finding.what)}")
+    if finding.to_do:
+        console.print(f"    {escape(finding.to_do)}")

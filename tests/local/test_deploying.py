@@ -1,0 +1,283 @@
+"""docs/deploying.md, walked through on an emulator of its own: every command, in order.
+
+The test edits a copy of samconfig.toml as the page says a person does: the gateway's address, the
+alarms' receiver, and the processor and Python of this machine. Only that stage dev calls itself
+local is the test's own, since the sandbox gateway speaks plain http.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from tests.local.flow import Flow, eventually
+from tests.support.doc_commands import named_blocks
+
+from refunds_devkit.local.deployment import (
+    PARAMETERS,
+    build,
+    build_parameters,
+    deploy_stack,
+    sam_environment,
+)
+from refunds_devkit.local.emulator import aws_settings, start_emulator, wait_for_emulator
+from refunds_devkit.local.gateway import DEFAULT_API_KEY, start_sandbox, wait_for_sandbox
+from refunds_devkit.local.lifecycle import down
+from refunds_devkit.local.ports import LOOPBACK, free_port
+from refunds_devkit.local.workspace import PROJECT, Record, Workspace
+from refunds_devkit.sandbox.client import SandboxClient
+from refunds_ops.stack.adoption import IDENTIFIERS
+from refunds_ops.stack.stack import Stack, with_outputs
+
+PAGE = PROJECT / "docs/deploying.md"
+FIRST_RELEASE = Path(__file__).with_name("template-0.1.0.yaml")
+BLOCK_SECONDS = 300
+
+
+@dataclass
+class Walk:
+    """A copy of the project, the emulator it deploys to, and a gateway."""
+
+    project: Path
+    port: int
+    gateway: SandboxClient
+    gateway_url: str
+    ran: list[str] = field(default_factory=list)
+
+    def run(self, name: str, answers: str = "", **replaced: str) -> str:
+        """Run the page's block ``name``; its output. Fails the test with it when it fails."""
+        body = named_blocks(PAGE)[name]
+        for old, new in replaced.items():
+            body = body.replace(old, new)
+        self.ran.append(name)
+        return self.shell(body, answers)
+
+    def shell(self, body: str, answers: str = "") -> str:
+        done = subprocess.run(
+            ["sh", "-euc", body],
+            cwd=self.project,
+            env=self.environment,
+            input=answers,
+            text=True,
+            capture_output=True,
+            timeout=BLOCK_SECONDS,
+        )
+        assert done.returncode == 0, f"{body}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = sam_environment(aws_settings(self.port))
+        environment["PATH"] = f"{self.project / 'bin'}:{environment['PATH']}"
+        return environment
+
+    def stack(self, name: str) -> Stack:
+        return with_outputs(Stack(f"the stack {name}", {}, aws_settings(self.port)), name)
+
+    def flow(self, name: str) -> Flow:
+        return Flow(self.stack(name), self.gateway)
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    for name in ("GATEWAY", "GATEWAY_URL", "GATEWAY_API_KEY", "EMULATOR_PORT", "SANDBOX_PORT"):
+        os.environ.pop(name, None)
+    workspace = Workspace(tmp_path_factory.mktemp("deploying"))
+    try:
+        record = Record(emulator_port=free_port(), gateway_url=f"http://{LOOPBACK}:{free_port()}")
+        emulator = start_emulator(workspace, record.emulator_port)
+        gateway_port = int(record.gateway_url.rpartition(":")[2])
+        gateway = start_sandbox(workspace, gateway_port, "flair", reset=True)
+        workspace.save(replace(record, emulator=emulator, gateway=gateway))
+        wait_for_sandbox(workspace, gateway, record.gateway_url)
+        wait_for_emulator(workspace, emulator, record.emulator_port)
+        build(workspace, build_parameters(), workspace.build)
+        project = _copy_of_the_project(workspace.folder / "project", record.gateway_url)
+        gateway_client = SandboxClient(record.gateway_url)
+        yield Walk(project, record.emulator_port, gateway_client, record.gateway_url)
+    finally:
+        down(workspace)
+
+
+def _copy_of_the_project(folder: Path, gateway_url: str) -> Path:
+    folder.mkdir()
+    # Copied: SAM mistakes the paths of links.
+    shutil.copytree(PROJECT / "src", folder / "src")
+    for name in ("template.yaml", "uv.toml"):
+        shutil.copy(PROJECT / name, folder / name)
+    (folder / ".venv").symlink_to(PROJECT / ".venv")
+    shim = folder / "bin/aws"
+    shim.parent.mkdir()
+    cli = PROJECT / "tests/support/aws_cli.py"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {cli} "$@"\n')
+    shim.chmod(0o755)
+    mine = build_parameters() | {
+        key: PARAMETERS[key] for key in ("MaximumConcurrency", "ReconcileAfterSeconds")
+    }
+    more = "".join(f'  "{name}={value}",\n' for name, value in mine.items())
+    config = (PROJECT / "samconfig.toml").read_text()
+    config = config.replace("parameter_overrides = [\n", f"parameter_overrides = [\n{more}")
+    config = config.replace(
+        "parallel = true\n", f"parallel = true\nparameter_overrides = [\n{more}]\n"
+    )
+    config = config.replace("https://sandbox.flair.example", gateway_url)
+    config = config.replace('"Stage=dev"', '"Stage=local"')
+    (folder / "samconfig.toml").write_text(config)
+    return folder
+
+
+def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
+    """Deployed as release 0.1.0 was, used, then deployed with today's template."""
+    name = "refunds-upgraded"
+    parameters = {
+        **PARAMETERS,
+        **build_parameters(),
+        "GatewayUrl": walk.gateway_url,
+        "AuditTableName": "PaymentAuditTrail-upgraded",
+    }
+    workspace = Workspace(walk.project.parent)
+    release = walk.project / "0.1.0"
+    shutil.copytree(PROJECT / "src", release / "src")
+    # Another release has other code. Without any change Lambda publishes no version.
+    (release / "src/refunds/release.txt").write_text("0.1.0\n")
+    shutil.copy(FIRST_RELEASE, release / "template.yaml")
+    folder = release / "build"
+    build(workspace, build_parameters(), folder, release / "template.yaml")
+    before = deploy_stack(workspace, walk.port, name, parameters, folder / "template.yaml")
+    before.secrets.put_secret_value(
+        SecretId=before["GatewaySecretArn"], SecretString=DEFAULT_API_KEY
+    )
+    flow = Flow(before, walk.gateway)
+    body = flow.request(flow.payment(), 2500)
+    flow.send(body)
+    entries = flow.entries(flow.refund(body, "SUCCEEDED"))
+
+    after = deploy_stack(workspace, walk.port, name, parameters)
+    for output in ("RefundsTableName", "LedgerTableName", "AuditTableName", "RefundQueueUrl"):
+        assert after[output] == before[output], output
+    for output in ("BackupBucketName", "FailuresBucketName", "GatewaySecretArn", "DataKeyArn"):
+        assert after[output] == before[output], output
+    flow = Flow(after, walk.gateway)
+    assert flow.entries(flow.refund(body, "SUCCEEDED")) == entries
+    flow.send(body)  # redelivered, after the upgrade
+    new = flow.request(flow.payment(), 100)
+    flow.send(new)
+    flow.refund(new, "SUCCEEDED")
+    reference = json.loads(body)["refund_id"]
+    assert len(walk.gateway.movements(reference=reference)) == 1
+
+
+def test_the_first_deployment(walk: Walk) -> None:
+    walk.run("first")
+    walk.run("key", answers=f"{DEFAULT_API_KEY}\n")
+    said = walk.run("doctor")
+    assert "the gateway flair answers and takes the key" in said
+    assert "✗" not in said
+    payment = walk.flow("refunds-dev").payment()
+    walk.run("refund", YOUR_PAYMENT=payment, YOUR_USER="u-1")
+    walk.ran.append("show")
+    show = named_blocks(PAGE)["show"]
+    shown = eventually(
+        lambda: text if "SUCCEEDED" in (text := walk.shell(f"{show.strip()} || true")) else None,
+        "the first refund succeeds",
+    )
+    assert "first-refund" in shown
+
+
+def test_prod_is_refused_without_a_receiver_of_its_alarms(walk: Walk) -> None:
+    with pytest.raises(AssertionError, match="Set AlarmEmail"):
+        walk.run("second", answers="y\n" * 5)
+
+
+def test_a_second_stage_beside_the_first(walk: Walk) -> None:
+    config = walk.project / "samconfig.toml"
+    text = config.read_text()
+    config.write_text(
+        text.replace('"Stage=prod",', '"Stage=prod",\n  "AlarmEmail=ops@shop.example",')
+    )
+    walk.run("second", answers="y\n" * 5)
+    walk.run("protect")
+    dev, prod = walk.stack("refunds-dev"), walk.stack("refunds-prod")
+    shared = {
+        name
+        for name, value in dev.outputs.items()
+        if prod.outputs.get(name) == value and name != "MaximumConcurrency"
+    }
+    assert shared == set()
+    assert prod["AuditTableName"] == "PaymentAuditTrail"
+    assert "protected against deletion" in walk.shell("refunds doctor --stack refunds-prod || true")
+
+
+def test_deploying_again_changes_nothing(walk: Walk) -> None:
+    assert "No changes to deploy" in walk.run("again")
+
+
+def test_a_paused_queue_stays_paused_through_a_deployment(walk: Walk) -> None:
+    walk.shell("refunds pause --stack refunds-dev --why test --by me")
+    config = walk.project / "samconfig.toml"
+    text = config.read_text()
+    config.write_text(
+        text.replace('"RequestBatchSize=', "").replace(
+            '"LogRetentionDays=14",', '"LogRetentionDays=14",\n  "RequestBatchSize=5",'
+        )
+    )
+    walk.run("again")
+    stack = walk.stack("refunds-dev")
+    mapping = stack.functions.get_event_source_mapping(UUID=stack["RefundRequestsMappingId"])
+    assert mapping["BatchSize"] == 5
+    assert mapping["State"] == "Disabled"
+
+
+def test_deleting_and_deploying_again_loses_nothing(walk: Walk) -> None:
+    """The queue is still paused: a request waits in it while the stack is deleted."""
+    flow = walk.flow("refunds-dev")
+    kept = dict(flow.stack.outputs)
+    waiting = flow.request(flow.payment(), 4200)
+    flow.send(waiting)
+    walk.run("delete")
+
+    # The emulator can't import secrets (AWS can): there is a new one, which needs the key again.
+    body = named_blocks(PAGE)["adopt"]
+    walk.ran.append("adopt")
+    assert "AWS::SecretsManager::Secret" in IDENTIFIERS
+    adopt, _, rest = body.partition("sam build\n")
+    said = walk.shell(adopt.replace("refunds-dev", "refunds-dev --leave GatewaySecret"))
+    assert "refunds-dev has its data again" in said
+    deploy, _, doctor = rest.partition("refunds doctor")
+    walk.shell("sam build\n" + deploy)
+    walk.run("key", answers=f"{DEFAULT_API_KEY}\n")
+    said = walk.shell("refunds doctor" + doctor)
+    assert "queue is Disabled" in said or "is connected" in said
+
+    again = walk.flow("refunds-dev")
+    for output in (
+        "RefundsTableName",
+        "LedgerTableName",
+        "AuditTableName",
+        "RefundQueueUrl",
+        "RefundDeadLetterQueueUrl",
+        "BackupBucketName",
+        "FailuresBucketName",
+        "DataKeyArn",
+        "BackupSigningKeyArn",
+    ):
+        assert again.stack[output] == kept[output], output
+    walk.shell("refunds resume --stack refunds-dev --why test --by me")
+    again.refund(waiting, "SUCCEEDED")
+    again.send(waiting)
+    more = again.request(again.payment(), 100)
+    again.send(more)
+    again.refund(more, "SUCCEEDED")
+    assert len(walk.gateway.movements(reference=json.loads(waiting)["refund_id"])) == 1
+    assert "SUCCEEDED" in walk.shell("refunds show --stack refunds-dev first-refund")
+
+
+def test_every_command_of_the_page_was_run(walk: Walk) -> None:
+    assert set(walk.ran) == set(named_blocks(PAGE))
