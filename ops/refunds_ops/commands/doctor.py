@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from refunds_ops.errors import ENVIRONMENT, REFUSED
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.checkup import Finding, Grade, check_stack
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import print_json
@@ -22,10 +23,16 @@ _MARKS = {
 }
 
 
+FINDING_FIELDS = {
+    "findings": "a list of {grade: good, warning, fault or not checked; what; to_do}",
+    "faults": "how many of them are faults",
+}
+
+
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option(FINDING_FIELDS)
 @click.pass_obj
-def doctor(stack_name: str | None, *, as_json: bool) -> int:
+def doctor(stack_name: str | None, as_json: bool) -> int:
     """Check a deployed stack, and say what to do about each fault.
 
     Reads outputs, secrets' shape, mappings, schedules, alarms' subscribers, permissions and the
@@ -43,7 +50,7 @@ def doctor(stack_name: str | None, *, as_json: bool) -> int:
             _show(console, finding)
     counts = Counter(finding.grade for finding in findings)
     if as_json:
-        print_json([asdict(each) for each in findings])
+        print_json({"findings": [asdict(each) for each in findings], "faults": counts[Grade.FAULT]})
     else:
         console.print(", ".join(f"{counts[grade]} {grade}" for grade in Grade if counts[grade]))
     if counts[Grade.FAULT]:

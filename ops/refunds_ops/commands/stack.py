@@ -62,24 +62,24 @@ def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool) -> None:
 
 
 @stack.command("set-key")
-@click.option("--gateway", help="One of GatewayRoutes; without it the stack's first gateway.")
+@click.option("--gateway-name", help="One of GatewayRoutes; else the stack's first gateway.")
 @click.pass_obj
-def set_key(stack_name: str | None, gateway: str | None) -> None:
+def set_key(stack_name: str | None, gateway_name: str | None) -> None:
     """Store a gateway's API key in Secrets Manager.
 
     The key is asked for without being shown, or read from standard input; it is never an argument,
     so no shell's history has it. The functions take the new key within five minutes.
     """
     found = find_stack(stack_name)
-    arn = found["RoutedGatewaySecretArn" if gateway else "GatewaySecretArn"]
+    arn = found["RoutedGatewaySecretArn" if gateway_name else "GatewaySecretArn"]
     stdin = click.get_text_stream("stdin")
     given = click.prompt("API key", hide_input=True) if stdin.isatty() else stdin.readline()
     key = str(given).strip()
     if not key or any(character.isspace() for character in key):
         raise RefusedError("That is no key: it must be one word.", "Nothing was stored.")
-    if gateway:
+    if gateway_name:
         stored = found.secrets.get_secret_value(SecretId=arn)["SecretString"]
-        key = json.dumps(_keys_in(stored) | {gateway: key})
+        key = json.dumps(_keys_in(stored) | {gateway_name: key})
     found.secrets.put_secret_value(SecretId=arn, SecretString=key)
     print_line(f"Stored in {found.where}. Check it: refunds doctor")
 

@@ -112,7 +112,7 @@ def secrets(stack: Stack) -> Iterator[Finding]:
 
 def _secret(what: str, value: str) -> Finding:
     """What is wrong with a secret's shape; nothing of its value is in the finding."""
-    set_key = "Set it: refunds stack set-key" + (" --gateway NAME" if what == "routed" else "")
+    set_key = "Set it: refunds stack set-key" + (" --gateway-name NAME" if what == "routed" else "")
     if value.strip() in PLACEHOLDERS:
         return fault(f"the {what} secret has no key yet: requests wait", set_key)
     if what == "routed":

@@ -23,6 +23,8 @@ WITHOUT_JSON = {
     "audit replay",
     "audit receipt",
     "stack outputs",
+    "stack adopt",
+    "stack set-key",
     "pause",
     "resume",
     "review decide",
