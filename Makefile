@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -28,11 +28,14 @@ down: setup  ## stop the local stack
 
 # --- Test ---
 
-test: setup  ## all tests that need nothing but Python
-	@$(VENV)/pytest $(PARALLEL) $(ARGS)
+test: setup  ## the tests that need only Python, but for the long ones
+	@$(VENV)/pytest $(PARALLEL) -m "not long" $(ARGS)
 
-coverage: setup  ## the same, and how much of src/refunds they cover (90 % at least)
-	@$(VENV)/pytest $(PARALLEL) --cov --cov-report=term $(ARGS)
+test-long: setup  ## the long ones: whole suites again, memory, hundreds of simulated crashes
+	@$(VENV)/pytest $(PARALLEL) -m long $(ARGS)
+
+coverage: setup  ## make test, and how much of src/refunds it covers (90 % at least)
+	@$(VENV)/pytest $(PARALLEL) -m "not long" --cov --cov-report=term $(ARGS)
 
 check: check-lint check-types check-imports check-spelling check-workflows check-template  ## format, lint, types, import directions, spelling, workflows, template
 

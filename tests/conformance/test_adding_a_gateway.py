@@ -78,6 +78,7 @@ def follow(copy: Path) -> list[str]:
     return shlex.split(command)
 
 
+@pytest.mark.long
 def test_a_third_gateway_takes_one_file_one_line_and_passes_the_suite(copy: Path) -> None:
     program, *arguments = follow(copy)
     assert program == "pytest"

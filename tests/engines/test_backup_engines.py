@@ -16,7 +16,8 @@ from typing import Any
 import boto3
 import pytest
 from tests.engines.rows import Timed, entry, every_type, fill, load
-from tests.support.backup_parts import BackedUp, create_tables, latest
+from tests.support.backup_parts import BackedUp, latest
+from tests.support.moto_stack import create_tables
 
 from refunds.backup.table_scan import ReadLimit, Source
 from refunds.domain.clock import Deadline

@@ -25,6 +25,7 @@ def test_the_same_seed_is_the_same_day() -> None:
     assert one.trace == other.trace
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "mutant", [each for each in MUTANTS if each.play is run_outage], ids=lambda each: each.name
 )

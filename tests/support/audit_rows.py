@@ -203,14 +203,9 @@ class Trail:
         plant_payments(self.client, self.stack.audit_table)
 
     def copy_to(self, stack: Stack) -> Trail:
-        """The same in another stack, item by item: much faster than making it anew."""
+        """The same in another stack: much faster than writing it again."""
         copy = Trail(stack, self.scan)
-        mine = (self.stack.refunds_table, self.stack.ledger_table, self.stack.audit_table)
-        its = (stack.refunds_table, stack.ledger_table, stack.audit_table)
-        for table, other in zip(mine, its, strict=True):
-            puts = [{"PutRequest": {"Item": item}} for item in self._scan(table)]
-            for start in range(0, len(puts), 25):
-                self.client.batch_write_item(RequestItems={other: puts[start : start + 25]})
+        self.stack.tables.copy_items_to(stack.tables)
         copy.stream.records = json.loads(json.dumps(self.stream.records))
         copy.stream.number = self.stream.number
         copy.delivered = self.delivered

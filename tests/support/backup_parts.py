@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.builders import NOW
-from tests.support.moto_stack import REGION
+from tests.support.moto_stack import REGION, create_tables
 
 from refunds.backup.digest import Digest
 from refunds.backup.digest_chain import DigestChain
@@ -97,42 +97,6 @@ def ledger_row(refunds: list[Refund], captured: int = 1_000_000) -> Item:
         "currency": refunds[0].currency,
         **held,
     }
-
-
-def create_tables(dynamodb: DynamoDBClient, *names: str) -> None:
-    """Refunds, ledger and audit trail, with the keys and the index of template.yaml."""
-    for name, keys in zip(
-        names,
-        (["refund_id"], ["transaction_id"], ["transaction_id", "entry_id"]),
-        strict=True,
-    ):
-        more: dict[str, Any] = {}
-        attributes = list(keys)
-        if keys == ["refund_id"]:
-            attributes += ["open_shard", "check_at"]
-            more["GlobalSecondaryIndexes"] = [
-                {
-                    "IndexName": "open-refunds",
-                    "KeySchema": _schema(["open_shard", "check_at"]),
-                    "Projection": {"ProjectionType": "KEYS_ONLY"},
-                }
-            ]
-        dynamodb.create_table(
-            TableName=name,
-            BillingMode="PAY_PER_REQUEST",
-            KeySchema=_schema(keys),
-            AttributeDefinitions=[
-                {"AttributeName": each, "AttributeType": "S"} for each in attributes
-            ],
-            **more,
-        )
-
-
-def _schema(names: list[str]) -> Any:
-    return [
-        {"AttributeName": name, "KeyType": kind}
-        for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
-    ]
 
 
 @dataclass

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
 
 from refunds.domain.refund import Item
 from refunds.tables.wire import item_from_wire
@@ -19,7 +23,8 @@ if TYPE_CHECKING:
 
 
 REGION: Literal["eu-central-1"] = "eu-central-1"
-_stacks = count(1)
+
+_numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -30,23 +35,68 @@ class Clients:
     events: EventBridgeClient
 
 
+@dataclass(frozen=True)
+class TableNames:
+    refunds: str
+    ledger: str
+    audit: str
+
+    @classmethod
+    def create(cls, client: DynamoDBClient) -> TableNames:
+        """Create three empty tables, with the keys and the indexes of template.yaml."""
+        number = next(_numbers)
+        names = cls(f"Refunds-{number}", f"Ledger-{number}", f"PaymentAuditTrail-{number}")
+        create_tables(client, names.refunds, names.ledger, names.audit)
+        return names
+
+    # Two shortcuts through moto's own dictionaries: the API would cost more than new tables do.
+
+    def empty(self) -> bool:
+        """Delete every item. False if moto was reset and the tables are gone."""
+        tables = _moto_tables()
+        if not all(name in tables for name in astuple(self)):
+            return False
+        for name in astuple(self):
+            tables[name].items.clear()
+        return True
+
+    def copy_items_to(self, other: TableNames) -> None:
+        tables = _moto_tables()
+        for source, target in zip(astuple(self), astuple(other), strict=True):
+            tables[target].items = deepcopy(tables[source].items)
+
+
+def _moto_tables() -> dict[str, Any]:
+    return dynamodb_backends[DEFAULT_ACCOUNT_ID][REGION].tables
+
+
 class Stack:
     """One stack's empty tables in moto. Queues, buckets and the bus are created on first use.
 
     A rule sends every event with source ``refunds`` to the events queue.
     """
 
-    def __init__(self, clients: Clients) -> None:
+    _reusable: ClassVar[TableNames | None] = None
+
+    def __init__(self, clients: Clients, tables: TableNames) -> None:
         self.clients = clients
-        self._number = next(_stacks)
-        self.refunds_table = f"Refunds-{self._number}"
-        self.ledger_table = f"Ledger-{self._number}"
-        self.audit_table = f"PaymentAuditTrail-{self._number}"
-        self._create_tables()
+        self.tables = tables
+        self._number = next(_numbers)
+        self.refunds_table = tables.refunds
+        self.ledger_table = tables.ledger
+        self.audit_table = tables.audit
 
     @classmethod
     def create(cls, clients: Clients) -> Stack:
-        return cls(clients)
+        """A stack with tables of its own."""
+        return cls(clients, TableNames.create(clients.dynamodb))
+
+    @classmethod
+    def reuse(cls, clients: Clients) -> Stack:
+        """A stack with the tables of the stack before, emptied. Only one can be in use."""
+        if cls._reusable is None or not cls._reusable.empty():
+            cls._reusable = TableNames.create(clients.dynamodb)
+        return cls(clients, cls._reusable)
 
     @cached_property
     def queue_url(self) -> str:
@@ -88,40 +138,6 @@ class Stack:
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
         return bucket
-
-    def _create_tables(self) -> None:
-        keys: dict[str, tuple[str, ...]] = {
-            self.refunds_table: ("refund_id",),
-            self.ledger_table: ("transaction_id",),
-            self.audit_table: ("transaction_id", "entry_id"),
-        }
-        for table, names in keys.items():
-            more: dict[str, Any] = {}
-            attributes = [*names]
-            if table == self.refunds_table:
-                indexes = {
-                    "open-refunds": ("open_shard", "check_at"),
-                    "refunds-by-user": ("user_id", "created_at"),
-                    "refunds-by-day": ("day_shard", "created_at"),
-                }
-                attributes += ["open_shard", "check_at", "user_id", "day_shard", "created_at"]
-                more["GlobalSecondaryIndexes"] = [
-                    {
-                        "IndexName": index,
-                        "KeySchema": _key_schema(*key),
-                        "Projection": {"ProjectionType": "KEYS_ONLY"},
-                    }
-                    for index, key in indexes.items()
-                ]
-            self.clients.dynamodb.create_table(
-                TableName=table,
-                KeySchema=_key_schema(*names),
-                AttributeDefinitions=[
-                    {"AttributeName": name, "AttributeType": "S"} for name in attributes
-                ],
-                BillingMode="PAY_PER_REQUEST",
-                **more,
-            )
 
     def items(self, table: str) -> list[Item]:
         found = self.clients.dynamodb.scan(TableName=table, ConsistentRead=True)["Items"]
@@ -176,6 +192,42 @@ class Stack:
             "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:refund-requests",
             "awsRegion": REGION,
         }
+
+
+def create_tables(client: DynamoDBClient, refunds: str, ledger: str, audit: str) -> None:
+    """Create empty tables with the keys and the indexes of template.yaml."""
+    keys: dict[str, tuple[str, ...]] = {
+        refunds: ("refund_id",),
+        ledger: ("transaction_id",),
+        audit: ("transaction_id", "entry_id"),
+    }
+    indexes = {
+        "open-refunds": ("open_shard", "check_at"),
+        "refunds-by-user": ("user_id", "created_at"),
+        "refunds-by-day": ("day_shard", "created_at"),
+    }
+    for table, names in keys.items():
+        attributes = set(names)
+        more: dict[str, Any] = {}
+        if table == refunds:
+            attributes.update(*indexes.values())
+            more["GlobalSecondaryIndexes"] = [
+                {
+                    "IndexName": index,
+                    "KeySchema": _key_schema(*key),
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+                for index, key in indexes.items()
+            ]
+        client.create_table(
+            TableName=table,
+            KeySchema=_key_schema(*names),
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "S"} for name in sorted(attributes)
+            ],
+            BillingMode="PAY_PER_REQUEST",
+            **more,
+        )
 
 
 def _key_schema(*names: str) -> Any:

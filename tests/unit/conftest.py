@@ -1,8 +1,9 @@
-"""Fixtures for the tests of src/refunds. None is automatic: a test says what it needs."""
+"""Fixtures that the unit tests ask for by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -15,8 +16,8 @@ from tests.support.world import World
 
 
 class OneAtATime:
-    """A client for several threads: moto checks a condition and writes in two steps, where
-    DynamoDB does both in one."""
+    """Serializes the calls of a client: moto checks a condition and writes in two steps, where
+    DynamoDB does both atomically."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -34,22 +35,30 @@ class OneAtATime:
         return call
 
 
+@cache
+def worker_clients() -> Clients:
+    """The same clients for every module: creating them costs more than most tests."""
+    dynamodb: Any = OneAtATime(boto3.client("dynamodb", region_name=REGION))
+    return Clients(
+        dynamodb,
+        boto3.client("sqs", region_name=REGION),
+        boto3.client("s3", region_name=REGION),
+        boto3.client("events", region_name=REGION),
+    )
+
+
 @pytest.fixture(scope="module")
 def clients() -> Iterator[Clients]:
-    """AWS in moto, for one module's tests."""
-    with mock_aws():
-        dynamodb: Any = OneAtATime(boto3.client("dynamodb", region_name=REGION))
-        yield Clients(
-            dynamodb,
-            boto3.client("sqs", region_name=REGION),
-            boto3.client("s3", region_name=REGION),
-            boto3.client("events", region_name=REGION),
-        )
+    """AWS in moto. What a module creates stays, so that the next one can use it again."""
+    aws = mock_aws()
+    aws.start(reset=False)
+    yield worker_clients()
+    aws.stop(remove_data=False)
 
 
 @pytest.fixture
 def stack(clients: Clients) -> Stack:
-    return Stack.create(clients)
+    return Stack.reuse(clients)
 
 
 @pytest.fixture

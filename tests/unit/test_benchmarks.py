@@ -224,6 +224,7 @@ def test_the_canned_server_answers_late_counts_and_forgets() -> None:
         assert server.counts()["requests"] == {}
 
 
+@pytest.mark.long
 def test_a_successful_refund_costs_five_write_units_on_the_wire() -> None:
     with canned_server() as server:
         ours, baseline = measure(server)

@@ -84,6 +84,7 @@ def calls_of_a_run(stack: BackedUp) -> list[str]:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("event", "fail"),
     [("before-call", throttled), ("before-call", crashed), ("after-call", crashed)],
@@ -147,6 +148,7 @@ def of_steps(stack: BackedUp) -> tuple[BackedUp, TickingClock]:
     return stack, TickingClock(90)
 
 
+@pytest.mark.long
 def test_a_crash_in_any_invocation_of_a_run_leaves_whole_backups_only(
     of_steps: tuple[BackedUp, TickingClock],
 ) -> None:

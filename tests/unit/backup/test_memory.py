@@ -35,6 +35,7 @@ def run(rows: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_flat() -> None:
     few, many = run(FEW), run(MANY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.audit_rows import Trail
@@ -36,6 +37,7 @@ NEW_NAMES = ("r#", "r#r1", "r#ghost", "r#" + "x" * 300, "rebuilt", "open_since")
 PLACES = st.tuples(st.integers(0, 50), st.integers(0, 50))
 
 
+@pytest.mark.long
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

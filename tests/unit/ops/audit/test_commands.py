@@ -20,6 +20,7 @@ from tests.support.moto_stack import REGION
 from refunds_devkit.sandbox.server import SandboxGateway
 from refunds_ops.audit import sources
 from refunds_ops.audit.latest_backup import digests_are_gone
+from refunds_ops.audit.verify import Verification
 from refunds_ops.cli import cli
 from refunds_ops.stack.stack import Stack
 from refunds_ops.terminal import run_command
@@ -214,22 +215,22 @@ def test_a_refund_that_only_failed_records_tell_of_is_rebuilt(run: Run, trail: T
 
 
 def test_rebuild_finds_what_is_lost_behind_any_number_of_other_findings(
-    run: Run, trail: Trail
+    run: Run, trail: Trail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limits: Any = Verification.__init__.__kwdefaults__
+    monkeypatch.setitem(limits, "max_findings", 10)
     there = trail.client.get_item(
         TableName=trail.stack.refunds_table, Key={"refund_id": {"S": "r1"}}
     )["Item"]
-    for start in range(0, 1025, 25):
-        puts = [
-            {
-                "PutRequest": {
-                    "Item": there
-                    | {"refund_id": {"S": f"a{start + each:05d}"}, "version": {"S": ""}}
-                }
+    puts = [
+        {
+            "PutRequest": {
+                "Item": there | {"refund_id": {"S": f"a{number:05d}"}, "version": {"S": ""}}
             }
-            for each in range(25)
-        ]
-        trail.client.batch_write_item(RequestItems={trail.stack.refunds_table: puts})
+        }
+        for number in range(25)
+    ]
+    trail.client.batch_write_item(RequestItems={trail.stack.refunds_table: puts})
     trail.drop_entry("r4", 3)
     assert run("audit", "rebuild", "--all") == 0
     assert [entry["version"] for entry in trail.entries("r4")] == [1, 2, 3]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[4]
 ENTRIES = 20_000
 """Few, so that every run of the tests can afford it; ``big_trail.py`` measures a million."""
@@ -28,6 +30,7 @@ def measured(entries: int) -> dict[str, int]:
     return told
 
 
+@pytest.mark.long
 def test_verify_stays_below_200_mb() -> None:
     told = measured(ENTRIES)
     assert told["entries"] == ENTRIES

@@ -61,6 +61,7 @@ def deliver_to(table: MemoryTable, records: list[Any]) -> None:
     assert told == [None] * len(records)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_split_any_order_any_number_of_times_makes_the_same_trail(

@@ -15,10 +15,10 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.backup_parts import BackedUp, create_tables, latest, ledger_row, refund
+from tests.support.backup_parts import BackedUp, latest, ledger_row, refund
 from tests.support.builders import NOW, FakeClock
 from tests.support.expanded_template import ExpandedTemplate, load_template
-from tests.support.moto_stack import REGION
+from tests.support.moto_stack import REGION, create_tables
 
 from refunds.backup.digest import Digest, Export
 from refunds.backup.table_scan import ReadLimit, Source, sources
