@@ -1,4 +1,4 @@
-"""Adapters with one fault each, of the kind that shows only in production: the suite sees it."""
+"""The conformance suite fails for adapters with one realistic fault each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.conformance import test_conformance as suite
+from tests.conformance.calls import FAR, assert_no_secret, everything_logged, seconds
 from tests.conformance.flair import FlairHarness
 from tests.conformance.harness import Case, Harness
+
+# This file tests the tests of the suite, so it alone imports test modules.
+from tests.conformance.suite import test_failures, test_lists_and_amounts, test_refunds, test_stages
 
 from refunds.domain.clock import Deadline
 from refunds.gateways.contract import (
@@ -29,8 +32,6 @@ from refunds.gateways.contract import (
     Unknown,
 )
 from refunds.gateways.flair import FlairGateway
-
-FAR = suite.FAR
 
 
 class NewKeyEachTime(FlairGateway):
@@ -110,7 +111,7 @@ class FirstPageOnly(FlairGateway):
 
 class OwnTimeout(FlairGateway):
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
-        return super().get_payment(transaction_id, deadline=suite.seconds(3))
+        return super().get_payment(transaction_id, deadline=seconds(3))
 
 
 class StageForgotten(FlairGateway):
@@ -137,33 +138,35 @@ Test = Callable[[Harness], None]
 
 
 def _reading(case: Case, reading: str) -> Test:
-    return lambda harness: suite.test_no_answer_is_never_taken_for_nothing_there(
+    return lambda harness: test_failures.test_no_answer_is_never_taken_for_nothing_there(
         harness, case, reading
     )
 
 
 def _lost(case: Case) -> Test:
-    return lambda harness: suite.test_a_lost_answer_is_unknown_found_by_a_look_up_and_paid_once(
-        harness, case
+    return lambda harness: (
+        test_failures.test_a_lost_answer_is_unknown_found_by_a_look_up_and_paid_once(harness, case)
     )
 
 
 FAULTS: list[tuple[type[FlairGateway], Test]] = [
-    (NewKeyEachTime, suite.test_a_refund_moves_its_money_once),
-    (OldKeysToo, suite.test_a_key_that_may_be_forgotten_is_not_sent),
+    (NewKeyEachTime, test_refunds.test_a_refund_moves_its_money_once),
+    (OldKeysToo, test_refunds.test_a_key_that_may_be_forgotten_is_not_sent),
     (UnknownIsDeclined, _lost(Case.DROPPED_AFTER)),
     (UnknownIsRetryable, _lost(Case.PROXY_PAGE_AFTER)),
-    (KeyReuseIsDeclined, suite.test_a_key_with_another_body_is_told_from_a_replay),
+    (KeyReuseIsDeclined, test_refunds.test_a_key_with_another_body_is_told_from_a_replay),
     (
         EchoesWhatWasAsked,
-        lambda harness: suite.test_a_wrong_answer_is_not_taken_for_ours(harness, Case.OTHER_AMOUNT),
+        lambda harness: test_failures.test_a_wrong_answer_is_not_taken_for_ours(
+            harness, Case.OTHER_AMOUNT
+        ),
     ),
-    (OverBalanceUntold, suite.test_more_than_what_others_left_is_declined_as_that),
+    (OverBalanceUntold, test_refunds.test_more_than_what_others_left_is_declined_as_that),
     (NoAnswerIsNothing, _reading(Case.DOWN, "look-up")),
-    (FirstPageOnly, suite.test_a_look_up_finds_ours_behind_a_page_of_others),
+    (FirstPageOnly, test_lists_and_amounts.test_a_look_up_finds_ours_behind_a_page_of_others),
     (OwnTimeout, _reading(Case.SILENT, "payment")),
-    (StageForgotten, suite.test_two_stages_may_have_a_refund_of_the_same_id),
-    (Cents, suite.test_amounts_are_the_same_on_both_sides),
+    (StageForgotten, test_stages.test_two_stages_may_have_a_refund_of_the_same_id),
+    (Cents, test_lists_and_amounts.test_amounts_are_the_same_on_both_sides),
 ]
 
 
@@ -185,8 +188,8 @@ def test_a_faulty_adapter_does_not_pass(fault: tuple[FlairHarness, Test]) -> Non
 def test_an_adapter_that_tells_its_key_does_not_pass() -> None:
     harness = FlairHarness()
     harness.adapter = TellsTheKey
-    with harness, suite.everything_logged() as texts:
-        harness.gateway().get_payment(harness.new_payment(), suite.seconds(5))
+    with harness, everything_logged() as texts:
+        harness.gateway().get_payment(harness.new_payment(), seconds(5))
 
     with pytest.raises(AssertionError):
-        suite.nothing_told(*texts)
+        assert_no_secret(*texts)
