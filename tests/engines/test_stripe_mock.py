@@ -23,12 +23,14 @@ from refunds.gateways.contract import (
     Answer,
     GatewayStatus,
     GatewayUnavailableError,
+    Misconfiguration,
+    Misconfigured,
     RefundOrder,
-    Retryable,
     Stage,
 )
 from refunds.gateways.http import PooledTransport
 from refunds.gateways.stripe import StripeGateway
+from refunds.gateways.stripe_objects import FORMATS, Disputes
 
 MODULE = "github.com/stripe/stripe-mock"
 VERSION = "v0.203.0"
@@ -167,17 +169,37 @@ def test_a_payments_list_is_asked_for_as_stripe_allows(url: str) -> None:
         gateway(url).find_refunds("refund-1", "pi_123", soon())
 
 
+def test_a_direct_charge_is_asked_for_as_stripe_allows(url: str) -> None:
+    payment = gateway(url).get_payment("acct_123-pi_123", soon())
+    answer = refund(url, "acct_123-pi_123")
+
+    assert payment is not None
+    assert isinstance(answer, Accepted), answer
+    assert answer.refund.transaction_id == "acct_123-pi_123"
+
+
+@pytest.mark.parametrize("body_format", FORMATS.values())
+def test_stripe_takes_the_parameters_of_every_body_format(url: str, body_format: int) -> None:
+    order = RefundOrder(
+        "refund-1", "pi_123", 2500, "USD", "other", reference="refund-1", format=body_format
+    )
+    answer = gateway(url).create_refund(order, soon(), not_after=datetime(2100, 1, 1, tzinfo=UTC))
+
+    assert isinstance(answer, Accepted), answer
+
+
 def test_a_key_that_is_none_is_told_as_such(url: str) -> None:
     order = RefundOrder("refund-1", "pi_123", 2500, "USD", "other", "refund-1")
     answer = gateway(url, key="not-a-key").create_refund(
         order, soon(), not_after=datetime(2100, 1, 1, tzinfo=UTC)
     )
 
-    assert isinstance(answer, Retryable)
+    assert answer == Misconfigured(Misconfiguration.KEY_REFUSED)
 
 
 def test_disputes_are_asked_for_as_stripe_allows(url: str) -> None:
     stripe = gateway(url)
     shown = stripe._read(soon(), lambda client: client.v1.disputes.list({"charge": "ch_123"}))
 
-    assert shown["object"] == "list"
+    disputes = Disputes.model_validate(shown)
+    assert [each.amount for each in disputes.data]

@@ -55,6 +55,7 @@ from refunds.gateways.stripe_objects import (
     charge_status,
     disputed_minor,
     intent_status,
+    is_of_payment,
     may_have_reference,
     read_refund,
     read_refunds,
@@ -232,7 +233,6 @@ class StripeGateway:
                 found += [read_refund(row, transaction_id, self._stage) for row in ours]
             except ValueError as exc:
                 raise GatewayUnavailableError("Stripe's refund can't be read") from exc
-            _require_payment(found, transaction_id)
             if cursor is None:
                 return tuple(found)
         raise GatewayUnavailableError("too many refunds of one payment to find one among them")
@@ -255,8 +255,6 @@ class StripeGateway:
             params["created"] = {"gte": int(created_from.timestamp())}
         rows, next_cursor = self._rows(params, payment, cursor, deadline)
         refunds, unreadable = read_refunds(rows, transaction_id, self._stage)
-        if transaction_id is not None:
-            _require_payment(refunds, transaction_id)
         return RefundPage(refunds, next_cursor, unreadable)
 
     def _rows(
@@ -276,6 +274,8 @@ class StripeGateway:
                 page = Page.model_validate(shown)
             except ValueError as exc:
                 raise GatewayUnavailableError("Stripe's list can't be read") from exc
+            if payment and not all(is_of_payment(row, payment) for row in page.data):
+                raise GatewayUnavailableError("Stripe's list ignores the payment")
             if not page.has_more:
                 return page.data, None
             ids = [row["id"] for row in page.data if isinstance(row, dict) and row.get("id")]
@@ -378,8 +378,3 @@ def _options(payment: PaymentId | None) -> Any:
     if payment is None or payment.connected_account is None:
         return {}
     return {"stripe_account": payment.connected_account}
-
-
-def _require_payment(refunds: Iterable[GatewayRefund], transaction_id: str) -> None:
-    if any(refund.transaction_id != transaction_id for refund in refunds):
-        raise GatewayUnavailableError("Stripe's list ignores the payment")

@@ -208,6 +208,13 @@ def read_refunds(
     return tuple(refunds), unreadable
 
 
+def is_of_payment(row: object, payment: PaymentId) -> bool:
+    """Whether a row is a refund of the payment. A row that can't be read may be one."""
+    if not isinstance(row, dict):
+        return True
+    return payment.id in (row.get("payment_intent"), row.get("charge"))
+
+
 def may_have_reference(row: object, reference: str) -> bool:
     """Whether a row is the refund with this reference, or can't be told from it."""
     if not isinstance(row, dict):
