@@ -69,6 +69,7 @@ class Services:
     s3: S3
     secret: Secret
     network: Network
+    gateways: GatewaySettings = GATEWAYS
     metrics: list[Metric] = field(default_factory=list)
     """Every metric that the functions reported, in order."""
     tap: Tap = field(init=False)
@@ -123,12 +124,13 @@ class Environment:
         )
         self._surroundings = surroundings
         self._most = services.tap.most
+        self._gateways = services.gateways
 
     @cached_property
     def process_refund(self) -> ProcessRefund:
         settings = ProcessRefundSettings(
             tables=TABLES,
-            gateways=GATEWAYS,
+            gateways=self._gateways,
             queue_url="queue",
             dead_letter_queue_url="dlq",
             event_bus="bus",
@@ -142,7 +144,7 @@ class Environment:
     def reconcile_refunds(self) -> ReconcileRefunds:
         settings = ReconcileRefundsSettings(
             tables=TABLES,
-            gateways=GATEWAYS,
+            gateways=self._gateways,
             dead_letter_queue_url="dlq",
             failures_bucket="failures",
             requests_mapping_id=MAPPING_ID,
@@ -171,7 +173,7 @@ class Environment:
             Gateways(self._surroundings.open_gateways(GATEWAYS)),
             self._surroundings,
             processed_by=f"{self.function}:1",
-            recheck_after=GATEWAYS.recheck_after,
+            recheck_after=self._gateways.recheck_after,
         )
 
     @cached_property

@@ -344,6 +344,8 @@ class Network:
         self.foreign_read: dict[tuple[int, str], int] = {}
         self.outage: str | None = None
         """What a gateway that is down does: "refuses", "is silent" or "answers 503"."""
+        self.outage_at = "https://"
+        """How the addresses begin that are down; the others answer."""
 
     def request(
         self,
@@ -367,7 +369,7 @@ class Network:
             kernel.tell("refused", told)
             raise NotSentError("refused")
         kernel.counts[f"gateway {method}s"] += 1
-        if self.outage is not None:
+        if self.outage is not None and url.startswith(self.outage_at):
             return self._down(left)
         box = Mailbox()
         task = kernel.task()

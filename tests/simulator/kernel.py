@@ -82,6 +82,7 @@ class Kernel:
         """What the next dice of a fault will say; ``crash at <step>`` is one too."""
         self.steps: list[str] | None = None
         """The steps of I/O that were made, when set to a list."""
+        self.max_events = MAX_EVENTS
         self.events = 0
         self._queue: list[tuple[float, int, Any, int]] = []
         self._doomed: list[Process] = []
@@ -131,8 +132,8 @@ class Kernel:
         while queue and queue[0][0] <= until:
             at, _, what, ticket = heappop(queue)
             self.now = max(self.now, at)
-            if self.events > MAX_EVENTS:
-                raise Violation("liveness", f"no end after {MAX_EVENTS} events")
+            if self.events > self.max_events:
+                raise Violation("liveness", f"no end after {self.max_events} events")
             if ticket < 0:
                 what()
             elif what.ticket == ticket and what.process.alive:

@@ -416,14 +416,14 @@ MUTANTS = (
     ),
     _outage_mutant(
         "the breaker never closes",
-        ("domain.intake:probed", "if trouble is not None:", "if True:"),
+        ("domain.intake:after_probe", "if trouble is not None:", "if True:"),
     ),
     _outage_mutant(
         "resumed though a person has paused",
         (
-            "domain.intake:wanted",
-            "Wanted(intake.flows,",
-            "Wanted(intake.breaker is not BreakerState.OPEN,",
+            "domain.intake:desired_mapping",
+            "DesiredMapping(intake.flows,",
+            "DesiredMapping(intake.breaker is not BreakerState.OPEN,",
         ),
     ),
     _outage_mutant(
@@ -437,7 +437,7 @@ MUTANTS = (
     _outage_mutant(
         "recovery stays at its first step",
         (
-            "domain.intake:probed",
+            "domain.intake:after_probe",
             "more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR",
             "more = FIRST_CONCURRENCY",
         ),

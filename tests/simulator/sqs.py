@@ -10,6 +10,7 @@ from tests.simulator.aws import Wire, client_error
 from tests.simulator.kernel import Kernel
 
 DAY = 86400.0
+MAX_DELAY_SECONDS = 900
 
 
 class Message:
@@ -49,6 +50,10 @@ class Queue:
         self.dead_letters = dead_letters
         self.messages: dict[str, Message] = {}
 
+    @property
+    def is_dead_letters(self) -> bool:
+        return self.dead_letters is None
+
 
 class SQS:
     """The service and its client. ``on_gone`` hears of each message that leaves the queues."""
@@ -63,8 +68,15 @@ class SQS:
 
     # --- what the service does ------------------------------------------------------------------
 
-    def enqueue(self, queue: Queue, body: str, attributes: dict[str, Any] | None = None) -> Message:
+    def enqueue(
+        self,
+        queue: Queue,
+        body: str,
+        attributes: dict[str, Any] | None = None,
+        delay_seconds: float = 0.0,
+    ) -> Message:
         message = Message(f"m{len(self.all) + 1}", body, attributes or {}, self._kernel.now)
+        message.visible_at += delay_seconds
         self.all[message.id] = message
         self._place(queue, message)
         return message
@@ -164,10 +176,17 @@ class SQS:
         QueueUrl: str,  # noqa: N803
         MessageBody: str,  # noqa: N803
         MessageAttributes: dict[str, Any] | None = None,  # noqa: N803
+        DelaySeconds: int = 0,  # noqa: N803
     ) -> None:
         queue = self.queues[QueueUrl]
+        assert 0 <= DelaySeconds <= MAX_DELAY_SECONDS
 
         def apply() -> None:
+            if not queue.is_dead_letters:
+                self._kernel.tell("defer", MessageBody[:80])
+                self._kernel.counts["messages deferred"] += 1
+                self.enqueue(queue, MessageBody, MessageAttributes, DelaySeconds)
+                return
             code = (MessageAttributes or {}).get("error_code", {}).get("StringValue", "")
             self._kernel.tell("refuse", f"{code} to {QueueUrl}: {MessageBody[:80]}")
             if code == "idempotency_conflict":
@@ -270,6 +289,9 @@ def event_record(message: Message) -> dict[str, Any]:
             "ApproximateReceiveCount": str(message.receive_count),
             "SentTimestamp": str(int(message.sent_at * 1000)),
         },
-        "messageAttributes": {},
+        "messageAttributes": {
+            name: {"dataType": value["DataType"], "stringValue": value["StringValue"]}
+            for name, value in message.attributes.items()
+        },
         "eventSource": "aws:sqs",
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.simulator.aws import S3, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table
-from tests.simulator.functions import Environment, Functions, Services
+from tests.simulator.functions import GATEWAYS, Environment, Functions, Services
 from tests.simulator.gateway import Flair, Moved, Network, Paid
 from tests.simulator.invariants import Checker
 from tests.simulator.kernel import Kernel
@@ -20,6 +20,7 @@ from refunds.audit.outcome_events import GATEWAY_DOWN
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import Status
 from refunds.processing.review import Reasons, Reviewer
+from refunds.settings import GatewaySettings
 from refunds.tables.state import LOOK_UP_FIRST
 from refunds.tables.wire import item_to_wire
 
@@ -48,6 +49,7 @@ class World:
         enforces_balance: bool = True,
         page_size: int = 100,
         new_tables: bool = False,
+        gateways: GatewaySettings = GATEWAYS,
     ) -> None:
         self.kernel = kernel = Kernel(seed, trace=trace)
         wire = Wire(kernel, attempts)
@@ -84,6 +86,7 @@ class World:
             s3=self.s3,
             secret=self.secret,
             network=self.network,
+            gateways=gateways,
         )
         self.functions = Functions(self.services)
         self.source = QueueSource(

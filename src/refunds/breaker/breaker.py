@@ -1,35 +1,43 @@
-"""ProcessRefund's side of the circuit breaker: which calls to the gateway get through, and when
-too few do.
+"""The circuit breakers, as ProcessRefund sees them: which gateways may be called, and which calls
+show that one is down.
 
-There is one queue, so there is one breaker: with several gateways it is for when none is there.
-Nothing is read or written while all is well. A batch of which no call got through writes one item;
-the batch that finds the gateway down opens the breaker and says so on the bus, for the reconciler
-to stop the queue (``queue_mapping.py``).
+Each gateway has a breaker of its own, so that an outage of one never holds another's requests up.
+
+With one gateway configured, an open breaker stops the queue (``queue_mapping.py``). Nothing is read
+or written while all is well; a batch of which every call failed writes one item.
+
+With several, the queue goes on, and requests for a gateway that is down are sent again with a
+delay (``processing/deferral.py``). Each environment reads the breakers once a minute. The queue
+stops only while every gateway is down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import TypeVar
 
 from refunds.domain.clock import Clock, Deadline
 from refunds.domain.intake import (
-    TOO_MANY,
+    OPEN_AFTER_FAILED_PAYMENTS,
     BreakerState,
     Intake,
-    counted,
-    doubtful,
-    got_through,
+    forget_failures,
     opened,
+    record_failures,
+    recovering_share,
+    should_probe,
 )
 from refunds.gateways.contract import (
     Answer,
     Gateway,
+    GatewayMisconfiguredError,
     GatewayRefund,
     GatewayUnavailableError,
     KeyTooOld,
+    Misconfiguration,
     Misconfigured,
     Payment,
     RefundOrder,
@@ -37,6 +45,7 @@ from refunds.gateways.contract import (
     Retryable,
     Unknown,
 )
+from refunds.gateways.routing import Gateways
 from refunds.tables.state import Control
 
 T = TypeVar("T")
@@ -45,33 +54,57 @@ PROBE_TRIES = 2
 MIN_PROBE_SECONDS = 2.0
 
 HOLD_SECONDS = 60.0
-"""How long a message that was already on its way is put off: by then the queue stands still, and
-it waits there untouched."""
+"""How long a message is put back that was already on its way when the queue was stopped."""
 
-BELIEVED = timedelta(seconds=60)
-"""How long this environment takes the breaker for open without looking again."""
+DEFER_SECONDS = 900.0
+"""How long a request for a gateway that is down is sent away: the longest delay that SQS has. It is
+also the longest that a request waits after its gateway is back."""
+
+RECOVERY_DEFER_SECONDS = 120.0
+"""The same for requests that are not among the first ones that a recovering gateway gets."""
+
+OPEN_STATE_CACHE = timedelta(seconds=60)
+"""How long an environment uses what it has read of the breakers."""
+
+
+@dataclass
+class _Calls:
+    """The calls to one gateway since the last batch."""
+
+    answered: dict[str, bool] = field(default_factory=dict)
+    """By payment, whether its last call was answered."""
+    misconfigured: Misconfiguration | None = None
 
 
 class GatewayCalls:
-    """Of each payment, whether the last call for it was answered. Threads share it."""
+    """By gateway and payment, whether the last call was answered. Threads share it."""
 
     def __init__(self) -> None:
-        self._answered: dict[str, bool] = {}
+        self._calls: dict[str, _Calls] = {}
         self._lock = Lock()
 
-    def note(self, transaction_id: str, *, answered: bool) -> None:
+    def note(
+        self,
+        gateway: str,
+        transaction_id: str,
+        *,
+        answered: bool,
+        misconfigured: Misconfiguration | None = None,
+    ) -> None:
         with self._lock:
-            self._answered[transaction_id] = answered
+            calls = self._calls.setdefault(gateway, _Calls())
+            calls.answered[transaction_id] = answered
+            calls.misconfigured = misconfigured or calls.misconfigured
 
-    def take(self) -> dict[str, bool]:
-        """What was noted since the last time."""
+    def take(self) -> Mapping[str, _Calls]:
+        """What was noted since the last time, by gateway."""
         with self._lock:
-            taken, self._answered = self._answered, {}
+            taken, self._calls = self._calls, {}
         return taken
 
 
 class WatchedGateway:
-    """A gateway whose calls are noted; it changes nothing."""
+    """A gateway whose calls are noted. Changes nothing else."""
 
     def __init__(self, gateway: Gateway, calls: GatewayCalls) -> None:
         self._gateway = gateway
@@ -82,12 +115,12 @@ class WatchedGateway:
         return self._gateway.name
 
     @property
-    def key_lifetime(self) -> timedelta:
-        return self._gateway.key_lifetime
-
-    @property
     def account(self) -> str:
         return self._gateway.account
+
+    @property
+    def key_lifetime(self) -> timedelta:
+        return self._gateway.key_lifetime
 
     @property
     def remembers_declines(self) -> bool:
@@ -118,8 +151,12 @@ class WatchedGateway:
     ) -> Answer:
         answer = self._gateway.create_refund(order, deadline, not_after=not_after)
         if not isinstance(answer, KeyTooOld):  # then nothing was sent
-            failed = isinstance(answer, Retryable | Misconfigured | Unknown)
-            self._calls.note(order.transaction_id, answered=not failed)
+            self._calls.note(
+                self.name,
+                order.transaction_id,
+                answered=not isinstance(answer, Retryable | Misconfigured | Unknown),
+                misconfigured=answer.reason if isinstance(answer, Misconfigured) else None,
+            )
         return answer
 
     def find_refunds(
@@ -148,19 +185,20 @@ class WatchedGateway:
     def _noted(self, transaction_id: str | None, call: Callable[[], T]) -> T:
         try:
             result = call()
-        except GatewayUnavailableError:
+        except GatewayUnavailableError as exc:
             if transaction_id is not None:
-                self._calls.note(transaction_id, answered=False)
+                reason = exc.reason if isinstance(exc, GatewayMisconfiguredError) else None
+                self._calls.note(self.name, transaction_id, answered=False, misconfigured=reason)
             raise
         if transaction_id is not None:
-            self._calls.note(transaction_id, answered=True)
+            self._calls.note(self.name, transaction_id, answered=True)
         return result
 
 
 def gateway_trouble(gateways: Iterable[Gateway], clock: Clock, deadline: Deadline) -> str | None:
-    """Why no gateway is of any use now; None as soon as one answers.
+    """Why none of the gateways is usable now; None as soon as one answers.
 
-    Two cheap questions to each at most: which refunds it will have made since now (none).
+    Asks each at most twice, and cheaply: for the refunds made from now on (there are none).
     """
     trouble = "no time to ask"
     for gateway in gateways:
@@ -177,70 +215,123 @@ def gateway_trouble(gateways: Iterable[Gateway], clock: Clock, deadline: Deadlin
     return trouble
 
 
+@dataclass(frozen=True)
+class Hold:
+    """A request must not be tried now, but in ``seconds``."""
+
+    reason: str
+    seconds: float
+    send_again: bool
+    """Send the message again with a delay, rather than put it back: a message that waits for a
+    gateway must not use up its receives, nor stay in flight."""
+
+
 class Breaker:
-    """``by`` is who opens it, for its history; ``announce`` tells the reconciler."""
+    """``by`` is who opens it, for its history. ``announce`` tells the reconciler. ``random`` gives
+    0 ≤ x < 1."""
 
     def __init__(
         self,
         *,
         control: Control,
-        gateways: Iterable[Gateway],
+        gateways: Gateways,
         calls: GatewayCalls,
         clock: Clock,
         by: str,
         announce: Callable[[Intake], None],
+        random: Callable[[], float],
     ) -> None:
         self._control = control
-        self._gateways = tuple(gateways)
+        self._gateways = gateways
+        self._by_name = {gateway.name: gateway for gateway in gateways}
         self._calls = calls
         self._clock = clock
         self._by = by
         self._announce = announce
-        self._failing = False
+        self._random = random
+        self._failing: set[str] = set()
         self._open_until: datetime | None = None
+        self._states: dict[str, Intake] = {}
+        self._states_until: datetime | None = None
 
-    def hold_seconds(self) -> float | None:
-        """How long a message should be put off untried; None when the gateway may be called."""
+    @property
+    def _several(self) -> bool:
+        return len(self._by_name) > 1
+
+    def before_batch(self) -> None:
+        """Read the breakers of several gateways, if that was not done within the last minute."""
+        now = self._clock.now()
+        if self._several and (self._states_until is None or now >= self._states_until):
+            self._states = {name: self._control.intake(name) for name in self._by_name}
+            self._states_until = now + OPEN_STATE_CACHE
+
+    def hold(self, transaction_id: str) -> Hold | None:
+        """Whether a request about the payment must wait; None when its gateway may be called."""
         if self._open_until is not None and self._clock.now() < self._open_until:
-            return HOLD_SECONDS
+            return Hold("the gateway is down", HOLD_SECONDS, send_again=False)
+        if not self._several:
+            return None
+        name = self._gateways.for_new(transaction_id).name
+        state = self._states.get(name, Intake())
+        if not state.flows:
+            # Spread over a third of the time: what was sent away together need not come together.
+            seconds = DEFER_SECONDS * (1 - self._random() / 3)
+            return Hold(f"{name} is down", seconds, send_again=True)
+        if self._random() >= recovering_share(state):
+            seconds = RECOVERY_DEFER_SECONDS * (1 - self._random() / 2)
+            return Hold(f"{name} recovers", seconds, send_again=True)
         return None
 
     def after_batch(self, deadline: Deadline) -> Intake | None:
-        """Count what the batch's calls came to. Returns the state when this has opened the
-        breaker."""
-        answered = self._calls.take()
-        failed = [payment for payment, through in answered.items() if not through]
-        if len(failed) < len(answered):
-            self._forget_failures()
-            return None
-        if not failed:
+        """Count how the batch's calls went. Returns the state of a breaker that this has opened."""
+        result: Intake | None = None
+        for name, calls in self._calls.take().items():
+            result = self._after_calls(name, calls, deadline) or result
+        return result
+
+    def _after_calls(self, name: str, calls: _Calls, deadline: Deadline) -> Intake | None:
+        failed = [payment for payment, answered in calls.answered.items() if not answered]
+        item = name if self._several else None
+        if len(failed) < len(calls.answered):
+            self._forget_failures(name, item)
             return None
         now = self._clock.now()
-        before = self._control.intake()
-        trouble = None
-        if doubtful(before, counted(before, failed, now), now):
-            trouble = gateway_trouble(self._gateways, self._clock, deadline)
+        before = self._control.intake(item)
+        trouble: str | None = None
+        if should_probe(before, record_failures(before, failed, now), now):
+            trouble = self._trouble(name, calls, deadline)
 
         def count(intake: Intake) -> Intake:
-            more = counted(intake, failed, now)
+            more = record_failures(intake, failed, now)
             if trouble is not None:
                 return opened(more, self._by, trouble, now)
-            if len(more.failing) >= TOO_MANY:
-                return opened(more, self._by, f"refunds of {TOO_MANY} payments failed", now)
+            if len(more.failing) >= OPEN_AFTER_FAILED_PAYMENTS:
+                why = f"{name}: calls for {OPEN_AFTER_FAILED_PAYMENTS} payments failed"
+                return opened(more, self._by, why, now)
             return more
 
-        before, after = self._control.change_intake(count)
-        self._failing = bool(after.failing)
+        before, after = self._control.change_intake(count, item)
+        if after.failing:
+            self._failing.add(name)
         if after.breaker is not BreakerState.OPEN:
             return None
-        self._open_until = now + BELIEVED
+        if self._several:
+            self._states[name] = after
+        else:
+            self._open_until = now + OPEN_STATE_CACHE
         if before.breaker is BreakerState.OPEN:
             return None
         self._announce(after)
         return after
 
-    def _forget_failures(self) -> None:
-        # Only where failures are known of: else each good batch would cost a read.
-        if self._failing:
-            self._control.change_intake(got_through)
-            self._failing = False
+    def _trouble(self, name: str, calls: _Calls, deadline: Deadline) -> str | None:
+        # A gateway that refuses us may still answer the probe: a key of the wrong mode can list.
+        if calls.misconfigured is not None:
+            return f"{name}: misconfigured: {calls.misconfigured.value}"
+        return gateway_trouble([self._by_name[name]], self._clock, deadline)
+
+    def _forget_failures(self, name: str, item: str | None) -> None:
+        # Only if this environment has recorded some: otherwise every good batch would cost a read.
+        if name in self._failing:
+            self._control.change_intake(forget_failures, item)
+            self._failing.discard(name)

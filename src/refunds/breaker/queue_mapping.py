@@ -1,20 +1,28 @@
-"""Making the queue's event source mapping follow the intake's state, and closing the breaker again.
+"""Makes the queue's event source mapping follow the queue's state, and closes the breakers again.
 
-The state in the table comes first, the mapping follows. Whatever dies in between, the next run
-compares the two again: the mapping is never left otherwise than the state says.
+The state in the table changes first and the mapping follows. Whatever crashes in between, the next
+run compares the two again, so the mapping never stays different from the state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from refunds.breaker.breaker import gateway_trouble
 from refunds.domain.clock import Clock, Deadline
-from refunds.domain.intake import Intake, may_probe, probed, wanted
+from refunds.domain.intake import (
+    BreakerState,
+    Intake,
+    after_probe,
+    closed,
+    desired_mapping,
+    may_probe,
+    opened,
+)
 from refunds.gateways.contract import Gateway
 from refunds.tables.state import Control
 
@@ -22,22 +30,24 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 MAX_ROUNDS = 3
-"""Times that the mapping is set because the state changed meanwhile."""
+"""Times that the mapping is set again because the state has changed meanwhile."""
 
 MIN_LEFT_SECONDS = 15.0
 
 RUNNING = frozenset({"Creating", "Enabled", "Enabling", "Updating"})
-"""States of a mapping that brings requests, or is about to."""
+"""States of a mapping that delivers requests, or is about to."""
 
 
 @dataclass(frozen=True)
 class Switched:
-    """``mapping_state`` is Lambda's word for the mapping; ``settled`` whether the mapping is (or is
-    about to be) as ``intake`` asks. If not, it was just being changed: switch again."""
+    """``mapping_state`` is Lambda's own word. ``settled``: the mapping is, or is about to be, as
+    ``intake`` asks; if not, another change is still in progress: switch again."""
 
     intake: Intake
     mapping_state: str
     settled: bool
+    held_gateways: tuple[str, ...] = ()
+    """With several gateways, those whose requests wait."""
 
 
 class Switch:
@@ -52,7 +62,7 @@ class Switch:
         self.maximum_concurrency = maximum_concurrency
 
     def follow(self) -> Switched:
-        """Make the mapping as the state says."""
+        """Set the mapping to what the state says."""
         for _ in range(MAX_ROUNDS):
             intake = self._control.intake()
             state, updated = self._set(intake)
@@ -67,14 +77,14 @@ class Switch:
         return Switched(self._control.intake(), "being changed", settled=False)
 
     def mapping_state(self) -> str:
-        """Lambda's word for it: Enabled, Disabled, or on the way to one of them."""
+        """Lambda's word: Enabled, Disabled, or on the way to one of them."""
         return str(self._client.get_event_source_mapping(UUID=self._mapping_id)["State"])
 
     def _wanted(self, intake: Intake) -> Any:
-        return wanted(intake, self.maximum_concurrency)
+        return desired_mapping(intake, self.maximum_concurrency)
 
     def _set(self, intake: Intake) -> tuple[str | None, bool]:
-        """The mapping's state, and whether it was updated for that; None when it can't be now."""
+        """The mapping's state, and whether it was updated. None: it can't be updated now."""
         want = self._wanted(intake)
         there = self._client.get_event_source_mapping(UUID=self._mapping_id)
         state = there["State"]
@@ -96,8 +106,8 @@ class Switch:
 
 
 class IntakeKeeper:
-    """The reconciler's part: asks a gateway that was down whether it is back, opens the queue step
-    by step, and keeps the mapping as the state says. What a person has paused stays paused."""
+    """The reconciler's part: asks gateways that were down whether they are back, lets requests flow
+    again step by step, and keeps the mapping as the state says. A person's pause stays."""
 
     def __init__(
         self,
@@ -116,12 +126,35 @@ class IntakeKeeper:
 
     def keep(self, deadline: Deadline) -> Switched:
         """One look. Safe at any time, by several at once, and after any crash."""
+        if len(self._gateways) == 1:
+            self._probe(self._gateways[0], None, deadline)
+            return self._switch.follow()
+        for gateway in self._gateways:
+            self._probe(gateway, gateway.name, deadline)
+        states = {gateway.name: self._control.intake(gateway.name) for gateway in self._gateways}
+        all_down = all(state.breaker is BreakerState.OPEN for state in states.values())
         now = self._clock.now()
-        if may_probe(self._control.intake(), now) and deadline.left_seconds() > MIN_LEFT_SECONDS:
-            trouble = gateway_trouble(self._gateways, self._clock, deadline)
-            self._control.change_intake(
-                lambda intake: probed(
-                    intake, trouble, self._switch.maximum_concurrency, self._by, now
-                )
+        # The queue stops only while no gateway is there. Each then recovers at its own pace.
+        self._control.change_intake(
+            lambda queue: (
+                opened(queue, self._by, "every gateway is down", now)
+                if all_down
+                else closed(queue, self._by, "a gateway is back", now)
             )
-        return self._switch.follow()
+        )
+        held = tuple(name for name, state in states.items() if not state.flows)
+        return replace(self._switch.follow(), held_gateways=held)
+
+    def _probe(self, gateway: Gateway, item: str | None, deadline: Deadline) -> None:
+        now = self._clock.now()
+        if deadline.left_seconds() <= MIN_LEFT_SECONDS:
+            return
+        if not may_probe(self._control.intake(item), now):
+            return
+        trouble = gateway_trouble([gateway], self._clock, deadline)
+        self._control.change_intake(
+            lambda intake: after_probe(
+                intake, trouble, self._switch.maximum_concurrency, self._by, now
+            ),
+            item,
+        )

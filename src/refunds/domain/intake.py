@@ -1,9 +1,9 @@
-"""Whether requests flow from the queue to ProcessRefund: the circuit breaker's rules, and a
-person's pause.
+"""Whether requests flow: the rules of the circuit breakers, and of a person's pause.
 
-Plain rules over one state. ``tables/state.py`` stores it, ``breaker/breaker.py`` opens the breaker,
-and ``breaker/queue_mapping.py`` makes the event source mapping follow and closes the breaker again.
-The breaker opens and closes by itself. Only a person pauses and resumes. Requests flow when neither
+Plain rules over one state. There is one state for the queue and, with several gateways, one for
+each gateway. ``tables/state.py`` stores them, ``breaker/breaker.py`` opens a breaker, and
+``breaker/queue_mapping.py`` makes the event source mapping follow and closes the breakers again.
+A breaker opens and closes by itself. Only a person pauses and resumes. Requests flow when neither
 holds them.
 """
 
@@ -17,15 +17,15 @@ from enum import StrEnum
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Item, short_text
 
-WINDOW = timedelta(minutes=10)
-"""Failed calls are counted together for this long, unless one gets through before."""
+FAILURE_WINDOW = timedelta(minutes=10)
+"""Failed calls are counted together for this long, unless one succeeds in between."""
 
-ENOUGH = 5
-"""So many payments whose calls failed are a reason to ask whether the gateway is there at all, and
-each doubling is another. Payments, not calls: one that always fails says nothing of the others."""
+PROBE_AFTER_FAILED_PAYMENTS = 5
+"""After failed calls for so many payments we ask the gateway whether it is there, and again at each
+doubling. Payments, not calls: one that always fails says nothing about the others."""
 
-TOO_MANY = 100
-"""So many, and none that got through, are an outage whatever the gateway answers to a question."""
+OPEN_AFTER_FAILED_PAYMENTS = 100
+"""After so many, and no success in between, the gateway is down whatever it answers to a probe."""
 
 OPEN_AT_LEAST = timedelta(minutes=1)
 STEP_AT_LEAST = timedelta(minutes=1)
@@ -33,6 +33,9 @@ STEP_AT_LEAST = timedelta(minutes=1)
 FIRST_CONCURRENCY = 2
 """The least that an event source mapping takes."""
 STEP_FACTOR = 4
+
+FULL_SHARE_AT = 16
+"""From this ``concurrency`` on, a recovering gateway among several gets all of its requests."""
 
 MAX_HISTORY = 20
 
@@ -48,16 +51,16 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
-    """The state of both switches; instants are ``times.rfc3339`` text."""
+    """The state of breaker and pause; instants are ``clock.rfc3339`` text."""
 
     version: int = 0
-    """One more at each change: racing functions can't overwrite each other's."""
+    """One more at each change, so that racing functions can't overwrite each other's."""
     breaker: BreakerState = BreakerState.CLOSED
     since: str | None = None
-    """When the breaker came to where it is; a step of the recovery counts."""
+    """When the breaker changed last; a step of the recovery is a change."""
     why: str | None = None
     concurrency: int | None = None
-    """How many batches at once, while recovering."""
+    """How many batches at once while recovering; among several gateways, a share by this number."""
     failing: tuple[str, ...] = ()
     """Payments whose last call failed, since ``failing_since``."""
     failing_since: str | None = None
@@ -95,42 +98,42 @@ class Intake:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredMapping:
     """How the event source mapping should be."""
 
     enabled: bool
     concurrency: int
 
 
-def wanted(intake: Intake, maximum_concurrency: int) -> Wanted:
+def desired_mapping(intake: Intake, maximum_concurrency: int) -> DesiredMapping:
     """What the state asks of the mapping; ``maximum_concurrency`` is the stack's own setting."""
     most = intake.concurrency or maximum_concurrency
-    return Wanted(intake.flows, min(most, maximum_concurrency))
+    return DesiredMapping(intake.flows, min(most, maximum_concurrency))
 
 
 # --- The breaker ----------------------------------------------------------------------------------
 
 
-def counted(intake: Intake, failed: Iterable[str], now: datetime) -> Intake:
-    """With more payments whose last call failed."""
+def record_failures(intake: Intake, failed: Iterable[str], now: datetime) -> Intake:
+    """Add payments whose last call failed."""
     if intake.breaker is BreakerState.OPEN:
         return intake
     before = _recently_failing(intake, now)
     return replace(
         intake,
-        failing=tuple(sorted({*before, *failed}))[:TOO_MANY],
+        failing=tuple(sorted({*before, *failed}))[:OPEN_AFTER_FAILED_PAYMENTS],
         failing_since=intake.failing_since if before else rfc3339(now),
     )
 
 
-def doubtful(before: Intake, after: Intake, now: datetime) -> bool:
-    """Whether the gateway should be asked if it is there: at 5 payments, at 10, at 20, …"""
-    had = len(_recently_failing(before, now)) // ENOUGH
-    return (len(after.failing) // ENOUGH).bit_length() > had.bit_length()
+def should_probe(before: Intake, after: Intake, now: datetime) -> bool:
+    """Whether to ask the gateway if it is there: at 5 failed payments, at 10, at 20, …"""
+    had = len(_recently_failing(before, now)) // PROBE_AFTER_FAILED_PAYMENTS
+    return (len(after.failing) // PROBE_AFTER_FAILED_PAYMENTS).bit_length() > had.bit_length()
 
 
-def got_through(intake: Intake) -> Intake:
-    """A call was answered: what failed before it doesn't count any more."""
+def forget_failures(intake: Intake) -> Intake:
+    """A call was answered, so earlier failures no longer count."""
     return replace(intake, failing=(), failing_since=None)
 
 
@@ -139,6 +142,20 @@ def opened(intake: Intake, by: str, why: str, now: datetime) -> Intake:
     if intake.breaker is BreakerState.OPEN:
         return intake
     return _moved(intake, BreakerState.OPEN, None, by, why, now)
+
+
+def closed(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+    """Close at once, without the steps of a recovery."""
+    if intake.breaker is BreakerState.CLOSED:
+        return intake
+    return _moved(intake, BreakerState.CLOSED, None, by, why, now)
+
+
+def recovering_share(intake: Intake) -> float:
+    """Which share of its requests a gateway among several gets; 1.0 unless it is recovering."""
+    if intake.breaker is not BreakerState.RECOVERING:
+        return 1.0
+    return min(1.0, (intake.concurrency or FIRST_CONCURRENCY) / FULL_SHARE_AT)
 
 
 def may_probe(intake: Intake, now: datetime) -> bool:
@@ -150,7 +167,7 @@ def may_probe(intake: Intake, now: datetime) -> bool:
     )
 
 
-def probed(
+def after_probe(
     intake: Intake, trouble: str | None, maximum_concurrency: int, by: str, now: datetime
 ) -> Intake:
     """What a probe leads to; ``trouble`` is why it failed, None when the gateway answered.
@@ -166,7 +183,7 @@ def probed(
         first = min(FIRST_CONCURRENCY, maximum_concurrency)
         return _moved(intake, BreakerState.RECOVERING, first, by, answers, now)
     if _recently_failing(intake, now):
-        return intake  # it answers questions, but takes no refunds yet
+        return intake  # it answers reads, but makes no refunds yet
     more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR
     if more >= maximum_concurrency:
         return _moved(intake, BreakerState.CLOSED, None, by, answers, now)
@@ -174,7 +191,7 @@ def probed(
 
 
 def _recently_failing(intake: Intake, now: datetime) -> tuple[str, ...]:
-    return intake.failing if _age(intake.failing_since, now) < WINDOW else ()
+    return intake.failing if _age(intake.failing_since, now) < FAILURE_WINDOW else ()
 
 
 def _age(since: str | None, now: datetime) -> timedelta:
@@ -185,7 +202,7 @@ def _moved(
     intake: Intake, to: BreakerState, concurrency: int | None, by: str, why: str, now: datetime
 ) -> Intake:
     moved = replace(
-        got_through(intake),
+        forget_failures(intake),
         breaker=to,
         since=rfc3339(now),
         why=short_text(why),

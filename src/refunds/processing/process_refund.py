@@ -11,7 +11,7 @@ from refunds.domain.redaction import describe, shown_code
 from refunds.domain.refund import Refund
 from refunds.domain.request import RefusedError
 from refunds.failures import Failure, classify, count_failures, misconfiguration
-from refunds.processing.queue import PutBackError, RefundQueue, Result, handle_batch
+from refunds.processing.queue import Deferred, PutBackError, RefundQueue, Result, handle_batch
 from refunds.tables.state import Control
 from refunds.telemetry import Log, Metrics
 
@@ -40,6 +40,7 @@ class ProcessRefund:
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Handle an SQS event. Returns its partial batch response: the messages that come back."""
+        self._breaker.before_batch()
         results: list[tuple[dict[str, Any], Result]] = []
         response = handle_batch(
             event["Records"],
@@ -67,7 +68,7 @@ class ProcessRefund:
         try:
             if opened := self._breaker.after_batch(deadline):
                 self._metrics.add_metric("BreakerOpened", "Count", 1)
-                self._log.error("the gateway is down: the queue stops", reason=opened.why)
+                self._log.error("requests to the gateway stop", reason=opened.why)
         except Exception as exc:
             # The batch is done. It must not come again because its calls were not counted.
             self._log.error("calls to the gateway not counted", extra=describe(exc))
@@ -88,6 +89,8 @@ class ProcessRefund:
                 self._log.warning(
                     "message refused", message_id=message_id, error_code=result.code.value
                 )
+            case Deferred():
+                self._log.info("message deferred", message_id=message_id, reason=result.reason)
             case PutBackError():
                 self._log.warning(
                     "message put back",
@@ -122,4 +125,6 @@ def _metric(result: Result) -> str:
             return f"Refund{result.status.title().replace('_', '')}"
         case RefusedError():
             return "MessagesRefused"
+        case Deferred():
+            return "MessagesDeferred"
     return "MessagesPutBack"

@@ -1,10 +1,12 @@
-"""What becomes of one message of the queue: done, refused to the DLQ, or put back with a delay."""
+"""What becomes of one message of the queue: done, refused to the DLQ, put back with a delay, or
+sent again later because its gateway is down."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from refunds.audit.outcome_events import OutcomeBus, refused_event
 from refunds.batches import Pool, run_batch
+from refunds.breaker.breaker import Hold
 from refunds.domain.clock import Deadline, from_rfc3339
 from refunds.domain.refund import Refund
 from refunds.domain.request import ErrorCode, RefusedError, masked_body, parse_message
+from refunds.processing.deferral import RESENT, Deferral, first_sent_by
 from refunds.processing.processor import Delivery, Processor
 from refunds.processing.recorder import Later, Recorded
 
@@ -24,10 +28,6 @@ if TYPE_CHECKING:
 
 LONGEST_DELAY_SECONDS = 3600
 """Times the queue's maxReceiveCount it stays under the queue's retention (rule 11)."""
-
-
-RESENT = "resent"
-"""Attribute of a message that is sent again from the archive: when it was first sent (RFC 3339)."""
 
 
 class PutBackError(Exception):
@@ -52,6 +52,13 @@ def retry_delay_seconds(
     return min(LONGEST_DELAY_SECONDS, math.ceil(wanted))
 
 
+@dataclass(frozen=True)
+class Deferred:
+    """The message was sent again with a delay: its gateway is down."""
+
+    reason: str
+
+
 class RefundQueue:
     def __init__(
         self,
@@ -63,10 +70,11 @@ class RefundQueue:
         processor: Processor,
         first_retry_seconds: int,
         random: Callable[[], float],
-        hold_seconds: Callable[[], float | None] = lambda: None,
+        hold: Callable[[str], Hold | None] = lambda transaction_id: None,
     ) -> None:
-        """``hold_seconds``: how long requests go back untried, None for trying them."""
-        self._hold_seconds = hold_seconds
+        """``hold``: whether a request about this payment must wait for its gateway."""
+        self._hold = hold
+        self._deferral = Deferral(client, queue_url)
         self._client = client
         self._queue_url = queue_url
         self._dead_letter_queue_url = dead_letter_queue_url
@@ -77,16 +85,19 @@ class RefundQueue:
 
     def handle(
         self, record: dict[str, Any], deadline: Deadline, *, look_up_first: bool = False
-    ) -> Refund | RefusedError:
+    ) -> Refund | RefusedError | Deferred:
         """Handle one record of an SQS event. Returns when the message may be deleted.
 
         Raises ``PutBackError``, or what went wrong, when it must come back.
         """
         try:
-            request = parse_message(record["body"], sent_by=record["attributes"].get("SenderId"))
+            request = parse_message(record["body"], sent_by=first_sent_by(record))
             result: Recorded | Later
-            if (seconds := self._hold_seconds()) is not None:
-                result = Later("the gateway is down", seconds)
+            if (hold := self._hold(request.transaction_id)) is not None:
+                if hold.send_again:
+                    self._deferral.send_again(record, hold.seconds)
+                    return Deferred(hold.reason)
+                result = Later(hold.reason, hold.seconds)
             else:
                 delivery = _delivery(record, look_up_first)
                 result = self._processor.process(request, deadline, delivery)
@@ -149,8 +160,8 @@ def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
     return Delivery(datetime.fromtimestamp(int(sent_ms) / 1000, UTC), look_up_first=look_up_first)
 
 
-Result = Refund | RefusedError | Exception
-"""What became of a message: its refund, why it was refused, or why it comes back."""
+Result = Refund | RefusedError | Deferred | Exception
+"""What became of a message: its refund, or why it was refused, sent again later, or put back."""
 
 
 def handle_batch(

@@ -85,9 +85,12 @@ class ReconcileRefunds:
             return {"requests": "not switched"}
         intake = switched.intake
         stands = not intake.flows or switched.mapping_state not in RUNNING
+        stands = stands or bool(switched.held_gateways)
         self._count("QueuePaused", int(stands))
         self._count("QueueSwitchErrors", 0)
         state: dict[str, Any] = {"breaker": intake.breaker.value, "paused": intake.paused}
+        if switched.held_gateways:
+            state["held_gateways"] = list(switched.held_gateways)
         self._log.info("queue looked after", mapping_state=switched.mapping_state, **state)
         return {"requests": switched.mapping_state, **state}
 

@@ -31,6 +31,10 @@ MESSAGES_RETURN_WITHIN = timedelta(days=28)
 a redrive. What is sent again later carries a mark (``processor.Delivery``)."""
 
 
+def _intake_item(gateway: str | None) -> str:
+    return INTAKE if gateway is None else f"{INTAKE}#{gateway}"
+
+
 class ContendedError(Exception):
     """Others kept changing the item."""
 
@@ -81,25 +85,31 @@ class Control:
             {"created_from": created_from, "cursor": cursor, "failures": failures},
         )
 
-    def intake(self) -> Intake:
-        """Whether requests flow from the queue, and if not, why."""
-        return Intake.from_item(self._get(INTAKE))
+    def intake(self, gateway: str | None = None) -> Intake:
+        """Whether requests flow from the queue, and if not, why.
 
-    def change_intake(self, step: Callable[[Intake], Intake]) -> tuple[Intake, Intake]:
-        """Replace the intake's state by what ``step`` makes of it; returns it before and after.
+        ``gateway``: of one gateway among several.
+        """
+        return Intake.from_item(self._get(_intake_item(gateway)))
+
+    def change_intake(
+        self, step: Callable[[Intake], Intake], gateway: str | None = None
+    ) -> tuple[Intake, Intake]:
+        """Replace the state by what ``step`` makes of it. Returns it before and after.
 
         ``step`` may be called several times, once for each state it finds. Raises
         ``ContendedError``.
         """
+        name = _intake_item(gateway)
         for _ in range(CHANGE_TRIES):
-            before = self.intake()
+            before = self.intake(gateway)
             after = step(before)
             if after == before:
                 return before, after
             after = replace(after, version=before.version + 1)
-            if self._replace(INTAKE, before.version, after.item()):
+            if self._replace(name, before.version, after.item()):
                 return before, after
-        raise ContendedError(INTAKE)
+        raise ContendedError(name)
 
     def _replace(self, name: str, version: int, item: Item) -> bool:
         """Put the next version of an item; False when another has come in between."""

@@ -37,6 +37,7 @@ def build_process_refund(
         clock=surroundings.clock,
         by=settings.processed_by,
         announce=lambda intake: bus.publish([gateway_down_event(intake)]),
+        random=surroundings.random,
     )
     queue = RefundQueue(
         client=surroundings.clients.sqs,
@@ -46,7 +47,7 @@ def build_process_refund(
         processor=protocol.processor,
         first_retry_seconds=settings.first_retry_seconds,
         random=surroundings.random,
-        hold_seconds=breaker.hold_seconds,
+        hold=breaker.hold,
     )
     return ProcessRefund(
         queue=queue,

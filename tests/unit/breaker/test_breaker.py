@@ -25,23 +25,23 @@ from refunds.breaker.breaker import (
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
 from refunds.domain.clock import rfc3339
 from refunds.domain.intake import (
-    ENOUGH,
+    FAILURE_WINDOW,
     MAX_HISTORY,
+    OPEN_AFTER_FAILED_PAYMENTS,
     OPEN_AT_LEAST,
+    PROBE_AFTER_FAILED_PAYMENTS,
     STEP_AT_LEAST,
-    TOO_MANY,
-    WINDOW,
     BreakerState,
     Intake,
-    counted,
-    doubtful,
-    got_through,
+    after_probe,
+    desired_mapping,
+    forget_failures,
     may_probe,
     opened,
     paused,
-    probed,
+    record_failures,
     resumed,
-    wanted,
+    should_probe,
 )
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import Answer, Declined, KeyTooOld, RefundOrder, Retryable, Unknown
@@ -66,8 +66,8 @@ def open_breaker(**changes: Any) -> Intake:
 def test_one_payment_that_always_fails_raises_no_doubt() -> None:
     intake = Intake()
     for _ in range(1000):
-        after = counted(intake, ["payment-1"], NOW)
-        assert not doubtful(intake, after, NOW)
+        after = record_failures(intake, ["payment-1"], NOW)
+        assert not should_probe(intake, after, NOW)
         intake = after
     assert intake.failing == ("payment-1",)
 
@@ -75,27 +75,32 @@ def test_one_payment_that_always_fails_raises_no_doubt() -> None:
 def test_doubt_comes_with_five_payments_and_with_each_doubling() -> None:
     intake, doubts = Intake(), []
     for number in range(1, 50):
-        after = counted(intake, failing(number), NOW)
-        if doubtful(intake, after, NOW):
+        after = record_failures(intake, failing(number), NOW)
+        if should_probe(intake, after, NOW):
             doubts.append(number)
         intake = after
-    assert doubts == [ENOUGH, 2 * ENOUGH, 4 * ENOUGH, 8 * ENOUGH]
+    assert doubts == [
+        PROBE_AFTER_FAILED_PAYMENTS,
+        2 * PROBE_AFTER_FAILED_PAYMENTS,
+        4 * PROBE_AFTER_FAILED_PAYMENTS,
+        8 * PROBE_AFTER_FAILED_PAYMENTS,
+    ]
 
 
 def test_failures_are_counted_together_for_ten_minutes_only() -> None:
-    intake = counted(Intake(), failing(4), NOW)
-    later = counted(intake, ["another"], NOW + WINDOW)
+    intake = record_failures(Intake(), failing(4), NOW)
+    later = record_failures(intake, ["another"], NOW + FAILURE_WINDOW)
     assert later.failing == ("another",)
-    assert not doubtful(intake, later, NOW + WINDOW)
+    assert not should_probe(intake, later, NOW + FAILURE_WINDOW)
 
 
 def test_what_is_kept_of_failures_is_bounded() -> None:
-    assert len(counted(Intake(), failing(5000), NOW).failing) == TOO_MANY
+    assert len(record_failures(Intake(), failing(5000), NOW).failing) == OPEN_AFTER_FAILED_PAYMENTS
 
 
 def test_an_open_breaker_counts_nothing() -> None:
     intake = open_breaker()
-    assert counted(intake, failing(3), NOW) == intake
+    assert record_failures(intake, failing(3), NOW) == intake
 
 
 def test_opening_twice_is_opening_once() -> None:
@@ -113,9 +118,9 @@ def test_a_gateway_that_is_down_is_not_asked_at_once() -> None:
 def test_recovery_is_gradual() -> None:
     intake, now, concurrencies = open_breaker(), NOW, []
     for _ in range(10):
-        concurrencies.append(wanted(intake, 100))
+        concurrencies.append(desired_mapping(intake, 100))
         now += timedelta(minutes=5)
-        intake = probed(intake, None, 100, "ReconcileRefunds:1", now)
+        intake = after_probe(intake, None, 100, "ReconcileRefunds:1", now)
     assert [each.concurrency for each in concurrencies if each.enabled][:5] == [2, 8, 32, 100, 100]
     assert not concurrencies[0].enabled
     assert intake.breaker is BreakerState.CLOSED
@@ -126,24 +131,24 @@ def test_recovery_ends_closed_whatever_the_most_is(most: int) -> None:
     intake, now = open_breaker(), NOW
     for _ in range(10):
         now += STEP_AT_LEAST
-        intake = probed(intake, None, most, "me", now)
-        assert 2 <= wanted(intake, most).concurrency <= most
+        intake = after_probe(intake, None, most, "me", now)
+        assert 2 <= desired_mapping(intake, most).concurrency <= most
     assert intake.breaker is BreakerState.CLOSED
     assert intake.concurrency is None
 
 
 def test_a_step_of_the_recovery_takes_its_time() -> None:
-    intake = probed(open_breaker(), None, MOST, "me", NOW + OPEN_AT_LEAST)
+    intake = after_probe(open_breaker(), None, MOST, "me", NOW + OPEN_AT_LEAST)
     at = NOW + OPEN_AT_LEAST + STEP_AT_LEAST - timedelta(seconds=1)
-    assert probed(intake, None, MOST, "me", at) == intake
+    assert after_probe(intake, None, MOST, "me", at) == intake
 
 
 def test_recovery_waits_while_refunds_fail_and_goes_back_when_the_gateway_does() -> None:
     now = NOW + OPEN_AT_LEAST
-    intake = probed(open_breaker(), None, MOST, "me", now)
-    doubted = counted(intake, failing(2), now)
-    assert probed(doubted, None, MOST, "me", now + STEP_AT_LEAST) == doubted
-    again = probed(doubted, "HTTP 503", MOST, "me", now + STEP_AT_LEAST)
+    intake = after_probe(open_breaker(), None, MOST, "me", now)
+    doubted = record_failures(intake, failing(2), now)
+    assert after_probe(doubted, None, MOST, "me", now + STEP_AT_LEAST) == doubted
+    again = after_probe(doubted, "HTTP 503", MOST, "me", now + STEP_AT_LEAST)
     assert again.breaker is BreakerState.OPEN
     assert again.failing == ()
 
@@ -152,12 +157,12 @@ def test_neither_switch_moves_the_other() -> None:
     held = paused(open_breaker(), "jo", "maintenance", NOW)
     closed = held
     for minutes in range(5, 60, 5):
-        closed = probed(closed, None, MOST, "me", NOW + timedelta(minutes=minutes))
+        closed = after_probe(closed, None, MOST, "me", NOW + timedelta(minutes=minutes))
     assert closed.breaker is BreakerState.CLOSED
-    assert not wanted(closed, MOST).enabled
+    assert not desired_mapping(closed, MOST).enabled
     free = resumed(held, "jo", "done", NOW)
     assert free.breaker is BreakerState.OPEN
-    assert not wanted(free, MOST).enabled
+    assert not desired_mapping(free, MOST).enabled
 
 
 def test_who_paused_first_stays_named() -> None:
@@ -178,8 +183,10 @@ def test_the_history_says_who_and_why_and_is_bounded() -> None:
 
 
 def test_a_state_is_read_as_it_was_stored() -> None:
-    full = paused(counted(open_breaker(version=3), [], NOW), "jo", "why", NOW)
-    recovering = counted(probed(full, None, MOST, "me", NOW + OPEN_AT_LEAST), ["p"], NOW)
+    full = paused(record_failures(open_breaker(version=3), [], NOW), "jo", "why", NOW)
+    recovering = record_failures(
+        after_probe(full, None, MOST, "me", NOW + OPEN_AT_LEAST), ["p"], NOW
+    )
     for intake in (Intake(), full, recovering):
         assert Intake.from_item(intake.item()) == intake
     assert Intake.from_item({}) == Intake()
@@ -208,7 +215,7 @@ def test_racing_functions_lose_no_change(world: World) -> None:
 
 def test_a_change_that_changes_nothing_writes_nothing(world: World) -> None:
     there = world.stack.items(world.stack.ledger_table)
-    world.control.change_intake(got_through)
+    world.control.change_intake(forget_failures)
     assert world.stack.items(world.stack.ledger_table) == there
 
 
@@ -234,6 +241,7 @@ class Processing:
             clock=world.clock,
             by="ProcessRefund:7",
             announce=self.announced.append,
+            random=lambda: 0.5,
         )
         self.queue = RefundQueue(
             client=world.stack.clients.sqs,
@@ -243,7 +251,7 @@ class Processing:
             processor=protocol.processor,
             first_retry_seconds=900,
             random=lambda: 0.5,
-            hold_seconds=self.breaker.hold_seconds,
+            hold=self.breaker.hold,
         )
 
     def batch(self, size: int, *, captured: bool = True) -> list[Result]:
@@ -287,20 +295,20 @@ def test_a_gateway_that_is_down_opens_the_breaker_and_is_announced_once(
     processing: Processing,
 ) -> None:
     processing.world.gateway.down = True
-    processing.batch(ENOUGH)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS)
     intake = processing.world.control.intake()
     assert intake.breaker is BreakerState.OPEN
     assert "HTTP 503" in str(intake.why)
     assert [each.since for each in processing.announced] == [rfc3339(NOW)]
     event = gateway_down_event(processing.announced[0])
     assert event.detail_type == "Gateway Down"
-    processing.batch(ENOUGH)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS)
     assert len(processing.announced) == 1
 
 
 def test_failures_add_up_over_batches_and_functions(world: World) -> None:
     numbers = count()
-    functions = [Processing(world, number=numbers) for _ in range(ENOUGH)]
+    functions = [Processing(world, number=numbers) for _ in range(PROBE_AFTER_FAILED_PAYMENTS)]
     world.gateway.down = True
     for function in functions:
         assert world.control.intake().breaker is BreakerState.CLOSED
@@ -310,55 +318,57 @@ def test_failures_add_up_over_batches_and_functions(world: World) -> None:
 
 def test_few_failures_do_not_open_it(processing: Processing) -> None:
     processing.world.gateway.down = True
-    processing.batch(ENOUGH - 1)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS - 1)
     assert processing.world.control.intake().breaker is BreakerState.CLOSED
 
 
 def test_a_batch_of_which_one_got_through_counts_for_nothing(processing: Processing) -> None:
     gateway = processing.world.gateway
-    gateway.answers = [Unknown("timed out")] * (3 * ENOUGH)
-    processing.batch(3 * ENOUGH + 1)
+    gateway.answers = [Unknown("timed out")] * (3 * PROBE_AFTER_FAILED_PAYMENTS)
+    processing.batch(3 * PROBE_AFTER_FAILED_PAYMENTS + 1)
     assert processing.world.control.intake() == Intake()
 
 
 def test_a_success_forgets_the_failures_before_it(processing: Processing) -> None:
     gateway = processing.world.gateway
-    gateway.answers = [Unknown("timed out")] * (ENOUGH - 1)
-    processing.batch(ENOUGH - 1)
-    assert len(processing.world.control.intake().failing) == ENOUGH - 1
+    gateway.answers = [Unknown("timed out")] * (PROBE_AFTER_FAILED_PAYMENTS - 1)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS - 1)
+    assert len(processing.world.control.intake().failing) == PROBE_AFTER_FAILED_PAYMENTS - 1
     processing.batch(1)
     assert processing.world.control.intake().failing == ()
 
 
 def test_a_decline_is_an_answer(processing: Processing) -> None:
-    processing.world.gateway.answers = [Declined("card_declined", "no")] * ENOUGH
-    processing.batch(ENOUGH)
+    processing.world.gateway.answers = [
+        Declined("card_declined", "no")
+    ] * PROBE_AFTER_FAILED_PAYMENTS
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS)
     assert processing.world.control.intake() == Intake()
 
 
 def test_payments_that_fail_while_the_gateway_answers_do_not_open_it(
     processing: Processing,
 ) -> None:
-    processing.world.gateway.answers = [Unknown("HTTP 500")] * (2 * ENOUGH)
-    processing.batch(2 * ENOUGH)
+    processing.world.gateway.answers = [Unknown("HTTP 500")] * (2 * PROBE_AFTER_FAILED_PAYMENTS)
+    processing.batch(2 * PROBE_AFTER_FAILED_PAYMENTS)
     intake = processing.world.control.intake()
     assert intake.breaker is BreakerState.CLOSED
-    assert len(intake.failing) == 2 * ENOUGH
+    assert len(intake.failing) == 2 * PROBE_AFTER_FAILED_PAYMENTS
 
 
 @pytest.mark.parametrize("answer", [Unknown("HTTP 500"), Retryable("HTTP 429", 1.0)])
 def test_a_gateway_that_answers_questions_and_takes_no_refund_is_down_too(
     processing: Processing, answer: Answer
 ) -> None:
-    processing.world.gateway.answers = [answer] * TOO_MANY
-    for _ in range(TOO_MANY // 10):
+    processing.world.gateway.answers = [answer] * OPEN_AFTER_FAILED_PAYMENTS
+    for _ in range(OPEN_AFTER_FAILED_PAYMENTS // 10):
         processing.batch(10)
     assert processing.world.control.intake().breaker is BreakerState.OPEN
 
 
 def test_while_it_is_open_messages_on_their_way_go_back_untried(processing: Processing) -> None:
     processing.world.gateway.down = True
-    processing.batch(ENOUGH)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS)
     processing.world.gateway.calls.clear()
     (result,) = processing.batch(1)
     assert isinstance(result, PutBackError)
@@ -369,7 +379,7 @@ def test_while_it_is_open_messages_on_their_way_go_back_untried(processing: Proc
 
 def test_what_is_refused_is_refused_while_it_is_open_too(processing: Processing) -> None:
     processing.world.gateway.down = True
-    processing.batch(ENOUGH)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS)
     processing.world.stack.messages(processing.world.stack.queue_url)
     record = processing.world.stack.send("no json")
     processing.queue.handle(record, processing.world.deadline())
@@ -379,7 +389,7 @@ def test_what_is_refused_is_refused_while_it_is_open_too(processing: Processing)
 def test_an_environment_does_not_take_it_for_open_for_ever(processing: Processing) -> None:
     world = processing.world
     world.gateway.down = True
-    processing.batch(ENOUGH)
+    processing.batch(PROBE_AFTER_FAILED_PAYMENTS)
     world.gateway.down = False
     world.clock.advance(seconds=61)
     (result,) = processing.batch(1)

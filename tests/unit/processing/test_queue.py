@@ -17,6 +17,7 @@ from tests.support.builders import VISA, InlinePool, body, payment
 from tests.support.world import World
 
 from refunds.audit.outcome_events import PublishError
+from refunds.breaker.breaker import Hold
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import ErrorCode, RefusedError
 from refunds.gateways.contract import Retryable, Unknown
@@ -313,7 +314,7 @@ def test_while_the_gateway_is_down_requests_go_back_untried_and_bad_ones_are_ref
         processor=world.processor,
         first_retry_seconds=2,
         random=lambda: 0.5,
-        hold_seconds=lambda: 60.0,
+        hold=lambda transaction_id: Hold("the gateway is down", 60.0, send_again=False),
     )
     with pytest.raises(PutBackError) as caught:
         held.handle(world.stack.send(body()), world.deadline())

@@ -109,6 +109,7 @@ def test_who_may_receive_and_send_messages(stack: ExpandedTemplate) -> None:
             "DeleteMessage",
             "GetQueueAttributes",
             "ReceiveMessage",
+            "SendMessage",
         },
         "RefundDeadLetterQueue.Arn": {"SendMessage"},
     }

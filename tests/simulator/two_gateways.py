@@ -1,0 +1,120 @@
+"""One of two gateways is down for a day. The other's requests must not notice.
+
+The same day is played with and without the outage, and the longest wait of the other gateway's
+requests is compared. Both gateways keep one set of books here; only their addresses differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from tests.simulator.functions import GATEWAYS
+from tests.simulator.gateway import Moved
+from tests.simulator.world import World
+
+from refunds.domain.intake import BreakerState, Intake
+from refunds.gateways.flair import FlairGateway
+from refunds.gateways.routing import Route
+from refunds.settings import GatewayAccount
+from refunds.tables.wire import item_from_wire
+
+HOUR = 3600.0
+OUTAGE_SECONDS = 24 * HOUR
+SCHEDULE_SECONDS = 300.0
+MAX_EVENTS = 400_000
+
+TWO_GATEWAYS = replace(
+    GATEWAYS,
+    accounts=(*GATEWAYS.accounts, GatewayAccount("acme", "https://acme", "the gateway's key")),
+    routes=(Route("acme-", "acme"),),
+)
+
+
+class AcmeGateway(FlairGateway):
+    """A second gateway with the first one's API."""
+
+    name = "acme"
+
+
+@dataclass(frozen=True)
+class Day:
+    longest_wait_seconds: float
+    """From a request for the gateway that stays up to its payment."""
+    longest_wait_after_outage_seconds: float
+    """From the end of the outage to the last payment of what waited for it."""
+    deferred: int
+    dead_letters: int
+    most_receives: int
+    unpaid: int
+    all_closed: bool
+    mapping_stopped: int
+
+
+def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
+    """Requests for both gateways, by turns; ``outage`` is what Acme does for 24 hours."""
+    world = World(seed, max_receives=20, concurrency=3, gateways=TWO_GATEWAYS)
+    kernel, dice = world.kernel, Random(seed)
+    sent_at: dict[str, float] = {}
+    paid_at: dict[str, float] = {}
+
+    def paid(moved: Moved) -> None:
+        paid_at.setdefault(moved.reference, kernel.now)
+
+    world.flair.on_movement.append(paid)
+
+    def send(number: int) -> None:
+        payment = f"{'acme-' if number % 2 else 'tx'}{number}"
+        world.pay(payment, 100)
+        sent_at[f"r{number}"] = kernel.now
+        world.send(
+            {
+                "refund_id": f"r{number}",
+                "transaction_id": payment,
+                "user_id": "u1",
+                "amount_minor": 60,
+                "currency": "USD",
+                "reason": "order_cancelled",
+                "requested_by": "agent:7",
+            }
+        )
+
+    kernel.faults_on = False
+    kernel.max_events = MAX_EVENTS
+    began = kernel.now
+    for number in range(requests):
+        # Some at once, so that the outage is noticed; the rest over the day.
+        at = 60 + dice.uniform(0, 20) if number < 14 else dice.uniform(100, OUTAGE_SECONDS)
+        kernel.after(at, lambda number=number: send(number))  # type: ignore[misc]
+    world.network.outage, world.network.outage_at = outage, "https://acme"
+    while kernel.now - began < OUTAGE_SECONDS:
+        world.run_for(SCHEDULE_SECONDS)
+        world.reconcile()
+    world.network.outage = None
+    ended = kernel.now
+    while kernel.now - ended < 3 * HOUR:
+        world.run_for(SCHEDULE_SECONDS)
+        world.reconcile()
+    states = [_intake(world, item) for item in ("#intake", "#intake#flair", "#intake#acme")]
+    others = [name for name in sent_at if int(name[1:]) % 2 == 0]
+    held = [name for name in sent_at if int(name[1:]) % 2]
+    day = Day(
+        longest_wait_seconds=max(paid_at.get(name, kernel.now) - sent_at[name] for name in others),
+        longest_wait_after_outage_seconds=max(
+            paid_at.get(name, kernel.now) - max(ended, sent_at[name]) for name in held
+        ),
+        deferred=kernel.counts["messages deferred"],
+        dead_letters=kernel.counts["messages to the DLQ"],
+        most_receives=max(message.receive_count for message in world.sqs.all.values()),
+        unpaid=sum(name not in paid_at for name in sent_at),
+        all_closed=all(state.breaker is BreakerState.CLOSED for state in states),
+        mapping_stopped=kernel.counts["mapping disabled"],
+    )
+    world.settle()
+    kernel.close()
+    return day
+
+
+def _intake(world: World, item: str) -> Intake:
+    wire = world.ledger.items.get((item,))
+    return Intake.from_item(item_from_wire(wire)) if wire else Intake()
