@@ -37,8 +37,18 @@ SECTIONS = {
             f"{_AT}.list_refunds:open_",
             "List the refunds that are not finished.",
         ),
+        ("watch", f"{_AT}.watch:watch", "Watch refunds flow, or one refund to its end."),
+        ("as-of", f"{_AT}.as_of:as_of", "Show a refund as it was at an instant."),
         ("review", f"{_AT}.review:review", "Decide refunds that no automatic step can settle."),
         ("correct", f"{_AT}.review:correct", "Record as paid what the gateway shows as paid."),
+    ),
+    "Finance": (
+        ("totals", f"{_AT}.totals:totals_", "Sum refunds by day, currency and status."),
+        (
+            "statement",
+            f"{_AT}.statement:statement",
+            "Write a month's refunds and proof to a folder.",
+        ),
     ),
     "Queue": (
         ("status", f"{_AT}.intake:status", "Show whether requests flow, and what waits."),
@@ -56,6 +66,7 @@ SECTIONS = {
         ("backup", f"{_AT}.backup:backup", "Make, verify, restore and read backups."),
     ),
     "Stack": (
+        ("key", f"{_AT}.key:key", "Check the gateways' keys."),
         (
             "doctor",
             f"{_AT}.doctor:doctor",

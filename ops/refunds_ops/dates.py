@@ -68,9 +68,9 @@ class Zone:
             raise RefusedError(f"{text} is not a day.", "Write it as 2026-11-27.") from None
 
 
-def zone_of(stack: Stack) -> Zone:
-    """The stack's time zone; UTC for a stack that has none."""
-    name = stack.outputs.get(ZONE_OUTPUT) or "UTC"
+def zone_of(stack: Stack | None) -> Zone:
+    """The stack's time zone; UTC without a stack, or for one that has none."""
+    name = (stack.outputs.get(ZONE_OUTPUT) if stack else None) or "UTC"
     try:
         return Zone(name, ZoneInfo(name))
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -83,10 +83,12 @@ def gateway_view(stack: Stack, refund: Item) -> GatewayView:
     from refunds_ops.audit import sources
 
     gateways = sources.gateways(stack)
-    name, refund_id, payment_id = refund["gateway"], refund["refund_id"], refund["transaction_id"]
+    name, payment_id = refund["gateway"], refund["transaction_id"]
+    # As it was stored when the refund began, whatever today's stage is.
+    reference = refund.get("gateway_reference") or refund["refund_id"]
     return GatewayView(
         name,
-        sources.ask_again(list(gateways))(name, refund_id, payment_id) or (),
+        sources.refunds_at(gateways, name, reference, payment_id),
         sources.payment_at(gateways, name, payment_id),
         refund,
     )

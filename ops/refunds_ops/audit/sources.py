@@ -133,7 +133,7 @@ def gateway_refunds(gateways: Sequence[Gateway]) -> Iterator[Sequence[GatewayRef
     for gateway in gateways:
         cursor: str | None = None
         for _ in range(MAX_GATEWAY_PAGES):
-            page: RefundPage = _answer(gateway, partial(gateway.list_refunds, cursor=cursor))
+            page: RefundPage = answer(gateway, partial(gateway.list_refunds, cursor=cursor))
             yield page.refunds
             if (cursor := page.next_cursor) is None:
                 break
@@ -147,7 +147,7 @@ def ask_again(gateways: Sequence[Gateway]) -> Ask:
         if (gateway := by_name.get(name)) is None:
             return None
         reference = gateway.reference_for(refund_id)
-        return _answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
+        return answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
 
     return ask
 
@@ -157,7 +157,7 @@ def captured_by(gateways: Sequence[Gateway]) -> Callable[[str], int | None]:
 
     def captured(transaction_id: str) -> int | None:
         for gateway in gateways:
-            if payment := _answer(gateway, partial(gateway.get_payment, transaction_id)):
+            if payment := answer(gateway, partial(gateway.get_payment, transaction_id)):
                 return payment.captured_minor
         return None
 
@@ -166,14 +166,26 @@ def captured_by(gateways: Sequence[Gateway]) -> Callable[[str], int | None]:
 
 def payment_at(gateways: Gateways, name: str, transaction_id: str) -> Payment | None:
     """A payment as one gateway shows it. Raises ``NotReadyError`` when it can't be asked."""
+    gateway = _named(gateways, name)
+    return answer(gateway, partial(gateway.get_payment, transaction_id))
+
+
+def refunds_at(
+    gateways: Gateways, name: str, reference: str, transaction_id: str
+) -> Sequence[GatewayRefund]:
+    """What one gateway has under a stored reference. Raises ``NotReadyError``."""
+    gateway = _named(gateways, name)
+    return answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
+
+
+def _named(gateways: Gateways, name: str) -> Gateway:
     try:
-        gateway = gateways.named(name)
+        return gateways.named(name)
     except GatewayUnavailableError as exc:
         raise NotReadyError(f"{exc}.", "See the stack's GatewayName and GatewayRoutes.") from exc
-    return _answer(gateway, partial(gateway.get_payment, transaction_id))
 
 
-def _answer(gateway: Gateway, question: Callable[[Deadline], Answer]) -> Answer:
+def answer(gateway: Gateway, question: Callable[[Deadline], Answer]) -> Answer:
     clock = SystemClock()
     for attempt in range(GATEWAY_TRIES):
         try:

@@ -25,7 +25,7 @@ from refunds_ops.looks import outcome_of
 from refunds_ops.open_refunds import in_review, open_since
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.story import because
-from refunds_ops.terminal import print_json_lines, print_line, print_note
+from refunds_ops.terminal import print_json, print_json_lines, print_line, print_note
 from refunds_ops.who import BY, operator
 
 GATEWAY_SECONDS = 60.0
@@ -71,6 +71,7 @@ def list_(stack_name: str | None, as_json: bool) -> None:
     help="Decide although the gateway shows otherwise, or can't be asked. The trail says so.",
 )
 @BY
+@json_option(REFUND_FIELDS)
 @click.pass_obj
 def decide_(
     stack_name: str | None,
@@ -81,6 +82,7 @@ def decide_(
     evidence: str,
     against_gateway: bool,
     by: str | None,
+    as_json: bool,
 ) -> None:
     """Record whether a refund was paid.
 
@@ -104,6 +106,9 @@ def decide_(
         raise RefusedError(
             _sentence(exc), "refunds review list shows what waits for a person."
         ) from exc
+    if as_json:
+        print_json(decided.item())
+        return
     freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
     print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
@@ -113,13 +118,21 @@ def decide_(
 @click.option("--why", required=True, help="How it was found.")
 @click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
 @BY
+@json_option(REFUND_FIELDS)
 @click.pass_obj
 def correct(
-    stack_name: str | None, *, refund_id: str, why: str, evidence: str, by: str | None
+    stack_name: str | None,
+    *,
+    refund_id: str,
+    why: str,
+    evidence: str,
+    by: str | None,
+    as_json: bool,
 ) -> None:
-    """Record as paid a refund that failed here and that the gateway shows as paid.
+    """Record as paid what the gateway shows as paid.
 
-    The gateway is asked first, and its money counts against the payment again. Safe to repeat.
+    For a refund that failed here. The gateway is asked first, and its money counts against the
+    payment again. Safe to repeat.
     """
     stack, who = find_stack(stack_name), operator(by)
     try:
@@ -130,6 +143,9 @@ def correct(
         )
     except ReviewError as exc:
         raise RefusedError(_sentence(exc), f"refunds show {refund_id}") from exc
+    if as_json:
+        print_json(corrected.item())
+        return
     print_line(f"{refund_id}: {corrected.status}, {outcome_of(corrected.status)}.")
 
 

@@ -27,7 +27,6 @@ WITHOUT_JSON = {
     "stack set-key",
     "pause",
     "resume",
-    "review decide",
     "backup verify",
     "backup restore",
     "backup drill",

@@ -1,0 +1,90 @@
+"""Our refunds of a time compared with the gateways' own lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from refunds.domain.refund import Item
+
+if TYPE_CHECKING:
+    from refunds.gateways.contract import Gateway, GatewayRefund
+
+MAX_PAGES = 1_000_000
+
+_EXPECTED = {"SUCCEEDED": "succeeded", "REVERSED": "failed", "FAILED": "failed"}
+"""What a gateway shows of a refund with that status."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """``result``: matched, only here, only there, or different."""
+
+    result: str
+    refund_id: str
+    gateway: str
+    gateway_refund_id: str
+    ours: str
+    theirs: str
+
+
+def listed_since(gateway: Gateway, since: datetime) -> Iterator[GatewayRefund]:
+    """Every refund that a gateway lists from then on. Raises ``NotReadyError``."""
+    from refunds_ops.audit.sources import answer
+
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = answer(gateway, partial(gateway.list_refunds, created_from=since, cursor=cursor))
+        yield from page.refunds
+        if (cursor := page.next_cursor) is None:
+            return
+
+
+def reconcile(
+    ours: Mapping[str, Item],
+    theirs: Iterable[tuple[str, GatewayRefund]],
+    is_ours: Callable[[str], bool],
+) -> Iterator[Line]:
+    """``theirs`` with each gateway's name; ``is_ours`` tells a refund of another month from one
+    that we don't have at all."""
+    seen: set[str] = set()
+    by_reference = {refund.get("gateway_reference"): refund for refund in ours.values()}
+    for gateway, shown in theirs:
+        there = f"{shown.status.value} {shown.amount_minor} {shown.currency}"
+        refund = ours.get(shown.reference)
+        if refund is None and shown.gateway_reference is not None:
+            refund = by_reference.get(shown.gateway_reference)
+        if refund is None:
+            if not is_ours(shown.reference):
+                yield Line(
+                    "only there", shown.reference, gateway, shown.gateway_refund_id, "", there
+                )
+            continue
+        here = f"{refund['status']} {refund.get('amount_minor')} {refund['currency']}"
+        agrees = (
+            _EXPECTED.get(refund["status"], shown.status.value) == shown.status.value
+            and refund["status"] != "REJECTED"
+            and refund.get("amount_minor") == shown.amount_minor
+            and refund["currency"] == shown.currency
+            and refund["refund_id"] not in seen  # two under one reference: paid twice
+        )
+        seen.add(refund["refund_id"])
+        yield Line(
+            "matched" if agrees else "different",
+            refund["refund_id"],
+            gateway,
+            shown.gateway_refund_id,
+            here,
+            there,
+        )
+    for refund_id, refund in ours.items():
+        if refund_id in seen:
+            continue
+        here = f"{refund['status']} {refund.get('amount_minor')} {refund['currency']}"
+        # The others need not have reached the gateway.
+        reached = refund["status"] in ("SUCCEEDED", "REVERSED")
+        result = "only here" if reached else "matched"
+        yield Line(result, refund_id, str(refund["gateway"]), "", here, "")
