@@ -52,10 +52,7 @@ def check(stack_name: str | None, as_json: bool) -> None:
             print_line(f"{mark} {each['gateway']}: the key is {each['result']}{why}")
     results = {each["result"] for each in found}
     if "refused" in results:
-        print_note(
-            "Put the right key: aws secretsmanager put-secret-value --secret-id "
-            f"{stack.outputs.get('GatewaySecretArn', 'GatewaySecretArn')} --secret-string KEY"
-        )
+        print_note("Store the right key: refunds stack set-key")
         print_note("The functions read it again within five minutes.")
         raise click.exceptions.Exit(REFUSED)
     if "unreachable" in results:
