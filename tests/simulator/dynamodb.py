@@ -127,6 +127,25 @@ class DynamoDB:
 
         return self._call("get", table, key, apply, writes=False)
 
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
+        ((name, asked),) = RequestItems.items()
+        table = self._tables[name]
+        assert 1 <= len(asked["Keys"]) <= 100
+        keys = [table.key_of(key) for key in asked["Keys"]]
+        assert len(set(keys)) == len(keys), "DynamoDB refuses a key twice"
+
+        def apply() -> dict[str, Any]:
+            read = [key for key in keys if not self._kernel.fault("dynamodb leaves keys out")]
+            items = [
+                table.before.get(key, table.items.get(key))
+                if self._kernel.random.random() < 0.5
+                else table.items.get(key)
+                for key in read
+            ]
+            return {"Responses": {name: [item for item in items if item is not None]}}
+
+        return self._call("batch get", table, keys[0], apply, writes=False)
+
     def put_item(
         self,
         *,

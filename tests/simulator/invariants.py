@@ -58,6 +58,7 @@ INTERNAL = {
     "order_format",
     "kept_minor",
     "shown_at",
+    "seen_paid_at",
     "open_since",
     "open_shard",
     "check_at",

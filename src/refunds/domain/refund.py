@@ -121,6 +121,9 @@ class Refund:
     to the payment."""
     shown_at: str | None = None
     """When the gateway last showed the pending refund."""
+    seen_paid_at: str | None = None
+    """When the gateway showed as paid what ended here without money. It stays in the open index
+    until a person corrects it, or the gateway shows it no more."""
     open_since: str | None = None
     """Since when the refund is unfinished with no message bound to come back for it."""
     open_shard: str | None = None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.failures import Failure, FailureKind, classify
-from refunds.processing.recorder import Later
-from refunds.processing.settler import Settler
+from refunds.processing.recorder import Later, Recorded
+from refunds.processing.settler import MAY_BE_SHOWN_LATER, Settler
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
 from refunds.tables.refunds import OPEN_SHARDS, Due, RefundsTable
 
@@ -56,6 +56,8 @@ class OpenResult:
     unreadable: int = 0
     oldest_open_seconds: int = 0
     oldest_review_seconds: int = 0
+    paid_though_ended: int = 0
+    """Refunds that ended here without money and that the gateway shows as paid."""
     overdue_seconds: int = 0
     """How late the latest look was; of a refund that was not reached, how late it is by now."""
     failures: tuple[Failure, ...] = ()
@@ -105,7 +107,13 @@ class OpenRefunds:
     def next_step(self, refund: Refund, deadline: Deadline) -> Refund:
         """Take an open refund one step further; returns it as it then is."""
         if refund.status in ENDED_WITHOUT_MONEY:
+            if refund.seen_paid_at is not None:
+                return self._settler.look_at_paid(refund, deadline)
             return self._settler.recorder.give_back(refund).refund
+        if refund.status is Status.IN_REVIEW and refund.failure_code in MAY_BE_SHOWN_LATER:
+            result = self._settler.look_again(refund, deadline)
+            if isinstance(result, Recorded) and result.refund.status is not Status.IN_REVIEW:
+                return result.refund
         if (
             refund.status not in (Status.PROCESSING, Status.PENDING)
             or self._settler.lease_left_seconds(refund)
@@ -207,6 +215,9 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
         unreadable=sum(each.unreadable for each in looked),
         oldest_open_seconds=(
             UNKNOWN_AGE_SECONDS if unread else int(max(oldest_open, unseen.total_seconds()))
+        ),
+        paid_though_ended=sum(
+            each.refund.seen_paid_at is not None for each in looked if each.refund
         ),
         oldest_review_seconds=int(oldest(refund.updated_at for refund in reviews)),
         overdue_seconds=int(

@@ -63,6 +63,7 @@ class ReconcileRefunds:
         self._seconds("OldestDeadLetterAgeSeconds", dead_letters.oldest_seconds)
         self._seconds("SweepBehindSeconds", sweep.behind_seconds)
         self._count("RefundsInReview", open_.in_review)
+        self._count("RefundsPaidThoughEnded", open_.paid_though_ended + sweep.paid_though_ended)
         self._count("RefundsReversed", sweep.reversed)
         self._count("ArchivedDeadLetters", dead_letters.unhandled)
         self._count("KeptAuditRecords", dead_letters.unhandled_records)

@@ -73,15 +73,15 @@ class Recorder:
             return Later("another attempt took the refund on")
         return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
 
-    def give_back(self, refund: Refund) -> Recorded:
+    def give_back(self, refund: Refund, *, stored: Refund | None = None) -> Recorded:
         """Release what a refund that ended without money still holds, then close it (rule 3)."""
         back_minor = None
         if refund.kept_minor is not None:
             back_minor = max(0, (refund.amount_minor or 0) - refund.kept_minor)
         self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor)
-        if refund.open_shard is not None:
+        if refund.open_shard is not None and refund.seen_paid_at is None:
             # Lost to somebody else's write, it stays in the index and is looked at again.
-            self._refunds.save(refund, _closed(refund))
+            self._refunds.save(stored or refund, _closed(refund))
         return Recorded(refund)
 
     def give_back_unused(self, refund: Refund, transaction_id: str) -> None:
@@ -110,4 +110,11 @@ class Recorder:
 
 
 def _closed(refund: Refund) -> Refund:
-    return replace(refund, open_since=None, open_shard=None, check_at=None, lease_until=None)
+    return replace(
+        refund,
+        open_since=None,
+        open_shard=None,
+        check_at=None,
+        lease_until=None,
+        seen_paid_at=None,
+    )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
-from refunds.domain.refund import Item, Status
+from refunds.domain.identifiers import REFUND_ID
+from refunds.domain.refund import Item, Refund, Status
 from refunds.failures import Failure, classify
 from refunds.gateways.contract import (
     NOT_OURS,
@@ -36,6 +37,8 @@ class SweepResult:
 
     pages: int = 0
     reversed: int = 0
+    paid_though_ended: int = 0
+    """Refunds that ended here without money, and that the list shows as paid."""
     failed: int = 0
     unreadable: int = 0
     complete: bool = True
@@ -47,6 +50,7 @@ class SweepResult:
         return SweepResult(
             self.pages + other.pages,
             self.reversed + other.reversed,
+            self.paid_though_ended + other.paid_though_ended,
             self.failed + other.failed,
             self.unreadable + other.unreadable,
             self.complete and other.complete,
@@ -86,13 +90,14 @@ class ReversalSweep:
 
     def reverse(self, gateway: Gateway, shown: GatewayRefund, deadline: Deadline) -> bool:
         """Reverse our refund if the gateway shows that the bank sent it back; whether it was."""
-        if shown.status is not GatewayStatus.FAILED or shown.reference == NOT_OURS:
+        if shown.status is not GatewayStatus.FAILED:
             return False
-        refund = self._refunds.get(shown.reference)
+        refund_id = _refund_id_of(shown)
+        refund = self._refunds.get(refund_id) if refund_id else None
         if (
             refund is None
             or refund.status is not Status.SUCCEEDED
-            or refund.gateway != gateway.name
+            or not _is_of(shown, refund, gateway)
         ):
             return False
         if refund.gateway_refund_id is None:
@@ -107,6 +112,30 @@ class ReversalSweep:
         elif refund.gateway_refund_id != shown.gateway_refund_id:
             return False
         return not isinstance(self._settler.reverse(refund, shown), Later)
+
+    def _mark_paid(self, gateway: Gateway, page: RefundPage) -> int:
+        """Keep in sight what the page shows as paid and ended here without money; how many."""
+        live = {
+            refund_id: shown
+            for shown in page.refunds
+            if shown.status is not GatewayStatus.FAILED and (refund_id := _refund_id_of(shown))
+        }
+        ended = [
+            refund_id
+            for refund_id, status in self._refunds.statuses(list(live)).items()
+            if status in (Status.FAILED, Status.REJECTED)
+        ]
+        marked = 0
+        for refund_id in ended:
+            refund = self._refunds.get(refund_id)
+            if (
+                refund is not None
+                and refund.status in (Status.FAILED, Status.REJECTED)
+                and refund.seen_paid_at is None
+                and _is_of(live[refund_id], refund, gateway)
+            ):
+                marked += self._settler.mark_paid(refund)
+        return marked
 
     def _sweep(self, gateway: Gateway, turn: Turn) -> SweepResult:
         result = SweepResult(complete=False)
@@ -156,6 +185,10 @@ class ReversalSweep:
                 result = replace(result, reversed=result.reversed + reversed_)
             except Exception as exc:
                 result = result.with_failure(exc)
+        try:
+            result = replace(result, paid_though_ended=self._mark_paid(gateway, page))
+        except Exception as exc:
+            result = result.with_failure(exc)
         return replace(result, complete=False)
 
     def _advance(self, gateway: Gateway, position: Item, page: RefundPage) -> Item:
@@ -171,3 +204,16 @@ class ReversalSweep:
     def _behind(self, position: Item) -> int:
         began = from_rfc3339(position.get("created_from") or self._start()) + SWEEP_BACK
         return max(0, int((self._clock.now() - began).total_seconds()))
+
+
+def _refund_id_of(shown: GatewayRefund) -> str | None:
+    """The refund id that the gateway's refund may be of, whatever stage it began in."""
+    if shown.reference != NOT_OURS:
+        return shown.reference
+    refund_id = (shown.gateway_reference or "").rpartition(".")[2]
+    return refund_id if REFUND_ID.fullmatch(refund_id) else None
+
+
+def _is_of(shown: GatewayRefund, refund: Refund, gateway: Gateway) -> bool:
+    reference = shown.gateway_reference or shown.reference
+    return refund.gateway == gateway.name and refund.reference == reference

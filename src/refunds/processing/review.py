@@ -13,9 +13,7 @@ from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnava
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler, mismatch
 from refunds.tables.ledger import LedgerTable
-from refunds.tables.refunds import OPEN_SHARDS, RefundsTable
-
-MAX_LISTED = 1000
+from refunds.tables.refunds import RefundsTable
 
 
 class ReviewError(Exception):
@@ -48,20 +46,6 @@ class Reasons:
         """``shown``: what the gateway showed at that moment."""
         given = {"by": self.by, "why": self.why, "evidence": self.evidence, "gateway": shown}
         return {name: short_text(value) or "" for name, value in given.items()}
-
-
-def in_review(refunds: RefundsTable, far_future: str) -> list[Refund]:
-    """Refunds that wait for a person, longest first; at most 1,000 open refunds are looked at.
-
-    ``far_future`` is an instant after every ``check_at``.
-    """
-    found = []
-    for shard in range(OPEN_SHARDS):
-        for refund_id in refunds.due(str(shard), far_future, MAX_LISTED // OPEN_SHARDS):
-            refund = refunds.get(refund_id)
-            if refund is not None and refund.status is Status.IN_REVIEW:
-                found.append(refund)
-    return sorted(found, key=lambda refund: refund.open_since or refund.updated_at)
 
 
 class Reviewer:

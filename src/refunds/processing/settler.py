@@ -59,6 +59,9 @@ PENDING_UNSEEN = timedelta(hours=24)
 
 GATEWAY_FORGOT = "gateway_forgot"
 
+MAY_BE_SHOWN_LATER = frozenset({GATEWAY_FORGOT, "idempotency_key_expired", "record_lost"})
+"""Reviews because the gateway shows nothing. It may show the refund later."""
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -216,6 +219,23 @@ class Settler:
             failure_code=_safe_text(shown.failure_code) or "reversed",
             failure_message=_safe_text(shown.failure_message),
         )
+
+    def mark_paid(self, refund: Refund) -> bool:
+        """Keep in sight, for a person, what ended here without money and the gateway shows as paid
+        or pending; False when the refund was changed meanwhile."""
+        now = rfc3339(self._clock.now())
+        return self._refunds.save(
+            refund, replace(self.recorder.opened(refund, again=True), seen_paid_at=now)
+        )
+
+    def look_at_paid(self, refund: Refund, deadline: Deadline) -> Refund:
+        """Ask again about what ``mark_paid`` has marked; close it once the gateway shows it no
+        more. Raises ``GatewayUnavailableError``."""
+        found = self.look_up(refund, deadline)
+        if any(each.status is not GatewayStatus.FAILED for each in found):
+            self.recorder.recheck(refund)
+            return refund
+        return self.recorder.give_back(replace(refund, seen_paid_at=None), stored=refund).refund
 
     def look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
         """What the refund's gateway has under its reference. Raises ``GatewayUnavailableError``."""

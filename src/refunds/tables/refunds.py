@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.domain.refund import Refund, check_transition
+from refunds.domain.refund import Refund, Status, check_transition
 from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 OPEN_INDEX = "open-refunds"
 _INDEXED = ("open_since", "open_shard", "check_at")
+_MOST_KEYS = 100  # BatchGetItem takes no more
 OPEN_SHARDS = 8
 """Spreads the index's writes: one hash key takes 1,000 writes a second."""
 
@@ -53,6 +55,28 @@ class RefundsTable:
             TableName=self._table, Key={"refund_id": {"S": refund_id}}, ConsistentRead=True
         )
         return Refund.from_item(item_from_wire(answer["Item"])) if "Item" in answer else None
+
+    def statuses(self, refund_ids: Sequence[str]) -> dict[str, Status]:
+        """The statuses of refunds, as they were a moment ago. Those that are not there, or that
+        DynamoDB has no capacity for now, are left out."""
+        found: dict[str, Status] = {}
+        for start in range(0, len(refund_ids), _MOST_KEYS):
+            keys: Any = [
+                {"refund_id": {"S": refund_id}}
+                for refund_id in refund_ids[start : start + _MOST_KEYS]
+            ]
+            answer = self._client.batch_get_item(
+                RequestItems={
+                    self._table: {
+                        "Keys": keys,
+                        "ProjectionExpression": "refund_id, #status",
+                        "ExpressionAttributeNames": {"#status": "status"},
+                    }
+                }
+            )
+            for item in answer["Responses"].get(self._table, []):
+                found[item["refund_id"]["S"]] = Status(item["status"]["S"])
+        return found
 
     def put_new(self, refund: Refund) -> Refund | None:
         """Store a refund that is not there yet.
