@@ -69,7 +69,10 @@ class Services:
     s3: S3
     secret: Secret
     network: Network
+    generation: int = 0
+    """One more at each deployment; older environments get no further invocation."""
     gateways: GatewaySettings = GATEWAYS
+    """The functions' settings; environments that start from now on have them."""
     metrics: list[Metric] = field(default_factory=list)
     """Every metric that the functions reported, in order."""
     tap: Tap = field(init=False)
@@ -93,6 +96,7 @@ class Environment:
     def __init__(self, services: Services, function: str, number: int) -> None:
         kernel = services.kernel
         self.function = function
+        self.generation = services.generation
         self.name = f"{function}-{number}"
         skew = kernel.random.uniform(-2, 2)
         if kernel.fault("clock skew"):
@@ -123,8 +127,8 @@ class Environment:
             log=telemetry,
         )
         self._surroundings = surroundings
-        self._most = services.tap.most
         self._gateways = services.gateways
+        self._most = services.tap.most
 
     @cached_property
     def process_refund(self) -> ProcessRefund:
@@ -170,7 +174,7 @@ class Environment:
         """What an operator's commands use."""
         return build_protocol(
             TABLES,
-            Gateways(self._surroundings.open_gateways(GATEWAYS)),
+            Gateways(self._surroundings.open_gateways(self._gateways)),
             self._surroundings,
             processed_by=f"{self.function}:1",
             recheck_after=self._gateways.recheck_after,
@@ -225,7 +229,8 @@ class Functions:
             nonlocal finished
             finished = True
             environment.frozen_at = kernel.now
-            self.idle.setdefault(function, []).append(environment)
+            if environment.generation == self.services.generation:
+                self.idle.setdefault(function, []).append(environment)
             done(results[0])
             over()
 

@@ -58,6 +58,10 @@ class Moved:
         return f"re_{self.number}"
 
     @property
+    def refund_id(self) -> str:
+        return self.reference.rpartition(".")[2]
+
+    @property
     def live(self) -> bool:
         return self.status != "failed"
 
@@ -108,8 +112,9 @@ class Flair:
             and not each.gateways_own
         )
 
-    def of(self, reference: str) -> list[Moved]:
-        return [each for each in self.refunds if each.reference == reference]
+    def of(self, refund_id: str) -> list[Moved]:
+        """The refunds of a refund id, whatever stage they began in."""
+        return [each for each in self.refunds if each.refund_id == refund_id]
 
     def refund_by_others(self, transaction_id: str, amount: int) -> None:
         """Somebody uses the gateway's own dashboard, which keeps the balance."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.simulator.tap import Tap
 from refunds.audit.outcome_events import GATEWAY_DOWN
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import Status
+from refunds.processing.queue import RESENT
 from refunds.processing.review import Reasons, Reviewer
 from refunds.settings import GatewaySettings
 from refunds.tables.state import LOOK_UP_FIRST
@@ -133,6 +135,28 @@ class World:
         self.kernel.counts["messages"] += 1
         self.kernel.tell("send", f"{message.id} {text[:120]}")
         return message
+
+    def empty(self, *tables: Table) -> None:
+        """The tables lose every item, as those of a new stack or of a restore from long ago. What
+        the checker knew of them goes, too; the gateway and the trail forget nothing."""
+        for table in tables:
+            listeners, table.on_write = table.on_write, []
+            for key in list(table.items):
+                table.write(key, None)
+            table.on_write = listeners
+        self.checker.forget()
+
+    def redeploy(self, **changes: Any) -> None:
+        """The functions get other settings of their gateway. Environments that run go on."""
+        self.services.gateways = replace(self.services.gateways, **changes)
+        self.services.generation += 1
+        self.functions.idle.clear()
+
+    def resend(self, message: Message) -> Message:
+        """An operator sends an archived message again, with the mark that says when it was sent."""
+        sent_at = rfc3339(datetime.fromtimestamp(message.sent_at, UTC))
+        mark = {"DataType": "String", "StringValue": sent_at}
+        return self.sqs.enqueue(self.queue, message.body, {RESENT: mark})
 
     def reconcile(self) -> None:
         """The schedule fires."""

@@ -48,25 +48,32 @@ class Balance:
         self._refunds = refunds
 
     def count(
-        self, transaction_id: str, refund_id: str, gateway: Gateway, deadline: Deadline
+        self,
+        transaction_id: str,
+        refund_id: str,
+        gateway: Gateway,
+        deadline: Deadline,
+        *,
+        payment: Payment | None = None,
     ) -> Counted:
         """Count the payment again at ``gateway`` for the refund ``refund_id``.
 
-        Raises ``GatewayUnavailableError``, ``PaymentGoneError``, ``BalanceContendedError``.
+        ``payment``: as it was just read, which saves a call. Raises ``GatewayUnavailableError``,
+        ``PaymentGoneError``, ``BalanceContendedError``.
         """
         for _ in range(COUNT_TRIES):
-            if counted := self._count(transaction_id, refund_id, gateway, deadline):
+            payment = payment or read_payment(gateway, transaction_id, deadline)
+            if counted := self._count(payment, refund_id, gateway, deadline):
                 return counted
+            payment = None
         raise BalanceContendedError(transaction_id)
 
     def _count(
-        self, transaction_id: str, refund_id: str, gateway: Gateway, deadline: Deadline
+        self, payment: Payment, refund_id: str, gateway: Gateway, deadline: Deadline
     ) -> Counted | None:
-        # Payment first, then its refunds, then the ledger. In this order a refund of ours that
-        # begins meanwhile counts as reserved, never as missing.
-        within = deadline.within(gateway.timeout_seconds)
-        if (payment := gateway.get_payment(transaction_id, within)) is None:
-            raise PaymentGoneError(transaction_id)
+        # The payment was read first, then its refunds, then the ledger. In this order a refund of
+        # ours that begins meanwhile counts as reserved, never as missing.
+        transaction_id = payment.transaction_id
         shown = [
             each
             for each in refunds_of(gateway, transaction_id, deadline)
@@ -127,6 +134,14 @@ class Balance:
             if refund is not None and refund.reference == reference:
                 return refund_id
         return None
+
+
+def read_payment(gateway: Gateway, transaction_id: str, deadline: Deadline) -> Payment:
+    """Raises ``GatewayUnavailableError``, ``PaymentGoneError``."""
+    payment = gateway.get_payment(transaction_id, deadline.within(gateway.timeout_seconds))
+    if payment is None:
+        raise PaymentGoneError(transaction_id)
+    return payment
 
 
 def refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:

@@ -8,7 +8,12 @@ from refunds.domain.clock import Deadline
 from refunds.domain.request import RefundRequest
 from refunds.gateways.contract import BALANCE_EXCEEDED, Gateway, Payment, PaymentStatus
 from refunds.gateways.routing import Gateways
-from refunds.processing.balance import Balance, BalanceContendedError, PaymentGoneError
+from refunds.processing.balance import (
+    Balance,
+    BalanceContendedError,
+    PaymentGoneError,
+    read_payment,
+)
 from refunds.tables.ledger import Ledger, LedgerTable
 
 RESERVE_TRIES = 8
@@ -96,14 +101,13 @@ class Reserver:
         self, request: RefundRequest, gateway: Gateway, deadline: Deadline, look_up_first: bool
     ) -> Answer:
         """The payment has no ledger yet. The gateway knows what it is."""
-        within = deadline.within(gateway.timeout_seconds)
-        if (payment := gateway.get_payment(request.transaction_id, within)) is None:
-            raise PaymentGoneError(request.transaction_id)
+        payment = read_payment(gateway, request.transaction_id, deadline)
         if why := _not_refundable(payment, request.currency):
             return why
         # Refunds that no ledger of ours knows: another system's, or ours of tables that are gone.
         if payment.refunded_minor or look_up_first:
-            return self._counted(request, gateway, deadline, seen=payment.refunded_minor > 0)
+            seen = payment.refunded_minor > 0
+            return self._counted(request, gateway, deadline, payment=payment, seen=seen)
         left = payment.refundable_minor
         amount = _amount_of(request, left)
         if isinstance(amount, NotPossible):
@@ -130,10 +134,13 @@ class Reserver:
         gateway: Gateway,
         deadline: Deadline,
         *,
+        payment: Payment | None = None,
         seen: bool = False,
     ) -> Answer:
         """Count the payment at the gateway, then hold."""
-        counted = self._balance.count(request.transaction_id, request.refund_id, gateway, deadline)
+        counted = self._balance.count(
+            request.transaction_id, request.refund_id, gateway, deadline, payment=payment
+        )
         if counted.adopted is not None:
             amount = request.amount_minor or counted.adopted.amount_minor
             return Reserved(amount, seen_at_gateway=True)

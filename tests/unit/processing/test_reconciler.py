@@ -437,7 +437,15 @@ def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paid(world)
-    world.gateway.refunds += [bounced(reference=""), bounced()]
+    world.gateway.refunds += [bounced(reference="broken"), bounced()]
+    get = world.refunds.get
+
+    def broken(refund_id: str) -> Refund | None:
+        if refund_id == "broken":
+            raise RuntimeError(refund_id)
+        return get(refund_id)
+
+    monkeypatch.setattr(world.refunds, "get", broken)
     summary = run(world)
 
     assert summary.sweep.complete
