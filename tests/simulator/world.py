@@ -20,7 +20,7 @@ from tests.simulator.tap import Tap
 from refunds.audit.outcome_events import GATEWAY_DOWN
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import Status
-from refunds.processing.queue import RESENT
+from refunds.processing.deferral import RESENT
 from refunds.processing.review import Reasons, Reviewer
 from refunds.settings import GatewaySettings
 from refunds.tables.state import LOOK_UP_FIRST
