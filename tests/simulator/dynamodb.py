@@ -167,7 +167,7 @@ class DynamoDB:
                 ConditionExpression,
                 names,
                 values,
-                ReturnValuesOnConditionCheckFailure,
+                on_failure=ReturnValuesOnConditionCheckFailure,
             )
             table.write(key, Item)
             return {}
@@ -197,8 +197,8 @@ class DynamoDB:
                 ConditionExpression,
                 names,
                 values,
-                ReturnValuesOnConditionCheckFailure,
-                UpdateExpression,
+                on_failure=ReturnValuesOnConditionCheckFailure,
+                update=UpdateExpression,
             )
             try:
                 new = compile_update(UpdateExpression).apply(
@@ -291,6 +291,7 @@ def _check(
     condition: str | None,
     names: dict[str, str] | None,
     values: Item | None,
+    *,
     on_failure: str,
     update: str = "",
 ) -> None:

@@ -6,6 +6,7 @@ refuses, so an expression that is new in production code is noticed here first.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,9 @@ def comparable(value: Wire) -> tuple[str, Any]:
     return kind, int(inner) if kind == "N" else inner
 
 
+_ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
 def _compare(sign: str, one: Wire | None, other: Wire | None) -> bool:
     if one is None or other is None:
         return sign == "<>" and one is not other
@@ -134,14 +138,7 @@ def _compare(sign: str, one: Wire | None, other: Wire | None) -> bool:
         return (kind == other_kind and left == right) == (sign == "=")
     if kind != other_kind or kind not in ("N", "S"):
         return False
-    match sign:
-        case "<":
-            return bool(left < right)
-        case "<=":
-            return bool(left <= right)
-        case ">":
-            return bool(left > right)
-    return bool(left >= right)
+    return bool(_ORDER[sign](left, right))
 
 
 class _Parser:

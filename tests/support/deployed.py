@@ -122,7 +122,9 @@ class Deployed:
             self._made[name] = self._create(name, resource["Type"], resource.get("Properties", {}))
         return self._made[name]
 
-    def _create(self, name: str, kind: str, properties: dict[str, Any]) -> str:
+    def _create(  # noqa: PLR0911 - one case a type of resource
+        self, name: str, kind: str, properties: dict[str, Any]
+    ) -> str:
         match kind:
             case "AWS::DynamoDB::Table":
                 wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")

@@ -137,7 +137,9 @@ def entry_row(wire: Mapping[str, Any]) -> EntryRow | Stray:
     )
 
 
-def _problem(entry: Item, refund_id: str, version: int) -> tuple[str, str] | None:
+def _problem(  # noqa: PLR0911 - one line a problem; each reads what those before have checked
+    entry: Item, refund_id: str, version: int
+) -> tuple[str, str] | None:
     if type(entry.get("version")) is not int:
         return "unreadable", "its version is no number"
     if (entry.get("refund_id"), entry.get("version")) != (refund_id, version):

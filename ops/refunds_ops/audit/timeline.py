@@ -93,10 +93,9 @@ def _when(times: Sequence[datetime], number: int) -> Text:
 
 def _span(seconds: float) -> str:
     """A span as a person says it: 0.412 s, 12.3 s, 5 min 12 s, 3 h 20 min, 2 d 4 h."""
-    if seconds < 10:
-        return f"{seconds:.3f} s"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    for below, decimals in ((10, 3), (60, 1)):
+        if seconds < below:
+            return f"{seconds:.{decimals}f} s"
     whole = int(seconds)
     for unit, size, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60)):
         if whole >= size:

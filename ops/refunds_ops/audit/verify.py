@@ -142,23 +142,8 @@ class Verification:
 
     def _scan(self, stage: Stage, report: Report) -> None:
         # The gateway and the backup first: what they show, the tables must have had before.
-        if self._gateway is not None:
-            self._listed_at = rfc3339(self._clock.now())
-            for page in self._progress("gateway", map(list, self._gateway), 0):
-                stage.add_gateway(page)
-        if self._backup is not None:
-            for refunds in self._progress("backup", self._backup.pages("refunds", refund_row), 0):
-                stage.add_backup_refunds(refunds)
-            for ledgers in self._progress("backup", self._backup.pages("ledger", ledger_row), 0):
-                stage.add_backup_ledgers(ledgers)
-            for entries in self._progress("backup", self._backup.pages("audit", entry_row), 0):
-                stage.add_backup_entries(entries)
-        for wires in self._table("refunds"):
-            stage.add_refunds(refund_row(wire) for wire in wires)
-        for wires in self._table("ledger"):
-            stage.add_ledgers(ledger_row(wire) for wire in wires)
-        for wires in self._table("audit"):
-            stage.add_entries(entry_row(wire) for wire in wires)
+        self._scan_evidence(stage)
+        self._scan_tables(stage)
         stage.index()
         report.checked = {
             "refunds": stage.count("refunds"),
@@ -174,12 +159,40 @@ class Verification:
         if self._gateway is not None:
             report.checked["gateway_refunds"] = stage.count("gateway")
 
+    def _scan_evidence(self, stage: Stage) -> None:
+        if self._gateway is not None:
+            self._listed_at = rfc3339(self._clock.now())
+            for page in self._progress("gateway", map(list, self._gateway), 0):
+                stage.add_gateway(page)
+        if self._backup is not None:
+            for refunds in self._progress("backup", self._backup.pages("refunds", refund_row), 0):
+                stage.add_backup_refunds(refunds)
+            for ledgers in self._progress("backup", self._backup.pages("ledger", ledger_row), 0):
+                stage.add_backup_ledgers(ledgers)
+            for entries in self._progress("backup", self._backup.pages("audit", entry_row), 0):
+                stage.add_backup_entries(entries)
+
+    def _scan_tables(self, stage: Stage) -> None:
+        for wires in self._table("refunds"):
+            stage.add_refunds(refund_row(wire) for wire in wires)
+        for wires in self._table("ledger"):
+            stage.add_ledgers(ledger_row(wire) for wire in wires)
+        for wires in self._table("audit"):
+            stage.add_entries(entry_row(wire) for wire in wires)
+
     def _table(self, name: str) -> Iterator[list[Wire]]:
         return self._progress(name, self._tables.pages(name), self._tables.about_how_many(name))
 
     # --- Finding ----------------------------------------------------------------------------------
 
     def _all(self, stage: Stage) -> Generator[Finding]:
+        yield from self._in_tables(stage)
+        yield from self._against_evidence(stage)
+        if self._failures is not None:
+            for kept in self._failures.unhandled():
+                yield from self._kept(kept)
+
+    def _in_tables(self, stage: Stage) -> Iterator[Finding]:
         suspects = stage.count("refunds")
         stories = self._progress("chains", ([story] for story in stage.stories()), suspects)
         for [story] in stories:
@@ -191,6 +204,8 @@ class Verification:
             if check_ledger(ledger, reserved):
                 yield from self._ledger(ledger.transaction_id)
         yield from self._stray_reservations(stage)
+
+    def _against_evidence(self, stage: Stage) -> Iterator[Finding]:
         if self._backup is not None:
             yield from self._backup.findings
             if not self._backup.findings:  # else what it lacks would look like what was added
@@ -198,9 +213,6 @@ class Verification:
                 yield from self._captured_more(stage)
         if self._gateway is not None:
             yield from self._against_gateway(stage)
-        if self._failures is not None:
-            for kept in self._failures.unhandled():
-                yield from self._kept(kept)
 
     def _read_again(self, suspect: Story) -> Iterator[Finding]:
         payments = {entry.transaction_id for entry in suspect.entries} | set(suspect.held)

@@ -144,7 +144,7 @@ def item_of(line: bytes, key: str) -> Wire:
     return item
 
 
-def plain(wire: Mapping[str, Any]) -> Any:
+def plain(wire: Mapping[str, Any]) -> Any:  # noqa: PLR0911 - one case a type of DynamoDB
     """An attribute for people: numbers as they are, bytes in base64, sets as sorted lists.
 
     Unlike ``refunds.tables.wire`` it takes every type that DynamoDB has. Raises ``ValueError``.

@@ -200,6 +200,7 @@ def public_key(stack_name: str | None) -> None:
 @click.pass_obj
 def verify_(
     stack_name: str | None,
+    *,
     folder: Path | None,
     key_files: tuple[Path, ...],
     latest: bool,
@@ -289,6 +290,7 @@ def cat(stack_name: str | None, folder: Path | None, number: int | None, table: 
 @click.pass_obj
 def export_(
     stack_name: str | None,
+    *,
     folder: Path | None,
     number: int | None,
     table: str,

@@ -74,6 +74,7 @@ from refunds_ops.terminal import console, print_json, safe_text
 @click.pass_obj
 def verify(
     stack_name: str | None,
+    *,
     as_json: bool,
     with_gateway: bool,
     no_backup: bool,

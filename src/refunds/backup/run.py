@@ -226,7 +226,7 @@ class BackupRun:
         def read_segment(segment: Segment) -> None:
             try:
                 while not (segment.done or until.left_seconds() == 0 or failed.is_set()):
-                    self._store_file(table, source, segment, until, failed, lock)
+                    self._store_file(table, source, segment, until=until, failed=failed, lock=lock)
             except BaseException:
                 failed.set()
                 raise
@@ -240,6 +240,7 @@ class BackupRun:
         table: TableProgress,
         source: Source,
         segment: Segment,
+        *,
         until: Deadline,
         failed: threading.Event,
         lock: threading.Lock,

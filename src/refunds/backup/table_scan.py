@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from refunds.domain.identifiers import RECORD_TYPE
@@ -130,7 +131,7 @@ def _take_items(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
     """botocore's event before it parses an answer: takes the items out of the body."""
-    if response_dict["status_code"] >= 300:
+    if response_dict["status_code"] >= HTTPStatus.MULTIPLE_CHOICES:
         return
     body = response_dict["body"]
     rest, lines, count = _cut(body) or _parse(body)

@@ -45,6 +45,8 @@ _LAYOUTS = frozenset(
 )
 
 _DIGITS = re.compile(r"[0-9]+")
+_MAX_PHONE_DIGITS = 15  # E.164
+_EAN_DIGITS = 13
 # What any number below has: 13 digits in a row, or three groups. It ends most searches at once.
 _CANDIDATE = re.compile(r"[0-9]{13}|[0-9][^0-9A-Za-z]{1,3}[0-9]{1,10}[^0-9A-Za-z]{1,3}[0-9]")
 _SEPARATOR = re.compile(r"[^0-9A-Za-z]{1,3}")
@@ -106,9 +108,9 @@ def _without_known_numbers(text: str) -> str | None:
 def _has_bare_number(plain: str) -> bool:
     for found in _DIGITS.finditer(plain):
         digits, before = found[0], plain[: found.start()][-2:]
-        is_phone = before.endswith("+") and len(digits) <= 15
-        is_fraction = len(before) == 2 and before[1] == "." and before[0].isdigit()
-        is_article = len(digits) == 13 and _is_ean(digits)
+        is_phone = before.endswith("+") and len(digits) <= _MAX_PHONE_DIGITS
+        is_fraction = before[1:] == "." and before[0].isdigit()
+        is_article = len(digits) == _EAN_DIGITS and _is_ean(digits)
         if (
             _is_card(digits)
             and not (is_phone or is_fraction or is_article)
@@ -180,8 +182,7 @@ def _is_card(digits: str) -> bool:
 def _passes_luhn(digits: str) -> bool:
     total = 0
     for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
-        total += value - 9 if value > 9 else value
+        total += sum(divmod(int(digit) * (1 + place % 2), 10))
     return total % 10 == 0
 
 

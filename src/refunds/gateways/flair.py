@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -139,7 +140,7 @@ class FlairGateway:
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
         response = self._get(f"/v1/payments/{quote(transaction_id, safe='')}", {}, deadline)
-        if response.status == 404 and _error(response):
+        if response.status == HTTPStatus.NOT_FOUND and _error(response):
             return None
         try:
             payment = _Payment.model_validate_json(self._ok(response).body)
@@ -232,7 +233,7 @@ class FlairGateway:
                 refunds.append(refund.as_shown(self._stage))
         return RefundPage(tuple(refunds), next_cursor, unreadable)
 
-    def _answer(self, response: HttpResponse) -> Answer:
+    def _answer(self, response: HttpResponse) -> Answer:  # noqa: PLR0911 - one line a status
         """What the response to a POST proves about the money: the one place that decides it."""
         status, error = response.status, _error(response)
         if status in (200, 201):
@@ -240,7 +241,7 @@ class FlairGateway:
                 return Accepted(_Refund.model_validate_json(response.body).as_shown(self._stage))
             except ValueError:
                 return Unknown("accepted, but the refund can't be read")
-        if error is None or status >= 500:
+        if error is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             # A proxy's page, a truncated body or an outage: the call may have been executed.
             return Unknown(f"HTTP {status}")
         match status:
@@ -281,7 +282,7 @@ class FlairGateway:
             raise GatewayUnavailableError(f"no answer: {exc}") from exc
 
     def _ok(self, response: HttpResponse) -> HttpResponse:
-        if response.status == 200:
+        if response.status == HTTPStatus.OK:
             return response
         if response.status in (401, 403):
             self._api_key.forget()

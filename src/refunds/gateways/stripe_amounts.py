@@ -10,6 +10,7 @@ from __future__ import annotations
 from refunds.domain.money import EXPONENTS, Money
 
 _EXPONENTS = {"ISK": 2, "UGX": 2, "MGA": 0}
+_THREE_DECIMALS = 3
 """How many decimals Stripe's API gives a currency, where ISO 4217 gives it another number."""
 
 
@@ -21,7 +22,7 @@ def to_stripe(amount_minor: int, currency: str) -> int:
     """An amount of ISO 4217 minor units as Stripe's ``amount``. Raises ``NotExpressibleError``."""
     up, down = _scale(currency)
     # Stripe's partners settle three-decimal currencies with two.
-    step = down * 10 if EXPONENTS.get(currency) == 3 else down
+    step = down * 10 if EXPONENTS.get(currency) == _THREE_DECIMALS else down
     if amount_minor % step:
         raise NotExpressibleError(
             f"Stripe refunds {currency} in steps of {Money(step, currency)}; "

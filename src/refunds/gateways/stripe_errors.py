@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import stripe
@@ -61,13 +62,15 @@ def is_missing(error: stripe.StripeError) -> bool:
     """Whether Stripe itself says that there is no such object. A proxy's 404 says nothing."""
     details = _details(error)
     is_ours = details is not None and details.get("code") == "resource_missing"
-    return is_ours and error.http_status == 404
+    return is_ours and error.http_status == HTTPStatus.NOT_FOUND
 
 
-def refusal(error: stripe.StripeError, retry_after_seconds: float | None) -> Answer:
+def refusal(  # noqa: PLR0911 - one line a kind of error
+    error: stripe.StripeError, retry_after_seconds: float | None
+) -> Answer:
     """What the error to a refund proves about the money: the one place that decides it."""
     status, details = error.http_status, _details(error)
-    if status is None or details is None or status >= 500:
+    if status is None or details is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # A proxy's page, a truncated body or an outage: the call may have been executed. Stripe
         # stores a 500 for the key, so only a look-up can tell.
         return Unknown(f"HTTP {status}")
@@ -79,7 +82,9 @@ def refusal(error: stripe.StripeError, retry_after_seconds: float | None) -> Ans
             return Retryable(f"HTTP {status}: too many requests", retry_after_seconds)
         case stripe.IdempotencyError() if code != "idempotency_key_in_use":
             return KeyReused()
-        case stripe.InvalidRequestError() if status == 404 and code != "resource_missing":
+        case stripe.InvalidRequestError() if (
+            status == HTTPStatus.NOT_FOUND and code != "resource_missing"
+        ):
             return Unknown("HTTP 404: nothing is known of this address")
         case stripe.InvalidRequestError() | stripe.CardError():
             return _declined(code, details)
