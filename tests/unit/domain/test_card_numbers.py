@@ -93,6 +93,11 @@ def test_one_wrong_digit_makes_it_no_card_number(card: str, place: int, by: int)
     assert not has_card_number(wrong)
 
 
+@pytest.mark.parametrize("mark", ["\u200b", "\u200d", "\u00ad", "\ufeff"], ids=ascii)
+def test_a_mark_that_cannot_be_seen_hides_no_card_number(mark: str) -> None:
+    assert has_card_number(f"{VISA[:3]}{mark}{VISA[3:]}")
+
+
 def test_a_card_number_beside_other_numbers_is_found() -> None:
     assert has_card_number("12/27 4111 1111 1111 1111 123")
     assert has_card_number("4111 1111 1111 1111 1227 123")
@@ -201,6 +206,7 @@ PHONE_FORMS: list[Callable[[str, str], str]] = [
     lambda country, rest: f"+{country} ({rest[:4]}) {rest[4:8]} {rest[8:]}",
     lambda country, rest: f"+{country} {rest[:4]} {rest[4:8]} {rest[8:]}",
     lambda country, rest: f"call +{country}{rest} on 2026-11-23",
+    lambda country, rest: f"+{country}{rest} 2026-11-23",
 ]
 
 
