@@ -126,7 +126,7 @@ def asyncapi() -> Document:
             "deadLetters": {
                 "title": "RefundDeadLetterQueueUrl",
                 "description": "Requests that were refused, and requests that SQS moved here after "
-                "too many attempts; those have no message attributes.",
+                "too many attempts; those have no error_code.",
                 "messages": {"deadLetter": _ref("#/components/messages/deadLetter")},
             },
             "outcomes": {

@@ -191,6 +191,11 @@ def test_no_random_uuid_or_hash_is_taken_for_a_card_number() -> None:
         assert not has_card_number(text), text
 
 
+@pytest.mark.long
+def test_no_random_uuid_of_a_million_is_taken_for_a_card_number() -> None:
+    assert not any(map(has_card_number, random_uuids(1_000_000)))
+
+
 def test_uuids_of_digits_only_are_no_card_numbers() -> None:
     source = random.Random(7)
     for _ in range(20_000):
