@@ -13,8 +13,10 @@ from refunds.domain.clock import from_rfc3339, later, rfc3339
 INSTANT = datetime(2026, 11, 23, 7, 10, 0, 123456, UTC)
 
 
-@given(st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)))
-def test_what_is_written_is_read_again(instant: datetime) -> None:
+@given(st.integers(0, 10**17))
+def test_what_is_written_is_read_again(microseconds: int) -> None:
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+
     assert from_rfc3339(rfc3339(instant)) == instant
 
 
