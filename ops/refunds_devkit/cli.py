@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from refunds_devkit.cli_reference import write_cli_reference
 from refunds_devkit.contracts import write_contracts
 from refunds_devkit.cost.command import cost
 from refunds_devkit.sample_events import write_sample_events
@@ -23,6 +24,7 @@ cli.add_command(sandbox_gateway)
 cli.add_command(cost)
 cli.add_command(write_sample_events)
 cli.add_command(write_contracts)
+cli.add_command(write_cli_reference)
 
 
 def main() -> None:

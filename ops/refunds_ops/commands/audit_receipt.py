@@ -56,10 +56,18 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     metavar="PEM",
     help="The backups' public key.  [default: asked of KMS]",
 )
+@json_option(
+    {
+        "file": "the receipt",
+        "entries": "audit entries in it",
+        "covered": "how many of them a signed digest covers",
+    }
+)
 @click.pass_obj
 def receipt(
     stack_name: str | None,
     *,
+    as_json: bool,
     refund_id: str,
     transaction_id: str | None,
     output: Path | None,
@@ -94,6 +102,10 @@ def receipt(
         raise RefusedError(f"No receipt: {problems[0]}.", "More: refunds verify")
     path = output or Path(f"{refund_id}.receipt.json")
     path.write_text(json.dumps(made, indent=1) + "\n")
+    covered = len(made["proofs"])
+    if as_json:
+        print_json({"file": str(path), "entries": len(entries), "covered": covered})
+        return
     print_line(f"{path}: {len(entries)} entries, {len(made['proofs'])} covered by a signed digest")
     if len(made["proofs"]) < len(entries):
         print_note("The next backup covers the rest.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from botocore.exceptions import ClientError
@@ -33,6 +34,7 @@ from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import (
     console,
+    print_json,
     print_json_lines,
     print_line,
     print_note,
@@ -165,8 +167,20 @@ def _print_rebuilt(outcomes: list[Outcome], *, dry_run: bool) -> None:
 @click.argument("keys", nargs=-1)
 @click.option("--publish", is_flag=True, help="Publish their outcome events too.")
 @click.option("--dry-run", is_flag=True, help="List the records; write nothing.")
+@json_option(
+    {
+        "key": "of the object",
+        "records": "in it, with --dry-run",
+        "stored": "entries that are in the trail now",
+        "published": "events",
+        "left": "why records of it are left; empty when it is handled",
+    },
+    lines=True,
+)
 @click.pass_obj
-def replay(stack_name: str | None, keys: tuple[str, ...], publish: bool, dry_run: bool) -> None:
+def replay(
+    stack_name: str | None, *, keys: tuple[str, ...], publish: bool, dry_run: bool, as_json: bool
+) -> None:
     """Write failed stream records to the trail.
 
     All of them, or the objects of the failures bucket named by KEYS. An object whose entries are
@@ -178,31 +192,49 @@ def replay(stack_name: str | None, keys: tuple[str, ...], publish: bool, dry_run
     replayer = Replayer(
         failures, sources.audit_table(stack), SystemClock(), bus=bus, dry_run=dry_run
     )
-    out = console()
-    objects = stored = published = left = 0
+    done: list[dict[str, Any]] = []
     for key in keys or failures.keys():
-        objects += 1
         try:
             kept = failures.read(key)
             if dry_run:
-                print_line(f"{key}  {len(kept.records)} records, {kept.problem or kept.reason}")
+                reason = kept.problem or kept.reason
+                done.append({"key": key, "records": len(kept.records), "left": [reason]})
                 continue
             result = replayer.replay(kept)
         except (ClientError, PublishError) as exc:  # one failure must not stop the others
             result = Replayed(key, left=[_why_not(exc, failures.bucket)])
-        stored += result.stored
-        published += len(result.events) if publish else 0
-        if not result.handled:
-            left += 1
-            why = ", ".join(sorted(set(result.left)))
-            out.print(
-                Text.assemble(("✗ ", "red"), safe_text(result.key), (f"  {safe_text(why)}", "dim")),
-                soft_wrap=True,
-            )
-    print_line(f"{objects} objects, {stored} entries in the trail, {published} events published")
+        done.append(
+            {
+                "key": key,
+                "stored": result.stored,
+                "published": len(result.events) if publish else 0,
+                "left": sorted(set(result.left)),
+            }
+        )
+    if as_json:
+        print_json_lines(done)
+    else:
+        _print_replayed(done, dry_run=dry_run)
+    if not dry_run and any(each["left"] for each in done):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _print_replayed(done: list[dict[str, Any]], *, dry_run: bool) -> None:
+    for each in done:
+        why = ", ".join(each["left"])
+        if dry_run:
+            print_line(f"{each['key']}  {each['records']} records, {why}")
+        elif why:
+            print_line(f"✗ {each['key']}  {why}")
+    if dry_run:
+        print_line(f"{len(done)} objects")
+        return
+    stored = sum(each["stored"] for each in done)
+    published = sum(each["published"] for each in done)
+    left = sum(bool(each["left"]) for each in done)
+    print_line(f"{len(done)} objects, {stored} entries in the trail, {published} events published")
     if left:
         print_line(f"{left} left. Look into each, then: refunds audit close KEY --why TEXT")
-        raise click.exceptions.Exit(REFUSED)
 
 
 def _why_not(error: Exception, bucket: str) -> str:
@@ -215,8 +247,9 @@ def _why_not(error: Exception, bucket: str) -> str:
 @click.argument("key")
 @why_option("What it was, and what was done about it.")
 @BY
+@json_option({"key": "where the record is now"})
 @click.pass_obj
-def close(stack_name: str | None, key: str, why: str, by: str | None) -> None:
+def close(stack_name: str | None, *, key: str, why: str, by: str | None, as_json: bool) -> None:
     """Put away a failed record that makes no entry.
 
     Do so once you know what it was. It moves to closed/ in the failures bucket, with who and why in
@@ -233,4 +266,7 @@ def close(stack_name: str | None, key: str, why: str, by: str | None) -> None:
         if exc.response["Error"]["Code"] in _ABSENT:
             raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
         raise
-    print_line(moved)
+    if as_json:
+        print_json({"key": moved})
+    else:
+        print_line(moved)

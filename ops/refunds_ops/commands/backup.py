@@ -21,7 +21,6 @@ from refunds_ops.backup.places import AbsentError, Place
 from refunds_ops.backup.verification import Report, Verification, load, published
 from refunds_ops.commands.backup_options import (
     BACKUP_FOLDER,
-    JSON,
     KEY,
     NUMBER,
     digest_of,
@@ -196,7 +195,15 @@ def public_key(stack_name: str | None) -> None:
     default=0,
     help="The highest number known to be published: tells a chain that was cut off at its end.",
 )
-@JSON
+@json_option(
+    {
+        "findings": "kind, key and what of each",
+        "notes": "",
+        "digests": "checked",
+        "files": "checked",
+        "items": "checked",
+    }
+)
 @click.pass_obj
 def verify_(
     stack_name: str | None,

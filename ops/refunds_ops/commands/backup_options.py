@@ -47,7 +47,6 @@ NUMBER = click.option(
     metavar="NUMBER",
     help="The backup of this digest.  [default: the newest]",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def stack_of(name: str | None, folder: Path | None) -> Stack:

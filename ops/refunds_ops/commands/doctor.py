@@ -13,7 +13,7 @@ from refunds_ops.errors import ENVIRONMENT, REFUSED
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.checkup import Finding, Grade, check_stack
 from refunds_ops.stack.stack import find_stack
-from refunds_ops.terminal import print_json
+from refunds_ops.terminal import console, print_json
 
 _MARKS = {
     Grade.GOOD: "[green]✓[/]",
@@ -40,25 +40,25 @@ def doctor(stack_name: str | None, as_json: bool) -> int:
     Exit status: 1 with a fault, 3 when nothing could be checked.
     """
     stack = find_stack(stack_name)
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     if not as_json:
-        console.print(f"[bold]{escape(stack.where)}[/]")
+        out.print(f"[bold]{escape(stack.where)}[/]")
     findings = []
     for finding in check_stack(stack):
         findings.append(finding)
         if not as_json:
-            _show(console, finding)
+            _show(out, finding)
     counts = Counter(finding.grade for finding in findings)
     if as_json:
         print_json({"findings": [asdict(each) for each in findings], "faults": counts[Grade.FAULT]})
     else:
-        console.print(", ".join(f"{counts[grade]} {grade}" for grade in Grade if counts[grade]))
+        out.print(", ".join(f"{counts[grade]} {grade}" for grade in Grade if counts[grade]))
     if counts[Grade.FAULT]:
         return REFUSED
     return 0 if counts[Grade.GOOD] else ENVIRONMENT
 
 
-def _show(console: Console, finding: Finding) -> None:
-    console.print(f"{_MARKS[finding.grade]} {escape(finding.what)}")
+def _show(out: Console, finding: Finding) -> None:
+    out.print(f"{_MARKS[finding.grade]} {escape(finding.what)}")
     if finding.to_do:
-        console.print(f"    {escape(finding.to_do)}")
+        out.print(f"    {escape(finding.to_do)}")

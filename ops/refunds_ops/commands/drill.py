@@ -19,7 +19,6 @@ from refunds_ops.backup.places import AbsentError
 from refunds_ops.backup.restore import RestoreError
 from refunds_ops.backup.stack_restore import own_tables
 from refunds_ops.commands.backup_options import (
-    JSON,
     KEY,
     MAX_SHOWN,
     NUMBER,
@@ -31,6 +30,7 @@ from refunds_ops.commands.backup_options import (
     reader_of,
 )
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
 
@@ -39,7 +39,16 @@ from refunds_ops.terminal import console, print_json
 @KEY
 @NUMBER
 @click.option("--no-metric", is_flag=True, help="Don't tell CloudWatch how it went.")
-@JSON
+@json_option(
+    {
+        "passed": "",
+        "why": "it failed; empty when it passed",
+        "seconds": "how long it took",
+        "number": "the backup's",
+        "started_at": "when the backup began",
+        "tables": "for each: rows, seconds, and what differs from the backup and the live table",
+    }
+)
 @click.pass_obj
 def drill(
     stack_name: str | None,

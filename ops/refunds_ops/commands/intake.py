@@ -56,11 +56,22 @@ STATUS_FIELDS = {
 }
 
 
+SWITCH_FIELDS = {
+    "flows": "whether requests flow now",
+    "breaker": "closed, open or recovering",
+    "paused_at": "null when no person has paused",
+    "paused_by": "",
+    "paused_why": "",
+    "changed": "whether this call changed it",
+}
+
+
 @click.command()
 @_WHY
 @BY
+@json_option(SWITCH_FIELDS)
 @click.pass_obj
-def pause(stack_name: str | None, why: str, by: str | None) -> None:
+def pause(stack_name: str | None, *, why: str, by: str | None, as_json: bool) -> None:
     """Keep refund requests in the queue until `resume`.
 
     Returns when no new batch starts; batches that have started end within a minute. Only a person
@@ -68,7 +79,9 @@ def pause(stack_name: str | None, why: str, by: str | None) -> None:
     """
     before, switched = _switch(stack_name, why, by, paused)
     intake, out = switched.intake, console()
-    if before.paused:
+    if as_json:
+        _print_switched(before, intake)
+    elif before.paused:
         out.print(f"Already paused {_by_whom(intake)}")
     else:
         out.print("[yellow]●[/] Paused. Requests wait in the queue until: refunds resume")
@@ -77,8 +90,9 @@ def pause(stack_name: str | None, why: str, by: str | None) -> None:
 @click.command()
 @_WHY
 @BY
+@json_option(SWITCH_FIELDS)
 @click.pass_obj
-def resume(stack_name: str | None, why: str, by: str | None) -> None:
+def resume(stack_name: str | None, *, why: str, by: str | None, as_json: bool) -> None:
     """Let refund requests flow again.
 
     Refuses while WriteAudit doesn't read the stream of Refunds: money would move unaudited.
@@ -89,7 +103,9 @@ def resume(stack_name: str | None, why: str, by: str | None) -> None:
         raise RefusedError(f"Requests stay paused: {exc}.", *exc.steps) from exc
     before, switched = _switch(stack_name, why, by, resumed)
     out = console()
-    if switched.intake.breaker is BreakerState.OPEN:
+    if as_json:
+        _print_switched(before, switched.intake)
+    elif switched.intake.breaker is BreakerState.OPEN:
         out.print(
             "[yellow]●[/] The pause has ended, but the gateway is down: requests flow when it "
             "answers again. See: refunds status"
@@ -229,6 +245,11 @@ def _until_switched(switch: Switch) -> Switched:
         f"The change is recorded, but Lambda has not applied it within {SWITCH_SECONDS:.0f} s.",
         "The reconciler applies it at its next run. See: refunds status",
     )
+
+
+def _print_switched(before: Intake, after: Intake) -> None:
+    values = {name: getattr(after, name) for name in SWITCH_FIELDS if name != "changed"}
+    print_json({**values, "changed": before.paused != after.paused})
 
 
 def _by_whom(intake: Intake) -> str:

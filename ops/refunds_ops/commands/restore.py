@@ -23,7 +23,6 @@ from refunds_ops.backup.restore import table_identity
 from refunds_ops.backup.stack_restore import StackRestore
 from refunds_ops.commands.backup_options import (
     BACKUP_FOLDER,
-    JSON,
     KEY,
     MAX_SHOWN,
     NUMBER,
@@ -35,6 +34,7 @@ from refunds_ops.commands.backup_options import (
     reader_of,
 )
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
 from refunds_ops.who import BY, check_kept, operator, why_option
@@ -79,7 +79,20 @@ from refunds_ops.who import BY, check_kept, operator, why_option
     help="Leave the ledger as in the backup, though the gateway may know of later refunds.",
 )
 @click.option("--again", is_flag=True, help="Start over where an earlier restore was stopped.")
-@JSON
+@json_option(
+    {
+        "number": "the backup's",
+        "started_at": "when the backup began",
+        "tables": "rows restored, kept and different, by table",
+        "different": "keys of rows that differ and stayed as they are",
+        "opened": "unfinished refunds opened for the reconciler",
+        "ledger": "payments rebuilt with the gateway, and what is wrong with some; null without",
+        "seconds": "by step",
+        "blocked": "keys of rows that were not restored, and why",
+        "damaged": "with refund ids: rows that were replaced because they were damaged",
+        "done": "with refund ids: what was done with each",
+    }
+)
 @click.pass_obj
 def restore(
     stack_name: str | None,

@@ -8,10 +8,11 @@ from dataclasses import replace
 import click
 
 from refunds_ops.errors import RefusedError
+from refunds_ops.json_output import json_option
 from refunds_ops.stack.adoption import adopt as adopt_kept
 from refunds_ops.stack.adoption import find_deleted
 from refunds_ops.stack.stack import Stack, find_stack
-from refunds_ops.terminal import print_line
+from refunds_ops.terminal import print_json, print_line
 
 
 @click.group()
@@ -21,10 +22,15 @@ def stack() -> None:
 
 @stack.command()
 @click.argument("name", required=False)
+@json_option({"…": "each output by its name; only NAME when it is given"})
 @click.pass_obj
-def outputs(stack_name: str | None, name: str | None) -> None:
+def outputs(stack_name: str | None, name: str | None, as_json: bool) -> None:
     """Print one output of the stack, or all of them as NAME=value."""
     found = find_stack(stack_name)
+    if as_json:
+        names = [name] if name is not None else sorted(found.outputs)
+        print_json({each: found[each] for each in names})
+        return
     if name is not None:
         print_line(found[name])
         return
