@@ -161,6 +161,7 @@ def test_the_first_use_of_a_key_is_known_from_the_trail() -> None:
     made.kernel.fault_rates = {"gateway hides refunds": 1.0, "gateway takes no orders": 1.0}
     made.run_for(25 * HOUR)
     lost_row(made)
+    made.kernel.fault_rates = {"gateway hides refunds": 1.0}
     deliver_again(made)
     made.reconcile()
     made.run_for(10 * MINUTE)
@@ -427,3 +428,35 @@ def test_the_same_request_sent_again_with_another_time_is_the_same_request() -> 
     made.send(request(requested_at="2026-02-01T10:00:05Z"))
     made.settle()
     assert (status(made), paid(made), made.dlq.messages) == ("SUCCEEDED", 1, {})
+
+
+def test_a_failed_refund_stays_open_until_its_money_is_back() -> None:
+    made = world()
+    made.flair.stubborn["r1"] = "pending"
+    made.send(request())
+    made.run_for(MINUTE)
+    assert not made.queue.messages  # nobody but the reconciler comes back to it
+    made.flair.fail(made.flair.refunds[0], "bank_refused")
+    crash_at(made, "dynamodb update Ledger")
+    made.run_for(10 * MINUTE)
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("FAILED", 700)
+    made.settle()
+    assert remaining(made) == 1000
+
+
+def test_a_decline_of_a_repeated_call_is_nothing_beside_a_pending_refund() -> None:
+    made = world()
+    made.flair.stubborn["r1"] = "pending"
+    script(
+        made,
+        network_loses_the_answer=[0, 1],
+        gateway_hides_a_refund_once=[1],
+        gateway_declines_a_replay=[1],
+    )
+    made.send(request())
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("PENDING", 700)
+    made.flair.fail(made.flair.refunds[0], "bank_refused")
+    made.settle()
