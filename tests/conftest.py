@@ -1,9 +1,13 @@
-"""What holds for every test: shared service models, and a count of what `make test` left out."""
+"""For every test: shared service models, no temporary files left, a count of the long tests."""
 
 from __future__ import annotations
 
+import getpass
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -37,6 +41,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Any) -> None:
     # Every worker collects every test, so their counts are the same.
     node.config.stash[_left_out] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the parent of pytest's temporary folders, unless a failed test left one."""
+    with suppress(OSError, KeyError):
+        Path(tempfile.gettempdir(), f"pytest-of-{getpass.getuser()}").rmdir()
 
 
 def pytest_terminal_summary(
