@@ -16,6 +16,7 @@ from refunds.domain.money import EXPONENTS, Money
 from refunds.domain.refund import (
     AUDITED,
     ENDED_WITHOUT_MONEY,
+    ONLY_BY_A_PERSON,
     OUTCOMES,
     TRANSITIONS,
     IllegalTransitionError,
@@ -63,9 +64,10 @@ def test_every_status_has_transitions_and_the_outcome_shown_to_people() -> None:
     }
 
 
-def test_what_ended_without_money_is_final() -> None:
+def test_what_ended_without_money_is_final_but_for_a_person() -> None:
     assert {Status.REJECTED, Status.FAILED, Status.REVERSED} == ENDED_WITHOUT_MONEY
-    assert all(not TRANSITIONS[status] for status in ENDED_WITHOUT_MONEY)
+    for status in ENDED_WITHOUT_MONEY:
+        assert all((status, later) in ONLY_BY_A_PERSON for later in TRANSITIONS[status])
 
 
 def test_a_change_raises_the_version_and_records_what_it_replaces() -> None:
@@ -104,7 +106,7 @@ def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
         *("gateway_refund_id", "failure_code", "failure_message", "metadata", "review", "restored"),
         *("created_at", "updated_at", "version", "previous_status", "changed_fields"),
         *("previous_hash", "sent_by", "reason_code", "note", "line_items"),
-        "expected_refundable_minor",
+        *("expected_refundable_minor", "gateway_account", "gateway_reference", "gateway_trace"),
     }
 
 
