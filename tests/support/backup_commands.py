@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 from tests.support.backup_parts import BackedUp
 from tests.support.builders import NOW
+from tests.support.fake_lambda import FakeLambda
 from tests.support.moto_stack import REGION
 
 from refunds.domain.intake import paused
@@ -39,6 +40,13 @@ def stream(stack: BackedUp) -> str:
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     )
     return described["TableDescription"]["LatestStreamArn"]
+
+
+def connect(stack: BackedUp, functions: FakeLambda) -> None:
+    """Have WriteAudit read the stream of the table Refunds, once."""
+    described = stack.dynamodb.describe_table(TableName=stack.refunds)["Table"]
+    if "LatestStreamArn" not in described:
+        functions.connect(stream(stack))
 
 
 def pause(stack: BackedUp) -> None:

@@ -32,7 +32,11 @@ class FakeLambda:
         )
 
     def get_event_source_mapping(self, UUID: str) -> dict[str, Any]:  # noqa: N803 - boto3's names
-        return {"State": self.requests}
+        return {"State": self.requests, "ScalingConfig": {"MaximumConcurrency": 10}}
+
+    def update_event_source_mapping(self, UUID: str, **change: Any) -> dict[str, Any]:  # noqa: N803
+        self.requests = "Enabled" if change["Enabled"] else "Disabled"
+        return self.get_event_source_mapping(UUID)
 
     def create_event_source_mapping(self, **arguments: Any) -> dict[str, Any]:
         arguments.pop("Enabled", None)

@@ -35,7 +35,10 @@ class MotoStream:
 
     def deliver(self) -> None:
         """Write the entries of all records that were not delivered yet, in order."""
-        described = self._dynamodb.describe_table(TableName=self._table)["Table"]
+        try:
+            described = self._dynamodb.describe_table(TableName=self._table)["Table"]
+        except self._dynamodb.exceptions.ResourceNotFoundException:
+            return
         arn = described["LatestStreamArn"]
         for shard in self._client.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
             iterator = self._client.get_shard_iterator(

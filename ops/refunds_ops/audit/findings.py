@@ -18,10 +18,13 @@ TO_DO: Mapping[str, str] = {
     "transition": "No code of ours makes this change: look at who processed it.",
     # The trail against the refunds
     "no_entries": "refunds audit rebuild REFUND_ID makes the latest; is WriteAudit running?",
-    "orphan": "The refund's record is gone, and no removal was audited: restore it from a backup.",
-    "removed": "A hand or a TTL removed the refund: restore it from a backup.",
-    "refund_changed": "Somebody changed the refund without a new version, or the entry.",
-    "refund_behind": "The refund's record is older than its trail: it was overwritten or restored.",
+    "orphan": "The refund's record is gone, and no removal was audited: "
+    "refunds backup restore --refund REFUND_ID.",
+    "removed": "A hand or a TTL removed the refund: refunds backup restore --refund REFUND_ID.",
+    "refund_changed": "Somebody changed the refund without a new version, or the entry. If the "
+    "trail is sound: refunds backup restore --refund REFUND_ID.",
+    "refund_behind": "The refund's record is older than its trail, so its next change can't be "
+    "audited: refunds backup restore --refund REFUND_ID.",
     "refund_unreadable": "The item in Refunds is no refund of ours: who wrote it?",
     # The ledger
     "reservation_missing": "This money could be refunded again: add r#<refund id> by hand and take "

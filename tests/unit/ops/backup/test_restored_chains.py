@@ -4,101 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
 import pytest
 from tests.support.backup_commands import Run
 from tests.support.backup_parts import BackedUp, refund
-from tests.support.moto_stack import REGION
-from tests.support.moto_stream import MotoStream
+from tests.support.refund_trail import RefundTrail
 
-from refunds.backup.table_scan import PageReader, ReadLimit
-from refunds.domain.audit_entry import audit_entry
-from refunds.domain.clock import SystemClock, rfc3339
-from refunds.domain.refund import Refund, Status, change_status
-from refunds.tables.audit_trail import AuditTable
-from refunds.tables.refunds import RefundsTable
-from refunds_ops.audit.findings import Finding
-from refunds_ops.audit.tables import Tables
-from refunds_ops.audit.verify import Verification
+from refunds.domain.refund import Status
 
 pytestmark = pytest.mark.usefixtures("gateway")
 
 
-class Trail:
-    """One stack's refunds as the protocol writes them, with WriteAudit behind the stream."""
-
-    def __init__(self, stack: BackedUp) -> None:
-        self.stack = stack
-        self.clock = SystemClock()
-        self.writer = MotoStream(stack.refunds, stack.audit, self.clock)
-        self.table = RefundsTable(stack.dynamodb, stack.refunds)
-        self.audit = AuditTable(stack.dynamodb, stack.audit)
-
-    def add(self, number: int, status: Status = Status.SUCCEEDED) -> Refund:
-        first = refund(
-            number, status=Status.PROCESSING, gateway_refund_id=None, updated_at=self.now()
-        )
-        self.stack.add(first)
-        self.writer.deliver()
-        return self.settle(first.refund_id, status) if status is not first.status else first
-
-    def now(self) -> str:
-        return rfc3339(self.clock.now())
-
-    def settle(self, refund_id: str, status: Status) -> Refund:
-        old = self.get(refund_id)
-        previous_hash = audit_entry(old.item())["entry_hash"]
-        new = change_status(
-            old, status, at=self.now(), by="ReconcileRefunds:1", previous_hash=previous_hash
-        )
-        assert self.table.save(old, new)
-        self.writer.deliver()
-        return new
-
-    def get(self, refund_id: str) -> Refund:
-        found = self.table.get(refund_id)
-        assert found is not None
-        return found
-
-    def delete(self, refund_id: str) -> None:
-        self.stack.dynamodb.delete_item(
-            TableName=self.stack.refunds, Key={"refund_id": {"S": refund_id}}
-        )
-        self.writer.deliver()
-
-    def events(self, number: int) -> list[str]:
-        tables = self._tables()
-        entries = tables.entries_of(f"tx-{number:06d}", f"rf-{number:06d}")
-        return [entry["event"]["S"].removeprefix("refund.") for entry in entries]
-
-    def findings(self) -> list[Finding]:
-        report = Verification(
-            self._tables(),
-            clock=self.clock,
-            progress=lambda _, pages, __: iter(pages),
-            sleep=lambda _: None,
-        ).run()
-        return report.findings
-
-    def _tables(self) -> Tables:
-        stack = self.stack
-        client = boto3.client("dynamodb", region_name=REGION)
-        return Tables(
-            client,
-            PageReader(boto3.client("dynamodb", region_name=REGION), ReadLimit(0)),
-            refunds=stack.refunds,
-            ledger=stack.ledger,
-            audit=stack.audit,
-        )
-
-
 @pytest.fixture
-def trail(stack: BackedUp, refunds: Run) -> Trail:
-    return Trail(stack)
+def trail(stack: BackedUp, refunds: Run) -> RefundTrail:
+    return RefundTrail(stack)
 
 
 def test_a_row_deleted_by_hand_comes_back_as_the_version_after_its_removal(
-    trail: Trail, refunds: Run
+    trail: RefundTrail, refunds: Run
 ) -> None:
     trail.add(1)
     trail.add(2, Status.PENDING)
@@ -123,7 +45,7 @@ def test_a_row_deleted_by_hand_comes_back_as_the_version_after_its_removal(
 
 
 def test_a_row_lost_after_the_backup_comes_back_as_its_trail_has_it(
-    trail: Trail, refunds: Run
+    trail: RefundTrail, refunds: Run
 ) -> None:
     trail.add(1, Status.PROCESSING)
     trail.stack.back_up()
@@ -140,7 +62,7 @@ def test_a_row_lost_after_the_backup_comes_back_as_its_trail_has_it(
 
 
 def test_a_refund_newer_than_the_backup_comes_back_from_its_trail(
-    trail: Trail, refunds: Run
+    trail: RefundTrail, refunds: Run
 ) -> None:
     trail.stack.back_up()
     trail.add(1)
@@ -159,7 +81,7 @@ def test_a_refund_newer_than_the_backup_comes_back_from_its_trail(
     assert trail.findings() == []
 
 
-def test_a_second_restore_changes_nothing(trail: Trail, refunds: Run) -> None:
+def test_a_second_restore_changes_nothing(trail: RefundTrail, refunds: Run) -> None:
     trail.add(1)
     trail.stack.back_up()
     trail.delete("rf-000001")
@@ -171,7 +93,9 @@ def test_a_second_restore_changes_nothing(trail: Trail, refunds: Run) -> None:
     assert trail.get("rf-000001") == before
 
 
-def test_a_row_put_back_by_hand_at_its_old_version_is_continued(trail: Trail, refunds: Run) -> None:
+def test_a_row_put_back_by_hand_at_its_old_version_is_continued(
+    trail: RefundTrail, refunds: Run
+) -> None:
     there = trail.add(1)
     trail.stack.back_up()
     trail.delete("rf-000001")
@@ -183,7 +107,9 @@ def test_a_row_put_back_by_hand_at_its_old_version_is_continued(trail: Trail, re
     assert trail.findings() == []
 
 
-def test_a_refund_whose_trail_is_damaged_is_blocked_and_named(trail: Trail, refunds: Run) -> None:
+def test_a_refund_whose_trail_is_damaged_is_blocked_and_named(
+    trail: RefundTrail, refunds: Run
+) -> None:
     trail.add(1)
     trail.stack.back_up()
     trail.delete("rf-000001")
@@ -199,19 +125,6 @@ def test_a_refund_whose_trail_is_damaged_is_blocked_and_named(trail: Trail, refu
 
 
 # --- One refund, by name --------------------------------------------------------------------------
-
-
-def damage(trail: Trail, refund_id: str, **attributes: Any) -> None:
-    """A hand changes the record; the stream has no new version to audit."""
-    for name, value in attributes.items():
-        trail.stack.dynamodb.update_item(
-            TableName=trail.stack.refunds,
-            Key={"refund_id": {"S": refund_id}},
-            UpdateExpression="SET #name = :value",
-            ExpressionAttributeNames={"#name": name},
-            ExpressionAttributeValues={":value": value},
-        )
-    trail.writer.deliver()
 
 
 def by_name(refunds: Run, *more: str) -> tuple[int, str, str]:
@@ -233,11 +146,11 @@ def by_name(refunds: Run, *more: str) -> tuple[int, str, str]:
     ids=str,
 )
 def test_a_damaged_record_is_replaced_by_name(
-    trail: Trail, refunds: Run, damaged: dict[str, Any]
+    trail: RefundTrail, refunds: Run, damaged: dict[str, Any]
 ) -> None:
     trail.add(1)
     trail.stack.back_up()
-    damage(trail, "rf-000001", **damaged)
+    trail.damage("rf-000001", **damaged)
     status, out, err = by_name(refunds)
     assert status == 0, err
     assert "rf-000001 restored as version 3: SUCCEEDED, 1.01 EUR" in out
@@ -252,7 +165,7 @@ def test_a_damaged_record_is_replaced_by_name(
     assert trail.events(1) == ["processing", "succeeded", "restored"]
 
 
-def test_a_sound_record_is_not_replaced(trail: Trail, refunds: Run) -> None:
+def test_a_sound_record_is_not_replaced(trail: RefundTrail, refunds: Run) -> None:
     before = trail.add(1)
     trail.stack.back_up()
     status, _, err = by_name(refunds)
@@ -260,7 +173,7 @@ def test_a_sound_record_is_not_replaced(trail: Trail, refunds: Run) -> None:
     assert trail.get("rf-000001") == before
 
 
-def test_a_record_newer_than_its_trail_is_not_replaced(trail: Trail, refunds: Run) -> None:
+def test_a_record_newer_than_its_trail_is_not_replaced(trail: RefundTrail, refunds: Run) -> None:
     trail.add(1)
     trail.stack.back_up()
     before = trail.settle("rf-000001", Status.REVERSED)
@@ -273,7 +186,7 @@ def test_a_record_newer_than_its_trail_is_not_replaced(trail: Trail, refunds: Ru
     assert trail.get("rf-000001") == before
 
 
-def test_lost_entries_come_back_with_the_record(trail: Trail, refunds: Run) -> None:
+def test_lost_entries_come_back_with_the_record(trail: RefundTrail, refunds: Run) -> None:
     trail.add(1)
     trail.stack.back_up()
     trail.delete("rf-000001")
@@ -290,7 +203,9 @@ def test_lost_entries_come_back_with_the_record(trail: Trail, refunds: Run) -> N
     assert trail.findings() == []
 
 
-def test_a_refund_that_no_backup_has_comes_back_from_its_trail(trail: Trail, refunds: Run) -> None:
+def test_a_refund_that_no_backup_has_comes_back_from_its_trail(
+    trail: RefundTrail, refunds: Run
+) -> None:
     trail.stack.back_up()
     trail.add(1)
     trail.delete("rf-000001")
@@ -301,10 +216,10 @@ def test_a_refund_that_no_backup_has_comes_back_from_its_trail(trail: Trail, ref
     assert trail.findings() == []
 
 
-def test_a_trail_with_a_finding_is_not_continued(trail: Trail, refunds: Run) -> None:
+def test_a_trail_with_a_finding_is_not_continued(trail: RefundTrail, refunds: Run) -> None:
     trail.add(1)
     trail.stack.back_up()
-    damage(trail, "rf-000001", amount_minor={"N": "1"})
+    trail.damage("rf-000001", amount_minor={"N": "1"})
     key = {"transaction_id": {"S": "tx-000001"}, "entry_id": {"S": "REFUND#rf-000001#000001"}}
     trail.stack.dynamodb.update_item(
         TableName=trail.stack.audit,
@@ -327,12 +242,12 @@ def test_a_trail_with_a_finding_is_not_continued(trail: Trail, refunds: Run) -> 
     ids=str,
 )
 def test_one_refund_needs_a_reason_and_the_stacks_own_tables(
-    trail: Trail, refunds: Run, options: tuple[str, ...]
+    trail: RefundTrail, refunds: Run, options: tuple[str, ...]
 ) -> None:
     assert refunds("restore", *options)[0] == 2
 
 
-def test_a_card_number_is_not_kept_as_a_reason(trail: Trail, refunds: Run) -> None:
+def test_a_card_number_is_not_kept_as_a_reason(trail: RefundTrail, refunds: Run) -> None:
     trail.stack.back_up()
     status, _, err = refunds("restore", "--refund", "rf-1", "--why", "4111 1111 1111 1111")
     assert (status, "card numbers" in err) == (1, True)
