@@ -24,6 +24,7 @@ class OneGateway:
     """Every payment is 10,000; it shows no refunds."""
 
     name = "flair"
+    account = "test"
     timeout_seconds = 5.0
 
     def get_payment(self, transaction_id: str, deadline: Any) -> Payment:

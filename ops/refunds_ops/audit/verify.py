@@ -21,6 +21,7 @@ from refunds.domain.clock import Clock, from_rfc3339, later, rfc3339
 from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, entry_id
 from refunds.domain.refund import AUDITED, Item
 from refunds.gateways.contract import GatewayRefund, GatewayStatus
+from refunds.tables.state import MESSAGES_RETURN_WITHIN
 from refunds.tables.wire import from_wire, item_from_wire
 from refunds_ops.audit.checks import Story, begins, check_gateway, check_ledger, check_story
 from refunds_ops.audit.failures import FailureReader, Kept
@@ -30,7 +31,6 @@ from refunds_ops.audit.rebuild import OWN_RECORD
 from refunds_ops.audit.row_store import Stage
 from refunds_ops.audit.rows import RefundRow, Stray, entry_row, ledger_row, refund_row
 from refunds_ops.audit.tables import Read, Tables, Wire
-from refunds_ops.backup.ledger_rebuild import LOOK_UP_FIRST_FOR
 
 STREAM_LAG = timedelta(seconds=60)
 """How old a change must be before its missing entry is a gap; the stream takes a second or two."""
@@ -265,7 +265,7 @@ class Verification:
         try:
             until = from_rfc3339(self._tables.look_up_first_until() or "")
             began = from_rfc3339(entry.occurred_at or "")
-            return begins(entry) and until - LOOK_UP_FIRST_FOR <= began < until
+            return begins(entry) and until - MESSAGES_RETURN_WITHIN <= began < until
         except (ValueError, OverflowError):
             return False
 

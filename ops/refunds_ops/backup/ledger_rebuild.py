@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from itertools import groupby, islice
 from typing import TypeVar
 
@@ -30,10 +29,6 @@ from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable, shard_of
 from refunds_ops.backup.progress import Progress
 from refunds_ops.backup.restore import RestoreError, Tell
-
-LOOK_UP_FIRST_FOR = timedelta(days=7 + 14 + 7)
-"""How long after a restore a message can come back by itself: it waits 7 days in the queue, then
-14 in the dead-letter queue, with 7 days of margin. A test compares this with the template."""
 
 T = TypeVar("T")
 

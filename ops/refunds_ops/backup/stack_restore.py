@@ -22,13 +22,13 @@ from refunds.gateways.routing import Gateways
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
-from refunds.tables.state import Control
+from refunds.tables.state import MESSAGES_RETURN_WITHIN, Control
 from refunds.tables.wire import item_from_wire
 from refunds_ops.audit.rows import refund_row
 from refunds_ops.audit.tables import Tables
 from refunds_ops.backup.audit_chains import AuditChains, Restorer, TrailError
 from refunds_ops.backup.data_files import DamagedError
-from refunds_ops.backup.ledger_rebuild import LOOK_UP_FIRST_FOR, LedgerRebuild, open_unfinished
+from refunds_ops.backup.ledger_rebuild import LedgerRebuild, open_unfinished
 from refunds_ops.backup.lost_rows import LostRows
 from refunds_ops.backup.places import AbsentError, Place
 from refunds_ops.backup.progress import Progress, Rows
@@ -134,7 +134,7 @@ class StackRestore:
         self._look_up_first()
 
     def _look_up_first(self) -> None:
-        until = self._clock.now() + LOOK_UP_FIRST_FOR
+        until = self._clock.now() + MESSAGES_RETURN_WITHIN
         Control(self._stack.dynamodb, self._name("ledger")).set_look_up_first(until)
 
     # --- Rows -------------------------------------------------------------------------------------

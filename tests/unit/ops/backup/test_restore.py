@@ -423,6 +423,7 @@ class FakeGateway:
     """One payment of 10.00 EUR for each transaction, and the refunds that it is told of."""
 
     name = "flair"
+    account = "test"
     timeout_seconds = 5.0
 
     def __init__(self, *refunds: GatewayRefund, fail: int = 0) -> None:

@@ -13,7 +13,7 @@ from tests.support.fake_lambda import FakeLambda
 from tests.support.moto_stream import MotoStream
 
 from refunds.tables.refunds import RefundsTable
-from refunds_ops.backup.ledger_rebuild import LOOK_UP_FIRST_FOR
+from refunds.tables.state import MESSAGES_RETURN_WITHIN
 from refunds_ops.backup.whole_tables import STREAM, TableSettings, WholeTables
 from refunds_ops.stack.audit_writer import NotConnectedError, check_connected
 from refunds_ops.stack.stack import Stack, find_stack
@@ -215,7 +215,7 @@ def test_claims_look_up_first_for_longer_than_any_message_can_come_back() -> Non
         int(TEMPLATE[queue]["Properties"]["MessageRetentionPeriod"])
         for queue in ("RefundQueue", "RefundDeadLetterQueue")
     )
-    assert LOOK_UP_FIRST_FOR.total_seconds() >= seconds + 7 * 24 * 3600
+    assert MESSAGES_RETURN_WITHIN.total_seconds() >= seconds + 7 * 24 * 3600
 
 
 def test_only_an_enabled_mapping_of_the_current_stream_counts_as_connected(
