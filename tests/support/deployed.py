@@ -37,6 +37,11 @@ class Deployed:
         self._make("PaymentAuditTrail")
         self.environment = self._environment()
 
+    @property
+    def logical_ids(self) -> dict[str, str]:
+        """The logical id in the template that each name or address stands for."""
+        return {made: logical_id for logical_id, made in self._made.items()}
+
     def call(self, function: str, event: dict[str, Any]) -> Any:
         """What the function answers to an event."""
         handler = self._template["Resources"][function]["Properties"]["Handler"]

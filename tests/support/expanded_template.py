@@ -208,7 +208,7 @@ def allow(function: str, sid: str, action: str | None = None, resource: str | No
 
     def edit(template: Json) -> None:
         policy = template["Resources"][f"{function}Role"]["Properties"]["Policies"][0]
-        (statement,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Sid"] == sid]
+        (statement,) = [s for s in policy["PolicyDocument"]["Statement"] if s.get("Sid") == sid]
         if action:
             statement["Action"] = [*as_list(statement["Action"]), action]
         if resource:

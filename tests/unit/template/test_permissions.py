@@ -69,10 +69,9 @@ def test_who_may_do_what_to_which_table(stack: ExpandedTemplate) -> None:
         AUDIT_TABLE: {"Query"},
     }
     assert stack.may("ReconcileRefunds", "dynamodb") == {
-        "Refunds.Arn": record | {"DescribeTable"},
+        "Refunds.Arn": {"DescribeTable", "GetItem", "UpdateItem"},
         "Refunds.Arn/index/open-refunds": {"Query"},
         "Ledger.Arn": record,
-        AUDIT_TABLE: {"Query"},
     }
     assert stack.may("BackupRefunds", "dynamodb") == {
         "Refunds.Arn": {"DescribeTable", "ExportTableToPointInTime", "Scan"},
@@ -202,15 +201,140 @@ def test_a_function_may_use_the_key_of_another_owners_audit_table(stack: Expande
     stack = stack.given(CreateAuditTable="false", AuditTableName="theirs", AuditTableKeyArn=key)
     assert "PaymentAuditTrail" not in stack.resources
     assert stack.outputs["AuditTableName"]["Value"] == "theirs"
-    for name in FUNCTIONS:
+    for name in set(FUNCTIONS) - {"ReconcileRefunds"}:
         assert set(stack.may(name, "kms")) == {"DataKey.Arn", key}
         assert stack[name]["Environment"]["Variables"]["AUDIT_TABLE"] == "theirs"
         assert any(arn.endswith(":table/theirs") for arn in stack.may(name, "dynamodb"))
+    assert set(stack.may("ReconcileRefunds", "kms")) == {"DataKey.Arn"}
+
+
+WRITES = {
+    "Decrypt",
+    "DescribeKey",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyWithoutPlaintext",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+}
+"""What DynamoDB documents as the least for a table with a customer managed key."""
+
+
+def test_each_function_uses_the_key_only_through_the_services_it_calls(
+    stack: ExpandedTemplate,
+) -> None:
+    def used(name: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for statement in stack.statements(name):
+            actions = {a for a in as_list(statement["Action"]) if a.startswith("kms:")}
+            if actions:
+                ((operator, condition),) = statement["Condition"].items()
+                assert operator == "StringEquals"
+                assert set(condition) == {"kms:ViaService"}
+                for service in as_list(condition["kms:ViaService"]):
+                    short = service.removesuffix(f".{REGION}.amazonaws.com")
+                    found.setdefault(short, set()).update(a.removeprefix("kms:") for a in actions)
+        return found
+
+    writes_objects = {"Decrypt", "GenerateDataKey"}
+    assert used("ProcessRefund") == {
+        "dynamodb": WRITES,
+        "sqs": {"Decrypt", "GenerateDataKey"},
+        "secretsmanager": {"Decrypt"},
+    }
+    assert used("WriteAudit") == {"dynamodb": WRITES, "s3": writes_objects}
+    assert used("ReconcileRefunds") == {
+        "dynamodb": WRITES,
+        "sqs": {"Decrypt"},
+        "s3": writes_objects,
+        "secretsmanager": {"Decrypt"},
+    }
+    reads = {"Decrypt", "DescribeKey", "GenerateDataKey"}
+    assert used("BackupRefunds") == {"dynamodb": reads, "s3": reads}
+    assert stack.given(Webhooks="true").may("ReceiveWebhook", "kms") == {"DataKey.Arn": {"Decrypt"}}
+
+
+def test_only_this_accounts_scheduler_starts_runs(stack: ExpandedTemplate) -> None:
+    for schedule in stack.of_type("AWS::Scheduler::Schedule").values():
+        assert schedule["Target"]["RoleArn"] == "SchedulesRole.Arn"
+    role = stack["SchedulesRole"]
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    (allowed,) = role["Policies"][0]["PolicyDocument"]["Statement"]
+    assert allowed["Action"] == "lambda:InvokeFunction"
+    assert allowed["Resource"] == ["ReconcileRefunds.Arn:live", "BackupRefunds.Arn:live"]
+
+
+BREAK_GLASS = f"arn:aws:iam::{ACCOUNT}:role/emergency"
+
+
+def test_digests_are_written_once_and_nobody_deletes_a_backup(stack: ExpandedTemplate) -> None:
+    def denied(given: ExpandedTemplate) -> dict[str, Json]:
+        statements = given["BackupBucketPolicy"]["PolicyDocument"]["Statement"]
+        return {s["Sid"]: s for s in statements if s["Effect"] == "Deny"}
+
+    once = denied(stack)["DigestsAreWrittenOnce"]
+    assert once["Principal"] == "*"
+    assert once["Action"] == "s3:PutObject"
+    assert once["Resource"] == "BackupBucket.Arn/refund-backups/digests/*"
+    assert once["Condition"] == {"Null": {"s3:if-none-match": True}}
+    stays = denied(stack)["NobodyDeletesBackups"]
+    assert stays["Principal"] == "*"
+    assert {"s3:DeleteObject", "s3:DeleteObjectVersion"} < set(stays["Action"])
+    assert stays["Resource"] == "BackupBucket.Arn/*"
+    assert "Condition" not in stays
+    excepted = denied(stack.given(BreakGlassRoleArn=BREAK_GLASS))["NobodyDeletesBackups"]
+    assert excepted["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": BREAK_GLASS}}
+
+
+def test_nobody_changes_or_deletes_an_audit_entry(stack: ExpandedTemplate) -> None:
+    def denied(given: ExpandedTemplate) -> Json:
+        policy = given["PaymentAuditTrail"]["ResourcePolicy"]["PolicyDocument"]
+        (statement,) = policy["Statement"]
+        return statement
+
+    stays = denied(stack)
+    assert (stays["Effect"], stays["Principal"]) == ("Deny", "*")
+    assert set(stays["Action"]) == {
+        "dynamodb:BatchWriteItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:PartiQLDelete",
+        "dynamodb:PartiQLUpdate",
+        "dynamodb:UpdateItem",
+    }
+    assert stays["Resource"] == AUDIT_TABLE
+    assert "Condition" not in stays
+    excepted = denied(stack.given(BreakGlassRoleArn=BREAK_GLASS))
+    assert excepted["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": BREAK_GLASS}}
 
 
 # --- Do the checks notice? ------------------------------------------------------------------------
 
 EDITS: list[tuple[Check, Edit]] = [
+    (
+        test_each_function_uses_the_key_only_through_the_services_it_calls,
+        allow("WriteAudit", "UseDataKeyForFailures", "kms:CreateGrant"),
+    ),
+    (
+        test_only_this_accounts_scheduler_starts_runs,
+        drop("SchedulesRole.Properties.AssumeRolePolicyDocument.Statement.0.Condition"),
+    ),
+    (
+        test_digests_are_written_once_and_nobody_deletes_a_backup,
+        drop("BackupBucketPolicy.Properties.PolicyDocument.Statement.1"),
+    ),
+    (
+        test_digests_are_written_once_and_nobody_deletes_a_backup,
+        drop("BackupBucketPolicy.Properties.PolicyDocument.Statement.2"),
+    ),
+    (
+        test_nobody_changes_or_deletes_an_audit_entry,
+        put(
+            "PaymentAuditTrail.Properties.ResourcePolicy.PolicyDocument.Statement.0.Action",
+            ["dynamodb:DeleteItem"],
+        ),
+    ),
     (
         test_each_function_has_a_role_of_its_own_without_managed_policies,
         put("WriteAudit.Properties.Role", {"Fn::GetAtt": ["ProcessRefundRole", "Arn"]}),
@@ -241,7 +365,7 @@ EDITS: list[tuple[Check, Edit]] = [
     ),
     (
         test_who_may_do_what_to_which_table,
-        allow("ReconcileRefunds", "RecordRefunds", "dynamodb:Scan"),
+        allow("ReconcileRefunds", "FinishRefunds", "dynamodb:Scan"),
     ),
     (
         test_the_audit_writer_puts_and_nothing_else,
@@ -253,7 +377,7 @@ EDITS: list[tuple[Check, Edit]] = [
     ),
     (
         test_no_function_may_delete_records,
-        allow("ReconcileRefunds", "RecordRefunds", "dynamodb:DeleteItem"),
+        allow("ReconcileRefunds", "FinishRefunds", "dynamodb:DeleteItem"),
     ),
     (
         test_no_function_may_delete_records,
@@ -308,7 +432,7 @@ EDITS: list[tuple[Check, Edit]] = [
     ),
     (
         test_a_function_may_use_the_key_of_another_owners_audit_table,
-        allow("BackupRefunds", "UseDataKey", resource="DataKey.Arn"),
+        allow("WriteAudit", "UseDataKey", resource="DataKey.Arn"),
     ),
 ]
 
