@@ -48,7 +48,10 @@ BY_AWS = {
 
 # Called by the code, but not after a sample event; each with the test that reaches it.
 ELSEWHERE = {
-    "ProcessRefund": set(),
+    "ProcessRefund": {
+        # tests/unit/processing/test_deferral.py: a request for a gateway that is down
+        ("sqs:SendMessage", "RefundQueue"),
+    },
     "WriteAudit": set(),
     "ReconcileRefunds": {
         # tests/unit/processing/test_reconciler.py: a refund that is settled, or put off

@@ -69,7 +69,7 @@ def test_who_may_do_what_to_which_table(stack: ExpandedTemplate) -> None:
         AUDIT_TABLE: {"Query"},
     }
     assert stack.may("ReconcileRefunds", "dynamodb") == {
-        "Refunds.Arn": {"DescribeTable", "GetItem", "UpdateItem"},
+        "Refunds.Arn": {"BatchGetItem", "DescribeTable", "GetItem", "UpdateItem"},
         "Refunds.Arn/index/open-refunds": {"Query"},
         "Ledger.Arn": record,
     }
@@ -91,7 +91,7 @@ def test_the_audit_writer_puts_and_nothing_else(stack: ExpandedTemplate) -> None
 
 def test_no_function_may_delete_records(stack: ExpandedTemplate) -> None:
     deleting = re.compile(
-        r"dynamodb:(Delete|Batch|PartiQL|Transact|UpdateTable|UpdateTimeToLive)"
+        r"dynamodb:(Delete|BatchWrite|PartiQL|Transact|UpdateTable|UpdateTimeToLive)"
         r"|s3:(Delete|PutLifecycle|PutBucket)"
         r"|kms:(ScheduleKeyDeletion|DisableKey|PutKeyPolicy)"
     )
