@@ -1,5 +1,8 @@
 """The canned DynamoDB: applies every write and counts its capacity units.
 
+Benchmarks need answers over HTTP in microseconds: moto takes milliseconds for each, and the
+simulator's DynamoDB, which has crashes and a lagging index, is called in the same process.
+
 Units follow AWS's "Read and write consumption". A write costs its larger image, old or new, rounded
 up to whole KB. An index entry that is added, removed or changed is a separate write.
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html

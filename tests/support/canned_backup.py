@@ -1,6 +1,7 @@
-"""A DynamoDB and S3 that keep nothing: as many rows as are asked for, and any upload taken.
+"""A DynamoDB and S3 that store nothing: scans return any number of rows, every upload succeeds.
 
-For what a backup itself costs in time and memory; it runs in a process of its own.
+Measures what a backup itself costs in time and memory, so it runs in a process of its own. Moto
+would hold every row and upload in memory; the simulator's DynamoDB has no HTTP interface.
 """
 
 from __future__ import annotations
