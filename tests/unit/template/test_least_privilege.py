@@ -74,6 +74,9 @@ ELSEWHERE = {
     },
 }
 
+# Only when two records of a batch meet, which they do in some runs.
+IN_RACES: set[Called] = {("dynamodb:GetItem", "Refunds")}
+
 EVERYWHERE = ("kms:", "logs:", "xray:")  # test_permissions.py has these
 
 
@@ -126,7 +129,7 @@ def test_a_role_allows_what_its_function_calls(
 def test_a_role_allows_nothing_that_nobody_calls(
     stack: ExpandedTemplate, called: dict[str, set[Called]], function: str
 ) -> None:
-    known = called[function] | BY_AWS[function] | ELSEWHERE[function]
+    known = called[function] | BY_AWS[function] | ELSEWHERE[function] | IN_RACES
     assert allowed(stack, function) - known == set()
     # Neither table names what no role allows, or what a sample event does after all.
     assert (BY_AWS[function] | ELSEWHERE[function]) - allowed(stack, function) == set()
