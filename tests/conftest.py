@@ -53,4 +53,4 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     if config.getoption("markexpr") == "not long" and (count := config.stash[_left_out]):
-        terminalreporter.write_line(f"Left to CI: {count} long tests. make test-long runs them.")
+        terminalreporter.write_line(f"Left to CI (make test-long): {count} long test(s).")
