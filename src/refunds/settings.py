@@ -48,6 +48,8 @@ class GatewayAccount:
     url: str | None
     secret_arn: str
     secret_field: str | None = None
+    options: frozenset[str] = frozenset()
+    """What the routes ask of the adapter, for all of its refunds that begin from now on."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,27 @@ class GatewaySettings:
 
     @classmethod
     def read(cls, environment: Environment) -> GatewaySettings:
-        first = GatewayAccount(
-            text(environment, "GATEWAY"),
-            _tls_url(environment, "GATEWAY_URL", text(environment, "GATEWAY_URL")),
-            text(environment, "GATEWAY_SECRET_ARN"),
-        )
         rules = _routing_rules(environment, environment.get("GATEWAY_ROUTES", ""))
         urls: dict[str, str | None] = {}
+        options: dict[str, frozenset[str]] = {}
         for rule in rules:
             urls[rule.gateway] = rule.url or urls.get(rule.gateway)
+            options[rule.gateway] = rule.options | options.get(rule.gateway, frozenset())
+        name = text(environment, "GATEWAY")
+        first = GatewayAccount(
+            name,
+            _tls_url(environment, "GATEWAY_URL", text(environment, "GATEWAY_URL")),
+            text(environment, "GATEWAY_SECRET_ARN"),
+            options=options.get(name, frozenset()),
+        )
         others = tuple(
-            GatewayAccount(name, url, text(environment, "ROUTED_SECRET_ARN"), secret_field=name)
+            GatewayAccount(
+                name,
+                url,
+                text(environment, "ROUTED_SECRET_ARN"),
+                secret_field=name,
+                options=options[name],
+            )
             for name, url in urls.items()
             if name != first.name
         )
@@ -227,23 +239,28 @@ def function_identity(environment: Environment) -> str:
 class _Rule(NamedTuple):
     prefixes: tuple[str, ...]
     gateway: str
+    options: frozenset[str]
     url: str | None
 
 
 _RULE = re.compile(
-    r"(?P<prefixes>[A-Za-z0-9_-]+(\|[A-Za-z0-9_-]+)*)=(?P<gateway>[a-z][a-z0-9_]*)(@(?P<url>\S+))?"
+    r"(?P<prefixes>[A-Za-z0-9_-]+(\|[A-Za-z0-9_-]+)*)=(?P<gateway>[a-z][a-z0-9_]*)"
+    r"(?P<options>(\+[a-z][a-z0-9_]*)*)(@(?P<url>\S+))?"
 )
 
 
 def _routing_rules(environment: Environment, rules: str) -> list[_Rule]:
-    """``pi_|ch_=stripe,x-=acme@https://api.acme.example``: in each rule the prefixes of transaction
-    ids, the gateway, and its address if that is not the adapter's own."""
+    """``pi_|ch_=stripe+reverse_transfer,x-=acme@https://api.acme.example``: in each rule the
+    prefixes of transaction ids, the gateway, the adapter's options, and the gateway's address if
+    that is not the adapter's own."""
     found = []
     for rule in filter(None, rules.split(",")):
         if (match := _RULE.fullmatch(rule)) is None:
             raise SettingsError("GATEWAY_ROUTES must be rules such as pi_|ch_=stripe, with commas")
         url = match["url"] and _tls_url(environment, "GATEWAY_ROUTES", match["url"])
-        found.append(_Rule(tuple(match["prefixes"].split("|")), match["gateway"], url))
+        prefixes = tuple(match["prefixes"].split("|"))
+        options = frozenset(filter(None, match["options"].split("+")))
+        found.append(_Rule(prefixes, match["gateway"], options, url))
     return found
 
 

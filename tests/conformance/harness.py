@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
@@ -126,6 +127,10 @@ class Harness(Protocol):
 
     def settle(self, gateway_refund_id: str, to: GatewayStatus) -> None:
         """What becomes of a pending refund, or of one that succeeded."""
+        ...
+
+    def pass_time(self, duration: timedelta) -> None:
+        """Move the gateway's clock on."""
         ...
 
     def paid_out_minor(self, transaction_id: str) -> int:
@@ -258,6 +263,9 @@ class SandboxHarness:
 
     def settle(self, gateway_refund_id: str, to: GatewayStatus) -> None:
         self._server.client.settle(gateway_refund_id, to.value)
+
+    def pass_time(self, duration: timedelta) -> None:
+        self._server.client.advance(duration.total_seconds())
 
     def paid_out_minor(self, transaction_id: str) -> int:
         moved = self._server.client.movements(transaction_id=transaction_id)

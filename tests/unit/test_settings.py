@@ -97,9 +97,43 @@ def test_routes_bring_their_gateways_each_with_its_own_key(
     )
 
 
+def test_options_of_a_route_hold_for_its_gateway_the_first_one_too(
+    environment: Environment,
+) -> None:
+    environment["GATEWAY_ROUTES"] = (
+        "pi_=stripe+reverse_transfer,ch_=stripe+refund_application_fee,f-=flair+x,"
+        "a_=acme+y@https://acme.example"
+    )
+    environment |= {"ROUTED_SECRET_ARN": "arn:routed"}
+    options = {each.name: each.options for each in GatewaySettings.read(environment).accounts}
+
+    assert options == {
+        "flair": {"x"},
+        "stripe": {"reverse_transfer", "refund_application_fee"},
+        "acme": {"y"},
+    }
+
+
+def test_an_option_that_the_adapter_lacks_is_refused(environment: Environment) -> None:
+    environment["GATEWAY_ROUTES"] = "pi_=stripe+reverse_transfers"
+    environment |= {"ROUTED_SECRET_ARN": "arn:routed"}
+    with pytest.raises(SettingsError, match=r"reverse_transfers.*refund_application_fee"):
+        open_gateways(GatewaySettings.read(environment), gateway_access(), SystemClock())
+
+
 @pytest.mark.parametrize(
     "rules",
-    ["stripe", "=stripe", "pi_=", "pi_=Stripe", "pi_=stripe;ch_=stripe", "|pi_=stripe", "p i=x"],
+    [
+        "stripe",
+        "=stripe",
+        "pi_=stripe+",
+        "pi_=stripe+X",
+        "pi_=",
+        "pi_=Stripe",
+        "pi_=stripe;ch_=stripe",
+        "|pi_=stripe",
+        "p i=x",
+    ],
 )
 def test_a_rule_that_cant_be_read_is_refused(environment: Environment, rules: str) -> None:
     environment["GATEWAY_ROUTES"] = rules

@@ -271,6 +271,11 @@ class Gateway(Protocol):
         ...
 
     @property
+    def look_up_lag(self) -> timedelta:
+        """How long a refund may be missing from look-ups and lists after it was made, at most."""
+        ...
+
+    @property
     def can_reverse(self) -> bool:
         """Whether a refund that succeeded may fail later. Then its list is swept for those."""
         ...

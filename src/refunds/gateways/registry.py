@@ -9,6 +9,7 @@ from importlib import import_module
 from refunds.domain.clock import Clock
 from refunds.gateways.contract import ApiKey, Gateway, Stage
 from refunds.gateways.http import HttpTransport
+from refunds.gateways.requirements import unmet_demands
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ def open_gateway(
     stage: Stage,
     options: Iterable[str] = (),
 ) -> Gateway:
-    """One account, at ``base_url``. Raises ``ValueError`` for an option that the adapter lacks."""
+    """One account, at ``base_url``.
+
+    Raises ``ValueError`` for an option that the adapter lacks, and for an adapter that declares
+    less than the protocol needs.
+    """
     asked = frozenset(options)
     if unknown := asked - adapter.options:
         known = ", ".join(sorted(adapter.options)) or "none"
@@ -59,4 +64,6 @@ def open_gateway(
         stage=stage,
         **({"options": asked} if adapter.options else {}),
     )
+    if unmet := unmet_demands(gateway):
+        raise ValueError("; ".join(unmet))
     return gateway

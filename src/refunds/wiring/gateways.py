@@ -102,12 +102,16 @@ def _open_gateway(
         raise SettingsError(
             f"GATEWAY_ROUTES must say where {account.name} is: …={account.name}@URL"
         )
-    return open_gateway(
-        adapter,
-        base_url=url,
-        api_key=access.api_key(account),
-        transport=access.transport(account),
-        clock=clock,
-        timeout_seconds=settings.timeout_seconds,
-        stage=settings.stage,
-    )
+    try:
+        return open_gateway(
+            adapter,
+            base_url=url,
+            api_key=access.api_key(account),
+            transport=access.transport(account),
+            clock=clock,
+            timeout_seconds=settings.timeout_seconds,
+            stage=settings.stage,
+            options=account.options,
+        )
+    except ValueError as exc:
+        raise SettingsError(f"the gateway {account.name} can't be used: {exc}") from exc
