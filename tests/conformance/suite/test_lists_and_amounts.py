@@ -23,7 +23,7 @@ from refunds.gateways.contract import (
 def test_a_look_up_finds_ours_among_others(harness: Harness) -> None:
     gateway, paid = harness.gateway(), harness.new_payment()
     made = accepted(refund(gateway, paid, 1_000))
-    accepted(refund(gateway, paid, 2_000, refund_id=id_for(paid) + "0"))
+    accepted(refund(gateway, paid, 2_000, refund_id=id_for(paid) + "-more"))
     harness.refund_by_others(paid, 500)
 
     assert look_up(gateway, paid) == [made]
