@@ -31,6 +31,7 @@ class FakeGateway:
     key_lifetime = timedelta(hours=24)
     account = "https://flair.example"
     remembers_declines = True
+    shows_refunds = True
     look_up_lag = timedelta(0)
     can_reverse = True
     body_format = 1

@@ -43,6 +43,7 @@ class Api:
 
 FLAIR = Api(Gateway, SEEDS)
 APIS = {"flair": FLAIR, "stripe": Api(StripeApi, STRIPE_SEEDS)}
+"""Those that people can choose. Adyen's is for tests only: its adapter can't be used yet."""
 
 
 class PortTakenError(Exception):

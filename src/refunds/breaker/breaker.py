@@ -127,6 +127,10 @@ class WatchedGateway:
         return self._gateway.remembers_declines
 
     @property
+    def shows_refunds(self) -> bool:
+        return self._gateway.shows_refunds
+
+    @property
     def look_up_lag(self) -> timedelta:
         return self._gateway.look_up_lag
 

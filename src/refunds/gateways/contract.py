@@ -271,6 +271,11 @@ class Gateway(Protocol):
         ...
 
     @property
+    def shows_refunds(self) -> bool:
+        """Whether payments and refunds can be read. Some gateways only send webhooks."""
+        ...
+
+    @property
     def look_up_lag(self) -> timedelta:
         """How long a refund may be missing from look-ups and lists after it was made, at most."""
         ...

@@ -114,6 +114,7 @@ class FlairGateway:
     key_lifetime = timedelta(hours=24)
     # "The same key with the same body gets the stored response", whatever that was.
     remembers_declines = True
+    shows_refunds = True
     look_up_lag = timedelta(0)
     can_reverse = True
     body_format = 1

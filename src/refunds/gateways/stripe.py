@@ -130,6 +130,7 @@ class StripeGateway:
     # "Retries with the same key return the saved response", once the endpoint has begun to execute.
     # What is refused before that (a parameter that is not valid) is refused in the same way again.
     remembers_declines = True
+    shows_refunds = True
     # Of lists. Stripe's search lags behind and is not used.
     look_up_lag = timedelta(0)
     can_reverse = True
