@@ -1,9 +1,9 @@
 """Adyen, as far as it is safe: its Checkout API makes refunds and shows none.
 
-``POST /payments/{pspReference}/refunds`` answers ``received`` and a ``pspReference`` for the request.
-Whether money moves comes later, by webhook only. No call shows a payment or a refund. Therefore
-``requirements.py`` refuses to open this adapter; docs/adding-a-gateway.md, section 5, says what is
-missing. What is here translates the one call that there is.
+``POST /payments/{pspReference}/refunds`` answers ``received`` and a ``pspReference`` for the
+request. Whether money moves is told later, by webhook only. No call shows a payment or a refund.
+Therefore ``requirements.py`` refuses this adapter; docs/adding-a-gateway.md, section 5, says what
+is missing. It translates the one call that there is.
 
 Sources: https://docs.adyen.com/online-payments/refund,
 https://docs.adyen.com/development-resources/api-idempotency, https://docs.adyen.com/errors
@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -143,8 +144,6 @@ class AdyenGateway:
             merchant_account, _, api_key = self._api_key.get().partition("\n")
         except Exception as exc:  # the secret store may raise anything; nothing was sent
             return Retryable(f"no gateway key: {type(exc).__name__}")
-        if not api_key:
-            return Misconfigured(Misconfiguration.KEY_REFUSED)
         payment = quote(order.transaction_id, safe="")
         # Checked last, right before sending: a forgotten key would pay a second time.
         if self._clock.now() >= not_after:
@@ -167,12 +166,16 @@ class AdyenGateway:
             return Unknown(f"no answer: {exc}")
         return self._answer(response)
 
-    def _answer(self, response: HttpResponse) -> Answer:
+    def _answer(self, response: HttpResponse) -> Answer:  # noqa: PLR0911 - one line a status
         """What the response proves about the money: never that it has moved."""
         status, problem = response.status, _problem(response)
         if status in (200, 201):
             return self._received(response)
-        if problem is None or status >= 500 or "transient-error" in response.headers:
+        if (
+            problem is None
+            or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            or "transient-error" in response.headers
+        ):
             # A proxy's page, an outage, or a call that Adyen asks to repeat with the same key.
             return Unknown(f"HTTP {status}")
         match status:
