@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from refunds.audit.writer import NOT_AN_IMAGE, entry_of, same_entry
-from refunds.domain.audit_entry import audit_entry, told
+from refunds.domain.audit_entry import audit_entry, hashed_fields
 from refunds.domain.clock import Clock, from_rfc3339, later, rfc3339
 from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, entry_id
 from refunds.domain.refund import AUDITED, Item
@@ -564,6 +564,6 @@ def differences(refund: Wire, entry: Wire) -> str:
 
 
 def _all_told(entry: Item) -> Item:
-    outer = told(entry)
+    outer = hashed_fields(entry)
     details: Item = outer.pop("details", {})
     return details | outer

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from refunds.audit.outcome_events import OutcomeBus, OutcomeEvent, outcome_event
 from refunds.batches import Pool, run_batch
-from refunds.domain.audit_entry import audit_entry, removal_entry, told
+from refunds.domain.audit_entry import audit_entry, hashed_fields, removal_entry
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import AUDITED, Item
 from refunds.tables.audit_trail import AuditTable
@@ -148,7 +148,9 @@ def entry_of(record: dict[str, Any]) -> Item | None:
 
 def same_entry(stored: Item, entry: Item) -> bool:
     """Whether ``stored`` is ``entry``: a changed entry that kept its hash is another one."""
-    return stored.get("entry_hash") == entry["entry_hash"] and told(stored) == told(entry)
+    return stored.get("entry_hash") == entry["entry_hash"] and hashed_fields(
+        stored
+    ) == hashed_fields(entry)
 
 
 def _audited(image: dict[str, Any]) -> Item:

@@ -1,7 +1,7 @@
 """The audit entry of one version of a refund: a pure function of that version's stored image.
 
-So an entry never depends on order, replays or what else is stored, and can be made again.
-The format is written down in docs/audit.md.
+An entry does not depend on order, replays or other items, so it can be recreated at any time.
+docs/audit.md describes the format.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, TRANSACTION_ID, e
 from refunds.domain.refund import AUDITED, OUTCOMES, Item, Status
 
 MAX_VERSION = 999_999
-"""What six digits of a sort key can hold; no refund comes near."""
+"""The sort key has six digits for the version. No refund comes near."""
 
 DELETED_EVENT = "refund.deleted"
 RESTORED_EVENT = "refund.restored"
@@ -37,7 +37,7 @@ _AT_TOP_LEVEL = frozenset(
 )
 _IN_DETAILS = tuple(name for name in AUDITED if name not in _AT_TOP_LEVEL)
 NOT_HASHED = frozenset({"entry_hash", "recorded_at", "rebuilt"})
-"""What an entry says of itself, not of the refund."""
+"""Attributes that describe the entry itself, not the refund."""
 
 _TEXTS = (
     "user_id",
@@ -49,7 +49,7 @@ _TEXTS = (
     "created_at",
     "updated_at",
 )
-_TEXTS_IF_ANY = (
+_OPTIONAL_TEXTS = (
     "requested_at",
     "gateway_account",
     "gateway_reference",
@@ -65,7 +65,7 @@ _TEXTS_IF_ANY = (
 
 
 def audit_entry(image: Item) -> Item:
-    """The entry for a refund's stored image, but for ``recorded_at``.
+    """The entry of a refund's stored image, without ``recorded_at``.
 
     Raises ``KeyError`` or ``ValueError`` for an image that is not a refund's.
     """
@@ -103,9 +103,9 @@ def image_of(entry: Item) -> Item:
 
 
 def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:
-    """The entry for a refund that was removed from its table; ``image`` is the last one.
+    """The entry of a refund that was removed from its table. ``image`` is its last one.
 
-    Nothing of ours removes refunds: such an entry means a hand or a TTL did.
+    This system never removes a refund: somebody did by hand, or a TTL did.
     """
     _check(image)
     status = Status(image["status"])
@@ -123,35 +123,41 @@ def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:
 
 
 def entry_hash(entry: Item) -> str:
-    """SHA-256, in hex, over the RFC 8785 JSON of all that the entry says of the refund.
+    """SHA-256, in hex, of the RFC 8785 JSON of ``hashed_fields``.
 
     Raises ``ValueError`` for what is not plain JSON: integers past 2^53, broken Unicode.
     """
-    return hashlib.sha256(rfc8785.dumps(told(entry))).hexdigest()
+    return hashlib.sha256(rfc8785.dumps(hashed_fields(entry))).hexdigest()
 
 
-def told(entry: Item) -> Item:
-    """What an entry says of the refund: all that its hash covers."""
+def hashed_fields(entry: Item) -> Item:
+    """What the entry says about the refund."""
     return {name: value for name, value in entry.items() if name not in NOT_HASHED}
 
 
 def _check(image: Item) -> None:
-    """An image of another shape must not become an entry: its key or event could not be trusted."""
+    """Refuse an image of another shape: its entry's key or event could not be trusted."""
     version = image["version"]
     if not (_is_int(version) and 1 <= version <= MAX_VERSION):
-        raise ValueError("version is no number of a version")
+        raise ValueError(f"version must be an integer from 1 to {MAX_VERSION}")
+    for pattern, name in ((REFUND_ID, "refund_id"), (TRANSACTION_ID, "transaction_id")):
+        if not isinstance(image[name], str) or not pattern.fullmatch(image[name]):
+            raise ValueError(f"{name} is not a valid id")
+    for name in _TEXTS:
+        if not isinstance(image[name], str):
+            raise ValueError(f"{name} must be text")
+    _check_optional(image)
+
+
+def _check_optional(image: Item) -> None:
+    for name in _OPTIONAL_TEXTS:
+        if not isinstance(image.get(name), str | None):
+            raise ValueError(f"{name} must be text or absent")
     for name in ("amount_minor", "expected_refundable_minor"):
         if image.get(name) is not None and not _is_int(image[name]):
             raise ValueError(f"{name} must be an integer")
     if not isinstance(image.get("line_items", []), list):
         raise ValueError("line_items must be a list")
-    if not all(isinstance(image[name], str) for name in _TEXTS):
-        raise ValueError("an attribute is no text")
-    if not all(isinstance(image.get(name), str | None) for name in _TEXTS_IF_ANY):
-        raise ValueError("an attribute is neither text nor absent")
-    for pattern, name in ((REFUND_ID, "refund_id"), (TRANSACTION_ID, "transaction_id")):
-        if not isinstance(image[name], str) or not pattern.fullmatch(image[name]):
-            raise ValueError(f"{name} is no such id")
 
 
 def _is_int(value: Any) -> bool:

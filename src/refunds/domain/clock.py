@@ -1,4 +1,4 @@
-"""Time comes in as an argument: one clock for instants, deadlines for waits, RFC 3339 on disk."""
+"""Clocks, deadlines, and instants as RFC 3339 text. Nothing reads a clock that it wasn't given."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where time comes from; the simulator has its own."""
+    """The source of time. The simulator has its own."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC. May jump and may differ between machines."""
+        """The wall clock, in UTC. It may jump, and it differs between machines."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that only rise, for waits within one process."""
+        """Seconds that never decrease, for waits within one process."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
-
     def now(self) -> datetime:
         return datetime.now(UTC)
 
@@ -33,7 +31,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on the monotonic clock by which something must be over."""
+    """The point on the monotonic clock by which something must end."""
 
     clock: Clock
     at_seconds: float
@@ -43,11 +41,10 @@ class Deadline:
         return cls(clock, clock.monotonic() + seconds)
 
     def left_seconds(self) -> float:
-        """Seconds left; never below zero."""
         return max(0.0, self.at_seconds - self.clock.monotonic())
 
     def within(self, seconds: float, *, reserve_seconds: float = 0.0) -> Deadline:
-        """The sooner of ``seconds`` from now and this deadline less ``reserve_seconds``."""
+        """In ``seconds``, or ``reserve_seconds`` before this deadline if that is sooner."""
         return Deadline(
             self.clock,
             min(self.clock.monotonic() + seconds, self.at_seconds - reserve_seconds),
@@ -55,7 +52,7 @@ class Deadline:
 
 
 def rfc3339(instant: datetime) -> str:
-    """UTC with microseconds, always 27 characters, so that text order is time order."""
+    """In UTC with microseconds: always 27 characters, so that text order is time order."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -1,4 +1,4 @@
-"""Amounts of money: an integer of minor units and its currency, in the decimals of ISO 4217."""
+"""An amount of money: an integer of minor units and a currency of ISO 4217."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A refund: its statuses, the transitions that are legal, and what each change records.
 
-Plain rules: no AWS, no clock, no environment. Instants are ``times.rfc3339`` text.
+Plain rules: no AWS, no clock, no environment. Instants are text in the form of ``clock.rfc3339``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ONLY_BY_A_PERSON = frozenset(
 """Corrections: the gateway itself shows a refund as paid that ended here without money."""
 
 ENDED_WITHOUT_MONEY = frozenset({Status.REJECTED, Status.FAILED, Status.REVERSED})
-"""Final statuses that give back what was reserved."""
+"""Final statuses that release the reserved money."""
 
 UNFINISHED = frozenset({Status.PROCESSING, Status.PENDING, Status.IN_REVIEW})
 
@@ -60,12 +60,12 @@ OUTCOMES: Mapping[Status, str] = {
 
 
 class IllegalTransitionError(Exception):
-    """A change of status that the table of transitions doesn't have."""
+    """A change of status that is not in ``TRANSITIONS``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refund:
-    """One refund as stored: the audited attributes first, the protocol's own after them."""
+    """A stored refund: first the audited attributes, then the protocol's own."""
 
     refund_id: str
     transaction_id: str
@@ -77,7 +77,7 @@ class Refund:
     requested_by: str
     requested_at: str | None = None
     sent_by: str | None = None
-    """Who put the request into the queue: SQS's ``SenderId``, which the sender can't choose."""
+    """Who put the request into the queue, by SQS's own word (``SenderId``)."""
     processed_by: str
     gateway: str
     gateway_account: str | None = None
@@ -137,7 +137,7 @@ class Refund:
         return self.gateway_reference or self.refund_id
 
     def item(self) -> Item:
-        """The stored form: attributes that are None are left out."""
+        """The item to store. Attributes that are None are left out."""
         item: Item = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -154,7 +154,7 @@ class Refund:
 
     @classmethod
     def from_item(cls, item: Item) -> Refund:
-        """Read a stored item; attributes that are not a refund's are passed over."""
+        """Read a stored item. Attributes that are not a refund's are ignored."""
         known = {name: item[name] for name in REFUND_ATTRIBUTES if name in item}
         for name in ("status", "previous_status"):
             if name in known:
@@ -168,7 +168,7 @@ class Refund:
 REFUND_ATTRIBUTES = tuple(field.name for field in fields(Refund))
 
 AUDITED = REFUND_ATTRIBUTES[: REFUND_ATTRIBUTES.index("fingerprint")]
-"""A change of any of these raises ``version`` and makes an audit entry; of others it doesn't."""
+"""A change of one of these raises ``version`` and makes an audit entry. Other changes don't."""
 
 _BOOKKEEPING = frozenset(
     {"updated_at", "version", "previous_status", "changed_fields", "previous_hash"}
