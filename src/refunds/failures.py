@@ -114,6 +114,13 @@ def misconfiguration(reason: str) -> Failure | None:
     return Failure(FailureKind.MISCONFIGURED, found[1]) if found else None
 
 
+_UNEXPECTED = {
+    "ProcessRefund": "ProcessRefundUnexpectedErrors",
+    "ReconcileRefunds": "ReconcileRefundsUnexpectedErrors",
+    "WriteAudit": "WriteAuditUnexpectedErrors",
+}
+
+
 def count_failures(metrics: Metrics, function: str, failures: Iterable[Failure]) -> None:
     """Count failures by kind. A misconfiguration also counts by name: ``MisconfiguredKeyRefused``.
 
@@ -121,7 +128,7 @@ def count_failures(metrics: Metrics, function: str, failures: Iterable[Failure])
     """
     for failure in failures:
         if failure.kind is FailureKind.UNEXPECTED:
-            metrics.add_metric(f"{function}UnexpectedErrors", "Count", 1)
+            metrics.add_metric(_UNEXPECTED[function], "Count", 1)
         elif failure.kind is FailureKind.MISCONFIGURED:
             metrics.add_metric("Misconfigured", "Count", 1)
             metrics.add_metric("Misconfigured" + _words(failure.name), "Count", 1)

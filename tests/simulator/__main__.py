@@ -18,6 +18,7 @@ from tests.simulator.histories import Outcome, run_history
 from tests.simulator.mutants import MAX_SEEDS, MUTANTS, hunt
 from tests.simulator.outages import run_outage
 from tests.simulator.report import show_history, show_mutants, show_summary
+from tests.simulator.watch import bounds_table
 
 CHUNK = 25
 
@@ -31,7 +32,11 @@ def main() -> int:
     parser.add_argument("--outages", action="store_true", help="days of outage, in their stead")
     parser.add_argument("--full", action="store_true", help="show every step of a history")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--bounds", action="store_true", help="print the runbook's table of bounds")
     asked = parser.parse_args()
+    if asked.bounds:
+        print(bounds_table())
+        return 0
     first = 1 if asked.seed is None else asked.seed
     histories = asked.histories or (20_000 if asked.seed is None else 1)
     console = Console()

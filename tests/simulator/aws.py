@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from tests.simulator.kernel import Clock, Kernel
 
 from refunds.audit.outcome_events import GATEWAY_DOWN
@@ -33,6 +33,9 @@ class Wire:
     def __init__(self, kernel: Kernel, attempts: int) -> None:
         self._kernel = kernel
         self._attempts = attempts
+        self.denied: dict[str, str] = {}
+        """Steps that fail for a lasting reason, such as ``dynamodb query Refunds``, and AWS's code
+        for it; ``unreachable`` is no answer at all."""
 
     def call(
         self, service: str, operation: str, told: str, apply: Callable[[], T], *, writes: bool
@@ -45,6 +48,10 @@ class Wire:
             if attempt:
                 kernel.pause(kernel.random.random())
             kernel.step(step, 0.004)
+            if (code := self.denied.get(step)) is not None:
+                if code == "unreachable":
+                    raise EndpointConnectionError(endpoint_url=service)
+                raise client_error(operation, code)
             if kernel.fault(service + " throttled"):
                 error = client_error(operation, "ThrottlingException")
                 continue

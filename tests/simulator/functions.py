@@ -75,6 +75,8 @@ class Services:
     """The functions' settings; environments that start from now on have them."""
     metrics: list[Metric] = field(default_factory=list)
     """Every metric that the functions reported, in order."""
+    aws_metrics: list[Metric] = field(default_factory=list)
+    """What Lambda itself reports of the functions."""
     tap: Tap = field(init=False)
     """Lambda's control plane for the queue's mapping."""
 
@@ -103,7 +105,7 @@ class Environment:
             skew = kernel.random.uniform(-100, 100)
         self.clock = Clock(kernel, skew)
         self.frozen_at = kernel.now
-        telemetry = Telemetry(services.metrics, kernel, function)
+        self.telemetry = telemetry = Telemetry(services.metrics, kernel, function)
         clients = Clients(
             dynamodb=cast(Any, services.dynamodb),
             events=cast(Any, services.bus),
@@ -216,13 +218,19 @@ class Functions:
         results: list[Any] = []
         finished = False
 
+        def failed() -> None:
+            self.services.aws_metrics.append(Metric(kernel.now, function, "Errors", "Count", 1))
+
         def run() -> None:
+            environment.telemetry.begin()
             try:
                 results.append(body(environment, deadline))
             except Exception as exc:
                 kernel.tell("error", f"{type(exc).__name__}: {exc}")
                 kernel.counts["invocations that failed"] += 1
                 results.append(exc)
+                failed()
+            environment.telemetry.flush()
             kernel.step(f"{function} returns", 0.005)
 
         def end() -> None:
@@ -237,6 +245,7 @@ class Functions:
         def out_of_time() -> None:
             if finished:
                 return
+            failed()
             if process.alive:
                 kernel.counts[f"timeouts of {function}"] += 1
                 kernel.tell("time out", process.name)

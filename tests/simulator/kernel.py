@@ -84,6 +84,7 @@ class Kernel:
         """The steps of I/O that were made, when set to a list."""
         self.max_events = MAX_EVENTS
         self.events = 0
+        self.max_events = MAX_EVENTS
         self._queue: list[tuple[float, int, Any, int]] = []
         self._doomed: list[Process] = []
         self._hub = getcurrent()

@@ -10,6 +10,7 @@ from tests.simulator.dynamodb import Item, Key
 from tests.simulator.functions import Functions
 from tests.simulator.kernel import Kernel
 from tests.simulator.sqs import SQS, Queue, event_record
+from tests.simulator.telemetry import Metric
 
 MAX_STREAM_RETRIES = 10
 
@@ -148,6 +149,8 @@ class StreamSource:
         start = lane.place
         size = kernel.random.randint(1, lane.most)
         batch = lane.records[start : start + size]
+        oldest = batch[0]["dynamodb"]["ApproximateCreationDateTime"]
+        self._report("IteratorAge", "Milliseconds", max(0.0, kernel.now - oldest) * 1000)
         lane.busy = True
         failures: list[str] | None = None
 
@@ -185,3 +188,8 @@ class StreamSource:
             self.given_up += lane.records[lane.place : lane.place + lane.most]
             lane.place += lane.most
             lane.retries = 0
+            self._report("OnFailureDestinationDeliveredEventCount", "Count", 1)
+
+    def _report(self, name: str, unit: str, value: float) -> None:
+        metric = Metric(self._kernel.now, "audit", name, unit, value)
+        self._functions.services.aws_metrics.append(metric)

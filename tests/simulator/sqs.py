@@ -65,6 +65,8 @@ class SQS:
         self.all: dict[str, Message] = {}
         self.on_gone: list[Callable[[Message], None]] = []
         self.on_visible: list[Callable[[Queue], None]] = []
+        self.on_change: list[Callable[[Queue], None]] = []
+        """Told of a queue whose messages, or their receive counts, have changed."""
 
     # --- what the service does ------------------------------------------------------------------
 
@@ -109,6 +111,8 @@ class SQS:
                 message, now + (queue.visibility_seconds if visibility is None else visibility)
             )
             batch.append(message)
+        if batch:
+            self._changed(queue)
         return batch
 
     def remove(self, message: Message, how: str) -> None:
@@ -121,6 +125,7 @@ class SQS:
         del queue.messages[message.id]
         message.gone = how
         message.queue = None
+        self._changed(queue)
         for listener in self.on_gone:
             listener(message)
         if how == "deleted" and self._kernel.fault("sqs message comes back"):
@@ -132,13 +137,19 @@ class SQS:
         """An operator's redrive: the message starts anew there."""
         assert message.queue is not None
         del message.queue.messages[message.id]
+        self._changed(message.queue)
         message.sent_at = message.visible_at = self._kernel.now
         message.receive_count = 0
         self._place(queue, message)
 
+    def _changed(self, queue: Queue) -> None:
+        for listener in self.on_change:
+            listener(queue)
+
     def _place(self, queue: Queue, message: Message) -> None:
         queue.messages[message.id] = message
         message.queue = queue
+        self._changed(queue)
         self._show_at(message, message.visible_at)
         sent_at = message.sent_at
 

@@ -21,15 +21,30 @@ class Metric:
 
 
 class Telemetry:
-    """Powertools' Metrics and Logger of one environment."""
+    """Powertools' Metrics and Logger of one environment.
+
+    Metrics leave with the end of an invocation: what a crash interrupts reports nothing.
+    """
 
     def __init__(self, metrics: list[Metric], kernel: Kernel, function: str) -> None:
         self._metrics = metrics
         self._kernel = kernel
         self._function = function
+        self._pending: list[tuple[str, str, float]] = []
 
     def add_metric(self, name: str, unit: str, value: float) -> None:
-        self._metrics.append(Metric(self._kernel.now, self._function, name, unit, value))
+        self._pending.append((name, unit, value))
+
+    def add_money(self, currency: str, metrics: Mapping[str, int]) -> None:
+        """By currency: no alarm of the template's defaults is about it."""
+
+    def begin(self) -> None:
+        self._pending.clear()
+
+    def flush(self) -> None:
+        now, function = self._kernel.now, self._function
+        self._metrics.extend(Metric(now, function, *pending) for pending in self._pending)
+        self._pending.clear()
 
     def info(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None:
         self._kernel.tell("info", msg)

@@ -16,6 +16,7 @@ from tests.simulator.kernel import Kernel
 from tests.simulator.sources import QueueSource, StreamSource
 from tests.simulator.sqs import DAY, SQS, Message, Queue
 from tests.simulator.tap import Tap
+from tests.simulator.watch import Watch
 
 from refunds.audit.outcome_events import GATEWAY_DOWN
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
@@ -27,6 +28,9 @@ from refunds.tables.state import LOOK_UP_FIRST
 from refunds.tables.wire import item_to_wire
 
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
+
+SCHEDULE_SECONDS = 300.0
+"""Of the reconciler, by default."""
 
 IN_FLIGHT_SECONDS = 2 * 3600.0
 """A person decides only when nothing can be under way any more."""
@@ -120,6 +124,7 @@ class World:
             s3=self.s3,
             stream=self.stream,
         )
+        self.watch = Watch(self)
 
     # --- what people and other systems do -------------------------------------------------------
 
@@ -246,9 +251,24 @@ class World:
             if quiet == 2:  # once more, for the sweep to see what changed last
                 break
         self.checker.settled()
+        self.deal_with_failures()
+        self.watch.check_quiet()
 
     def run_for(self, seconds: float) -> None:
         self.kernel.run(self.kernel.now + seconds)
+        self.watch.check()
+
+    def run_schedule(self, seconds: float) -> None:
+        """Time passes, and the reconciler runs every five minutes, as its schedule says."""
+        ends = self.kernel.now + seconds
+        while self.kernel.now < ends:
+            self.reconcile()
+            self.run_for(min(SCHEDULE_SECONDS, ends - self.kernel.now))
+
+    def deal_with_failures(self) -> None:
+        """A person has looked at what the failures bucket holds, and puts it away."""
+        for key in [key for key in self.s3.objects if not key.startswith("handled/")]:
+            self.s3.objects["handled/" + key] = self.s3.objects.pop(key)
 
     def _open(self) -> bool:
         return bool(

@@ -48,7 +48,7 @@ class ProcessRefund:
             deadline,
             self._pool,
             lambda record, result: results.append((record, result)),
-            look_up_first=self._control.look_up_first(self._clock.now()),
+            look_up_first=self._look_up_first(),
         )
         now_seconds = self._clock.now().timestamp()
         oldest_seconds = 0
@@ -64,6 +64,15 @@ class ProcessRefund:
         self._watch_gateway(deadline)
         return response
 
+    def _look_up_first(self) -> bool:
+        try:
+            return self._control.look_up_first(self._clock.now())
+        except Exception as exc:
+            # To ask the gateway first is always safe. To fail here would send the whole batch round
+            # without a delay that grows, and to the dead-letter queue within hours.
+            self._failed("restore marker not read", exc)
+            return True
+
     def _watch_gateway(self, deadline: Deadline) -> None:
         try:
             if opened := self._breaker.after_batch(deadline):
@@ -71,8 +80,11 @@ class ProcessRefund:
                 self._log.error("requests to the gateway stop", reason=opened.why)
         except Exception as exc:
             # The batch is done. It must not come again because its calls were not counted.
-            self._log.error("calls to the gateway not counted", extra=describe(exc))
-            count_failures(self._metrics, FUNCTION, [classify(exc)])
+            self._failed("calls to the gateway not counted", exc)
+
+    def _failed(self, message: str, error: Exception) -> None:
+        self._log.error(message, extra=describe(error))
+        count_failures(self._metrics, FUNCTION, [classify(error)])
 
     def _log_result(self, message_id: str, result: Result) -> None:
         match result:

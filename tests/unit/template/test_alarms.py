@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import click
 import pytest
 from tests.support.expanded_template import (
     CHANGES,
@@ -17,6 +20,12 @@ from tests.support.expanded_template import (
     assert_noticed,
     drop,
     put,
+)
+
+from refunds_ops.cli import cli
+
+DESCRIPTION = re.compile(
+    r"(.+)\. (First): (.+) \((SEV[123]); docs/runbook\.md#([a-z]+)\)", re.DOTALL
 )
 
 
@@ -39,7 +48,7 @@ def test_every_alarm_reaches_the_topic_and_who_asked_for_it(stack: ExpandedTempl
 def test_what_is_watched(stack: ExpandedTemplate) -> None:
     watched = {
         (alarm["MetricName"], alarm["Dimensions"][0]["Value"]): alarm["Threshold"]
-        for alarm in stack.of_type("AWS::CloudWatch::Alarm").values()
+        for alarm in stack.given(Webhooks="true").of_type("AWS::CloudWatch::Alarm").values()
     }
     service = "refunds-test"  # the dimension that Powertools adds
     for name in FUNCTIONS:
@@ -60,7 +69,11 @@ def test_what_is_watched(stack: ExpandedTemplate) -> None:
     assert watched["QueuePaused", service] == 0
     assert watched["AuditEntriesRejected", service] == 0
     assert ("BackupCompleted", service) in watched
-    assert ("Invocations", "ReconcileRefunds") in watched
+    # Whole runs: webhooks invoke the function too.
+    assert ("ReconcilerRuns", service) in watched
+    for metric in ("Misconfigured", "AuditStopped", "ArchivedDeadLetters", "KeptAuditRecords"):
+        assert watched[metric, service] == 0
+    assert watched["Errors", "ReceiveWebhook"] == 0
 
 
 def test_our_own_metrics_are_those_that_the_code_emits(stack: ExpandedTemplate) -> None:
@@ -70,6 +83,49 @@ def test_our_own_metrics_are_those_that_the_code_emits(stack: ExpandedTemplate) 
     for alarm in stack.of_type("AWS::CloudWatch::Alarm").values():
         if alarm["Namespace"] == "Refunds":
             assert f'"{alarm["MetricName"]}"' in code
+
+
+def test_every_alarm_says_what_is_wrong_what_to_do_first_and_where_to_read_on(
+    stack: ExpandedTemplate,
+) -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    whole = stack.given(Stage="prod", Webhooks="true", AlarmEmail="ops@example.com")
+    for name, alarm in whole.of_type("AWS::CloudWatch::Alarm").items():
+        text = alarm["AlarmDescription"]
+        assert len(text) <= 1024, name
+        found = DESCRIPTION.fullmatch(text)
+        assert found is not None, f"{name}: not cause, first command, severity and section"
+        cause, first, command, severity, anchor = found.groups()
+        assert len(cause) > 20, name
+        assert first == "First", name
+        assert command.split()[0] in ("aws", "refunds"), name
+        assert anchor == name.lower(), name
+        assert f"\n### {name}\n\n{severity}: " in runbook, f"{name} ({severity}) has no section"
+
+
+def test_the_first_commands_are_commands_that_exist(stack: ExpandedTemplate) -> None:
+    whole = stack.given(Stage="prod", Webhooks="true", AlarmEmail="ops@example.com")
+    for name, alarm in whole.of_type("AWS::CloudWatch::Alarm").items():
+        command = DESCRIPTION.fullmatch(alarm["AlarmDescription"])[3].split()  # type: ignore[index]
+        if command[0] != "refunds":
+            continue
+        group: click.Command = cli
+        for word in command[1:]:
+            assert isinstance(group, click.Group), name
+            group = group.get_command(click.Context(group), word)  # type: ignore[assignment]
+            assert group is not None, f"{name}: there is no `{' '.join(command)}`"
+
+
+def test_an_alarm_of_ours_rolls_a_gradual_deployment_back(stack: ExpandedTemplate) -> None:
+    gradual = stack.given(GradualDeployment="true")
+    (group,) = gradual.of_type("AWS::CodeDeploy::DeploymentGroup").values()
+    assert {each["Name"] for each in group["AlarmConfiguration"]["Alarms"]} == {
+        "ProcessRefundErrors",  # the function fails as a whole
+        "ProcessRefundUnexpectedErrors",  # it fails for each record, which is no error of Lambda's
+    }
+    # Within the first two of the ten minutes.
+    alarm = gradual["ProcessRefundUnexpectedErrors"]
+    assert (alarm["Period"], alarm["DatapointsToAlarm"]) == (60, 1)
 
 
 def test_silence_is_a_fault_where_something_must_happen(stack: ExpandedTemplate) -> None:
@@ -130,6 +186,27 @@ EDITS: list[tuple[Check, Edit]] = [
     (
         test_our_own_metrics_are_those_that_the_code_emits,
         put("BackupMissing.Properties.MetricName", "BackupsCompleted"),
+    ),
+    (
+        test_every_alarm_says_what_is_wrong_what_to_do_first_and_where_to_read_on,
+        put("DeadLetters.Properties.AlarmDescription", "A dead letter."),
+    ),
+    (
+        test_the_first_commands_are_commands_that_exist,
+        put(
+            "UnreadableRefunds.Properties.AlarmDescription",
+            "Bad. First: refunds mend (SEV1; docs/runbook.md#unreadablerefunds)",
+        ),
+    ),
+    (
+        test_an_alarm_of_ours_rolls_a_gradual_deployment_back,
+        put(
+            "ProcessRefund.Properties.DeploymentPreference.Alarms", [{"Ref": "ProcessRefundErrors"}]
+        ),
+    ),
+    (
+        test_an_alarm_of_ours_rolls_a_gradual_deployment_back,
+        put("ProcessRefundUnexpectedErrors.Properties.Period", 300),
     ),
     (
         test_silence_is_a_fault_where_something_must_happen,

