@@ -486,6 +486,23 @@ def _nobody_decides(played: Played) -> None:
 
 
 @history
+def _a_refund_is_paid_there_and_ended_here(played: Played) -> None:
+    world = played.world
+    world.flair.stubborn["r1"] = "declined"
+    world.send(request())
+    world.run_for(60)
+    assert world.refunds.items[("r1",)]["status"]["S"] == "FAILED"
+    del world.flair.stubborn["r1"]
+    since = played.now
+    moved = world.flair._create("tx1", "r1", 3, ours=False)
+    world.run_schedule(3 * HOUR)
+    played.expect("RefundsPaidThoughEnded", since)
+    played.expected.append(Expected("RefundsPaidThoughEnded", played.now - 1, played.now))
+    world.flair.fail(moved, "sent_back")
+    played.recovers()
+
+
+@history
 def _more_open_refunds_than_can_be_settled(played: Played) -> None:
     world = played.world
     items = {}

@@ -69,6 +69,7 @@ BOUNDS = (
     Bound("more open refunds than can be settled", "OpenRefundsOverdue", 3 * HOUR),
     Bound("a refund needs a decision", "RefundsToReview", 65 * MINUTE),
     Bound("a decision is not made", "ReviewsWait", 3 * DAY + 65 * MINUTE),
+    Bound("a refund is paid there and ended here", "RefundsPaidThoughEnded", 65 * MINUTE),
     Bound("a row of the table can't be read", "UnreadableRefunds", 12 * MINUTE),
     Bound("the gateway lists something unreadable", "UnreadableGatewayRefunds", 12 * MINUTE),
     Bound("the gateway's list can't be read", "SweepErrors", 2 * HOUR + 10 * MINUTE),
@@ -164,6 +165,7 @@ class Watch:
         """
         world, kernel = self._world, self._world.kernel
         before = len(world.services.metrics)
+        kernel.script.clear()  # from here on nothing goes wrong
         world.reconcile()
         world.run_for(600)
         last = [
