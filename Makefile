@@ -99,6 +99,9 @@ emulator: setup
 hooks: setup  ## run the checks before each `git commit`
 	@$(VENV)/pre-commit install
 
+approve-template: setup  ## after a change of template.yaml that is meant: write tests/unit/template/approved.txt again
+	@$(VENV)/python -m tests.support.template_lines
+
 lock: setup  ## pin requirements/*.in again; UPGRADE=1 takes the newest versions
 	@sh ops/lock.sh $(if $(UPGRADE),--upgrade)
 

@@ -157,6 +157,11 @@ def _expand(text: str, parameters: tuple[tuple[str, str], ...]) -> Json:
     return transform(template, dict(parameters), SimpleNamespace(load=dict))
 
 
+def expanded(template: Json) -> Json:
+    """The template as SAM expands it, with the defaults; intrinsic functions stay."""
+    return _expand(json.dumps(template), ())
+
+
 def as_list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else [value]
 
