@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import count
 from typing import Any
 
@@ -29,15 +30,17 @@ def sqs_event(records: int) -> dict[str, Any]:
 
 
 def _record(number: int) -> dict[str, Any]:
+    # Just sent: a message that has waited for days is looked up at the gateway first.
+    sent_ms = int(time.time() * 1000)
     return {
         "messageId": f"059f36b4-87a3-44ab-83d2-{number:012d}",
         "receiptHandle": f"AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a{number:012d}",
         "body": json.dumps(request(number)),
         "attributes": {
             "ApproximateReceiveCount": "1",
-            "SentTimestamp": "1790000000000",
+            "SentTimestamp": str(sent_ms),
             "SenderId": "AIDAIENQZJOLO23YVJ4VO",
-            "ApproximateFirstReceiveTimestamp": "1790000000001",
+            "ApproximateFirstReceiveTimestamp": str(sent_ms + 1),
         },
         "messageAttributes": {},
         "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
