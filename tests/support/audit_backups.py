@@ -94,6 +94,7 @@ class Backups:
         body = gzip.compress(b"".join(line + b"\n" for line in lines))
         key = f"{root}/data/a.json.gz"
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        self.s3.put_object(Bucket=self.bucket, Key=f"{root}/manifest-summary.json", Body=b"{}")
         root_hash = merkle_root(audit_leaf(line) for line in lines).hex()
         file = DataFile(
             key=key,

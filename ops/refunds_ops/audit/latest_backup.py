@@ -89,15 +89,21 @@ def chosen(place: Place, sequence: int | None) -> StoredDigest | None:
     return stored
 
 
-def digests_are_gone(place: Place, now: datetime) -> bool:
-    """Whether backups were made here, of whose digests none is left."""
+def why_no_digest(place: Place, now: datetime) -> str | None:
+    """What is wrong when there is no digest. None before the first backup, also when every run
+    failed before it had stored all tables."""
     latest = f"{now - FIRST_RUN:%Y%m%dT%H%M%SZ}"
-    versions, objects = (each.key for each in place.versions()), (each.key for each in place.list())
-    for key in chain(versions, objects):
-        run = key.split("/")[4:5]  # refund-backups/<year>/<month>/<day>/<run>/…
-        if key.startswith(DIGESTS_PREFIX) or (run and run[0] < latest):
-            return True
-    return False
+    stored: dict[str, set[str]] = {}
+    for key in chain((v.key for v in place.versions()), (each.key for each in place.list())):
+        if key.startswith(DIGESTS_PREFIX):
+            return "backups were made, and their digests are gone"
+        # refund-backups/<year>/<month>/<day>/<run>/<table>/…/manifest-summary.json
+        match key.split("/"):
+            case [_, _, _, _, run, table, *_, "manifest-summary.json"] if run < latest:
+                stored.setdefault(run, set()).add(table)
+    if any(tables >= {"refunds", "ledger", "audit"} for tables in stored.values()):
+        return "a run stored all tables, and there is no digest: signing failed, or it is gone"
+    return None
 
 
 def signature_of(place: Place, stored: StoredDigest) -> bytes:

@@ -16,11 +16,10 @@ from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import DataFile, Digest, DigestError, audit_leaf
 from refunds.backup.merkle import inclusion_path, is_included
 from refunds.domain.audit_entry import entry_hash
-from refunds.domain.clock import later
+from refunds.domain.clock import CLOCK_SKEW, later
 from refunds.domain.identifiers import entry_id
 from refunds.domain.refund import Item
 from refunds_ops.audit.latest_backup import signature_of
-from refunds_ops.audit.verify import CLOCKS
 from refunds_ops.backup.data_files import checked_lines, item_of
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
@@ -90,11 +89,9 @@ def _proofs(entries: Sequence[Item], place: Place, digest: Digest) -> Iterator[I
         found: dict[str, int] = {}
         for line in checked_lines(place, file):
             leaf = audit_leaf(line)
-            if mark in line:
-                item = item_of(line, file.key)
-                key = item["transaction_id"].get("S"), item["entry_id"].get("S")
-                if key in wanted and leaf.hex() == wanted[key]["entry_hash"]:
-                    found[key[1]] = len(leaves)
+            key = _key_in(line, file.key) if mark in line else None
+            if key is not None and key in wanted and leaf.hex() == wanted[key]["entry_hash"]:
+                found[key[1]] = len(leaves)
             leaves.append(leaf)
         for name, index in sorted(found.items()):
             yield {
@@ -104,6 +101,15 @@ def _proofs(entries: Sequence[Item], place: Place, digest: Digest) -> Iterator[I
                 "tree_size": len(leaves),
                 "path": [each.hex() for each in inclusion_path(leaves, index)],
             }
+
+
+def _key_in(line: bytes, file_key: str) -> tuple[str, str] | None:
+    """The entry's key in a line, which may hold anything until the file's hash is checked."""
+    try:
+        item = item_of(line, file_key)
+        return str(item["transaction_id"]["S"]), str(item["entry_id"]["S"])
+    except NOT_AN_IMAGE:
+        return None
 
 
 def _audit_files(digest: Digest) -> list[DataFile]:
@@ -151,7 +157,8 @@ def missing_in(digest: Digest, receipt: Item) -> list[str]:
     """Entries that say they were recorded before a backup, and have no proof by it: no later one
     will make up for that."""
     covered = {proof["entry_id"] for proof in receipt["proofs"]}
-    until = [later(each.export_time, -CLOCKS) for each in digest.exports if each.table == "audit"]
+    exported = [export.export_time for export in digest.exports if export.table == "audit"]
+    until = [later(each, -CLOCK_SKEW) for each in exported]
     return [
         f"version {entry['version']} was recorded before the backup, which hasn't got it"
         for entry in receipt["entries"]

@@ -17,7 +17,7 @@ from typing import Any
 
 from refunds.audit.writer import NOT_AN_IMAGE, entry_of, same_entry
 from refunds.domain.audit_entry import audit_entry, hashed_fields
-from refunds.domain.clock import Clock, from_rfc3339, later, rfc3339
+from refunds.domain.clock import CLOCK_SKEW, Clock, from_rfc3339, later, rfc3339
 from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, entry_id
 from refunds.domain.refund import AUDITED, Item
 from refunds.gateways.contract import GatewayRefund, GatewayStatus
@@ -42,9 +42,6 @@ RELEASE_LAG = timedelta(hours=1)
 
 CLAIM_SECONDS = 5.0
 """How long a request may take from reserving to claiming."""
-
-CLOCKS = timedelta(minutes=5)
-"""How far the clocks of those who wrote entries and backups may differ."""
 
 READ_AGAIN = 5
 """Times a suspect is read again because it changed between two reads."""
@@ -254,7 +251,7 @@ class Verification:
     def _within(self, lag: timedelta, instant: str | None) -> bool:
         """Whether it was no longer ago than ``lag``; an instant to come is none that we wrote."""
         try:
-            return -CLOCKS <= self._clock.now() - from_rfc3339(instant or "") < lag
+            return -CLOCK_SKEW <= self._clock.now() - from_rfc3339(instant or "") < lag
         except (ValueError, OverflowError):
             return False
 
@@ -338,8 +335,9 @@ class Verification:
     # --- The latest backup ------------------------------------------------------------------------
 
     def _against_backup(self, stage: Stage, began: str) -> Iterator[Finding]:
-        for refund_id, version, transaction_id, hash_ in stage.ask(
-            "SELECT b.refund_id, b.version, b.transaction_id, b.entry_hash FROM backup_entries b"
+        for refund_id, version, transaction_id, hash_, recorded_at, rebuilt in stage.ask(
+            "SELECT b.refund_id, b.version, b.transaction_id, b.entry_hash, b.recorded_at,"
+            " b.rebuilt FROM backup_entries b"
             " LEFT JOIN entries e ON e.refund_id = b.refund_id AND e.version = b.version"
             " AND e.transaction_id = b.transaction_id WHERE e.entry_hash IS NOT b.entry_hash"
             # One that was made again says so, and when: then only the hash is the lost one's.
@@ -347,6 +345,8 @@ class Verification:
             " AND (e.recorded_at IS NOT b.recorded_at OR b.rebuilt IS NOT NULL))"
         ):
             wire = self._tables.at(transaction_id, entry_id(refund_id, version))
+            if wire is not None and _is_backed_up(wire, hash_, recorded_at, rebuilt):
+                continue  # put back since the scan
             kind, what = "backup_entry_differs", "its hash is not the backup's"
             if wire is None or wire.get("record_type") != {"S": RECORD_TYPE}:
                 kind = "backup_entry_gone"
@@ -360,7 +360,7 @@ class Verification:
                 transaction_id=transaction_id,
                 version=version,
             )
-        surely_before = later(began, -CLOCKS)
+        surely_before = later(began, -CLOCK_SKEW)
         for refund_id, version, transaction_id, recorded_at in stage.ask(
             "SELECT e.refund_id, e.version, e.transaction_id, e.recorded_at FROM entries e"
             " WHERE e.recorded_at < ? AND NOT EXISTS (SELECT 1 FROM backup_entries b WHERE"
@@ -477,7 +477,7 @@ class Verification:
     ) -> Sequence[GatewayRefund] | None:
         """What the gateway shows of a refund: by its list, or asked again when the refund may have
         changed since the list was begun. None when it can't be asked."""
-        if (refund.updated_at or "") < later(self._listed_at, -CLOCKS):
+        if (refund.updated_at or "") < later(self._listed_at, -CLOCK_SKEW):
             return listed
         if self._ask is None or not (refund.gateway and refund.transaction_id):
             return None
@@ -509,6 +509,17 @@ class Verification:
             version=entry["version"],
             where=kept.key,
         )
+
+
+def _is_backed_up(
+    wire: Wire, hash_: str | None, recorded_at: str | None, rebuilt: str | None
+) -> bool:
+    """Whether a stored entry is the backup's. A rebuilt one has the lost entry's hash only."""
+    row = entry_row(wire)
+    if isinstance(row, Stray) or wire.get("record_type") != {"S": RECORD_TYPE}:
+        return False
+    same_record = row.recorded_at == recorded_at and rebuilt is None
+    return row.entry_hash == hash_ and (row.rebuilt is not None or same_record)
 
 
 def _refund_of(record: Mapping[str, Any]) -> str | None:

@@ -137,7 +137,7 @@ def items(place: Place, export: Export) -> Iterator[Wire]:
 def item_of(line: bytes, key: str) -> Wire:
     try:
         item = json.loads(line)["Item"]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise DamagedError(f"{key} has a line that is no item") from exc
     if not isinstance(item, dict):
         raise DamagedError(f"{key} has a line that is no item")

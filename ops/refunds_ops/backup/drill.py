@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from refunds.backup.digest import Digest, Export
 from refunds.backup.table_scan import Source
-from refunds.domain.clock import Clock
+from refunds.domain.clock import CLOCK_SKEW, Clock, later
 from refunds_ops.backup.data_files import items
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.progress import Progress
@@ -187,4 +187,5 @@ def _written_since(table: str, start: str) -> Callable[[Wire], bool]:
     if table == "ledger":
         return lambda item: True  # its rows don't say when they were written
     written = "updated_at" if table == "refunds" else "recorded_at"
-    return lambda item: item.get(written, {}).get("S", "") >= start
+    since = later(start, -CLOCK_SKEW)
+    return lambda item: item.get(written, {}).get("S", "") >= since

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +90,7 @@ class TableReader:
 # --- Comparing ------------------------------------------------------------------------------------
 
 BUCKETS = 65_536
-MAX_TOLD = 1000
+MAX_LISTED_KEYS = 1000
 
 View = Callable[[Wire], Wire]
 
@@ -104,7 +106,7 @@ def audited(item: Wire) -> Wire:
 
 @dataclass
 class Differences:
-    """Keys of rows that one side lacks or has otherwise; at most 1,000 of a kind are told."""
+    """Keys of rows that one side lacks or has otherwise; at most 1,000 of a kind are listed."""
 
     rows: int = 0
     """How many the expected side has."""
@@ -129,40 +131,78 @@ def compare(
 ) -> Differences:
     """How the ``actual`` rows differ from the ``expected`` ones, in any order.
 
-    ``since`` says of an actual row that it was written after the cut-off: it may differ. Each side
-    is hashed into 65,536 buckets; only rows of buckets that differ are read again and held: memory
-    grows with the differences, up to a key and a hash for each row.
+    ``since`` tells whether an actual row was written after the cut-off, so that it may differ. Each
+    side is hashed into 65,536 buckets. Only rows of buckets that differ are read again, and their
+    hashes are kept on disk: memory stays flat however many rows differ.
     """
     found = Differences()
-    sums = _Buckets(kind, view)
-    for item in expected():
-        found.rows += 1
-        sums.add(item, 1)
-    for item in actual():
-        sums.add(item, -1)
-    unequal = sums.unequal()
+    unequal = _unequal_buckets(kind, expected(), actual(), view, found)
     if not unequal:
         return found
-    there = {
-        key: digest
-        for item in expected()
-        for key, digest in [(row_key(kind, item), _digest(view(item)))]
-        if _bucket(key) in unequal
-    }
-    for item in actual():
-        key = row_key(kind, item)
-        if _bucket(key) not in unequal:
-            continue
-        digest = there.pop(key, None)
-        if digest == _digest(view(item)):
-            continue
-        if since(item):
-            found.since += 1
-        else:
-            _tell(found.unexpected if digest is None else found.different, key)
-    for key in there:
-        _tell(found.lacking, key)
+
+    def hashed(items: Iterator[Wire]) -> Iterator[tuple[Wire, str, bytes]]:
+        for item in items:
+            key = row_key(kind, item)
+            if _bucket(key) in unequal:
+                yield item, key, _digest(view(item))
+
+    with _HashesOnDisk((key, digest) for _, key, digest in hashed(expected())) as hashes:
+        for item, key, digest in hashed(actual()):
+            expected_digest = hashes.pop(key)
+            if expected_digest == digest:
+                continue
+            if since(item):
+                found.since += 1
+            else:
+                _list(found.unexpected if expected_digest is None else found.different, key)
+        for key in hashes.left(MAX_LISTED_KEYS):
+            _list(found.lacking, key)
     return found
+
+
+def _unequal_buckets(
+    kind: str, expected: Iterator[Wire], actual: Iterator[Wire], view: View, found: Differences
+) -> set[int]:
+    sums = _Buckets(kind, view)
+    for item in expected:
+        found.rows += 1
+        sums.add(item, 1)
+    for item in actual:
+        sums.add(item, -1)
+    return sums.unequal()
+
+
+class _HashesOnDisk:
+    """The hash of each row by its key, in a temporary file."""
+
+    def __init__(self, hashes: Iterable[tuple[str, bytes]]) -> None:
+        self._file = tempfile.NamedTemporaryFile(prefix="refunds-", suffix=".sqlite3")  # noqa: SIM115 - closed in __exit__
+        self._database = sqlite3.connect(self._file.name)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute(
+            "CREATE TABLE hashes (key TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID"
+        )
+        self._database.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?)", hashes)
+
+    def __enter__(self) -> _HashesOnDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+        self._file.close()
+
+    def pop(self, key: str) -> bytes | None:
+        """The row's hash, which is gone afterwards: a second row of the key is unexpected."""
+        found = self._database.execute("SELECT digest FROM hashes WHERE key = ?", (key,)).fetchone()
+        if found is None:
+            return None
+        self._database.execute("DELETE FROM hashes WHERE key = ?", (key,))
+        return bytes(found[0])
+
+    def left(self, limit: int) -> list[str]:
+        rows = self._database.execute("SELECT key FROM hashes ORDER BY key LIMIT ?", (limit,))
+        return [str(key) for (key,) in rows]
 
 
 class _Buckets:
@@ -208,6 +248,6 @@ def _in_order(value: Any) -> Any:
     return value
 
 
-def _tell(keys: list[str], key: str) -> None:
-    if len(keys) < MAX_TOLD:
+def _list(keys: list[str], key: str) -> None:
+    if len(keys) < MAX_LISTED_KEYS:
         keys.append(key)

@@ -29,6 +29,7 @@ from refunds_ops.audit.rebuild import (
 from refunds_ops.audit.replay import Replayed, Replayer
 from refunds_ops.audit.tables import Read
 from refunds_ops.audit.verify import Verification
+from refunds_ops.backup.verification import published
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
@@ -136,14 +137,19 @@ def _must_be_known(reads: Iterable[Read], seen: set[str]) -> None:
 
 
 def _backed_up(stack: Stack, key: Path | None, wanted: set[str]) -> Mapping[Key, str | None]:
-    place = sources.place(stack, None)
-    backup = sources.backup(place, None, sources.public_key(stack, key))
-    if backup is None:
-        return {}
-    found = backed_up(backup, wanted)
-    if backup.findings:
-        print_note("The newest backup is damaged: nothing is compared with it.")
-    return found
+    """What the newest backup that can be read says of the wanted refunds."""
+    place, public_key = sources.place(stack, None), sources.public_key(stack, key)
+    for number in reversed(published(place)):
+        try:
+            backup = sources.backup(place, number, public_key)
+        except RefusedError as exc:
+            print_note(f"{exc.what} An older backup is compared instead.")
+            continue
+        found = backed_up(backup, wanted) if backup else {}
+        if backup and not backup.findings:
+            return found
+        print_note(f"Backup {number} is damaged. An older one is compared instead.")
+    return {}
 
 
 def _print_rebuilt(outcomes: list[Outcome], *, dry_run: bool) -> None:

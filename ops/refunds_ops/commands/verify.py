@@ -16,7 +16,7 @@ from refunds.backup.digest import DIGESTS_PREFIX
 from refunds.domain.clock import SystemClock
 from refunds_ops.audit import sources
 from refunds_ops.audit.findings import Finding
-from refunds_ops.audit.latest_backup import BackupReader, digests_are_gone
+from refunds_ops.audit.latest_backup import BackupReader, why_no_digest
 from refunds_ops.audit.verify import Report, Verification
 from refunds_ops.backup.places import Place
 from refunds_ops.backup.signatures import PublicKey
@@ -132,8 +132,7 @@ def _backup(
         if sequence is not None:
             raise
         return None, Finding(kind="backup_damaged", what=exc.what)
-    if backup is None and digests_are_gone(place, SystemClock().now()):
-        what = "backups were made, and their digests are gone"
+    if backup is None and (what := why_no_digest(place, SystemClock().now())):
         return None, Finding(kind="backup_damaged", what=what, where=DIGESTS_PREFIX)
     return backup, None
 

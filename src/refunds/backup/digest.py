@@ -192,7 +192,7 @@ def audit_leaf(line: bytes) -> bytes:
     try:
         text = json.loads(line)["Item"]["entry_hash"]["S"]
         return bytes.fromhex(text) if re.fullmatch("[0-9a-f]{64}", text) else _NO_HASH
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _NO_HASH
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clocks of the machines that write rows, entries and backups may differ."""
+
 
 class Clock(Protocol):
     """The source of time. The simulator has its own."""

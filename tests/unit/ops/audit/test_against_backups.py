@@ -7,7 +7,7 @@ import json
 
 import pytest
 from tests.support.audit_backups import REFUND, Backups, Signer
-from tests.support.audit_rows import Trail, named, rehashed
+from tests.support.audit_rows import Trail, named, rehashed, verify_while
 
 from refunds.backup.digest import DigestError, digest_key
 from refunds.domain.audit_entry import audit_entry
@@ -217,3 +217,16 @@ def test_a_number_past_any_of_ours_in_a_backup_is_told_and_ends_nothing(trail: T
     backups.publish()
     kinds = {finding.kind for finding in trail.verify(backup=backups.read()).findings}
     assert "refund_unreadable" in kinds
+
+
+def test_an_entry_that_is_put_back_while_it_runs_is_no_finding(
+    trail: Trail, backups: Backups
+) -> None:
+    entry = next(each for each in trail.entries("r4") if each["version"] == 2)
+    trail.drop_entry("r4", 2)
+
+    def put_back(name: str) -> None:
+        if name == "chains":
+            trail.put_entry(entry)
+
+    assert verify_while(trail, put_back, backup=backups.read()).findings == []

@@ -17,9 +17,10 @@ from tests.support.builders import NOW
 from tests.support.failed_records import keep_as_lambda, records_of
 from tests.support.moto_stack import REGION
 
+from refunds.backup.digest import digest_key
 from refunds_devkit.sandbox.server import SandboxGateway
 from refunds_ops.audit import sources
-from refunds_ops.audit.latest_backup import digests_are_gone
+from refunds_ops.audit.latest_backup import why_no_digest
 from refunds_ops.audit.verify import Verification
 from refunds_ops.cli import cli
 from refunds_ops.stack.stack import Stack
@@ -125,16 +126,22 @@ def test_verify_says_when_the_digests_are_gone(run: Run, trail: Trail, capsys: A
     for found in backups.place.list("refund-backups/digests/"):
         backups.s3.delete_object(Bucket=backups.bucket, Key=found.key)
     assert run("verify", "--public-key", "key.pem") == 1
-    assert "digests are gone" in " ".join(capsys.readouterr().out.split())
+    assert "there is no digest" in " ".join(capsys.readouterr().out.split())
     assert run("verify", "--no-backup") == 0
 
 
-def test_a_first_backup_under_way_is_no_finding(trail: Trail) -> None:
-    backups, key = Backups(trail), "refund-backups/2026/11/26/20261126T031500Z/refunds/x"
-    backups.rewrite(key, b"")
+def test_runs_without_a_digest_are_told_as_what_they_are(trail: Trail) -> None:
+    backups, run = Backups(trail), "refund-backups/2026/11/26/20261126T031500Z"
     at = datetime(2026, 11, 26, 3, 15, tzinfo=UTC)
-    assert not digests_are_gone(backups.place, at + timedelta(hours=23))
-    assert digests_are_gone(backups.place, at + timedelta(hours=25))
+    for table in ("refunds", "ledger"):
+        backups.rewrite(f"{run}/{table}/AWSDynamoDB/1-a/manifest-summary.json", b"")
+    backups.rewrite(f"{run}/audit/AWSDynamoDB/1-a/_started", b"")
+    # It failed before all was stored: there was never a digest.
+    assert why_no_digest(backups.place, at + timedelta(days=9)) is None
+    backups.rewrite(f"{run}/audit/AWSDynamoDB/1-a/manifest-summary.json", b"")
+    assert why_no_digest(backups.place, at + timedelta(hours=23)) is None  # it may be on
+    told = why_no_digest(backups.place, at + timedelta(hours=25))
+    assert told == "a run stored all tables, and there is no digest: signing failed, or it is gone"
 
 
 def test_verify_goes_on_past_a_digest_that_can_not_be_read(
@@ -248,6 +255,22 @@ def test_rebuild_asks_the_newest_backup(run: Run, trail: Trail) -> None:
     assert run("audit", "rebuild", "r4", "--public-key", "key.pem") == 1
     assert [entry["version"] for entry in trail.entries("r4")] == [1, 2]
     assert run("audit", "rebuild", "r4", "--no-backup") == 0
+
+
+def test_rebuild_goes_back_to_the_newest_backup_that_can_be_read(
+    run: Run, trail: Trail, capsys: Any
+) -> None:
+    backups = Backups(trail)
+    backups.publish()
+    backups.publish()
+    backups.rewrite(digest_key(2), b"not a digest")
+    trail.drop_entry("r4", 3)
+    trail.edit_refund("r4", failure_code="forged")
+    assert run("audit", "rebuild", "r4", "--public-key", "key.pem") == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "can't be read" in told
+    assert "An older backup is compared instead." in told
+    assert [entry["version"] for entry in trail.entries("r4")] == [1, 2]
 
 
 def test_replay_publishes_nothing_unless_asked(run: Run, trail: Trail, capsys: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from tests.support.audit_rows import Trail, rehashed
 from refunds.domain.clock import rfc3339
 from refunds_ops.audit.latest_backup import chosen
 from refunds_ops.audit.receipts import Checked, check_receipt, make_receipt
+from refunds_ops.backup.data_files import DamagedError
 
 Receipt = dict[str, Any]
 
@@ -173,3 +175,23 @@ def test_a_digest_of_another_key_is_refused(trail: Trail) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"kind": "refund-receipt"}'])
 def test_what_is_no_receipt_is_refused(content: bytes) -> None:
     assert check_receipt(content, None).problems
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"Item":{"refund_id":{"S":"r4"}}}',
+        b'{"Item":{"refund_id":{"S":"r4"},"transaction_id":1,"entry_id":[]}}',
+        b'{"Item":["r4"]}' + b" ",
+        b'{"Item":"r4","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["no key", "no texts", "no item", "too deep"],
+)
+def test_a_tampered_line_of_the_backup_is_damage(
+    trail: Trail, backups: Backups, line: bytes
+) -> None:
+    keys = [each.key for each in backups.place.list() if "/audit/" in each.key]
+    (key,) = [each for each in keys if "/data/" in each]
+    backups.rewrite(key, gzip.compress(line + b"\n"))
+    with pytest.raises(DamagedError):
+        receipt_of(trail, "r4", backups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,7 +39,7 @@ from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable, shard_of
 from refunds.tables.wire import item_from_wire
 from refunds_ops.backup.data_files import DamagedError
-from refunds_ops.backup.drill import Driller
+from refunds_ops.backup.drill import Driller, _written_since
 from refunds_ops.backup.ledger_rebuild import LedgerRebuild, open_unfinished, rebuilt_ledger
 from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.progress import GOOD_FOR, Progress, Rebuilt, Rows
@@ -49,7 +50,13 @@ from refunds_ops.backup.restore import (
     import_table,
     table_identity,
 )
-from refunds_ops.backup.tables import KEYS, TableReader, compare, creation_parameters
+from refunds_ops.backup.tables import (
+    KEYS,
+    MAX_LISTED_KEYS,
+    TableReader,
+    compare,
+    creation_parameters,
+)
 
 LATER = rfc3339(NOW + timedelta(hours=1))
 
@@ -408,6 +415,25 @@ def test_rows_written_since_are_no_differences() -> None:
     )
     assert found.none
     assert found.since == 2
+
+
+def test_memory_stays_flat_however_many_rows_differ() -> None:
+    def rows(text: str) -> Iterator[dict[str, Any]]:
+        return (item(number, a={"S": text}) for number in range(20_000))
+
+    tracemalloc.start()
+    found = compare("refunds", lambda: rows("ours"), lambda: rows("theirs"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.different) == MAX_LISTED_KEYS
+    assert peak < 5_000_000  # 20,000 keys and hashes in memory would be 6 MB more
+
+
+def test_a_drill_allows_for_clocks_that_differ() -> None:
+    written_since = _written_since("refunds", rfc3339(NOW))
+    for seconds, may_differ in ((-299, True), (-301, False), (1, True)):
+        row = {"updated_at": {"S": rfc3339(NOW + timedelta(seconds=seconds))}}
+        assert written_since(row) is may_differ
 
 
 def test_sets_have_no_order_and_a_double_is_a_difference() -> None:
