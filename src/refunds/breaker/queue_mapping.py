@@ -47,7 +47,9 @@ class Switched:
     mapping_state: str
     settled: bool
     held_gateways: tuple[str, ...] = ()
-    """With several gateways, those whose requests wait."""
+    """With several gateways, those whose requests wait: down, or paused by a person."""
+    gateways_down: tuple[str, ...] = ()
+    """Gateways that did not answer the last probe."""
 
 
 class Switch:
@@ -127,8 +129,11 @@ class IntakeKeeper:
     def keep(self, deadline: Deadline) -> Switched:
         """One look. Safe at any time, by several at once, and after any crash."""
         if len(self._gateways) == 1:
-            self._probe(self._gateways[0], None, deadline)
-            return self._switch.follow()
+            only = self._gateways[0]
+            self._probe(only, None, deadline)
+            switched = self._switch.follow()
+            is_down = switched.intake.breaker is BreakerState.OPEN
+            return replace(switched, gateways_down=(only.name,) if is_down else ())
         for gateway in self._gateways:
             self._probe(gateway, gateway.name, deadline)
         states = {gateway.name: self._control.intake(gateway.name) for gateway in self._gateways}
@@ -143,7 +148,8 @@ class IntakeKeeper:
             )
         )
         held = tuple(name for name, state in states.items() if not state.flows)
-        return replace(self._switch.follow(), held_gateways=held)
+        down = tuple(n for n, state in states.items() if state.breaker is BreakerState.OPEN)
+        return replace(self._switch.follow(), held_gateways=held, gateways_down=down)
 
     def _probe(self, gateway: Gateway, item: str | None, deadline: Deadline) -> None:
         now = self._clock.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -87,8 +87,12 @@ class OpenRefunds:
         self._clock = clock
         self._pool = pool
 
-    def settle(self, turn: Turn) -> OpenResult:
-        """Settle what is due, until nothing is or the turn is over. Never raises."""
+    def settle(self, turn: Turn, down: Collection[str] = ()) -> OpenResult:
+        """Settle what is due, until nothing is or the turn is over. Never raises.
+
+        ``down``: gateways whose refunds are only put off, since no call to them is answered. A
+        timeout for each would use up the other gateways' time.
+        """
         now = rfc3339(self._clock.now())
         shards = [_Shard(str(number)) for number in range(OPEN_SHARDS)]
         looked: list[Looked] = []
@@ -97,7 +101,7 @@ class OpenRefunds:
             batch = _oldest(shards)
             if not batch:
                 break
-            looked += self._pool.map(lambda due: self._settle(due, turn), batch)
+            looked += self._pool.map(lambda due: self._settle(due, turn, down), batch)
             if turn.over:
                 looked += [self._not_reached(due) for shard in shards for due in shard.waiting[:1]]
                 break
@@ -141,7 +145,7 @@ class OpenRefunds:
         for _ in self._pool.map(read, empty):
             pass
 
-    def _settle(self, due: Due, turn: Turn) -> Looked:
+    def _settle(self, due: Due, turn: Turn, down: Collection[str]) -> Looked:
         late = self._late(due)
         if turn.over:
             return self._not_reached(due)
@@ -150,6 +154,9 @@ class OpenRefunds:
             refund = self._refunds.get(due.refund_id)
             if refund is None or refund.open_shard is None:
                 return Looked(late)  # the index was behind
+            if refund.gateway in down and refund.status not in ENDED_WITHOUT_MONEY:
+                self._settler.recorder.recheck(refund)
+                return Looked(late, refund)
             return Looked(late, self.next_step(refund, turn.deadline))
         except Exception as exc:
             failure = classify(exc)

@@ -48,7 +48,7 @@ class ReconcileRefunds:
         if event.get("detail-type") == GATEWAY_DOWN:
             return intake
         self._watch_stream()
-        result = self._reconciler.run(deadline)
+        result = self._reconciler.run(deadline, intake.get("gateways_down", ()))
         self._report(result)
         counts = _counts(result) | intake
         self._log.info("reconciled", **counts)
@@ -92,6 +92,8 @@ class ReconcileRefunds:
         state: dict[str, Any] = {"breaker": intake.breaker.value, "paused": intake.paused}
         if switched.held_gateways:
             state["held_gateways"] = list(switched.held_gateways)
+        if switched.gateways_down:
+            state["gateways_down"] = list(switched.gateways_down)
         self._log.info("queue looked after", mapping_state=switched.mapping_state, **state)
         return {"requests": switched.mapping_state, **state}
 

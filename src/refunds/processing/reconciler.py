@@ -6,6 +6,7 @@ What a run does not reach is first in line at the next.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from refunds.domain.clock import Deadline
@@ -61,14 +62,17 @@ class Reconciler:
         self._settler = settler
         self._gateways = gateways
 
-    def run(self, deadline: Deadline) -> RunResult:
-        """One whole run; returns when nothing is due or the time is up."""
+    def run(self, deadline: Deadline, down: Collection[str] = ()) -> RunResult:
+        """One whole run; returns when nothing is due or the time is up.
+
+        ``down``: gateways that do not answer now.
+        """
         total_seconds = deadline.left_seconds()
         return RunResult(
             dead_letters=self._archiver.archive(
                 Turn.until(deadline, total_seconds * (1 - ARCHIVE_SHARE))
             ),
-            open=self._open_refunds.settle(Turn.until(deadline, total_seconds * SWEEP_SHARE)),
+            open=self._open_refunds.settle(Turn.until(deadline, total_seconds * SWEEP_SHARE), down),
             sweep=self._sweep.sweep(deadline),
         )
 

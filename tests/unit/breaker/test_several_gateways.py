@@ -159,6 +159,8 @@ def test_a_person_can_hold_one_gateway(two: Two) -> None:
 
     assert two.breaker.hold("acme-1") is not None
     assert two.breaker.hold("tx-1") is None
+    # What has begun there is still settled: the gateway answers.
+    assert two.keeper.keep(two.deadline()).gateways_down == ()
 
 
 def test_a_recovering_gateway_gets_a_growing_share(two: Two) -> None:
@@ -194,6 +196,7 @@ def test_the_queue_stops_only_while_every_gateway_is_down(two: Two) -> None:
     two.acme_goes_down()
     held = two.keeper.keep(two.deadline()).held_gateways
     assert held == ("acme",)
+    assert two.keeper.keep(two.deadline()).gateways_down == ("acme",)
     assert two.states()["queue"] is CLOSED
 
     two.flair.down = True

@@ -190,6 +190,29 @@ def test_a_gateway_that_is_down_leaves_everything_open_and_reserved(world: World
     assert "gateway_unavailable" in names(summary)  # the sweep
 
 
+def test_a_refund_whose_gateway_is_known_to_be_down_is_put_off_without_a_call(
+    world: World,
+) -> None:
+    # A timeout for each of thousands would use up the time of the other gateways' refunds.
+    opened(world)
+    world.gateway.calls.clear()
+    summary = world.reconciler.run(world.deadline(240), down=["flair"])
+
+    check_at = world.stored().check_at
+    assert check_at is not None
+    assert from_rfc3339(check_at) > NOW
+    assert world.held() == 100
+    assert "find_refunds" not in world.gateway.calls
+    assert (summary.open.still_open, summary.open.oldest_open_seconds) == (1, 3600)
+
+
+def test_the_others_refunds_are_settled_all_the_same(world: World) -> None:
+    opened(world)
+    world.reconciler.run(world.deadline(240), down=["acme"])
+
+    assert world.stored().status is Status.SUCCEEDED
+
+
 def test_more_than_one_page_of_open_refunds_is_settled_in_one_run(world: World) -> None:
     # One shard's pages are of 25.
     ids = [f"r{n}" for n in range(1000) if shard_of(f"r{n}") == "3"][:27]
