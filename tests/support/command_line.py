@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +39,12 @@ class Refunds:
 
     def __call__(self, *arguments: str) -> Ran:
         self._capsys.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         status = run_command(
             lambda: cli(list(arguments), standalone_mode=False, prog_name="refunds")
         )
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         shown = self._capsys.readouterr()
         return Ran(status, shown.out, shown.err)
 
