@@ -101,11 +101,11 @@ def timeline(lines: Sequence[Moment]) -> Table:
         at = from_rfc3339(line.at)
         passed = "" if before is None else f"+{(at - before).total_seconds():.3f} s"
         before = at
-        told = Text(line.what, style=line.style)
+        text = Text(line.what, style=line.style)
         if line.more:
-            told.append(f"  {line.more}", style="dim")
+            text.append(f"  {line.more}", style="dim")
         if line.note:
-            told.append(f"\n{line.note}", style="default")
+            text.append(f"\n{line.note}", style="default")
         clock = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
-        table.add_row(clock, passed, Text(line.mark, style=line.style), told)
+        table.add_row(clock, passed, Text(line.mark, style=line.style), text)
     return table

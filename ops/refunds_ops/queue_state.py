@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from refunds.domain.intake import Intake
+    from refunds.tables.state import Control
     from refunds_ops.stack.stack import Stack
 
 
@@ -38,12 +40,24 @@ def depth(stack: Stack, queue_url: str) -> Depth:
     )
 
 
+def held_gateways(control: Control) -> dict[str, Intake]:
+    """The gateways, of several, that are down: their requests wait, the others' flow."""
+    from refunds.domain.intake import BreakerState
+    from refunds.gateways.registry import ADAPTERS
+
+    states = {name: control.intake(name) for name in ADAPTERS}
+    return {
+        name: state for name, state in states.items() if state.breaker is not BreakerState.CLOSED
+    }
+
+
 def why_not_processed(stack: Stack) -> list[str]:
     """Where a request may be that has become no refund yet, most likely first."""
     from refunds.domain.intake import BreakerState
     from refunds.tables.state import Control
 
-    intake = Control(stack.dynamodb, stack["LedgerTableName"]).intake()
+    control = Control(stack.dynamodb, stack["LedgerTableName"])
+    intake = control.intake()
     queue = depth(stack, stack["RefundQueueUrl"])
     dead = depth(stack, stack["RefundDeadLetterQueueUrl"])
     found = []
@@ -56,6 +70,10 @@ def why_not_processed(stack: Stack) -> list[str]:
         found.append(
             f"The gateway is down since {intake.since} (the breaker is {intake.breaker}): requests "
             "wait until it answers."
+        )
+    for name, state in held_gateways(control).items():
+        found.append(
+            f"The gateway {name} is down since {state.since}: its requests wait until it answers."
         )
     if queue.all:
         found.append(

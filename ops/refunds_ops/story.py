@@ -1,4 +1,4 @@
-"""A refund in plain words: what happened, what happens next, and what the customer is told."""
+"""A refund in plain words: what happened, what happens next, and what the customer hears."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUSTOMER: Mapping[str, str] = {
     "REJECTED": "This payment could not be refunded as requested. We come back to you.",
     "REVERSED": "Your bank sent the refund back to us. Please give us another way to pay you.",
 }
-"""What to tell the customer, by status. Who is not paid yet is never told that they are."""
+"""What to tell the customer, by status. Who is not paid yet is never hears that they are."""
 
 
 _SENTENCES: Mapping[str, str] = {
@@ -47,7 +47,7 @@ def sentence(entry: Item) -> str:
     if entry["event"] == DELETED_EVENT:
         return "The refund's record was deleted."
     # Each value is one field of its own: nothing in it is read as a pattern.
-    told = _SENTENCES.get(entry["status"], "Its status became {status}.").format(
+    text = _SENTENCES.get(entry["status"], "Its status became {status}.").format(
         asker=entry["requested_by"],
         amount=_amount(details),
         payment=entry["transaction_id"],
@@ -57,8 +57,8 @@ def sentence(entry: Item) -> str:
         status=entry["status"],
     )
     if "review" in (details.get("changed_fields") or ()) and (review := details.get("review")):
-        told += f" Decided by {review.get('by')}: {review.get('why')} ({review.get('evidence')})."
-    return told
+        text += f" Decided by {review.get('by')}: {review.get('why')} ({review.get('evidence')})."
+    return text
 
 
 def because(refund: Item) -> str:

@@ -76,7 +76,7 @@ def refund_story(entries: Sequence[Item]) -> RenderableType:
                 style=_colour(entry),
             ),
             _link(entry, broken.get(entry["version"])),
-            _told(entry),
+            _details(entry),
         )
     title = Text.assemble(
         (f"\n{last['refund_id']}  ", "bold"), (outcome_of(status), COLOURS[status])
@@ -111,22 +111,22 @@ def _colour(entry: Item) -> str:
     return "bold red" if entry["event"] == DELETED_EVENT else COLOURS[Status(entry["status"])]
 
 
-def _told(entry: Item) -> Text:
+def _details(entry: Item) -> Text:
     details: Item = entry["details"]
-    told = Text.assemble(("by ", "dim"), short_name(str(entry["processed_by"])))
+    text = Text.assemble(("by ", "dim"), short_name(str(entry["processed_by"])))
     changed = details.get("changed_fields") or ()
     if "gateway_refund_id" in changed:
-        told.append(f"  {details['gateway']} ", style="dim")
-        told.append(str(details.get("gateway_refund_id")))
+        text.append(f"  {details['gateway']} ", style="dim")
+        text.append(str(details.get("gateway_refund_id")))
     if reason := why(details):
-        told.append(f"\n{reason}", style=COLOURS[Status.FAILED])
+        text.append(f"\n{reason}", style=COLOURS[Status.FAILED])
     if "review" in changed and (review := details.get("review")):
-        told.append(f"\n“{review.get('why')}”")
-        told.append(f" {review.get('evidence')}, decided by {review.get('by')}", style="dim")
+        text.append(f"\n“{review.get('why')}”")
+        text.append(f" {review.get('evidence')}, decided by {review.get('by')}", style="dim")
     if rebuilt := entry.get("rebuilt"):
         source = rebuilt.get("from") if isinstance(rebuilt, Mapping) else rebuilt
-        told.append(f"\nmade again from {source}", style="yellow")
-    return told
+        text.append(f"\nrecreated from {source}", style="yellow")
+    return text
 
 
 def _link(entry: Item, broken: str | None) -> Text:

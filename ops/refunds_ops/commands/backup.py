@@ -70,15 +70,15 @@ backup.add_command(drill)
 def run_(stack_name: str | None, as_json: bool) -> None:
     """Make a backup now, and wait until it is published."""
     stack = find_stack(stack_name)
-    with progress_bar() as tell:
-        tell("back up", 0, 0)
-        told = _invoke(stack)
+    with progress_bar() as on_progress:
+        on_progress("back up", 0, 0)
+        summary = _invoke(stack)
         deadline = time.monotonic() + WAIT_SECONDS
-        place, prefix = place_of(stack, None), told["prefix"]
+        place, prefix = place_of(stack, None), summary["prefix"]
         while (digest := _published_since(place, prefix)) is None:
             if time.monotonic() > deadline:
                 raise NotReadyError(f"{prefix} is still not published.", "See the function's log.")
-            tell(f"goes on in another invocation: {prefix}", 0, 0)
+            on_progress(f"goes on in another invocation: {prefix}", 0, 0)
             time.sleep(POLL_SECONDS)
     if as_json:
         print_json(_summary(digest))
@@ -88,13 +88,13 @@ def run_(stack_name: str | None, as_json: bool) -> None:
 
 def _invoke(stack: Stack) -> dict[str, Any]:
     answer = stack.functions.invoke(FunctionName=stack["BackupRefundsFunctionName"], Payload=b"{}")
-    told: dict[str, Any] = json.loads(answer["Payload"].read() or b"{}")
+    summary: dict[str, Any] = json.loads(answer["Payload"].read() or b"{}")
     if answer.get("FunctionError"):
         raise RefusedError(
-            f"The backup failed: {told.get('errorType', 'no reason given')}.",
+            f"The backup failed: {summary.get('errorType', 'no reason given')}.",
             "Nothing was published. The function's log says where it happened.",
         )
-    return told
+    return summary
 
 
 def _published_since(place: Place, prefix: str) -> Digest | None:
@@ -158,12 +158,12 @@ def _digests_table(digests: list[Digest]) -> Table:
         table.add_column(name, justify="left" if name == "begun (UTC)" else "right", no_wrap=True)
     table.add_column("where", overflow="fold", style="dim")
     for digest in digests:
-        told = _summary(digest)
+        summary = _summary(digest)
         table.add_row(
             str(digest.sequence),
             digest.start_time[:19].replace("T", " "),
-            *(f"{told['items'].get(name, 0):,}" for name in TABLES),
-            f"{told['bytes']:,}",
+            *(f"{summary['items'].get(name, 0):,}" for name in TABLES),
+            f"{summary['bytes']:,}",
             digest.backup_prefix,
         )
     return table
@@ -223,8 +223,8 @@ def verify_(
     place = place_of(stack, folder)
     newest = (published(place) or [0])[-1]
     first_day = f"{since:%Y-%m-%d}" if since else ""
-    with progress_bar() as tell:
-        report = Verification(place, keys_of(stack, key_files), tell=tell).run(
+    with progress_bar() as on_progress:
+        report = Verification(place, keys_of(stack, key_files), tell=on_progress).run(
             at_least=at_least,
             data_of=lambda digest: (
                 digest.start_time >= first_day and (not latest or digest.sequence == newest)

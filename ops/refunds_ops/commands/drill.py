@@ -1,4 +1,4 @@
-"""`refunds backup drill`: a restore rehearsed, and how it went told to CloudWatch."""
+"""`refunds backup drill`: rehearses a restore and reports the result to CloudWatch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from refunds_ops.terminal import console, print_json
 @click.command()
 @KEY
 @NUMBER
-@click.option("--no-metric", is_flag=True, help="Don't tell CloudWatch how it went.")
+@click.option("--no-metric", is_flag=True, help="Do not report the result to CloudWatch.")
 @json_option(
     {
         "passed": "",
@@ -69,8 +69,8 @@ def drill(
     try:
         place = place_of(stack, None)
         digest = digest_of(place, number, keys_of(stack, key_files))
-        with progress_bar() as tell:
-            done = driller_of(stack).run(digest, secrets.token_hex(4), tell)
+        with progress_bar() as on_progress:
+            done = driller_of(stack).run(digest, secrets.token_hex(4), on_progress)
     except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
         why = _why(exc)
     finally:
@@ -78,23 +78,23 @@ def drill(
         seconds = time.monotonic() - began
         passed = done is not None and done.passed
         if not no_metric:
-            _tell_cloudwatch(stack, passed, seconds)
-    told = _drill_json(done, passed, seconds, why)
+            _report_to_cloudwatch(stack, passed, seconds)
+    result = _drill_json(done, passed, seconds, why)
     if as_json:
-        print_json(told)
+        print_json(result)
     else:
-        _show_drill(told)
+        _show_drill(result)
     if not passed:
         raise click.exceptions.Exit(REFUSED)
 
 
 def _why(exc: BaseException | None) -> str:
     """The error and those before it: a table may be left when the import has failed."""
-    told = []
+    result = []
     while exc is not None:
-        told.append(str(exc))
+        result.append(str(exc))
         exc = exc.__context__
-    return "; ".join(told)
+    return "; ".join(result)
 
 
 def driller_of(stack: Stack) -> Driller:
@@ -120,9 +120,9 @@ def _drill_json(drill: Drill | None, passed: bool, seconds: float, why: str) -> 
     }
 
 
-def _show_drill(told: dict[str, Any]) -> None:
+def _show_drill(result: dict[str, Any]) -> None:
     out = console()
-    for table in told["tables"]:
+    for table in result["tables"]:
         backup_, source = table["against_backup"], table["against_source"]
         out.print(
             f"{table['table']}: {backup_['rows']:,} rows restored in {table['import_seconds']:.1f}"
@@ -132,13 +132,13 @@ def _show_drill(told: dict[str, Any]) -> None:
             for kind in ("lacking", "unexpected", "different"):
                 for key in found[kind][:MAX_SHOWN]:
                     out.print(f"[red]✗ {kind}[/] against {against}: {escape(key)}")
-    if told["passed"]:
-        out.print(f"[green]✓ drill passed[/]: backup {told['number']}, {told['seconds']} s")
+    if result["passed"]:
+        out.print(f"[green]✓ drill passed[/]: backup {result['number']}, {result['seconds']} s")
     else:
-        out.print(f"[red]✗ drill failed[/] {escape(told['why'])}")
+        out.print(f"[red]✗ drill failed[/] {escape(result['why'])}")
 
 
-def _tell_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:
+def _report_to_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:
     # The dimension that the functions' own metrics have, which the alarm looks at.
     function = stack.functions.get_function_configuration(
         FunctionName=stack["BackupRefundsFunctionName"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 import click
@@ -22,7 +22,7 @@ from refunds_ops.backup.verification import newest
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.open_refunds import open_refunds
-from refunds_ops.queue_state import depth
+from refunds_ops.queue_state import depth, held_gateways
 from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
@@ -51,6 +51,7 @@ STATUS_FIELDS = {
     "open_refunds": "refunds that are not finished",
     "in_review": "of them, those that wait for a person",
     "last_backup": "when the newest published backup began",
+    "gateways_down": "of several gateways, those that are down: state, since when and why",
     "backup_damaged": "why its digest can't be read; null when it can",
     "attention": "what a person should look at",
 }
@@ -154,6 +155,8 @@ class Found:
     last_backup: str | None
     backup_damaged: str | None = None
     """Why the newest backup's digest can't be read."""
+    gateways_down: dict[str, str] = field(default_factory=dict)
+    """Of several gateways, those that are down: state, since when and why."""
 
     @property
     def attention(self) -> list[str]:
@@ -163,10 +166,11 @@ class Found:
             wrong.append("paused by a person")
         if self.breaker != BreakerState.CLOSED:
             wrong.append(f"the breaker is {self.breaker}")
+        wrong += [f"the gateway {name} is down" for name in self.gateways_down]
         if self.flows != (self.mapping_state in RUNNING):
             wrong.append(f"the event source mapping is {self.mapping_state}")
         if self.dead_letters:
-            wrong.append("dead letters")
+            wrong.append("dead letters: refunds dead-letters list")
         if self.in_review:
             wrong.append("refunds wait for a person: refunds review list")
         if self.backup_damaged:
@@ -176,7 +180,8 @@ class Found:
 
 def look(stack: Stack) -> Found:
     """Everything that `refunds status` shows."""
-    intake = Control(stack.dynamodb, stack["LedgerTableName"]).intake()
+    control = Control(stack.dynamodb, stack["LedgerTableName"])
+    intake = control.intake()
     queue = depth(stack, stack["RefundQueueUrl"])
     dead = depth(stack, stack["RefundDeadLetterQueueUrl"])
     open_now = open_refunds(stack)
@@ -203,6 +208,10 @@ def look(stack: Stack) -> Found:
         in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
         last_backup=last_backup,
         backup_damaged=damaged,
+        gateways_down={
+            name: f"{state.breaker} since {state.since}: {state.why}"
+            for name, state in held_gateways(control).items()
+        },
     )
 
 
@@ -277,6 +286,8 @@ def _table(found: Found) -> Table:
     if found.breaker_since and found.breaker != BreakerState.CLOSED:
         breaker += f" since {found.breaker_since}: {found.breaker_why}"
     table.add_row("breaker", Text(breaker))
+    for name, state in found.gateways_down.items():
+        table.add_row(f"gateway {name}", Text(state, style="bold yellow"))
     table.add_row("queue", f"{found.waiting} waiting, {found.in_flight} in flight or retried later")
     table.add_row("dead letters", str(found.dead_letters))
     table.add_row("open refunds", f"{found.open_refunds:,}")

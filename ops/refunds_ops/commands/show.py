@@ -154,8 +154,8 @@ def _print(stack: Stack, found: Shown) -> None:
         out.print(line, soft_wrap=not out.is_terminal)
     if found.gateway:
         print_line()
-        for told in found.gateway.lines():
-            out.print(Text(told), soft_wrap=not out.is_terminal)
+        for line_text in found.gateway.lines():
+            out.print(Text(line_text), soft_wrap=not out.is_terminal)
     print_line()
     missing = refund["version"] - len(found.entries)
     if found.problems:
@@ -168,8 +168,8 @@ def _print(stack: Stack, found: Shown) -> None:
         print_line(
             f"✓ The audit trail is whole: {len(found.entries)} of {len(found.entries)} entries."
         )
-    if tell := CUSTOMER.get(status):
-        print_line(f"Tell the customer: {tell}")
+    if words := CUSTOMER.get(status):
+        print_line(f"Tell the customer: {words}")
     if following := NEXT.get(status):
         print_line(f"Next: {following.replace('REFUND_ID', str(refund['refund_id']))}")
 

@@ -240,6 +240,14 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
     assert "gateway maintenance" in table.output
 
 
+def test_one_gateway_of_several_that_is_down_is_named(world: World, mapping: Mapping) -> None:
+    world.control.change_intake(lambda intake: opened(intake, "P:1", "HTTP 503", NOW), "stripe")
+    result = run("status", "--json")
+    assert result.exit_code == 1
+    assert "HTTP 503" in json.loads(result.output)["gateways_down"]["stripe"]
+    assert "the gateway stripe is down" in str(json.loads(result.output)["attention"])
+
+
 def test_the_status_says_when_the_mapping_is_not_as_it_should_be(
     world: World, mapping: Mapping
 ) -> None:

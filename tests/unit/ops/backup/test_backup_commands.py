@@ -394,7 +394,7 @@ def test_a_drill_tells_cloudwatch_how_it_went(
 ) -> None:
     told: list[bool] = []
     monkeypatch.setattr(
-        drill, "_tell_cloudwatch", lambda stack, passed, seconds: told.append(passed)
+        drill, "_report_to_cloudwatch", lambda stack, passed, seconds: told.append(passed)
     )
     assert refunds("drill")[0] == 1  # there is no backup
     stack.add(refund(1))
@@ -424,7 +424,7 @@ def test_a_drill_that_ends_in_any_error_raises_the_alarm(
 ) -> None:
     told: list[bool] = []
     monkeypatch.setattr(
-        drill, "_tell_cloudwatch", lambda stack, passed, seconds: told.append(passed)
+        drill, "_report_to_cloudwatch", lambda stack, passed, seconds: told.append(passed)
     )
 
     def run(*_: Any) -> None:
@@ -462,7 +462,7 @@ def test_the_drills_metric_is_the_one_that_the_alarm_watches(stack: BackedUp) ->
         )
     )
     parts.new_client = lambda service: boto3.client(service, region_name=REGION)
-    drill._tell_cloudwatch(parts, passed=False, seconds=1.5)
+    drill._report_to_cloudwatch(parts, passed=False, seconds=1.5)
     (metric,) = boto3.client("cloudwatch", region_name=REGION).list_metrics(
         Namespace="Refunds", MetricName="BackupDrillFailed"
     )["Metrics"]
