@@ -20,11 +20,10 @@ from benchmarks.runtime import lambda_runtime
 from benchmarks.servers import PROJECT
 
 POWERTOOLS = (
-    "from aws_lambda_powertools import Logger, Metrics, Tracer\n"
+    "from aws_lambda_powertools import Logger, Metrics\n"
     "from aws_lambda_powertools.utilities.typing import LambdaContext\n"
-    "Logger(); Metrics(); Tracer(auto_patch=False)"
+    "Logger(); Metrics()"
 )
-TRACED = POWERTOOLS.replace("auto_patch=False", "patch_modules=['botocore']")
 BATCH = "from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType"
 SECRETS = "from aws_lambda_powertools.utilities.parameters import SecretsProvider"
 # pydantic loads most of its modules when the first model is defined.
@@ -40,7 +39,7 @@ CLIENT = "session.create_client('dynamodb')"
 FLOORS: dict[str, dict[str, str]] = {
     "process_refund": {
         "botocore": BOTOCORE,
-        "Powertools' core, X-Ray of each call": TRACED,
+        "Powertools' core": POWERTOOLS,
         "Powertools' batch": BATCH,
         "Powertools' parameters": SECRETS,
         "pydantic": PYDANTIC,
@@ -57,7 +56,7 @@ FLOORS: dict[str, dict[str, str]] = {
     },
     "reconcile_refunds": {
         "botocore": BOTOCORE,
-        "Powertools' core, X-Ray of each call": TRACED,
+        "Powertools' core": POWERTOOLS,
         "Powertools' parameters": SECRETS,
         "pydantic": PYDANTIC,
         "rfc8785": CANONICAL_JSON,

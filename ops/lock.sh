@@ -16,6 +16,5 @@ compile requirements/dev.in --output-file requirements/dev.txt "$@"
 compile requirements/emulator.in --output-file requirements/emulator.txt "$@"
 # The same versions as in dev.txt. requirements/runtime.in says why these are left out.
 compile requirements/runtime.in --constraint requirements/dev.txt --output-file src/requirements.txt \
-  --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six \
   --no-emit-package requests --no-emit-package certifi --no-emit-package charset-normalizer \
   --no-emit-package idna "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -120,6 +121,19 @@ def deadline_of(context: LambdaContext, clock: Clock) -> Deadline:
     """A second before Lambda ends the invocation."""
     left_seconds = context.get_remaining_time_in_millis() / 1000
     return Deadline.after(clock, left_seconds - _SPARE_SECONDS)
+
+
+_LIBRARIES = ("boto3", "botocore", "stripe", "urllib3")
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own logs at WARNING, whatever level the function logs at.
+
+    Lambda gives the root logger the level of the parameter LogLevel. At DEBUG, botocore and stripe
+    would log whole requests and answers: API keys, names, and the contents of secrets.
+    """
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def new_token() -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from refunds.domain.text import visible
+
 Item = dict[str, Any]
 """A table item as plain JSON values: str, int, None, list and dict; never a float."""
 
@@ -243,7 +245,8 @@ def restored_version(
 
 
 def short_text(text: str | None) -> str | None:
-    """Free text from outside, cut to 256 bytes of UTF-8 so that items stay small."""
+    """Free text from outside, cut to 256 bytes of UTF-8 so that items stay small, and without
+    control characters and bidi marks, so that it can be shown anywhere."""
     if text is None:
         return None
-    return text.encode(errors="replace")[:MAX_FAILURE_TEXT_BYTES].decode(errors="ignore")
+    return visible(text).encode(errors="replace")[:MAX_FAILURE_TEXT_BYTES].decode(errors="ignore")

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from refunds.domain.clock import SystemClock
-from refunds.lambda_runtime import deadline_of, lambda_clients, new_token
+from refunds.lambda_runtime import deadline_of, lambda_clients, new_token, quiet_libraries
 from refunds.settings import BackupRefundsSettings
 from refunds.wiring.backup_refunds import PATIENT_CLIENT_CONFIG, build_backup_refunds
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer(auto_patch=False)  # a subsegment for each of thousands of pages tells nothing
+quiet_libraries()
 
 _clock = SystemClock()
 _clients = lambda_clients("dynamodb", config=PATIENT_CLIENT_CONFIG)
@@ -33,7 +33,6 @@ _run = build_backup_refunds(
 
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=True)
-@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Returns where the backup is and what it holds, or how far the run has come."""
     result = _run.run(event, deadline_of(context, _clock))

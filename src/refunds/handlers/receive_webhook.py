@@ -11,21 +11,21 @@ import os
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from refunds.domain.clock import SystemClock
 from refunds.gateways.webhooks import RefusedWebhookError, refund_to_look_at
-from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG
+from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG, quiet_libraries
 from refunds.settings import ReceiveWebhookSettings
 
 SECRET_SECONDS = 300
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer(patch_modules=["botocore"])
+quiet_libraries()
 
 _clock = SystemClock()
 _secrets = SecretsProvider(boto_config=DEFAULT_CLIENT_CONFIG)
@@ -35,7 +35,6 @@ _functions = boto3.client("lambda", config=DEFAULT_CLIENT_CONFIG)
 
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=True)
-@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Returns the HTTP answer: 202 once the reconciler is on its way, or nothing is to be done."""
     secrets = str(_secrets.get(_settings.secret_arn, max_age=SECRET_SECONDS))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from refunds.domain.clock import SystemClock
-from refunds.lambda_runtime import lambda_clients, thread_pool
+from refunds.lambda_runtime import lambda_clients, quiet_libraries, thread_pool
 from refunds.settings import WriteAuditSettings
 from refunds.wiring.write_audit import build_write_audit
 
 logger = Logger()
 metrics = Metrics()
-tracer = Tracer(auto_patch=False)  # a subsegment for each of a hundred entries tells nothing
+quiet_libraries()
 
 _write_audit = build_write_audit(
     WriteAuditSettings.read(os.environ),
@@ -29,7 +29,6 @@ _write_audit = build_write_audit(
 
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=True)
-@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Returns the stream's partial batch response: the records that must come again."""
     return _write_audit.handle(event)

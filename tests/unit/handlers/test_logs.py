@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.builders import EMAIL, SECRET, VISA, body, refund
+from tests.support.expanded_template import ROOT
 from tests.support.functions import (
     CARD_IN_GROUPS,
     PAYMENT,
@@ -103,6 +104,38 @@ def test_neither_people_cards_nor_secrets_get_into_the_log(
     assert "message refused" in output
     for planted in PLANTED:
         assert planted not in output
+
+
+LIBRARIES = ("boto3", "botocore", "stripe", "urllib3")
+
+
+def test_not_even_at_debug_does_a_secret_or_a_name_get_into_the_log(
+    functions: Functions, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What Lambda does with LogLevel=DEBUG: the root logger gets that level.
+    caplog.set_level("DEBUG")
+    functions.gateway.answers = pays
+    private = {"user_id": EMAIL, "requested_by": f"customer:{EMAIL}", "metadata": {"to": EMAIL}}
+    refund_id = functions.new_id()
+    called = [
+        functions.process(body(refund_id=refund_id, amount_minor=1, **private)),
+        functions.call("ReconcileRefunds", {}),
+        functions.call(
+            "WriteAudit",
+            stream_event(record(refund(refund_id=functions.new_id(), **private))),
+        ),
+    ]
+
+    output = "".join(each.output for each in called) + caplog.text
+    assert "refund recorded" in output
+    for planted in PLANTED:
+        assert planted not in output
+    assert not [each for each in caplog.records if each.name.split(".")[0] in LIBRARIES]
+
+
+def test_each_handler_keeps_the_libraries_quiet() -> None:
+    for handler in (ROOT / "src/refunds/handlers").glob("[a-z]*.py"):
+        assert "\nquiet_libraries()\n" in handler.read_text(), handler.name
 
 
 def test_an_unforeseen_error_is_told_by_place_and_never_by_its_words(
