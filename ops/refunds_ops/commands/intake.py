@@ -16,6 +16,8 @@ from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
 from refunds.domain.intake import BreakerState, Intake, paused, resumed
 from refunds.domain.refund import Status
+from refunds.gateways.registry import ADAPTERS
+from refunds.settings import GatewaySettings, SettingsError
 from refunds.tables.state import Control
 from refunds_ops.backup.places import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
@@ -44,6 +46,7 @@ STATUS_FIELDS = {
     "paused_at": "null when no person has paused",
     "paused_by": "",
     "paused_why": "",
+    "gateways_paused": "of several gateways, those that a person has paused: who, since when, why",
     "history": "the last switches: at, what, by, why",
     "waiting": "messages in the queue",
     "in_flight": "messages being processed or waiting for a retry",
@@ -67,23 +70,41 @@ SWITCH_FIELDS = {
 }
 
 
+_GATEWAY = click.option(
+    "--gateway",
+    type=click.Choice(sorted(ADAPTERS)),
+    help="Only the requests for this one of several gateways.",
+)
+
+
 @click.command()
 @_WHY
 @BY
+@_GATEWAY
 @json_option(SWITCH_FIELDS)
 @click.pass_obj
-def pause(stack_name: str | None, *, why: str, by: str | None, as_json: bool) -> None:
+def pause(
+    stack_name: str | None, *, why: str, by: str | None, gateway: str | None, as_json: bool
+) -> None:
     """Keep refund requests in the queue until `resume`.
 
     Returns when no new batch starts; batches that have started end within a minute. Only a person
     resumes what a person has paused. SQS keeps requests for 7 days.
+
+    With --gateway only that gateway's requests wait, from a minute later on and for as long as you
+    like: they are sent again every 15 minutes.
     """
-    before, switched = _switch(stack_name, why, by, paused)
-    intake, out = switched.intake, console()
+    before, intake = _switch(stack_name, why, by, paused, gateway)
+    out = console()
     if as_json:
         _print_switched(before, intake)
     elif before.paused:
         out.print(f"Already paused {_by_whom(intake)}")
+    elif gateway:
+        out.print(
+            f"[yellow]●[/] Paused. Requests for {gateway} wait until: "
+            f"refunds resume --gateway {gateway}"
+        )
     else:
         out.print("[yellow]●[/] Paused. Requests wait in the queue until: refunds resume")
 
@@ -91,9 +112,12 @@ def pause(stack_name: str | None, *, why: str, by: str | None, as_json: bool) ->
 @click.command()
 @_WHY
 @BY
+@_GATEWAY
 @json_option(SWITCH_FIELDS)
 @click.pass_obj
-def resume(stack_name: str | None, *, why: str, by: str | None, as_json: bool) -> None:
+def resume(
+    stack_name: str | None, *, why: str, by: str | None, gateway: str | None, as_json: bool
+) -> None:
     """Let refund requests flow again.
 
     Refuses while WriteAudit doesn't read the stream of Refunds: money would move unaudited.
@@ -102,19 +126,21 @@ def resume(stack_name: str | None, *, why: str, by: str | None, as_json: bool) -
         audit_writer.check_connected(find_stack(stack_name))
     except audit_writer.NotConnectedError as exc:
         raise RefusedError(f"Requests stay paused: {exc}.", *exc.steps) from exc
-    before, switched = _switch(stack_name, why, by, resumed)
+    before, intake = _switch(stack_name, why, by, resumed, gateway)
     out = console()
     if as_json:
-        _print_switched(before, switched.intake)
-    elif switched.intake.breaker is BreakerState.OPEN:
+        _print_switched(before, intake)
+    elif intake.breaker is BreakerState.OPEN:
         out.print(
             "[yellow]●[/] The pause has ended, but the gateway is down: requests flow when it "
             "answers again. See: refunds status"
         )
+    elif before.paused and gateway:
+        out.print(f"[green]✓[/] Requests for {gateway} flow again, the last within 15 minutes.")
     elif before.paused:
         out.print("[green]✓[/] Requests flow again.")
     else:
-        out.print("The queue was not paused: requests flow.")
+        out.print(f"{gateway or 'The queue'} was not paused: requests flow.")
 
 
 @click.command()
@@ -157,6 +183,8 @@ class Found:
     """Why the newest backup's digest can't be read."""
     gateways_down: dict[str, str] = field(default_factory=dict)
     """Of several gateways, those that are down: state, since when and why."""
+    gateways_paused: dict[str, str] = field(default_factory=dict)
+    """Of several gateways, those that a person has paused: who, since when and why."""
 
     @property
     def attention(self) -> list[str]:
@@ -167,6 +195,7 @@ class Found:
         if self.breaker != BreakerState.CLOSED:
             wrong.append(f"the breaker is {self.breaker}")
         wrong += [f"the gateway {name} is down" for name in self.gateways_down]
+        wrong += [f"requests for {name} are paused" for name in self.gateways_paused]
         if self.flows != (self.mapping_state in RUNNING):
             wrong.append(f"the event source mapping is {self.mapping_state}")
         if self.dead_letters:
@@ -212,6 +241,11 @@ def look(stack: Stack) -> Found:
             name: f"{state.breaker} since {state.since}: {state.why}"
             for name, state in held_gateways(control).items()
         },
+        gateways_paused={
+            name: f"by {state.paused_by} since {state.paused_at}: {state.paused_why}"
+            for name in sorted(ADAPTERS)
+            if (state := control.intake(name)).paused
+        },
     )
 
 
@@ -229,17 +263,36 @@ def _switch(
     why: str,
     by: str | None,
     step: Callable[[Intake, str, str, datetime], Intake],
-) -> tuple[Intake, Switched]:
+    gateway: str | None,
+) -> tuple[Intake, Intake]:
     """Record the change, then switch the mapping. If this ends in between, the reconciler or the
-    next call completes it."""
+    next call completes it. Returns the state before and after.
+
+    A change for one gateway needs no switch: ProcessRefund reads it once a minute.
+    """
     who = operator(by)
     check_kept(why=why, by=who)
     stack = find_stack(stack_name)
-    switch = _switch_of(stack)
-    before, _ = Control(stack.dynamodb, stack["LedgerTableName"]).change_intake(
-        lambda intake: step(intake, who, why, datetime.now(UTC))
+    if gateway is not None:
+        _check_one_of_several(stack, gateway)
+    before, after = Control(stack.dynamodb, stack["LedgerTableName"]).change_intake(
+        lambda intake: step(intake, who, why, datetime.now(UTC)), gateway
     )
-    return before, _until_switched(switch)
+    return before, after if gateway else _until_switched(_switch_of(stack)).intake
+
+
+def _check_one_of_several(stack: Stack, gateway: str) -> None:
+    name = stack["ProcessRefundFunctionName"]
+    configuration = stack.functions.get_function_configuration(FunctionName=name)
+    variables = configuration.get("Environment", {}).get("Variables", {})
+    try:
+        names = [account.name for account in GatewaySettings.read(variables).accounts]
+    except SettingsError as exc:
+        raise NotReadyError(f"The settings of {name} can't be read: {exc}.") from exc
+    if gateway not in names:
+        raise RefusedError(f"{gateway} is not configured in this stack: {', '.join(names)}.")
+    if len(names) == 1:
+        raise RefusedError(f"{gateway} is the only gateway.", "Leave --gateway out.")
 
 
 def _until_switched(switch: Switch) -> Switched:
@@ -288,6 +341,8 @@ def _table(found: Found) -> Table:
     table.add_row("breaker", Text(breaker))
     for name, state in found.gateways_down.items():
         table.add_row(f"gateway {name}", Text(state, style="bold yellow"))
+    for name, state in found.gateways_paused.items():
+        table.add_row(f"gateway {name}", Text(f"paused {state}", style="bold yellow"))
     table.add_row("queue", f"{found.waiting} waiting, {found.in_flight} in flight or retried later")
     table.add_row("dead letters", str(found.dead_letters))
     table.add_row("open refunds", f"{found.open_refunds:,}")

@@ -33,6 +33,22 @@ class Mapping:
     slow: int = 2
     fails: bool = False
     _next: list[str] = field(default_factory=list)
+    settings: dict[str, str] = field(
+        default_factory=lambda: {
+            "STAGE": "local",
+            "GATEWAY": "flair",
+            "GATEWAY_URL": "https://api.flair.example",
+            "GATEWAY_SECRET_ARN": "arn:secret",
+            "GATEWAY_ROUTES": "pi_=stripe",
+            "ROUTED_SECRET_ARN": "arn:routed",
+            "GATEWAY_TIMEOUT_SECONDS": "15",
+            "RECONCILE_AFTER_SECONDS": "300",
+        }
+    )
+
+    def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+        assert FunctionName == "stack-ProcessRefund"
+        return {"Environment": {"Variables": self.settings}}
 
     def get_event_source_mapping(self, *, UUID: str) -> dict[str, Any]:  # noqa: N803
         assert UUID == "mapping-1"
@@ -75,6 +91,7 @@ def environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         "BackupBucketName": stack.backup_bucket,
         "RefundRequestsMappingId": "mapping-1",
         "WriteAuditFunctionName": "stack-WriteAudit",
+        "ProcessRefundFunctionName": "stack-ProcessRefund",
         "MaximumConcurrency": "10",
     }
     for name, value in values.items():
@@ -87,6 +104,10 @@ def run(*arguments: str) -> Result:
 
 def pause(*arguments: str) -> Result:
     return run("pause", "--why", "gateway maintenance", "--by", "jo", *arguments)
+
+
+def run_raising(*arguments: str) -> None:
+    CliRunner().invoke(cli, list(arguments), catch_exceptions=False, standalone_mode=False)
 
 
 def state_of(world: World) -> Intake:
@@ -202,6 +223,49 @@ def test_a_lambda_that_never_follows_is_told_after_a_while(
     result = pause()
     assert isinstance(result.exception, NotReadyError)
     assert state_of(world).paused
+
+
+def test_one_of_several_gateways_can_be_paused_and_resumed(world: World, mapping: Mapping) -> None:
+    result = pause("--gateway", "stripe")
+    assert result.exit_code == 0, result.output
+    assert "refunds resume --gateway stripe" in result.output
+    assert world.control.intake("stripe").paused_by == "jo"
+    assert not world.control.intake("flair").paused
+    assert not state_of(world).paused
+    assert mapping.state == "Enabled"
+
+    status = run("status", "--json")
+    assert status.exit_code == 1
+    (held,) = json.loads(status.output)["gateways"]
+    assert (held["name"], held["paused_why"]) == ("stripe", "gateway maintenance")
+    assert "paused by jo" in run("status").output
+
+    resumed = run("resume", "--why", "over", "--by", "jo", "--gateway", "stripe", "--json")
+    assert json.loads(resumed.output)["changed"] is True
+    assert not world.control.intake("stripe").paused
+    assert run("status").exit_code == 0
+
+
+def test_the_status_shows_a_gateway_that_is_down(world: World, mapping: Mapping) -> None:
+    world.control.change_intake(
+        lambda there: opened(there, "ProcessRefund:7", "stripe: HTTP 503", NOW), "stripe"
+    )
+    found = json.loads(run("status", "--json").output)
+
+    assert [each["breaker"] for each in found["gateways"]] == ["open"]
+    assert any("stripe: HTTP 503" in text for text in found["attention"])
+
+
+@pytest.mark.parametrize(("routes", "why"), [("", "only gateway"), ("x-=stripe", "not configured")])
+def test_a_gateway_that_cannot_be_paused_alone_is_refused(
+    world: World, mapping: Mapping, routes: str, why: str
+) -> None:
+    mapping.settings["GATEWAY_ROUTES"] = routes
+    mapping.settings["GATEWAY"] = "stripe" if routes else "flair"
+    with pytest.raises(RefusedError, match=why):
+        run_raising("pause", "--why", "w", "--gateway", "flair")
+
+    assert not world.control.intake("flair").paused
 
 
 def test_the_status_of_a_quiet_stack_is_clean(world: World, mapping: Mapping) -> None:
