@@ -71,7 +71,8 @@ SWITCH_FIELDS = {
 
 
 _GATEWAY = click.option(
-    "--gateway",
+    "--only",
+    "gateway",
     type=click.Choice(sorted(ADAPTERS)),
     help="Only the requests for this one of several gateways.",
 )
@@ -91,7 +92,7 @@ def pause(
     Returns when no new batch starts; batches that have started end within a minute. Only a person
     resumes what a person has paused. SQS keeps requests for 7 days.
 
-    With --gateway only that gateway's requests wait, from a minute later on and for as long as you
+    With --only, only that gateway's requests wait, from a minute later on and for as long as you
     like: they are sent again every 15 minutes.
     """
     before, intake = _switch(stack_name, why, by, paused, gateway)
@@ -103,7 +104,7 @@ def pause(
     elif gateway:
         out.print(
             f"[yellow]●[/] Paused. Requests for {gateway} wait until: "
-            f"refunds resume --gateway {gateway}"
+            f"refunds resume --only {gateway}"
         )
     else:
         out.print("[yellow]●[/] Paused. Requests wait in the queue until: refunds resume")
@@ -292,7 +293,7 @@ def _check_one_of_several(stack: Stack, gateway: str) -> None:
     if gateway not in names:
         raise RefusedError(f"{gateway} is not configured in this stack: {', '.join(names)}.")
     if len(names) == 1:
-        raise RefusedError(f"{gateway} is the only gateway.", "Leave --gateway out.")
+        raise RefusedError(f"{gateway} is the only gateway.", "Leave --only out.")
 
 
 def _until_switched(switch: Switch) -> Switched:

@@ -226,9 +226,9 @@ def test_a_lambda_that_never_follows_is_told_after_a_while(
 
 
 def test_one_of_several_gateways_can_be_paused_and_resumed(world: World, mapping: Mapping) -> None:
-    result = pause("--gateway", "stripe")
+    result = pause("--only", "stripe")
     assert result.exit_code == 0, result.output
-    assert "refunds resume --gateway stripe" in result.output
+    assert "refunds resume --only stripe" in result.output
     assert world.control.intake("stripe").paused_by == "jo"
     assert not world.control.intake("flair").paused
     assert not state_of(world).paused
@@ -240,7 +240,7 @@ def test_one_of_several_gateways_can_be_paused_and_resumed(world: World, mapping
     assert (held["name"], held["paused_why"]) == ("stripe", "gateway maintenance")
     assert "paused by jo" in run("status").output
 
-    resumed = run("resume", "--why", "over", "--by", "jo", "--gateway", "stripe", "--json")
+    resumed = run("resume", "--why", "over", "--by", "jo", "--only", "stripe", "--json")
     assert json.loads(resumed.output)["changed"] is True
     assert not world.control.intake("stripe").paused
     assert run("status").exit_code == 0
@@ -263,7 +263,7 @@ def test_a_gateway_that_cannot_be_paused_alone_is_refused(
     mapping.settings["GATEWAY_ROUTES"] = routes
     mapping.settings["GATEWAY"] = "stripe" if routes else "flair"
     with pytest.raises(RefusedError, match=why):
-        run_raising("pause", "--why", "w", "--gateway", "flair")
+        run_raising("pause", "--why", "w", "--only", "flair")
 
     assert not world.control.intake("flair").paused
 
