@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -63,7 +63,7 @@ check-workflows: setup
 	sh ops/actionlint.sh
 
 check-template: setup
-	$(VENV)/cfn-lint template.yaml
+	$(VENV)/cfn-lint template.yaml docs/backup-copy.template.yaml
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(VENV)/sam validate --lint
 
 simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again

@@ -1,0 +1,191 @@
+"""The managed policies for people: each permits its commands, and none of the others' powers.
+
+Each command runs on the deployed stack; its AWS calls are recorded and put to the policies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+from click.testing import CliRunner
+from tests.support.deployed import Deployed, deployed
+from tests.support.expanded_template import (
+    Check,
+    Edit,
+    ExpandedTemplate,
+    Json,
+    as_list,
+    assert_each_has_an_edit,
+    assert_noticed,
+    drop,
+    put,
+)
+from tests.support.iam import allows, policy
+from tests.support.recorded_calls import recorded_calls
+
+from refunds_devkit.sample_events import FOLDER
+from refunds_ops.cli import cli
+
+PEOPLE = {
+    "SupportPolicy": (
+        "show sample_full",
+        "list --user user_ada",
+        "list --transaction pay_full",
+        "open",
+        "review list",
+        "audit show sample_full",
+        "status",
+    ),
+    "RefunderPolicy": (
+        "request --transaction pay_partial --user u --amount 1.00 --currency USD --reason other "
+        "--requested-by agent:jo",
+    ),
+    "ReviewerPolicy": ("review decide sample_full --paid --why x --evidence y",),
+    "OperatorPolicy": (
+        "pause --why maintenance",
+        "resume --why over",
+        "dead-letters list",
+        "audit replay",
+        "key check",
+    ),
+    "RestorerPolicy": ("backup list", "backup verify", "backup drill", "backup run", "verify"),
+}
+
+OUTPUTS = {
+    "RefundQueueUrl": "RefundQueue",
+    "RefundDeadLetterQueueUrl": "RefundDeadLetterQueue",
+    "RefundsTableName": "Refunds",
+    "LedgerTableName": "Ledger",
+    "AuditTableName": "PaymentAuditTrail",
+    "BackupBucketName": "BackupBucket",
+    "FailuresBucketName": "FailuresBucket",
+    "EventBusName": "RefundEvents",
+    "GatewaySecretArn": "GatewaySecret",
+    "BackupSigningKeyArn": "BackupSigningKey",
+    "DataKeyArn": "DataKey",
+    "RefundRequestsMappingId": "ProcessRefundRefundRequests",
+}
+FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
+
+
+@pytest.fixture(scope="module")
+def functions() -> Iterator[Deployed]:
+    with deployed() as there:
+        names = {logical_id: name for name, logical_id in there.logical_ids.items()}
+        outputs = {output: names[logical_id] for output, logical_id in OUTPUTS.items()}
+        outputs |= {f"{name}FunctionName": name for name in FUNCTIONS}
+        outputs |= {"RefundQueueArn": "arn:aws:sqs:us-east-1:123456789012:RefundQueue"}
+        outputs |= {"MaximumConcurrency": "10", "TimeZone": "UTC"}
+        with patch.dict(os.environ, outputs):
+            there.call("ProcessRefund", _event("process-refund-full"))
+            there.call("BackupRefunds", _event("backup"))
+            yield there
+
+
+def _event(name: str) -> Json:
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+COMMANDS = [(person, command) for person, commands in PEOPLE.items() for command in commands]
+
+
+@pytest.mark.parametrize(("person", "command"), COMMANDS)
+def test_a_policy_permits_the_commands_of_its_job(
+    stack: ExpandedTemplate, functions: Deployed, person: str, command: str
+) -> None:
+    with recorded_calls(functions.logical_ids) as calls:
+        CliRunner().invoke(cli, command.split(), standalone_mode=False)
+    assert calls
+    statements = policy(stack, "SupportPolicy", person)
+    names = {"s3:ListObjectVersions": "s3:ListBucketVersions"}
+    denied = {
+        (action, resource)
+        for action, resource in calls
+        if not allows(statements, names.get(action, action), resource)
+    }
+    assert denied == set()
+
+
+def test_who_may_move_money_may_not_decide_about_it(stack: ExpandedTemplate) -> None:
+    refunder = policy(stack, "SupportPolicy", "RefunderPolicy")
+    reviewer = policy(stack, "SupportPolicy", "ReviewerPolicy")
+    assert allows(refunder, "sqs:SendMessage", "RefundQueue")
+    assert not allows(reviewer, "sqs:SendMessage", "RefundQueue")
+    assert allows(reviewer, "dynamodb:UpdateItem", "Refunds")
+    assert not allows(refunder, "dynamodb:UpdateItem", "Refunds")
+
+
+def test_support_changes_nothing(stack: ExpandedTemplate) -> None:
+    reading = ("Get", "List", "Describe", "Query", "BatchGet", "Decrypt")
+    for statement in policy(stack, "SupportPolicy"):
+        for action in as_list(statement["Action"]):
+            assert action.partition(":")[2].startswith(reading), action
+
+
+def test_nobody_deletes_a_record(stack: ExpandedTemplate) -> None:
+    for person in PEOPLE:
+        statements = policy(stack, person)
+        for table in ("Refunds", "Ledger", "PaymentAuditTrail"):
+            for action in ("DeleteItem", "DeleteTable", "BatchWriteItem", "UpdateTable"):
+                assert not allows(statements, f"dynamodb:{action}", table), (person, action)
+        for action in ("DeleteObject", "DeleteObjectVersion", "PutObject"):
+            assert not allows(statements, f"s3:{action}", "BackupBucket"), (person, action)
+        assert not allows(statements, "kms:Sign", "BackupSigningKey")
+        assert not allows(statements, "dynamodb:UpdateItem", "PaymentAuditTrail")
+
+
+def test_policies_name_what_they_allow(stack: ExpandedTemplate) -> None:
+    unnamed = {
+        "lambda:ListEventSourceMappings",
+        "dynamodb:ListTables",
+        "cloudwatch:PutMetricData",
+    }
+    for name in PEOPLE:
+        assert "Roles" not in stack[name]  # nobody has it until you attach it
+        for statement in policy(stack, name):
+            actions = as_list(statement["Action"])
+            assert not any("*" in action for action in actions)
+            if "*" in as_list(statement["Resource"]):
+                assert set(actions) <= unnamed
+        assert stack.outputs[f"{name}Arn"]["Value"] == name
+
+
+# --- Do the checks notice? ------------------------------------------------------------------------
+
+STATEMENTS = "Properties.PolicyDocument.Statement"
+EDITS: list[tuple[Check, Edit]] = [
+    (
+        test_who_may_move_money_may_not_decide_about_it,
+        put(
+            f"ReviewerPolicy.{STATEMENTS}.0",
+            {
+                "Effect": "Allow",
+                "Action": "sqs:SendMessage",
+                "Resource": {"Fn::GetAtt": ["RefundQueue", "Arn"]},
+            },
+        ),
+    ),
+    (test_who_may_move_money_may_not_decide_about_it, drop(f"RefunderPolicy.{STATEMENTS}.0")),
+    (test_support_changes_nothing, put(f"SupportPolicy.{STATEMENTS}.1.Action", "dynamodb:PutItem")),
+    (
+        test_nobody_deletes_a_record,
+        put(f"OperatorPolicy.{STATEMENTS}.0.Action", "dynamodb:DeleteItem"),
+    ),
+    (test_policies_name_what_they_allow, put(f"RestorerPolicy.{STATEMENTS}.0.Resource", "*")),
+]
+
+
+@pytest.mark.parametrize(("check", "edit"), EDITS, ids=lambda value: value.__name__)
+def test_the_checks_notice(template: Json, check: Check, edit: Edit) -> None:
+    assert_noticed(template, check, edit)
+
+
+def test_every_check_has_an_edit() -> None:
+    checked_by_commands = {"test_a_policy_permits_the_commands_of_its_job"}
+    assert_each_has_an_edit(
+        {name: value for name, value in globals().items() if name not in checked_by_commands}, EDITS
+    )
