@@ -154,7 +154,10 @@ class RefundQueue:
 def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
     resent = record.get("messageAttributes", {}).get(RESENT)
     if resent is not None:
-        return Delivery(from_rfc3339(resent["stringValue"]), look_up_first=True)
+        try:
+            return Delivery(from_rfc3339(str(resent.get("stringValue"))), look_up_first=True)
+        except ValueError:
+            return Delivery(look_up_first=True)  # not ours: anybody may set the attribute
     if (sent_ms := record["attributes"].get("SentTimestamp")) is None:
         return Delivery(look_up_first=look_up_first)
     return Delivery(datetime.fromtimestamp(int(sent_ms) / 1000, UTC), look_up_first=look_up_first)

@@ -343,3 +343,13 @@ def test_whether_to_look_up_first_reaches_the_processor(
         look_up_first=True,
     )
     assert seen == [True]
+
+
+@pytest.mark.parametrize("mark", ["", "yesterday", "2026-13-01T00:00:00Z"])
+def test_a_mark_that_is_no_instant_holds_no_message_up(world: World, mark: str) -> None:
+    record = world.stack.send(body())
+    record["messageAttributes"] = {"resent": {"stringValue": mark, "dataType": "String"}}
+
+    result = world.queue.handle(record, world.deadline())
+    assert isinstance(result, Refund)
+    assert result.status is Status.SUCCEEDED
