@@ -214,7 +214,9 @@ def check_gateway(refund: RefundRow, shown: Sequence[GatewayRefund]) -> list[Fin
 
 def _differs(refund: RefundRow, status: Status, shown: GatewayRefund) -> tuple[str, str] | None:
     ours = (refund.transaction_id, refund.amount_minor, refund.currency)
-    theirs = (shown.transaction_id, shown.amount_minor, shown.currency)
+    same_payment = refund.transaction_id in (shown.transaction_id, shown.other_payment_id)
+    payment = refund.transaction_id if same_payment else shown.transaction_id
+    theirs = (payment, shown.amount_minor, shown.currency)
     if ours != theirs and status is not Status.IN_REVIEW:
         return "gateway_differs", f"{ours} here, {theirs} there"
     if shown.status is GatewayStatus.FAILED:

@@ -36,7 +36,7 @@ CREATE TABLE backup_entries
 CREATE TABLE backup_refunds (refund_id, version, entry_hash);
 CREATE TABLE backup_ledger (transaction_id, captured);
 CREATE TABLE gateway
-  (gateway_refund_id, transaction_id, reference, amount, currency, status,
+  (gateway_refund_id, transaction_id, reference, amount, currency, status, other_payment_id,
    UNIQUE (gateway_refund_id, transaction_id, reference));
 """
 
@@ -138,6 +138,7 @@ class Stage:
                     each.amount_minor,
                     each.currency,
                     each.status.value,
+                    each.other_payment_id,
                 )
                 for each in refunds
             ],
@@ -147,8 +148,16 @@ class Stage:
         """What the gateway's list had of a ``reference`` or of a ``transaction_id``."""
         question = f"SELECT * FROM gateway WHERE {column} = ? ORDER BY rowid"  # noqa: S608
         return [
-            GatewayRefund(gateway_id, payment, reference, amount, currency, GatewayStatus(status))
-            for gateway_id, payment, reference, amount, currency, status in self.ask(
+            GatewayRefund(
+                gateway_id,
+                payment,
+                reference,
+                amount,
+                currency,
+                GatewayStatus(status),
+                other_payment_id=other,
+            )
+            for gateway_id, payment, reference, amount, currency, status, other in self.ask(
                 question, value
             )
         ]

@@ -136,6 +136,9 @@ class GatewayRefund:
     trace: str | None = None
     """The bank's own number for the transfer, such as a card's ARN. The customer's bank finds the
     money by it. It arrives hours or days after the refund."""
+    other_payment_id: str | None = None
+    """A second id that the gateway has for the payment, such as the charge of a PaymentIntent. We
+    know the payment by one of the two, and an account's list does not say by which."""
     pending_reason: str | None = None
     """The gateway's code for why a refund is still pending, for example ``insufficient_funds``."""
 

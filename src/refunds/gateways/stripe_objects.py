@@ -175,12 +175,11 @@ def read_refund(row: object, transaction_id: str | None, stage: Stage) -> Gatewa
     reference = (refund.metadata or {}).get(REFERENCE_KEY)
     asked = PaymentId.parse(transaction_id or "")
     is_asked = asked is not None and asked.id in (refund.payment_intent, refund.charge)
+    first = refund.payment_intent or refund.charge or ""
     return GatewayRefund(
         gateway_refund_id=refund.id,
-        transaction_id=(transaction_id if is_asked else None)
-        or refund.payment_intent
-        or refund.charge
-        or "",
+        transaction_id=(transaction_id if is_asked else None) or first,
+        other_payment_id=None if is_asked or refund.charge == first else refund.charge,
         reference=stage.refund_id(reference),
         gateway_reference=reference,
         amount_minor=from_stripe(refund.amount, currency),

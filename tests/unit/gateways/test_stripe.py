@@ -765,6 +765,14 @@ def test_a_payment_has_the_id_that_it_was_asked_for_by() -> None:
         assert page.refunds[0].transaction_id == transaction_id
 
 
+def test_an_accounts_list_has_both_ids_of_a_payment() -> None:
+    listed = a_list(a_refund(), a_refund(id="re_2", payment_intent=None))
+    page = gateway(Script((200, listed))).list_refunds(soon())
+
+    ids = [(each.transaction_id, each.other_payment_id) for each in page.refunds]
+    assert ids == [("pi_1", "ch_1"), ("ch_1", None)]
+
+
 def test_a_list_that_ignores_the_payment_is_no_answer() -> None:
     listed = a_list(a_refund(), a_refund(id="re_2", payment_intent="pi_2", charge="ch_2"))
     with pytest.raises(GatewayUnavailableError):

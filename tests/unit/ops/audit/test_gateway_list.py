@@ -46,6 +46,12 @@ def test_others_refunds_are_no_finding(trail: Trail) -> None:
     assert report.checked["gateway_refunds"] == 6
 
 
+def test_a_payment_that_we_know_by_its_other_id_is_no_difference(trail: Trail) -> None:
+    trail.clock.advance(hours=1)
+    changes: dict[str, Any] = {"r1": {"transaction_id": "pi_1", "other_payment_id": "p1"}}
+    assert trail.verify(gateway=[listed(**changes)]).findings == []
+
+
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
