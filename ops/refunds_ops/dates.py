@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from refunds.domain.clock import from_rfc3339
 from refunds_ops.errors import NotReadyError, RefusedError
-from refunds_ops.stack.stack import Stack
+
+if TYPE_CHECKING:
+    from refunds_ops.stack.stack import Stack
 
 ZONE_OUTPUT = "TimeZone"
 _AGO = re.compile(r"(\d{1,5})([mhdw])", re.ASCII)

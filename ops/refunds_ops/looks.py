@@ -1,9 +1,8 @@
-"""How a refund looks on a terminal: colours of statuses, reasons in words, and the timeline."""
+"""A refund's story as a timeline on a terminal."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,50 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from refunds.domain.clock import from_rfc3339
-from refunds.domain.refund import OUTCOMES, Item, Status
-from refunds_ops.stack.outputs import FUNCTIONS
+from refunds.domain.refund import Item
+from refunds_ops.statuses import colour_of, short_name, why
 from refunds_ops.terminal import safe_text
-
-COLOURS: Mapping[str, str] = {
-    Status.PROCESSING: "cyan",
-    Status.PENDING: "yellow",
-    Status.IN_REVIEW: "bold magenta",
-    Status.SUCCEEDED: "green",
-    Status.FAILED: "red",
-    Status.REJECTED: "red",
-    Status.REVERSED: "magenta",
-}
 
 
 def status_text(status: str) -> Text:
     return Text(safe_text(status), style=colour_of(status))
-
-
-def colour_of(status: str) -> str:
-    return COLOURS.get(status, "default")
-
-
-def outcome_of(status: str) -> str:
-    try:
-        return OUTCOMES[Status(status)]
-    except (ValueError, KeyError):  # of a newer version, or damaged
-        return safe_text(status)
-
-
-def why(refund: Item) -> str:
-    """Why a refund stands as it does, in a few words."""
-    if code := refund.get("failure_code"):
-        message = refund.get("failure_message")
-        return f"{code}: {message}" if message else str(code)
-    return ""
-
-
-def short_name(processed_by: str) -> str:
-    """A function's generated name without its stack and suffix: "ProcessRefund:3"."""
-    for function in FUNCTIONS:
-        if match := re.fullmatch(rf".*-{function}-\w+:(.+)", processed_by):
-            return f"{function}:{match[1]}"
-    return processed_by
 
 
 @dataclass(frozen=True)

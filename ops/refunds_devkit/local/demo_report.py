@@ -20,7 +20,8 @@ from refunds_devkit.local.demo_checks import Check
 from refunds_devkit.local.demo_requests import Case, Story
 from refunds_devkit.local.demo_run import FINAL, Seen, refused_of
 from refunds_ops.amounts import amount_text
-from refunds_ops.looks import Moment, moments, short_name, status_text, timeline
+from refunds_ops.looks import Moment, moments, status_text, timeline
+from refunds_ops.statuses import short_name
 
 OPERATIONS = {
     "create_refund": "POST /v1/refunds",

@@ -16,7 +16,7 @@ from refunds.domain.clock import from_rfc3339
 from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.audit.chain import broken_links
-from refunds_ops.looks import COLOURS, outcome_of, short_name, why
+from refunds_ops.statuses import colour_of, outcome_of, short_name, why
 from refunds_ops.terminal import safe_value
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def refund_story(entries: Sequence[Item]) -> RenderableType:
             _details(entry),
         )
     title = Text.assemble(
-        (f"\n{last['refund_id']}  ", "bold"), (outcome_of(status), COLOURS[status])
+        (f"\n{last['refund_id']}  ", "bold"), (outcome_of(status), colour_of(status))
     )
     return Group(title, facts, Text(), table)
 
@@ -108,7 +108,7 @@ def _event(entry: Item) -> str:
 
 
 def _colour(entry: Item) -> str:
-    return "bold red" if entry["event"] == DELETED_EVENT else COLOURS[Status(entry["status"])]
+    return "bold red" if entry["event"] == DELETED_EVENT else colour_of(entry["status"])
 
 
 def _details(entry: Item) -> Text:
@@ -119,7 +119,7 @@ def _details(entry: Item) -> Text:
         text.append(f"  {details['gateway']} ", style="dim")
         text.append(str(details.get("gateway_refund_id")))
     if reason := why(details):
-        text.append(f"\n{reason}", style=COLOURS[Status.FAILED])
+        text.append(f"\n{reason}", style=colour_of(Status.FAILED))
     if "review" in changed and (review := details.get("review")):
         text.append(f"\n“{review.get('why')}”")
         text.append(f" {review.get('evidence')}, decided by {review.get('by')}", style="dim")

@@ -12,8 +12,8 @@ from refunds_ops.commands.audit_show import ENTRY_FIELDS, entries_of, nothing_of
 from refunds_ops.dates import utc_now, zone_of
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
-from refunds_ops.looks import outcome_of
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.statuses import outcome_of
 from refunds_ops.story import sentence
 from refunds_ops.terminal import print_error, print_json, print_line
 

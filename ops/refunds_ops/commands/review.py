@@ -21,9 +21,9 @@ from refunds_ops.dates import age, utc_now
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.layout import Column, print_table
-from refunds_ops.looks import outcome_of
 from refunds_ops.open_refunds import in_review, open_since
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.statuses import outcome_of
 from refunds_ops.story import because
 from refunds_ops.terminal import print_json, print_json_lines, print_line, print_note
 from refunds_ops.who import BY, operator

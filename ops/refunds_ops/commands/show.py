@@ -16,9 +16,11 @@ from refunds_ops.audit.chain import broken_links, changed_fields_of
 from refunds_ops.dates import Zone, age, utc_now, zone_of
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
+from refunds_ops.plain import print_facts, print_paragraph, print_styled
 from refunds_ops.queue_state import why_not_processed
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.statuses import colour_of, outcome_of
 from refunds_ops.story import CUSTOMER, NEXT, because, sentence
 from refunds_ops.terminal import print_error, print_json, print_line
 
@@ -102,8 +104,6 @@ class Shown:
     gateway: GatewayView | None = None
 
     def as_json(self) -> dict[str, Any]:
-        from refunds_ops.looks import outcome_of
-
         status = self.refund["status"]
         return {
             "refund": self.refund,
@@ -135,27 +135,22 @@ def problems_of(refund: Item, entries: Sequence[Item]) -> list[str]:
 
 
 def _print(stack: Stack, found: Shown) -> None:
-    from rich.text import Text
-
-    from refunds_ops.layout import facts_table
-    from refunds_ops.looks import colour_of, outcome_of
-    from refunds_ops.terminal import console
-
-    out, zone, refund = console(), zone_of(stack), found.refund
-    status, style = refund["status"], colour_of(refund["status"])
-    title = Text.assemble((f"{refund['refund_id']}  ", "bold"), (f"● {status}", style))
-    title.append(f"  {outcome_of(status)}")
-    out.print(title, soft_wrap=True)
+    zone, refund = zone_of(stack), found.refund
+    status = refund["status"]
+    print_styled(
+        (f"{refund['refund_id']}  ", "bold"),
+        (f"● {status}", colour_of(status)),
+        (f"  {outcome_of(status)}", ""),
+    )
     print_line()
-    out.print(facts_table(_facts(refund, zone)))
+    print_facts(_facts(refund, zone))
     print_line()
     for entry in found.entries:
-        line = Text.assemble((f"{zone.show(entry['occurred_at'])}  ", "dim"), sentence(entry))
-        out.print(line, soft_wrap=not out.is_terminal)
+        print_paragraph(f"{zone.show(entry['occurred_at'])}  {sentence(entry)}")
     if found.gateway:
         print_line()
-        for line_text in found.gateway.lines():
-            out.print(Text(line_text), soft_wrap=not out.is_terminal)
+        for line in found.gateway.lines():
+            print_paragraph(line)
     print_line()
     missing = refund["version"] - len(found.entries)
     if found.problems:
@@ -165,13 +160,11 @@ def _print(stack: Stack, found: Shown) -> None:
     elif missing > 0:
         print_line(f"The last {missing} of {refund['version']} audit entries are on their way.")
     else:
-        print_line(
-            f"✓ The audit trail is whole: {len(found.entries)} of {len(found.entries)} entries."
-        )
+        print_line(f"✓ The audit trail is whole: {len(found.entries)} of {refund['version']}.")
     if words := CUSTOMER.get(status):
-        print_line(f"Tell the customer: {words}")
+        print_paragraph(f"Tell the customer: {words}")
     if following := NEXT.get(status):
-        print_line(f"Next: {following.replace('REFUND_ID', str(refund['refund_id']))}")
+        print_paragraph(f"Next: {following.replace('REFUND_ID', str(refund['refund_id']))}")
 
 
 def _facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:

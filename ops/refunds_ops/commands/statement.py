@@ -21,9 +21,9 @@ from refunds_ops.commands.list_refunds import cell
 from refunds_ops.dates import Zone, utc_now, zone_of
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
-from refunds_ops.looks import outcome_of
 from refunds_ops.reconciliation import Line, listed_since, reconcile
 from refunds_ops.stack.stack import find_stack
+from refunds_ops.statuses import outcome_of
 from refunds_ops.terminal import print_json, print_line, print_note
 from refunds_ops.totals import from_table, totals
 

@@ -55,6 +55,16 @@ def test_help_loads_no_library(arguments: str) -> None:
     assert ended.stderr.strip().splitlines()[-1] == "[]"
 
 
+def test_show_loads_only_what_it_needs() -> None:
+    script = (
+        "import sys, refunds_ops.commands.show\n"
+        "unwanted = ('boto3', 'rich', 'pydantic', 'aws_lambda_powertools')\n"
+        "sys.exit(str([name for name in unwanted if name in sys.modules]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.stderr.strip().splitlines()[-1] == "[]"
+
+
 def groups(group: click.Group = cli) -> Iterator[LazyGroup]:
     assert isinstance(group, LazyGroup)
     yield group

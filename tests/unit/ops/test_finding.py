@@ -240,7 +240,8 @@ def test_a_list_that_cannot_be_made_says_why(
 
 
 def test_nothing_found_is_no_error(refunds: Refunds) -> None:
-    assert (refunds("list").status, refunds("list").out) == (0, "No refunds.\n")
+    ran = refunds("list")
+    assert (ran.status, ran.out) == (0, "No refunds.\n"), ran.err
     assert refunds("open").status == 0
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from refunds_ops import terminal
+from refunds_ops import layout, plain, terminal
 from refunds_ops.errors import NotReadyError, RefusedError
+from refunds_ops.layout import Column
 from refunds_ops.safe_console import SafeConsole
 from refunds_ops.terminal import print_json, print_line, run_command, safe_text
 
@@ -57,6 +58,60 @@ def test_a_pipe_is_neither_folded_nor_coloured(monkeypatch: pytest.MonkeyPatch) 
     SafeConsole(file=out).print(table)
     assert "refund-" * 20 in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+COLUMNS = [
+    Column("refund"),
+    Column("status"),
+    Column("amount", right=True),
+    Column("payment"),
+    Column("why", fold=True),
+]
+ROW = ("rf_" + "0123456789abcdef" * 2, "IN_REVIEW", "25.00 USD", "pay_" + "x" * 30, "a reason " * 9)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_table_fits_any_terminal_and_breaks_no_id(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    narrow = SafeConsole(file=out, force_terminal=True, color_system=None, width=width)
+    monkeypatch.setattr(layout, "console", lambda: narrow)
+    layout.print_table(COLUMNS, [ROW, ROW])
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    for whole in ROW[:4]:
+        assert sum(whole in line for line in lines) == 2
+
+
+def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert plain.styled("FAILED", "bold red") == "FAILED"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "xterm")
+    assert plain.styled("FAILED\x1b", "bold red") == "\x1b[1;31mFAILED\\x1b\x1b[0m"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert plain.styled("FAILED", "bold red") == "FAILED"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_facts_are_folded_on_a_terminal_and_whole_in_a_pipe(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    for out in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", out)
+        plain.print_facts([("why", "word " * 50), ("none", "")])
+        lines = out.getvalue().splitlines()
+        assert (max(map(len, lines)) <= width) == out.isatty()
+        assert (len(lines) == 1) != out.isatty()
 
 
 def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
