@@ -91,14 +91,15 @@ def from_table(stack: Stack, span: Span) -> Source:
 def from_backup(stack: Stack | None, span: Span, folder: Path | None, number: int | None) -> Source:
     """As they were in a backup, whose files are checked as they are read."""
     from refunds_ops.backup.data_files import items, plain_item
-    from refunds_ops.commands.backup_options import digest_of, place_of, stack_of
+    from refunds_ops.backup.storage import backup_storage
+    from refunds_ops.commands.backup_options import digest_of, stack_of
 
-    place = place_of(stack or stack_of(None, folder), folder)
-    digest = digest_of(place, number, None)
+    storage = backup_storage(stack or stack_of(None, folder), folder)
+    digest = digest_of(storage, number, None)
     (export,) = [each for each in digest.exports if each.table == "refunds"]
 
     def refunds() -> Iterator[Item]:
-        for wire in items(place, export):
+        for wire in items(storage, export):
             refund = plain_item(wire)
             if span.since <= refund["created_at"] < span.until:
                 yield refund

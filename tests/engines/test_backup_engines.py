@@ -22,9 +22,9 @@ from tests.support.moto_stack import create_tables
 from refunds.backup.table_scan import ReadLimit, Source
 from refunds.domain.clock import Deadline
 from refunds_ops.backup.data_files import items
-from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.progress import Progress
 from refunds_ops.backup.restore import RowRestore
+from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.tables import TableReader, compare
 
 ROWS = {"dynamodb_local": 50_000, "dynalite": 1_000_000 if os.environ.get("FULL") else 50_000}
@@ -60,13 +60,15 @@ def test_a_round_trip_of_every_attribute_type(
         timed.step("verified", rows + audit_rows)
         tables = ("Refunds-restored", "Ledger-restored", "Audit-restored")
         create_tables(stack.dynamodb, *tables)
-        place, exports = Bucket(stack.s3, stack.bucket), latest(stack).exports
+        storage, exports = Bucket(stack.s3, stack.bucket), latest(stack).exports
         # The lines as they are, by no code of ours: neither engine has ImportTable.
-        load(url, tables[0], items(place, exports[0]))
+        load(url, tables[0], items(storage, exports[0]))
         timed.step("refunds restored", rows)
         with ThreadPoolExecutor(8) as pool:
             progress = Progress(tmp_path / "restore.json")
-            RowRestore(stack.dynamodb, place, pool).restore(exports[2], tables[2], progress, quiet)
+            RowRestore(stack.dynamodb, storage, pool).restore(
+                exports[2], tables[2], progress, quiet
+            )
         assert progress.rows["audit"].counts == {"restored": audit_rows}
         timed.step("audit restored, row by row", audit_rows)
         reader = TableReader(boto3.client("dynamodb", endpoint_url=url), ReadLimit(0))

@@ -16,10 +16,10 @@ from tests.support.backup_parts import BackedUp, latest
 from refunds.backup.digest_chain import KmsSigner
 from refunds.backup.table_scan import ReadLimit, Source
 from refunds.domain.clock import Deadline
-from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.tables import TableReader, compare, creation_parameters
-from refunds_ops.backup.verification import Verification
+from refunds_ops.backup.verification import BackupVerification
 
 ROWS = 20_000
 IMPORT_SECONDS = 600
@@ -46,7 +46,7 @@ def test_a_round_trip_of_every_attribute_type(
     assert told["tables"]["audit"]["item_count"] == audit_rows
 
     public_key = PublicKey(kms.get_public_key(KeyId=key)["PublicKey"])
-    report = Verification(Bucket(stack.s3, stack.bucket), [public_key]).run()
+    report = BackupVerification(Bucket(stack.s3, stack.bucket), [public_key]).run()
     timed.step("verified", ROWS + audit_rows)
     assert not report.findings
     assert report.items == ROWS + audit_rows

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.local.flow import Flow
 
-from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.verification import newest
 
 

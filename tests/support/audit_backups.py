@@ -17,8 +17,8 @@ from refunds.backup.digest_chain import DigestChain
 from refunds.backup.merkle import merkle_root
 from refunds.domain.clock import rfc3339
 from refunds_ops.audit.latest_backup import BackupReader, chosen
-from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.storage import Bucket
 
 
 @cache
@@ -60,7 +60,7 @@ class Backups:
         self.s3 = trail.stack.clients.s3
         self.bucket = trail.stack.backup_bucket
         self.signer = signer or Signer()
-        self.place = Bucket(self.s3, self.bucket)
+        self.storage = Bucket(self.s3, self.bucket)
 
     def publish(self) -> Digest:
         stack, now = self.trail.stack, self.trail.clock.now()
@@ -107,9 +107,9 @@ class Backups:
         return Export(name, f"arn:{name}", root, now, len(lines), (), (file,))
 
     def read(self, sequence: int | None = None, key: PublicKey | None = None) -> BackupReader:
-        stored = chosen(self.place, sequence)
+        stored = chosen(self.storage, sequence)
         assert stored is not None
-        return BackupReader(self.place, stored, key or self.signer.public)
+        return BackupReader(self.storage, stored, key or self.signer.public)
 
     def rewrite(self, key: str, body: bytes) -> None:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)

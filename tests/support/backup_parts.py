@@ -30,9 +30,9 @@ from refunds.domain.refund import Item, Refund, Status
 from refunds.lambda_runtime import new_token
 from refunds.tables.wire import item_to_wire
 from refunds_ops.backup.data_files import items
-from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.signatures import PublicKey
-from refunds_ops.backup.verification import Report, Verification
+from refunds_ops.backup.storage import Bucket
+from refunds_ops.backup.verification import BackupReport, BackupVerification
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -163,9 +163,9 @@ class BackedUp:
     def back_up(self, event: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         return self.make_run(**more).run(event or {}, Deadline.after(self.clock, 900))
 
-    def verify(self, **more: Any) -> Report:
-        place = Bucket(self.s3, self.bucket)
-        return Verification(place, [self.signer.public_key]).run(**more)
+    def verify(self, **more: Any) -> BackupReport:
+        storage = Bucket(self.s3, self.bucket)
+        return BackupVerification(storage, [self.signer.public_key]).run(**more)
 
     def listed(self, prefix: str = "") -> list[str]:
         """The keys that are there."""

@@ -18,10 +18,10 @@ from refunds_devkit.local.processes import wait_until
 from refunds_devkit.sandbox.client import SandboxClient
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.drill import Drill
-from refunds_ops.backup.places import Stored
 from refunds_ops.backup.restore import RestoreError
-from refunds_ops.backup.verification import Report, Verification, newest
-from refunds_ops.commands.backup_options import keys_of, place_of
+from refunds_ops.backup.storage import Stored, backup_storage
+from refunds_ops.backup.verification import BackupReport, BackupVerification, newest
+from refunds_ops.commands.backup_options import keys_of
 from refunds_ops.commands.drill import driller_of
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import Stack
@@ -42,7 +42,7 @@ class Seen:
     calls: list[dict[str, Any]] = field(default_factory=list)
     backup: Digest | None = None
     backup_files: list[Stored] = field(default_factory=list)
-    verified: Report | None = None
+    verified: BackupReport | None = None
     drill: Drill | None = None
     drill_failure: str = ""
     waiting_messages: int = 0
@@ -139,12 +139,12 @@ class Run:
         """Back up, then verify the backup and restore it."""
         self._invoke("BackupRefunds")
         self.changed()
-        place, keys = place_of(self._stack, None), keys_of(self._stack, ())
-        self.seen.backup = backup = newest(place)
+        storage, keys = backup_storage(self._stack, None), keys_of(self._stack, ())
+        self.seen.backup = backup = newest(storage)
         if backup is None:
             return
-        self.seen.backup_files = list(place.list(f"{backup.backup_prefix}/"))
-        self.seen.verified = Verification(place, keys).run()
+        self.seen.backup_files = list(storage.list(f"{backup.backup_prefix}/"))
+        self.seen.verified = BackupVerification(storage, keys).run()
         try:
             self.seen.drill = driller_of(self._stack).run(
                 backup, secrets.token_hex(4), lambda what, done, total: self.changed()

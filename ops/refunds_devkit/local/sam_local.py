@@ -24,7 +24,7 @@ from refunds_devkit.local.lifecycle import down, up
 from refunds_devkit.local.progress import Steps
 from refunds_devkit.local.running import run
 from refunds_devkit.local.workspace import PROJECT, Workspace
-from refunds_ops.backup.places import Bucket
+from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.verification import newest
 from refunds_ops.errors import NotReadyError
 from refunds_ops.stack.records import audit_entries, refund_item

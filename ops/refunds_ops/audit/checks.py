@@ -1,7 +1,7 @@
-"""What must hold of one refund's story, and of one payment's ledger: pure functions.
+"""The rules for one refund's records and for one payment's ledger, as pure functions.
 
-The same checks run twice: over what was scanned, to find suspects, and over what a consistent read
-shows of a suspect, to find what is really wrong.
+The same checks run twice: on the scanned rows, to find suspects, and on consistent reads of each
+suspect, to find what is really wrong.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _AT_GATEWAY = frozenset({Status.SUCCEEDED, Status.PENDING, Status.REVERSED})
 
 @dataclass(frozen=True)
 class Story:
-    """All that is stored of one refund. ``held``: payment to what its ledger has under ``r#``;
-    ``ledger``: that of the refund's own payment."""
+    """Everything stored about one refund. ``held`` maps a payment to the refund's reservation in
+    its ledger; ``ledger`` is that of the refund's own payment."""
 
     refund_id: str
     refund: RefundRow | None = None
@@ -58,7 +58,7 @@ def check_trail(story: Story) -> list[Finding]:
 
 
 def _home(story: Story) -> str | None:
-    """The payment whose refund it is: by the refund, or by most of its entries."""
+    """The payment of the refund: from its record, or else from most of its entries."""
     if story.refund is not None:
         return story.refund.transaction_id
     places = [entry.transaction_id for entry in story.entries]
@@ -85,7 +85,7 @@ def _chain(story: Story, by_version: Mapping[int, EntryRow]) -> list[Finding]:
 
 
 def _link(before: EntryRow, after: EntryRow) -> list[Finding]:
-    """How an entry goes with the one before it. What is unsound in itself is told already."""
+    """Check an entry against the one before it. Entries with a problem of their own are skipped."""
     if before.problem or after.problem:
         return []
     if after.previous_hash != before.entry_hash:
@@ -93,13 +93,13 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:
     if begins(after):
         if before.event == DELETED_EVENT:
             return []  # the request came again: the chain goes on
-        told = f"it begins again after {before.status}, and no removal was audited"
-        return [_of(after, "transition", told)]
+        what = f"it begins again after {before.status}, and no removal was audited"
+        return [_of(after, "transition", what)]
     if (after.amount_minor, after.currency) != (before.amount_minor, before.currency):
         return [_of(after, "transition", "the amount is not that of the version before")]
     if after.fixed != before.fixed:
-        told = f"{', '.join(FIXED)}: one is not what it was in the version before"
-        return [_of(after, "transition", told)]
+        what = f"{', '.join(FIXED)}: one is not what it was in the version before"
+        return [_of(after, "transition", what)]
     legal: frozenset[str] = frozenset(TRANSITIONS[Status(before.status or "")])
     if after.event in (DELETED_EVENT, RESTORED_EVENT):
         legal = frozenset({before.status or ""})
@@ -108,13 +108,13 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:
         or after.previous_status != before.status
         or after.status not in legal
     ):
-        told = f"{before.status} to {after.status} (previous_status {after.previous_status})"
-        return [_of(after, "transition", told)]
+        what = f"{before.status} to {after.status} (previous_status {after.previous_status})"
+        return [_of(after, "transition", what)]
     return []
 
 
 def begins(entry: EntryRow) -> bool:
-    """Whether a refund begins with it: at first, or again when its record was lost."""
+    """Whether the entry begins a refund: the first time, or again after its record was lost."""
     return entry.previous_status is None and entry.status == Status.PROCESSING
 
 
@@ -133,8 +133,8 @@ def _against_refund(story: Story, by_version: Mapping[int, EntryRow]) -> list[Fi
     if refund.version > last:
         return [_gap(story, by_version, last + 1, refund.version)]
     if refund.version < last:
-        told = f"Refunds holds version {refund.version}, the trail goes to {last}"
-        return [_about(refund, "refund_behind", told)]
+        what = f"Refunds holds version {refund.version}, the trail goes to {last}"
+        return [_about(refund, "refund_behind", what)]
     same = by_version[last]
     if same.entry_hash != refund.entry_hash and not same.problem:
         return [_about(refund, "refund_changed", _difference(refund, same))]
@@ -142,7 +142,7 @@ def _against_refund(story: Story, by_version: Mapping[int, EntryRow]) -> list[Fi
 
 
 def _difference(refund: RefundRow, entry: EntryRow) -> str:
-    told = [
+    what = [
         f"{name} {in_refunds} in Refunds, {in_trail} in the trail"
         for name, in_refunds, in_trail in (
             ("status", refund.status, entry.status),
@@ -151,7 +151,7 @@ def _difference(refund: RefundRow, entry: EntryRow) -> str:
         )
         if in_refunds != in_trail
     ]
-    return "; ".join(told) or "its entry's hash is another"
+    return "; ".join(what) or "its entry's hash is another"
 
 
 def _check_reservation(story: Story) -> list[Finding]:
@@ -164,14 +164,14 @@ def _check_reservation(story: Story) -> list[Finding]:
             return [_about(refund, "reservation_left", f"{refund.status}, {held} still reserved")]
         return []
     if not held:
-        told = "released" if held == 0 else "no reservation"
-        return [_about(refund, "reservation_missing", f"{refund.status}, but {told} in the ledger")]
+        what = "released" if held == 0 else "no reservation"
+        return [_about(refund, "reservation_missing", f"{refund.status}, but {what} in the ledger")]
     if held != refund.amount_minor:
-        told = f"{held} reserved, the refund is of {refund.amount_minor}"
-        return [_about(refund, "reservation_differs", told)]
+        what = f"{held} reserved, the refund is of {refund.amount_minor}"
+        return [_about(refund, "reservation_differs", what)]
     if story.ledger and story.ledger.currency not in (None, refund.currency):
-        told = f"reserved in {story.ledger.currency}, the refund is in {refund.currency}"
-        return [_about(refund, "reservation_differs", told)]
+        what = f"reserved in {story.ledger.currency}, the refund is in {refund.currency}"
+        return [_about(refund, "reservation_differs", what)]
     return []
 
 
@@ -183,14 +183,14 @@ def check_ledger(ledger: LedgerRow, reserved: int) -> list[Finding]:
         return [Finding(kind=kind, what=what, transaction_id=transaction_id)]
     if ledger.captured is None or ledger.remaining is None:
         if reserved:
-            told = f"{reserved} reserved of a payment without a balance"
-            return [Finding(kind="overdrawn", what=told, transaction_id=transaction_id)]
+            what = f"{reserved} reserved of a payment without a balance"
+            return [Finding(kind="overdrawn", what=what, transaction_id=transaction_id)]
         return []
-    told = f"captured {ledger.captured}, reserved {reserved}, remaining {ledger.remaining}"
+    what = f"captured {ledger.captured}, reserved {reserved}, remaining {ledger.remaining}"
     if ledger.remaining < 0 or reserved > ledger.captured:
-        return [Finding(kind="overdrawn", what=told, transaction_id=transaction_id)]
+        return [Finding(kind="overdrawn", what=what, transaction_id=transaction_id)]
     if ledger.remaining > ledger.captured - reserved:
-        return [Finding(kind="balance", what=told, transaction_id=transaction_id)]
+        return [Finding(kind="balance", what=what, transaction_id=transaction_id)]
     return []
 
 
@@ -232,11 +232,11 @@ def _differs(refund: RefundRow, status: Status, shown: GatewayRefund) -> tuple[s
 
 
 def _gap(story: Story, by_version: Mapping[int, EntryRow], first: int, last: int) -> Finding:
-    told = f"version {first} is missing" if first == last else f"versions {first} to {last} missing"
+    what = f"version {first} is missing" if first == last else f"versions {first} to {last} missing"
     some = story.refund or next(iter(by_version.values()), None)
     return Finding(
         kind="gap",
-        what=told,
+        what=what,
         refund_id=story.refund_id,
         transaction_id=some.transaction_id if some else None,
         version=first,

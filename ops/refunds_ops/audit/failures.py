@@ -83,12 +83,12 @@ class FailureReader:
 def parse(key: str, body: bytes) -> Kept:
     """Read an object of either kind."""
     try:
-        told = json.loads(body)
-        if "record" in told:
-            reason, records = str(told.get("reason")), [told["record"]]
+        payload = json.loads(body)
+        if "record" in payload:
+            reason, records = str(payload.get("reason")), [payload["record"]]
         else:
-            reason = str(told.get("requestContext", {}).get("condition", "unknown"))
-            payload = told["payload"]
+            reason = str(payload.get("requestContext", {}).get("condition", "unknown"))
+            payload = payload["payload"]
             if isinstance(payload, str):
                 payload = json.loads(payload)
             records = payload["Records"] if isinstance(payload, dict) else payload

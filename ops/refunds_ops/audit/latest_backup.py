@@ -1,4 +1,4 @@
-"""A published backup as something to hold the tables against: read, and checked on the way."""
+"""Reads a published backup to compare the tables with, and checks it on the way."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from refunds.backup.digest import DIGESTS_PREFIX, Digest, DigestError, Export, d
 from refunds.domain.clock import from_rfc3339
 from refunds_ops.audit.findings import Finding
 from refunds_ops.backup.data_files import DamagedError, Wire, items
-from refunds_ops.backup.places import AbsentError, Place
 from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.storage import AbsentError, BackupStorage
 from refunds_ops.backup.verification import StoredDigest, load, published
 
 PAGE_ITEMS = 1000
 
 FIRST_RUN = timedelta(days=1)
-"""How long the very first run may be on its way to its digest."""
+"""How long the first run may take until its digest."""
 
 Row = TypeVar("Row")
 
 
 class BackupReader:
-    """The data of one backup, a page at a time. What is wrong with it, once read, is in
-    ``findings``; ``key`` None leaves the digest's signature unchecked."""
+    """The data of one backup, a page at a time. What is wrong with it is in ``findings`` once it is
+    read. ``key`` None leaves the digest's signature unchecked."""
 
-    def __init__(self, place: Place, stored: StoredDigest, key: PublicKey | None) -> None:
-        self._place = place
+    def __init__(self, storage: BackupStorage, stored: StoredDigest, key: PublicKey | None) -> None:
+        self._storage = storage
         self.digest: Digest = stored.digest
         self.signature_checked = key is not None
         self.findings: list[Finding] = []
-        if key is not None and not is_signed(place, stored, key):
+        if key is not None and not is_signed(storage, stored, key):
             what = "its signature is not one of the signing key"
             self.findings.append(Finding(kind="backup_damaged", what=what, where=self.digest.key))
         try:
@@ -56,7 +56,7 @@ class BackupReader:
     def _export_pages(self, export: Export, read: Callable[[Wire], Row]) -> Iterator[list[Row]]:
         page: list[Row] = []
         try:
-            for item in items(self._place, export):
+            for item in items(self._storage, export):
                 page.append(read(item))
                 if len(page) == PAGE_ITEMS:
                     yield page
@@ -73,28 +73,28 @@ class BackupReader:
             yield page
 
 
-def chosen(place: Place, sequence: int | None) -> StoredDigest | None:
+def chosen(storage: BackupStorage, sequence: int | None) -> StoredDigest | None:
     """The digest of that number, or the newest; None when there is none.
 
     Raises ``DigestError`` for one that can't be read, or that is another's under its number: an old
     backup passed off as the newest contradicts nothing.
     """
-    numbers = published(place)
+    numbers = published(storage)
     number = sequence or (numbers[-1] if numbers else None)
     if number is None or number not in numbers:
         return None
-    stored = load(place, number)
+    stored = load(storage, number)
     if stored.digest.key != digest_key(number):
         raise DigestError(f"{digest_key(number)} holds the digest of {stored.digest.key}")
     return stored
 
 
-def why_no_digest(place: Place, now: datetime) -> str | None:
+def why_no_digest(storage: BackupStorage, now: datetime) -> str | None:
     """What is wrong when there is no digest. None before the first backup, also when every run
     failed before it had stored all tables."""
     latest = f"{now - FIRST_RUN:%Y%m%dT%H%M%SZ}"
     stored: dict[str, set[str]] = {}
-    for key in chain((v.key for v in place.versions()), (each.key for each in place.list())):
+    for key in chain((v.key for v in storage.versions()), (each.key for each in storage.list())):
         if key.startswith(DIGESTS_PREFIX):
             return "backups were made, and their digests are gone"
         # refund-backups/<year>/<month>/<day>/<run>/<table>/…/manifest-summary.json
@@ -106,18 +106,18 @@ def why_no_digest(place: Place, now: datetime) -> str | None:
     return None
 
 
-def signature_of(place: Place, stored: StoredDigest) -> bytes:
+def signature_of(storage: BackupStorage, stored: StoredDigest) -> bytes:
     """From beside the digest, else from its metadata; empty when there is none."""
     if stored.signature is not None:
         return stored.signature
     try:
-        return bytes.fromhex(place.signature(stored.digest.key) or "")
+        return bytes.fromhex(storage.signature(stored.digest.key) or "")
     except ValueError:
         return b""
 
 
-def is_signed(place: Place, stored: StoredDigest, key: PublicKey) -> bool:
+def is_signed(storage: BackupStorage, stored: StoredDigest, key: PublicKey) -> bool:
     """Whether the digest is as the key's owner signed it."""
     return stored.digest.fingerprint == key.fingerprint and key.verifies(
-        stored.content, signature_of(place, stored)
+        stored.content, signature_of(storage, stored)
     )

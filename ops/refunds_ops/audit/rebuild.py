@@ -1,4 +1,4 @@
-"""Making lost entries again: only what the chain itself proves to be the lost one, bit by bit.
+"""Rebuilds lost entries: only those that the chain proves to be the lost ones, bit by bit.
 
 An entry is a pure function of a refund's image, so any stored image of a version makes its entry
 again. Images are in the stream records that failed, in the refund itself for its latest version,

@@ -21,8 +21,8 @@ from refunds.domain.identifiers import entry_id
 from refunds.domain.refund import Item
 from refunds_ops.audit.latest_backup import signature_of
 from refunds_ops.backup.data_files import checked_lines, item_of
-from refunds_ops.backup.places import Place
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
+from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.backup.verification import StoredDigest
 
 KIND = "refund-receipt"
@@ -32,8 +32,8 @@ MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Checked:
-    """What a receipt proves, and why it doesn't if so. ``unproven``: the versions that no digest
-    covers which the trusted key has signed."""
+    """What a receipt proves, and its problems. ``unproven``: the versions that no digest signed by
+    the trusted key covers."""
 
     refund_id: str = ""
     versions: int = 0
@@ -52,7 +52,7 @@ def make_receipt(
     entries: Sequence[Item],
     *,
     made_at: str,
-    place: Place | None = None,
+    storage: BackupStorage | None = None,
     stored: StoredDigest | None = None,
     public_key: PublicKey | None = None,
 ) -> Item:
@@ -70,24 +70,24 @@ def make_receipt(
         "digest": None,
         "proofs": [],
     }
-    if place is not None and stored is not None:
+    if storage is not None and stored is not None:
         receipt["digest"] = {
             "content": stored.content.decode(),
-            "signature": signature_of(place, stored).hex(),
+            "signature": signature_of(storage, stored).hex(),
             "public_key": public_key.pem.decode() if public_key else None,
         }
-        receipt["proofs"] = list(_proofs(entries, place, stored.digest))
+        receipt["proofs"] = list(_proofs(entries, storage, stored.digest))
     return receipt
 
 
-def _proofs(entries: Sequence[Item], place: Place, digest: Digest) -> Iterator[Item]:
+def _proofs(entries: Sequence[Item], storage: BackupStorage, digest: Digest) -> Iterator[Item]:
     wanted = {(entry["transaction_id"], entry["entry_id"]): entry for entry in entries}
     for file in _audit_files(digest):
-        # Only a line that names the refund needs to be read as JSON.
+        # Only lines that name the refund need to be parsed.
         mark = f'"{entries[0]["refund_id"]}"'.encode()
         leaves: list[bytes] = []
         found: dict[str, int] = {}
-        for line in checked_lines(place, file):
+        for line in checked_lines(storage, file):
             leaf = audit_leaf(line)
             key = _key_in(line, file.key) if mark in line else None
             if key is not None and key in wanted and leaf.hex() == wanted[key]["entry_hash"]:
@@ -141,21 +141,21 @@ def check_receipt(content: bytes, key: PublicKey | None) -> Checked:
         if key is None:
             return replace(checked, unproven=[entry["version"] for entry in entries])
         if checked.unproven:
-            checked.problems.append(f"not proven: {versions_told(checked.unproven)}")
+            checked.problems.append(f"not proven: {versions_text(checked.unproven)}")
         return checked
     except (*NOT_AN_IMAGE, UnicodeDecodeError, NotAPublicKeyError) as exc:
         return Checked(problems=[f"the receipt can't be read: {type(exc).__name__}"])
 
 
-def versions_told(versions: Sequence[int]) -> str:
+def versions_text(versions: Sequence[int]) -> str:
     """ "version 3", "versions 1, 2 and 3"."""
     *some, last = map(str, versions)
     return f"versions {', '.join(some)} and {last}" if some else f"version {last}"
 
 
 def missing_in(digest: Digest, receipt: Item) -> list[str]:
-    """Entries that say they were recorded before a backup, and have no proof by it: no later one
-    will make up for that."""
+    """Entries that were recorded before a backup, by their own account, and are not in it. No later
+    backup can prove them."""
     covered = {proof["entry_id"] for proof in receipt["proofs"]}
     exported = [export.export_time for export in digest.exports if export.table == "audit"]
     until = [later(each, -CLOCK_SKEW) for each in exported]
@@ -167,7 +167,7 @@ def missing_in(digest: Digest, receipt: Item) -> list[str]:
 
 
 def receipt_problems(receipt: Item) -> list[str]:
-    """Where its entries contradict themselves or each other."""
+    """Contradictions within the receipt's entries and between them."""
     try:
         return list(_chain_problems(receipt, receipt["entries"]))
     except NOT_AN_IMAGE as exc:
@@ -196,20 +196,20 @@ def _chain_problems(receipt: Item, entries: Sequence[Item]) -> Iterator[str]:
 
 def _check_digest(checked: Checked, receipt: Item, key: PublicKey | None) -> Checked:
     entries: list[Item] = receipt["entries"]
-    told = receipt["digest"]
-    if told is None:
+    signed = receipt["digest"]
+    if signed is None:
         checked.notes.append("No signed digest covers it: anyone could have made this chain.")
         return replace(checked, unproven=[entry["version"] for entry in entries])
-    content = told["content"].encode()
+    content = signed["content"].encode()
     if key is None:
-        if not told["public_key"]:
+        if not signed["public_key"]:
             return replace(checked, problems=["it has no public key; give one with --public-key"])
-        key = PublicKey(told["public_key"].encode())
+        key = PublicKey(signed["public_key"].encode())
         checked.notes.append(
             "Its own public key was taken. Compare the fingerprint with one that you know, "
             "or give the key with --public-key."
         )
-    if not key.verifies(content, bytes.fromhex(told["signature"])):
+    if not key.verifies(content, bytes.fromhex(signed["signature"])):
         return replace(checked, problems=["the digest's signature is not by this public key"])
     try:
         digest = Digest.from_bytes(content)

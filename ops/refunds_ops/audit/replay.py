@@ -27,14 +27,14 @@ class Replayed:
 
 
 class _KeptAlready:
-    """In place of the failures bucket: what fails again is there already."""
+    """Replaces the failures bucket: a record that fails again is in it already."""
 
     def keep(self, kind: str, name: str | None, content: dict[str, Any]) -> str:
         return ""
 
 
 class Replayer:
-    """``bus`` None: nothing is published, since the events may have been long ago."""
+    """``bus`` None publishes nothing, since the events can be old."""
 
     def __init__(
         self,

@@ -1,5 +1,6 @@
-"""Scanned rows in a temporary SQLite file: however many there are, and in whatever order they came,
-they are joined on disk. Nothing of it outlives the command.
+"""Scanned rows in a temporary SQLite file, where they are joined whatever their number and order.
+
+The file is deleted when the command ends.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ CREATE INDEX gateway_by_payment ON gateway (transaction_id);
 """
 
 
-class Stage:
-    """A context: the file is there within it and gone after it."""
+class RowStore:
+    """A context manager: the file exists within it."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="refunds-verify-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "stage.db", isolation_level=None)
-        # The file is thrown away in any case: nothing of it needs to survive a crash.
+        self._db = sqlite3.connect(Path(self._folder.name) / "rows.db", isolation_level=None)
+        # The file is temporary, so nothing needs to survive a crash.
         for pragma in (
             "journal_mode = OFF",
             "synchronous = OFF",
@@ -70,7 +71,7 @@ class Stage:
         self._db.execute(f"PRAGMA temp_store_directory = '{self._folder.name}'")
         self._db.executescript(_SCHEMA)
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> RowStore:
         return self
 
     def __exit__(
@@ -127,7 +128,7 @@ class Stage:
         self._insert("backup_ledger", [(row.transaction_id, row.captured) for row, _ in rows])
 
     def add_gateway(self, refunds: Iterable[GatewayRefund]) -> None:
-        """A list may show one twice, when newer ones move its pages on: the last word counts."""
+        """A list can show a refund twice when newer ones shift its pages. The later one counts."""
         self._insert(
             "gateway",
             [
@@ -145,7 +146,7 @@ class Stage:
         )
 
     def listed(self, column: str, value: str) -> list[GatewayRefund]:
-        """What the gateway's list had of a ``reference`` or of a ``transaction_id``."""
+        """The refunds in the gateway's list with this ``reference`` or ``transaction_id``."""
         question = f"SELECT * FROM gateway WHERE {column} = ? ORDER BY rowid"  # noqa: S608
         return [
             GatewayRefund(
@@ -163,7 +164,7 @@ class Stage:
         ]
 
     def index(self) -> None:
-        """After the last row and before the first question."""
+        """Call this after the last row and before the first query."""
         self._db.executescript(_INDEXES)
 
     def count(self, table: str) -> int:
@@ -175,7 +176,7 @@ class Stage:
             yield Stray(*row)
 
     def stories(self) -> Iterator[Story]:
-        """Every refund that has a record, an entry or both, with all that was scanned of it."""
+        """Every refund that has a record or an entry, with all its scanned rows."""
         refunds = _Peekable(
             self.ask(
                 "SELECT * FROM refunds LEFT JOIN ledger"
@@ -207,7 +208,7 @@ class Stage:
             yield LedgerRow(*_nested(row)), reserved
 
     def ask(self, question: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """The rows that answer an SQL question, as they are asked for."""
+        """The rows of an SQL query, read lazily."""
         with closing(self._db.cursor()) as cursor:
             yield from cursor.execute(question, values)
 
@@ -222,7 +223,7 @@ class Stage:
 
 
 class _Peekable:
-    """Rows ordered by their first column, taken a key at a time."""
+    """Rows sorted by their first column, read one key at a time."""
 
     def __init__(self, rows: Iterator[tuple[Any, ...]]) -> None:
         self._groups = groupby(rows, key=lambda row: row[0])
@@ -243,7 +244,7 @@ def _least(*keys: str | None) -> str | None:
 
 
 def _flat(row: Any) -> tuple[Any, ...]:
-    """A row as columns: its problem becomes the last two."""
+    """A row as columns. Its problem fills the last two."""
     if isinstance(row, Stray):
         return astuple(row)
     *columns, problem = (getattr(row, field.name) for field in fields(row))
@@ -251,7 +252,7 @@ def _flat(row: Any) -> tuple[Any, ...]:
 
 
 def _storable(value: Any) -> Any:
-    # SQLite's integers end at 2^63; what is past them is never an amount of ours.
+    # SQLite's integers end at 2^63. No amount of ours is larger.
     return str(value) if isinstance(value, int) and abs(value) >= 2**63 else value
 
 

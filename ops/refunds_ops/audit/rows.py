@@ -1,4 +1,4 @@
-"""What a check needs of each stored item: a few columns, and whether the item is sound."""
+"""The few columns of each stored item that the checks need, and whether the item is sound."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FIXED = (
     "expected_refundable_minor",
     "gateway",
 )
-"""What a refund keeps from its first version to its last, besides its amount."""
+"""What no version of a refund changes, besides its amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class EntryRow:
     occurred_at: str | None
     recorded_at: str | None
     fixed: str | None
-    """A hash over what never changes (``FIXED``)."""
+    """A hash of the attributes that never change (``FIXED``)."""
     rebuilt: str | None
-    """What the entry was made again from; None for one that was never lost."""
+    """What the entry was rebuilt from; None if it never was."""
     problem: tuple[str, str] | None = None
 
 
@@ -114,7 +114,7 @@ def entry_row(wire: Mapping[str, Any]) -> EntryRow | Stray:
         entry = item_from_wire(wire)
         problem = _problem(entry, refund_id, version)
     except NOT_AN_IMAGE as exc:
-        entry, problem = _readable(wire), ("unreadable", f"can't be read: {_told(exc)}")
+        entry, problem = _readable(wire), ("unreadable", f"can't be read: {_error_text(exc)}")
     details = entry.get("details")
     if not isinstance(details, dict):
         details = {}
@@ -141,7 +141,7 @@ def _problem(  # noqa: PLR0911 - one line a problem; each reads what those befor
     entry: Item, refund_id: str, version: int
 ) -> tuple[str, str] | None:
     if type(entry.get("version")) is not int:
-        return "unreadable", "its version is no number"
+        return "unreadable", "its version must be a number"
     if (entry.get("refund_id"), entry.get("version")) != (refund_id, version):
         return "misplaced", f"it speaks of {entry.get('refund_id')} version {entry.get('version')}"
     if entry_hash(entry) != entry["entry_hash"]:
@@ -149,17 +149,17 @@ def _problem(  # noqa: PLR0911 - one line a problem; each reads what those befor
     Status(entry["status"])
     if empty := [name for name in ("event", "details") if not entry[name]]:
         return "unreadable", f"{', '.join(empty)}: empty"
-    # No hash covers what an entry says of itself; at least it is what we write.
+    # No hash covers these attributes, so at least their format is checked.
     if rfc3339(from_rfc3339(entry["recorded_at"])) != entry["recorded_at"]:
-        return "unreadable", "its recorded_at is no instant as we write them"
+        return "unreadable", "its recorded_at is not in the format that we write"
     rebuilt = entry.get("rebuilt", {"by": "", "from": ""})
     if not all(isinstance(rebuilt[name], str) for name in ("by", "from")):
-        return "unreadable", "it doesn't say by whom and from what it was rebuilt"
+        return "unreadable", "it must say by whom and from what it was rebuilt"
     return None
 
 
-def _fixed(told: Item) -> str:
-    values = json.dumps([told.get(name) for name in FIXED], sort_keys=True)
+def _fixed(fields: Item) -> str:
+    values = json.dumps([fields.get(name) for name in FIXED], sort_keys=True)
     return hashlib.sha256(values.encode()).hexdigest()[:24]
 
 
@@ -171,7 +171,7 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
         problem = None
     except NOT_AN_IMAGE as exc:
         image, expected = _readable(wire), None
-        problem = ("refund_unreadable", f"can't be read: {_told(exc)}")
+        problem = ("refund_unreadable", f"can't be read: {_error_text(exc)}")
     other = _readable(wire)
     home = _text(image.get("transaction_id"))
     return RefundRow(
@@ -199,7 +199,7 @@ def ledger_row(wire: Mapping[str, Any]) -> tuple[LedgerRow, dict[str, int]]:
         ledger = Ledger.from_item(item_from_wire(wire))
         wrong = _wrong_in(ledger)
     except NOT_AN_IMAGE as exc:
-        wrong = f"can't be read: {_told(exc)}"
+        wrong = f"can't be read: {_error_text(exc)}"
     if wrong:
         problem = ("ledger_unreadable", wrong)
         return LedgerRow(transaction_id, None, None, None, problem), {}
@@ -208,7 +208,7 @@ def ledger_row(wire: Mapping[str, Any]) -> tuple[LedgerRow, dict[str, int]]:
 
 
 def _wrong_in(ledger: Ledger) -> str | None:
-    """No negative reservation may make up for another one, nor a number spoil what adds it up."""
+    """A negative reservation could hide another one, and other values could break the sums."""
     for refund_id, amount in ledger.reservations.items():
         if not REFUND_ID.fullmatch(refund_id):
             return "a reservation is of no refund's id"
@@ -237,7 +237,7 @@ def _key(wire: Mapping[str, Any], name: str) -> str:
 
 
 def _readable(wire: Mapping[str, Any]) -> Item:
-    """What can be read of an item that as a whole can't."""
+    """The attributes of an item that can be read."""
     item = {}
     for name, value in wire.items():
         try:
@@ -247,8 +247,8 @@ def _readable(wire: Mapping[str, Any]) -> Item:
     return item
 
 
-def _told(error: BaseException) -> str:
-    """An error's words may say anything; a ``KeyError`` names what lacks."""
+def _error_text(error: BaseException) -> str:
+    """An error's text may hold data. A ``KeyError`` names the missing attribute."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 

@@ -27,8 +27,8 @@ from refunds_ops.audit.failures import FailureReader
 from refunds_ops.audit.latest_backup import BackupReader, chosen
 from refunds_ops.audit.tables import Tables
 from refunds_ops.audit.verify import Ask
-from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
+from refunds_ops.backup.storage import AbsentError, BackupStorage
 from refunds_ops.backup.verification import StoredDigest
 from refunds_ops.errors import NotReadyError, RefusedError
 from refunds_ops.stack.stack import Stack
@@ -62,16 +62,6 @@ def failures(stack: Stack) -> FailureReader:
     return FailureReader(stack.s3, stack["FailuresBucketName"])
 
 
-def place(stack: Stack, folder: Path | None) -> Place:
-    """The backup bucket, or a folder that was downloaded from it. Raises ``RefusedError``."""
-    if folder is None:
-        return Bucket(stack.s3, stack["BackupBucketName"])
-    try:
-        return Folder(folder)
-    except NotADirectoryError as exc:
-        raise RefusedError(f"{exc}.", "Download it: aws s3 sync s3://<bucket> FOLDER") from exc
-
-
 def public_key(stack: Stack, file: Path | None) -> PublicKey | None:
     """The key in ``file``, else the one that KMS names; None when the stack signs nothing."""
     if file is not None:
@@ -88,7 +78,7 @@ def read_public_key(file: Path) -> PublicKey:
         raise RefusedError(f"{file} can't be read as a public key: {exc}.") from exc
 
 
-def digest(where: Place, sequence: int | None) -> StoredDigest | None:
+def digest(where: BackupStorage, sequence: int | None) -> StoredDigest | None:
     """The digest with that number, or the newest, or None when there is none at all.
 
     Raises ``RefusedError`` when the one asked for isn't there, or none can be read.
@@ -104,7 +94,9 @@ def digest(where: Place, sequence: int | None) -> StoredDigest | None:
     return found
 
 
-def backup(where: Place, sequence: int | None, key: PublicKey | None) -> BackupReader | None:
+def backup(
+    where: BackupStorage, sequence: int | None, key: PublicKey | None
+) -> BackupReader | None:
     found = digest(where, sequence)
     return BackupReader(where, found, key) if found else None
 

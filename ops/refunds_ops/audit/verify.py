@@ -1,8 +1,8 @@
-"""`refunds verify`: everything that is stored of refunds, held against everything else.
+"""`refunds verify`: compares everything that is stored about refunds with everything else.
 
-First all is scanned into a file on this machine and joined there: that finds suspects. Each suspect
-is then read again, consistently, and only what is still wrong is a finding: rows that were written
-while the scans ran, and entries that the stream has yet to deliver, are none.
+It scans all tables into a temporary file and joins them there, which finds suspects. Then it reads
+each suspect again, consistently, and reports only what is still wrong. Rows written while the scans
+ran, and entries that the stream has yet to deliver, are no findings.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from refunds_ops.audit.failures import FailureReader, Kept
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader
 from refunds_ops.audit.rebuild import OWN_RECORD
-from refunds_ops.audit.row_store import Stage
+from refunds_ops.audit.row_store import RowStore
 from refunds_ops.audit.rows import RefundRow, Stray, entry_row, ledger_row, refund_row
 from refunds_ops.audit.tables import Read, Tables, Wire
 
 STREAM_LAG = timedelta(seconds=60)
-"""How old a change must be before its missing entry is a gap; the stream takes a second or two."""
+"""A change this old must have its audit entry. The stream takes a second or two."""
 
 POLL_SECONDS = 2.0
 
 RELEASE_LAG = timedelta(hours=1)
-"""How long a refund that ended may be on its way to giving its reservation back."""
+"""How long after its end a refund may still hold its reservation."""
 
 CLAIM_SECONDS = 5.0
-"""How long a request may take from reserving to claiming."""
+"""How long a request may take from its reservation to its claim."""
 
-READ_AGAIN = 5
-"""Times a suspect is read again because it changed between two reads."""
+MAX_READS = 5
+"""How often a suspect is read because it changed between two reads."""
 
-NAMED = 20
-"""How many refunds a note names."""
+MAX_REFUNDS_IN_NOTE = 20
+"""A note names at most this many refunds."""
 
 Ask = Callable[[str, str, str], Sequence[GatewayRefund] | None]
-"""What the gateway of that name shows of a refund id and its payment; None when there is no such
-gateway to ask."""
+"""Returns what the named gateway shows for a refund id and its payment, or None when no such
+gateway is configured."""
 
 Progress = Callable[[str, Iterable[list[Any]], int], Iterator[list[Any]]]
-"""Wraps pages of a table to show how far they have come; the number is about how many items."""
+"""Wraps the pages of a table to show progress. The number is the approximate item count."""
 
 
 @dataclass
 class Report:
-    """What was looked at and what was found; ``more``: and there is more, past the limit."""
+    """What was checked and found. ``more``: there are findings beyond the limit."""
 
     checked: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -81,9 +81,10 @@ class Report:
 
 
 class Verification:
-    """``backup``, ``failures`` and ``gateway`` (pages of its list) are left out when None; so is
-    ``ask``, and then what changed since the list was begun is not held against it; so is
-    ``captured``, which tells what the gateway captured of a payment."""
+    """None leaves a source out: ``backup``, ``failures``, ``gateway`` (pages of its list),
+    ``captured``
+    (what the gateway captured of a payment) and ``ask``. Without ``ask``, refunds that changed
+    since the list was begun are not compared with it."""
 
     def __init__(
         self,
@@ -117,99 +118,99 @@ class Verification:
 
     def run(self) -> Report:
         report = Report()
-        with Stage() as stage:
-            self._scan(stage, report)
-            with closing(self._all(stage)) as findings:
+        with RowStore() as store:
+            self._scan(store, report)
+            with closing(self._all(store)) as findings:
                 report.findings = list(islice(findings, self._max_findings))
                 report.more = next(findings, None) is not None
-                report.notes += _rebuilt(stage)
+                report.notes += _rebuilt(store)
         if self._begun_again:
             report.notes.append(
-                "Begun again after a restore, which may have made the tables forget them: "
-                f"{_some(self._begun_again)}."
+                "Begun again after a restore or in new tables, which did not know them: "
+                f"{_names(self._begun_again)}."
             )
         if self._raised:
             report.notes.append(
                 "More is captured than in the backup, which --gateway would look into: "
-                f"payments {_some(self._raised)}."
+                f"payments {_names(self._raised)}."
             )
         return report
 
     # --- Scanning ---------------------------------------------------------------------------------
 
-    def _scan(self, stage: Stage, report: Report) -> None:
-        # The gateway and the backup first: what they show, the tables must have had before.
-        self._scan_evidence(stage)
-        self._scan_tables(stage)
-        stage.index()
+    def _scan(self, store: RowStore, report: Report) -> None:
+        # The gateway and the backup first: the tables must already have what these show.
+        self._scan_evidence(store)
+        self._scan_tables(store)
+        store.index()
         report.checked = {
-            "refunds": stage.count("refunds"),
-            "entries": stage.count("entries") + stage.count("strays"),
-            "payments": stage.count("ledger"),
+            "refunds": store.count("refunds"),
+            "entries": store.count("entries") + store.count("strays"),
+            "payments": store.count("ledger"),
         }
         if self._backup is not None:
-            report.checked["backup_entries"] = stage.count("backup_entries")
+            report.checked["backup_entries"] = store.count("backup_entries")
             report.notes.append(
-                f"Held against the backup of {self._backup.digest.start_time}"
+                f"Compared with the backup of {self._backup.digest.start_time}"
                 + ("." if self._backup.signature_checked else ", its signature unchecked.")
             )
         if self._gateway is not None:
-            report.checked["gateway_refunds"] = stage.count("gateway")
+            report.checked["gateway_refunds"] = store.count("gateway")
 
-    def _scan_evidence(self, stage: Stage) -> None:
+    def _scan_evidence(self, store: RowStore) -> None:
         if self._gateway is not None:
             self._listed_at = rfc3339(self._clock.now())
             for page in self._progress("gateway", map(list, self._gateway), 0):
-                stage.add_gateway(page)
+                store.add_gateway(page)
         if self._backup is not None:
             for refunds in self._progress("backup", self._backup.pages("refunds", refund_row), 0):
-                stage.add_backup_refunds(refunds)
+                store.add_backup_refunds(refunds)
             for ledgers in self._progress("backup", self._backup.pages("ledger", ledger_row), 0):
-                stage.add_backup_ledgers(ledgers)
+                store.add_backup_ledgers(ledgers)
             for entries in self._progress("backup", self._backup.pages("audit", entry_row), 0):
-                stage.add_backup_entries(entries)
+                store.add_backup_entries(entries)
 
-    def _scan_tables(self, stage: Stage) -> None:
+    def _scan_tables(self, store: RowStore) -> None:
         for wires in self._table("refunds"):
-            stage.add_refunds(refund_row(wire) for wire in wires)
+            store.add_refunds(refund_row(wire) for wire in wires)
         for wires in self._table("ledger"):
-            stage.add_ledgers(ledger_row(wire) for wire in wires)
+            store.add_ledgers(ledger_row(wire) for wire in wires)
         for wires in self._table("audit"):
-            stage.add_entries(entry_row(wire) for wire in wires)
+            store.add_entries(entry_row(wire) for wire in wires)
 
     def _table(self, name: str) -> Iterator[list[Wire]]:
         return self._progress(name, self._tables.pages(name), self._tables.about_how_many(name))
 
     # --- Finding ----------------------------------------------------------------------------------
 
-    def _all(self, stage: Stage) -> Generator[Finding]:
-        yield from self._in_tables(stage)
-        yield from self._against_evidence(stage)
+    def _all(self, store: RowStore) -> Generator[Finding]:
+        yield from self._in_tables(store)
+        yield from self._against_evidence(store)
         if self._failures is not None:
             for kept in self._failures.unhandled():
                 yield from self._kept(kept)
 
-    def _in_tables(self, stage: Stage) -> Iterator[Finding]:
-        suspects = stage.count("refunds")
-        stories = self._progress("chains", ([story] for story in stage.stories()), suspects)
+    def _in_tables(self, store: RowStore) -> Iterator[Finding]:
+        suspects = store.count("refunds")
+        stories = self._progress("chains", ([story] for story in store.stories()), suspects)
         for [story] in stories:
             if check_story(story):
                 yield from self._read_again(story)
-        for stray in stage.strays():
+        for stray in store.strays():
             yield from self._stray(stray)
-        for ledger, reserved in stage.ledgers():
+        for ledger, reserved in store.ledgers():
             if check_ledger(ledger, reserved):
                 yield from self._ledger(ledger.transaction_id)
-        yield from self._stray_reservations(stage)
+        yield from self._stray_reservations(store)
 
-    def _against_evidence(self, stage: Stage) -> Iterator[Finding]:
+    def _against_evidence(self, store: RowStore) -> Iterator[Finding]:
         if self._backup is not None:
             yield from self._backup.findings
             if not self._backup.findings:  # else what it lacks would look like what was added
-                yield from self._against_backup(stage, self._backup.audited_until)
-                yield from self._captured_more(stage)
+                yield from self._against_backup(store, self._backup.audited_until)
+                yield from self._captured_more(store)
         if self._gateway is not None:
-            yield from self._against_gateway(stage)
+            yield from self._against_gateway(store)
 
     def _read_again(self, suspect: Story) -> Iterator[Finding]:
         payments = {entry.transaction_id for entry in suspect.entries} | set(suspect.held)
@@ -223,7 +224,7 @@ class Verification:
             yield self._named(finding, read)
 
     def settled(self, refund_id: str, payments: set[str]) -> Read:
-        """A refund's story, once its entries are there or are too late to be on their way."""
+        """A refund's records, once its entries are there or too old to be on their way."""
         read = self._unmoving(refund_id, payments)
         for _ in range(int(self._stream_lag.total_seconds() / POLL_SECONDS) + 1):
             refund = read.story.refund
@@ -236,7 +237,7 @@ class Verification:
         return read
 
     def _unmoving(self, refund_id: str, payments: set[str]) -> Read:
-        for _ in range(READ_AGAIN):
+        for _ in range(MAX_READS):
             read = self._tables.read(refund_id, payments)
             if self._tables.refund(refund_id) == read.refund:
                 break
@@ -249,14 +250,14 @@ class Verification:
         return self._within(RELEASE_LAG, story.refund.open_since if story.refund else None)
 
     def _within(self, lag: timedelta, instant: str | None) -> bool:
-        """Whether it was no longer ago than ``lag``; an instant to come is none that we wrote."""
+        """Whether the instant is at most ``lag`` ago. We never write instants of the future."""
         try:
             return -CLOCK_SKEW <= self._clock.now() - from_rfc3339(instant or "") < lag
         except (ValueError, OverflowError):
             return False
 
     def _forgotten(self, finding: Finding, story: Story) -> bool:
-        """Whether a refund began again while a restore may have made the tables forget it."""
+        """Whether a refund began again while messages of forgotten refunds could still return."""
         key = finding.version, finding.transaction_id
         entry = next(each for each in story.entries if (each.version, each.transaction_id) == key)
         try:
@@ -267,7 +268,7 @@ class Verification:
             return False
 
     def _named(self, finding: Finding, read: Read) -> Finding:
-        """The finding with all that differs, which takes the whole items."""
+        """The finding with every difference, read from the complete items."""
         if finding.kind == "refund_changed" and read.refund and finding.version:
             try:
                 differ = differences(read.refund, read.entries[finding.version])
@@ -299,11 +300,11 @@ class Verification:
             row, held = there
             yield from check_ledger(row, sum(held.values()))
 
-    def _stray_reservations(self, stage: Stage) -> Iterator[Finding]:
-        """Held for a refund that isn't there, or under another payment than the refund's."""
+    def _stray_reservations(self, store: RowStore) -> Iterator[Finding]:
+        """Reservations of a refund that doesn't exist, or of another payment than the refund's."""
         suspects = [
             row
-            for row in stage.ask(
+            for row in store.ask(
                 "SELECT refund_id, transaction_id FROM reservations s WHERE amount > 0"
                 " AND NOT EXISTS (SELECT 1 FROM refunds r WHERE r.refund_id = s.refund_id"
                 " AND r.transaction_id = s.transaction_id) LIMIT ?",
@@ -334,8 +335,8 @@ class Verification:
 
     # --- The latest backup ------------------------------------------------------------------------
 
-    def _against_backup(self, stage: Stage, began: str) -> Iterator[Finding]:
-        for refund_id, version, transaction_id, hash_, recorded_at, rebuilt in stage.ask(
+    def _against_backup(self, store: RowStore, began: str) -> Iterator[Finding]:
+        for refund_id, version, transaction_id, hash_, recorded_at, rebuilt in store.ask(
             "SELECT b.refund_id, b.version, b.transaction_id, b.entry_hash, b.recorded_at,"
             " b.rebuilt FROM backup_entries b"
             " LEFT JOIN entries e ON e.refund_id = b.refund_id AND e.version = b.version"
@@ -361,7 +362,7 @@ class Verification:
                 version=version,
             )
         surely_before = later(began, -CLOCK_SKEW)
-        for refund_id, version, transaction_id, recorded_at in stage.ask(
+        for refund_id, version, transaction_id, recorded_at in store.ask(
             "SELECT e.refund_id, e.version, e.transaction_id, e.recorded_at FROM entries e"
             " WHERE e.recorded_at < ? AND NOT EXISTS (SELECT 1 FROM backup_entries b WHERE"
             " b.refund_id = e.refund_id AND b.version = e.version)",
@@ -374,7 +375,7 @@ class Verification:
                 transaction_id=transaction_id,
                 version=version,
             )
-        for refund_id, version, hash_ in stage.ask(
+        for refund_id, version, hash_ in store.ask(
             "SELECT b.refund_id, b.version, b.entry_hash FROM backup_refunds b"
             " LEFT JOIN refunds r ON r.refund_id = b.refund_id WHERE r.refund_id IS NULL"
             " OR (r.version = b.version AND r.entry_hash IS NOT b.entry_hash)"
@@ -392,9 +393,10 @@ class Verification:
             kind, what = "backup_refund_differs", "its contents are not the backup's"
         yield Finding(kind=kind, what=what, refund_id=refund_id, version=version)
 
-    def _captured_more(self, stage: Stage) -> Iterator[Finding]:
-        """Than when the backup was made: by another capture, or by a hand that wants room."""
-        for transaction_id, before in stage.ask(
+    def _captured_more(self, store: RowStore) -> Iterator[Finding]:
+        """More captured than in the backup: by another capture, or by a hand that wants more
+        room."""
+        for transaction_id, before in store.ask(
             "SELECT b.transaction_id, b.captured FROM backup_ledger b JOIN ledger l"
             " ON l.transaction_id = b.transaction_id WHERE l.captured > b.captured"
         ):
@@ -413,8 +415,8 @@ class Verification:
 
     # --- The gateway ------------------------------------------------------------------------------
 
-    def _against_gateway(self, stage: Stage) -> Iterator[Finding]:
-        for (refund_id,) in stage.ask(
+    def _against_gateway(self, store: RowStore) -> Iterator[Finding]:
+        for (refund_id,) in store.ask(
             "SELECT reference FROM gateway WHERE status <> 'failed'"
             " AND reference IN (SELECT refund_id FROM refunds) GROUP BY reference"
             " HAVING count(*) > 1"
@@ -428,31 +430,31 @@ class Verification:
             " WHERE status IN ('SUCCEEDED', 'PENDING', 'REVERSED')"
             " AND NOT EXISTS (SELECT 1 FROM gateway g WHERE g.reference = r.refund_id)"
         ):
-            yield from self._refund_at_gateway(stage, refund_id)
-        for (transaction_id,) in stage.ask(
+            yield from self._refund_at_gateway(store, refund_id)
+        for (transaction_id,) in store.ask(
             "SELECT l.transaction_id FROM ledger l"
             " JOIN gateway g ON g.transaction_id = l.transaction_id AND g.status <> 'failed'"
             " GROUP BY l.transaction_id HAVING sum(g.amount) > l.captured"
         ):
-            yield from self._payment_at_gateway(stage, transaction_id)
+            yield from self._payment_at_gateway(store, transaction_id)
 
-    def _refund_at_gateway(self, stage: Stage, refund_id: str) -> Iterator[Finding]:
-        for _ in range(READ_AGAIN):
+    def _refund_at_gateway(self, store: RowStore, refund_id: str) -> Iterator[Finding]:
+        for _ in range(MAX_READS):
             wire = self._tables.refund(refund_id)
             if wire is None:
                 return
             refund = refund_row(wire)
-            shown = self._shown(stage.listed("reference", refund_id), refund)
+            shown = self._shown(store.listed("reference", refund_id), refund)
             if shown is None:
                 return
             if self._tables.refund(refund_id) == wire:
                 yield from check_gateway(refund, shown)
                 return
 
-    def _payment_at_gateway(self, stage: Stage, transaction_id: str) -> Iterator[Finding]:
+    def _payment_at_gateway(self, store: RowStore, transaction_id: str) -> Iterator[Finding]:
         there = self._tables.ledger_of(transaction_id)
         captured = there[0].captured if there else None
-        shown = stage.listed("transaction_id", transaction_id)
+        shown = store.listed("transaction_id", transaction_id)
         for refund_id in {each.reference for each in shown}:
             wire = self._tables.refund(refund_id)
             mine = [each for each in shown if each.reference == refund_id]
@@ -475,8 +477,8 @@ class Verification:
     def _shown(
         self, listed: Sequence[GatewayRefund], refund: RefundRow
     ) -> Sequence[GatewayRefund] | None:
-        """What the gateway shows of a refund: by its list, or asked again when the refund may have
-        changed since the list was begun. None when it can't be asked."""
+        """What the gateway shows of a refund: from its list, or asked again when the refund may
+        have changed since the list was begun. None when the gateway can't be asked."""
         if (refund.updated_at or "") < later(self._listed_at, -CLOCK_SKEW):
             return listed
         if self._ask is None or not (refund.gateway and refund.transaction_id):
@@ -530,25 +532,29 @@ def _refund_of(record: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _rebuilt(stage: Stage) -> list[str]:
-    """Entries that were made again stay visible, most of all those that nothing else proves."""
-    again = stage.count("entries WHERE rebuilt IS NOT NULL")
+def _rebuilt(store: RowStore) -> list[str]:
+    """Rebuilt entries stay visible, above all those that nothing else proves."""
+    again = store.count("entries WHERE rebuilt IS NOT NULL")
     if not again:
         return []
     alone = [
         f"{refund_id} v{version}"
-        for refund_id, version in stage.ask(
+        for refund_id, version in store.ask(
             "SELECT refund_id, version FROM entries WHERE rebuilt = ? ORDER BY refund_id, version",
             OWN_RECORD,
         )
     ]
-    told = f"{again} entries of the trail were rebuilt"
-    return [f"{told}; from the refund's own record alone: {_some(alone)}." if alone else f"{told}."]
+    note = f"{again} entries of the trail were rebuilt"
+    return [
+        f"{note}; from the refund's own record alone: {_names(alone)}." if alone else f"{note}."
+    ]
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _names(names: Sequence[str]) -> str:
+    more = (
+        f" and {len(names) - MAX_REFUNDS_IN_NOTE} more" if len(names) > MAX_REFUNDS_IN_NOTE else ""
+    )
+    return ", ".join(names[:MAX_REFUNDS_IN_NOTE]) + more
 
 
 def is_stored(tables: Tables, entry: Item) -> bool:
@@ -561,12 +567,15 @@ def is_stored(tables: Tables, entry: Item) -> bool:
 
 
 def differences(refund: Wire, entry: Wire) -> str:
-    """What the refund's entry would say otherwise than the stored one, name by name.
+    """How the entry that the record makes differs from the stored one, attribute by attribute.
 
     Raises one of ``NOT_AN_IMAGE`` when either can't be read.
     """
     image = {name: from_wire(refund[name]) for name in AUDITED if name in refund}
-    expected, stored = _all_told(audit_entry(image)), _all_told(item_from_wire(entry))
+    expected, stored = (
+        _all_hashed_fields(audit_entry(image)),
+        _all_hashed_fields(item_from_wire(entry)),
+    )
     return "; ".join(
         f"{name} {expected.get(name)!r} in Refunds, {stored.get(name)!r} in the trail"
         for name in sorted(expected.keys() | stored.keys())
@@ -574,7 +583,7 @@ def differences(refund: Wire, entry: Wire) -> str:
     )
 
 
-def _all_told(entry: Item) -> Item:
+def _all_hashed_fields(entry: Item) -> Item:
     outer = hashed_fields(entry)
     details: Item = outer.pop("details", {})
     return details | outer

@@ -1,4 +1,4 @@
-"""Reading a backup: its data lines, hashed on the way, and items as plain JSON."""
+"""Reads a backup: its data lines, hashed on the way, and its items as plain JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any
 from refunds.backup.digest import DataFile, Export, audit_leaf
 from refunds.backup.export_format import zstd
 from refunds.backup.merkle import MerkleTree
-from refunds_ops.backup.places import Place
+from refunds_ops.backup.storage import BackupStorage
 
 CHUNK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -73,12 +73,12 @@ class Hashing(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def checked_lines(place: Place, file: DataFile) -> Iterator[bytes]:
+def checked_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
     """A data file's lines; raises ``DamagedError`` after the last when it is not the digest's.
 
-    So whoever uses them must be ready to find out at the end. Raises ``AbsentError``.
+    So the caller learns of damage only at the end. Raises ``AbsentError``.
     """
-    with place.open(file.key) as body:
+    with storage.open(file.key) as body:
         hashing = Hashing(body)
         tree = MerkleTree() if file.merkle_root else None
         count = 0
@@ -96,14 +96,14 @@ def checked_lines(place: Place, file: DataFile) -> Iterator[bytes]:
             raise DamagedError(f"{file.key}: its Merkle root is not the digest's")
 
 
-def whole_lines(place: Place, file: DataFile) -> Iterator[bytes]:
-    """A data file's lines, the first only when all of the file has the digest's hash.
+def whole_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
+    """A data file's lines, once the complete file is known to have the digest's hash.
 
-    For whoever can't take back what was done with a line. Raises ``DamagedError`` and
+    For callers that can't undo what they do with a line. Raises ``DamagedError`` and
     ``AbsentError``.
     """
     with tempfile.TemporaryFile() as spool:
-        with place.open(file.key) as body:
+        with storage.open(file.key) as body:
             hashing = Hashing(body)
             shutil.copyfileobj(hashing, spool, CHUNK_BYTES)
             if hashing.hexdigest() != file.sha256:
@@ -112,25 +112,25 @@ def whole_lines(place: Place, file: DataFile) -> Iterator[bytes]:
         yield from lines(spool, file.key)
 
 
-def check_files(place: Place, export: Export) -> None:
+def check_files(storage: BackupStorage, export: Export) -> None:
     """Whether below ``data/``, all of which ImportTable reads, is what the digest names.
 
     Raises ``DamagedError`` and ``AbsentError``.
     """
     named = {file.key for file in export.files}
-    for stored in place.list(export.data_prefix):
+    for stored in storage.list(export.data_prefix):
         if stored.key not in named:
             raise DamagedError(f"{stored.key} lies among the data, and the digest doesn't name it")
     for file in export.files:
-        with place.open(file.key) as body:
+        with storage.open(file.key) as body:
             if Hashing(body).hexdigest() != file.sha256:
                 raise DamagedError(f"{file.key}: its hash is not the digest's")
 
 
-def items(place: Place, export: Export) -> Iterator[Wire]:
+def items(storage: BackupStorage, export: Export) -> Iterator[Wire]:
     """An export's items in wire form, file by file. Raises ``DamagedError``, ``AbsentError``."""
     for file in export.files:
-        for line in checked_lines(place, file):
+        for line in checked_lines(storage, file):
             yield item_of(line, file.key)
 
 

@@ -1,4 +1,4 @@
-"""The drill: the latest backup restored into tables of its own, compared, and removed again."""
+"""The drill: restores a backup into temporary tables, compares every row, and deletes them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from refunds.backup.digest import Digest, Export
 from refunds.backup.table_scan import Source
 from refunds.domain.clock import CLOCK_SKEW, Clock, later
 from refunds_ops.backup.data_files import items
-from refunds_ops.backup.places import Place
 from refunds_ops.backup.progress import Progress
-from refunds_ops.backup.restore import RestoreError, Tell, import_table
+from refunds_ops.backup.restore import OnProgress, RestoreError, import_table
+from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.backup.tables import (
     Differences,
     TableReader,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "refunds-drill-"
 LEFT_OVER = timedelta(days=1)
-"""A scratch table so old is one that a killed drill left behind."""
+"""A scratch table of this age was left behind by a drill that was killed."""
 MAX_TABLES = 10_000
 REMOVE_SECONDS = 900.0
 REMOVE_AGAIN_SECONDS = 5.0
@@ -70,7 +70,7 @@ class Driller:
         self,
         *,
         dynamodb: DynamoDBClient,
-        place: Place,
+        storage: BackupStorage,
         reader: TableReader,
         sources: tuple[Source, ...],
         work: Path,
@@ -81,7 +81,7 @@ class Driller:
         """``work``: a folder for the progress of imports; nothing of it is left. ``key_arn``
         encrypts the tables, as it does the stack's."""
         self._dynamodb = dynamodb
-        self._place = place
+        self._storage = storage
         self._reader = reader
         self._sources = {source.name: source for source in sources}
         self._work = work
@@ -89,7 +89,7 @@ class Driller:
         self._key_arn = key_arn
         self._sleep = sleep
 
-    def run(self, digest: Digest, token: str, tell: Tell) -> Drill:
+    def run(self, digest: Digest, token: str, on_progress: OnProgress) -> Drill:
         """Restore, compare and remove each table. Raises ``RestoreError`` and ``DamagedError``."""
         self._sweep()
         drill = Drill(digest)
@@ -97,7 +97,7 @@ class Driller:
             scratch = f"{SCRATCH}{digest.sequence}-{token}-{export.table}"
             progress = Progress(self._work / f"{scratch}.json")
             try:
-                drill.tables.append(self._drill(digest, export, scratch, progress, tell))
+                drill.tables.append(self._drill(digest, export, scratch, progress, on_progress))
             finally:
                 progress.end()
                 self._remove(scratch)
@@ -109,16 +109,16 @@ class Driller:
         export: Export,
         scratch: str,
         progress: Progress,
-        tell: Tell,
+        on_progress: OnProgress,
     ) -> TableDrill:
         began = time.monotonic()
         import_table(
             self._dynamodb,
-            self._place,
+            self._storage,
             export,
             scratch,
             progress,
-            tell,
+            on_progress,
             key_arn=self._key_arn,
             sleep=self._sleep,
         )
@@ -128,9 +128,9 @@ class Driller:
         def restored() -> Iterator[Wire]:
             return self._reader.items(Source(export.table, scratch))
 
-        tell(f"compare {export.table} with the backup", 0, export.item_count)
-        against_backup = compare(export.table, lambda: items(self._place, export), restored)
-        tell(f"compare {export.table} with the source", 0, export.item_count)
+        on_progress(f"compare {export.table} with the backup", 0, export.item_count)
+        against_backup = compare(export.table, lambda: items(self._storage, export), restored)
+        on_progress(f"compare {export.table} with the source", 0, export.item_count)
         against_source = compare(
             export.table,
             restored,
@@ -148,7 +148,7 @@ class Driller:
         )
 
     def _sweep(self) -> None:
-        """Remove what killed drills left."""
+        """Delete the tables that killed drills left."""
         pages = self._dynamodb.get_paginator("list_tables").paginate(
             PaginationConfig={"MaxItems": MAX_TABLES}
         )
@@ -177,15 +177,15 @@ class Driller:
             except ClientError as exc:
                 busy = exc.response["Error"]["Code"] in _BUSY
                 if not busy or waited >= REMOVE_SECONDS:
-                    raise RestoreError(f"the table {table} is left, remove it yourself") from exc
+                    raise RestoreError(f"the table {table} is left; delete it yourself") from exc
             self._sleep(REMOVE_AGAIN_SECONDS)
             waited += REMOVE_AGAIN_SECONDS
 
 
 def _written_since(table: str, start: str) -> Callable[[Wire], bool]:
-    """Whether a row of the live table may have been written after the run had begun."""
+    """Whether a row of the live table may have been written after the run began."""
     if table == "ledger":
-        return lambda item: True  # its rows don't say when they were written
+        return lambda item: True  # ledger rows don't say when they were written
     written = "updated_at" if table == "refunds" else "recorded_at"
     since = later(start, -CLOCK_SKEW)
     return lambda item: item.get(written, {}).get("S", "") >= since

@@ -1,4 +1,4 @@
-"""A backup as people read it: plain JSON, CSV or Parquet."""
+"""Writes a backup as plain JSON, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from refunds.backup.digest import Export
 from refunds_ops.backup.data_files import items, plain_item
-from refunds_ops.backup.places import Place
+from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.errors import NotReadyError
 
 TABLES = ("refunds", "ledger", "audit")
@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 10_000
 Row = dict[str, Any]
 
 
-def write(place: Place, export: Export, format_: str, file: Path | None) -> int:
+def write(storage: BackupStorage, export: Export, format_: str, file: Path | None) -> int:
     """Write an export's rows, to stdout without a ``file``; how many there were.
 
     Raises ``DamagedError`` at the end when the backup was not what its digest says, and
@@ -32,7 +32,7 @@ def write(place: Place, export: Export, format_: str, file: Path | None) -> int:
     """
 
     def rows() -> Iterator[Row]:
-        return (plain_item(item) for item in items(place, export))
+        return (plain_item(item) for item in items(storage, export))
 
     if format_ == "parquet":
         assert file is not None
@@ -50,7 +50,7 @@ def write(place: Place, export: Export, format_: str, file: Path | None) -> int:
 
 
 def _csv(rows: Any, out: Any) -> int:
-    # Items needn't have the same attributes: the first pass finds the columns.
+    # Items can have different attributes, so the first pass collects the columns.
     columns: dict[str, None] = {}
     for row in rows():
         columns |= dict.fromkeys(row)
@@ -66,7 +66,7 @@ def _csv(rows: Any, out: Any) -> int:
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    # A spreadsheet would run text that begins like a formula.
+    # A spreadsheet would execute text that begins like a formula.
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value

@@ -1,6 +1,6 @@
-"""After a restore: the ledger made anew from refunds and gateway, and unfinished refunds opened.
+"""After a restore: rebuilds the ledger from refunds and gateway, and opens unfinished refunds.
 
-The restored tables may lack what happened after the backup. The gateway doesn't.
+The restored tables may lack what happened after the backup. The gateway has it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from refunds.gateways.routing import Gateways
 from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable, shard_of
 from refunds_ops.backup.progress import Progress
-from refunds_ops.backup.restore import RestoreError, Tell
+from refunds_ops.backup.restore import OnProgress, RestoreError
 
 T = TypeVar("T")
 
@@ -40,8 +40,8 @@ QUESTION_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Held:
-    """What each of a transaction's refunds holds, 0 when it ended without money; and the gateways
-    that they were started with."""
+    """What each refund of a transaction holds (0 when it ended without money), and the gateways
+    that they were sent to."""
 
     transaction_id: str
     amounts: dict[str, int]
@@ -64,7 +64,7 @@ class LedgerRebuild:
         self._pool = pool
         self._sleep = sleep
 
-    def run(self, refunds: Iterable[Refund], progress: Progress, tell: Tell) -> None:
+    def run(self, refunds: Iterable[Refund], progress: Progress, on_progress: OnProgress) -> None:
         """Rebuild the ledger of every transaction that has refunds, in order of their ids.
 
         What became of them is in ``progress.ledger``. Raises ``GatewayUnavailableError`` when a
@@ -81,7 +81,7 @@ class LedgerRebuild:
                 found.transactions += len(chunk)
                 progress.ledger_after = chunk[-1].transaction_id
                 progress.save()
-                tell("ledger", found.transactions, total)
+                on_progress("ledger", found.transactions, total)
 
     def _rebuild(self, held: Held) -> list[str]:
         """The lists of ``Rebuilt`` that the transaction belongs in."""
@@ -107,7 +107,7 @@ class LedgerRebuild:
             if self._ledger.replace(read, new):
                 over = ["over_refunded"] if (new.remaining or 0) < 0 else []
                 return over + (["doubled"] if _doubled(at_gateway) else [])
-        raise RestoreError(f"the ledger of {transaction_id} keeps changing: do requests flow?")
+        raise RestoreError(f"the ledger of {transaction_id} keeps changing; are requests paused?")
 
     def _ask(self, question: Callable[[Deadline], T]) -> T:
         for again in range(TRIES):
@@ -173,7 +173,7 @@ def _refunds_of(gateway: Gateway, transaction_id: str, until: Deadline) -> list[
 
 
 class _Holdings:
-    """What each transaction's refunds hold, on disk: there may be millions."""
+    """What each transaction's refunds hold, on disk, since there can be millions."""
 
     def __init__(self, refunds: Iterable[Refund]) -> None:
         self._file = tempfile.NamedTemporaryFile(prefix="refunds-", suffix=".sqlite3")  # noqa: SIM115 - closed in __exit__
@@ -209,7 +209,7 @@ class _Holdings:
         )
         for found, group in groupby(rows, key=lambda row: str(row[0])):
             refunds = list(group)
-            # One that holds nothing may have been sent to a gateway that doesn't have the payment.
+            # A refund that holds nothing may have gone to a gateway that doesn't have the payment.
             paying = {gateway for _, _, amount, gateway in refunds if amount}
             yield Held(
                 found,

@@ -1,4 +1,4 @@
-"""What a restore has done and found, kept in a file: stopped anywhere, it goes on from there."""
+"""What a restore has done and found, in a file, so that a stopped restore can continue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import uuid4
 from refunds.domain.clock import from_rfc3339, rfc3339
 
 GOOD_FOR = timedelta(hours=24)
-"""Later nobody knows what has become of the rows that were restored."""
+"""After this long, the restored rows may have changed."""
 MAX_LISTED_KEYS = 1000
 
 
@@ -42,7 +42,7 @@ class Rows:
 
 @dataclass
 class Rebuilt:
-    """What became of the ledger: how many transactions, and which need a person."""
+    """The rebuilt ledger: how many transactions, and which of them need a person."""
 
     transactions: int = 0
     over_refunded: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Rebuilt:
 
 @dataclass
 class Progress:
-    """``of``: which backup is restored, from where and how; progress of another is of no use."""
+    """``of``: which backup is restored, from where and how. Progress of another one is ignored."""
 
     path: Path
     of: str = ""
@@ -82,19 +82,19 @@ class Progress:
         still there, by ``identity``. Else a new one."""
         new = cls(path, of, rfc3339(now))
         try:
-            told = json.loads(path.read_text())
+            payload = json.loads(path.read_text())
             kept = cls(
                 path,
-                **told
+                **payload
                 | {
-                    "rows": {table: Rows(**each) for table, each in told["rows"].items()},
-                    "ledger": Rebuilt(**told["ledger"]),
+                    "rows": {table: Rows(**each) for table, each in payload["rows"].items()},
+                    "ledger": Rebuilt(**payload["ledger"]),
                 },
             )
             age = now - from_rfc3339(kept.begun_at)
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return new
-        same = all(identity(table) == told for table, told in kept.tables.items())
+        same = all(identity(table) == known for table, known in kept.tables.items())
         return kept if kept.of == of and age < GOOD_FOR and same else new
 
     def token(self, table: str) -> str:
@@ -104,17 +104,17 @@ class Progress:
         return token
 
     def forget_import(self, table: str) -> None:
-        """It failed: the next try is another import."""
+        """Forget a failed import, so that the next attempt begins another one."""
         self.tokens.pop(table, None)
         self.imports.pop(table, None)
         self.save()
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        told = asdict(self)
-        del told["path"]
+        payload = asdict(self)
+        del payload["path"]
         new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(told, indent=1))
+        new.write_text(json.dumps(payload, indent=1))
         new.replace(self.path)
 
     def end(self) -> None:

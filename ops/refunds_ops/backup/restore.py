@@ -1,6 +1,6 @@
-"""Putting a backup back: whole tables by ImportTable, or row by row where newer rows stay.
+"""Restores a backup: complete tables by ImportTable, or row by row, where newer rows stay.
 
-Every step can be taken again: what is done is kept in a file, and writes are conditional.
+Every step can be repeated: progress is kept in a file, and writes are conditional.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from refunds.domain.refund import AUDITED
 from refunds.tables.wire import condition_failed
 from refunds_ops.backup.audit_chains import AuditChains, TrailError
 from refunds_ops.backup.data_files import check_files, item_for_boto, item_of, whole_lines
-from refunds_ops.backup.places import Place
 from refunds_ops.backup.progress import Progress, Rows
+from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.backup.tables import KEYS, Wire, creation_parameters, row_key
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 400
 MAX_IMPORT_SECONDS = 24 * 3600.0
 
-Tell = Callable[[str, int, int], None]
-"""Called with what is being done, and how many rows of how many are."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with the current step, the rows that are done, and all rows."""
 
 
 class RestoreError(Exception):
-    """What was restored is not what the backup holds."""
+    """The restore could not be completed, or differs from the backup."""
 
 
 # --- Whole tables ---------------------------------------------------------------------------------
@@ -42,11 +42,11 @@ class RestoreError(Exception):
 
 def import_table(
     dynamodb: DynamoDBClient,
-    place: Place,
+    storage: BackupStorage,
     export: Export,
     table: str,
     progress: Progress,
-    tell: Tell,
+    on_progress: OnProgress,
     *,
     key_arn: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -57,19 +57,22 @@ def import_table(
     before anything was.
     """
     if table not in progress.imports:
-        tell(f"check the files of {export.table}", 0, export.item_count)
-        check_files(place, export)
+        on_progress(f"check the files of {export.table}", 0, export.item_count)
+        check_files(storage, export)
         progress.imports[table] = _begin_import(
-            dynamodb, place, export, table, progress.token(table), key_arn
+            dynamodb, storage, export, table, progress.token(table), key_arn
         )
         progress.save()
-    told = _ended_import(dynamodb, progress.imports[table], export, table, tell, sleep)
-    errors, imported = told.get("ErrorCount", 0), told.get("ImportedItemCount", 0)
-    if told["ImportStatus"] != "COMPLETED" or errors or imported != export.item_count:
+    description = _ended_import(
+        dynamodb, progress.imports[table], export, table, on_progress, sleep
+    )
+    errors, imported = description.get("ErrorCount", 0), description.get("ImportedItemCount", 0)
+    if description["ImportStatus"] != "COMPLETED" or errors or imported != export.item_count:
         progress.forget_import(table)
         raise RestoreError(
-            f"the import into {table} ended {told['ImportStatus']} with {imported} of "
-            f"{export.item_count} items and {errors} errors: {told.get('FailureMessage') or ''}"
+            f"the import into {table} ended {description['ImportStatus']} with {imported} of "
+            f"{export.item_count} items and {errors} errors: "
+            f"{description.get('FailureMessage') or ''}"
         )
     dynamodb.get_waiter("table_exists").wait(TableName=table)
     progress.tables[table] = table_identity(dynamodb, table)
@@ -78,25 +81,25 @@ def import_table(
 
 def _begin_import(
     dynamodb: DynamoDBClient,
-    place: Place,
+    storage: BackupStorage,
     export: Export,
     table: str,
     token: str,
     key_arn: str | None,
 ) -> str:
     """The import's ARN."""
-    assert place.bucket is not None, "ImportTable reads from a bucket"
+    assert storage.bucket is not None, "ImportTable reads from a bucket"
     zstd = any(file.key.endswith(".zst") for file in export.files)
     try:
         answer = dynamodb.import_table(
             ClientToken=token,
-            S3BucketSource={"S3Bucket": place.bucket, "S3KeyPrefix": export.data_prefix},
+            S3BucketSource={"S3Bucket": storage.bucket, "S3KeyPrefix": export.data_prefix},
             InputFormat="DYNAMODB_JSON",
             InputCompressionType="ZSTD" if zstd else "GZIP",
             TableCreationParameters=creation_parameters(export.table, table, key_arn),  # type: ignore[arg-type]
         )
     except dynamodb.exceptions.ResourceInUseException as exc:
-        raise RestoreError(f"the table {table} is already there: an import makes its own") from exc
+        raise RestoreError(f"the table {table} exists; ImportTable needs a new name") from exc
     return answer["ImportTableDescription"]["ImportArn"]
 
 
@@ -105,22 +108,22 @@ def _ended_import(
     arn: str,
     export: Export,
     table: str,
-    tell: Tell,
+    on_progress: OnProgress,
     sleep: Callable[[float], None],
 ) -> Any:
     waited, wait = 0.0, 0.1
     while waited < MAX_IMPORT_SECONDS:
-        told = dynamodb.describe_import(ImportArn=arn)["ImportTableDescription"]
-        tell(f"import {table}", told.get("ImportedItemCount", 0), export.item_count)
-        if told["ImportStatus"] not in ("IN_PROGRESS", "CANCELLING"):
-            return told
+        description = dynamodb.describe_import(ImportArn=arn)["ImportTableDescription"]
+        on_progress(f"import {table}", description.get("ImportedItemCount", 0), export.item_count)
+        if description["ImportStatus"] not in ("IN_PROGRESS", "CANCELLING"):
+            return description
         sleep(wait)
         waited, wait = waited + wait, min(wait * 1.5, 10.0)
-    raise RestoreError(f"the import into {table} is still on after a day")
+    raise RestoreError(f"the import into {table} has not ended within a day")
 
 
 def table_identity(dynamodb: DynamoDBClient, table: str) -> str:
-    """What tells a table from a later one of its name; empty when there is none."""
+    """Tells a table from a later one of the same name; empty when there is none."""
     try:
         described = dynamodb.describe_table(TableName=table)["Table"]
     except dynamodb.exceptions.ResourceNotFoundException:
@@ -140,16 +143,18 @@ class RowRestore:
     def __init__(
         self,
         dynamodb: DynamoDBClient,
-        place: Place,
+        storage: BackupStorage,
         pool: Executor,
         chains: AuditChains | None = None,
     ) -> None:
         self._dynamodb = dynamodb
-        self._place = place
+        self._storage = storage
         self._pool = pool
         self._chains = chains
 
-    def restore(self, export: Export, table: str, progress: Progress, tell: Tell) -> None:
+    def restore(
+        self, export: Export, table: str, progress: Progress, on_progress: OnProgress
+    ) -> None:
         """Put each row that is missing, or that the table has in an older version, file by file.
 
         The outcome is in ``progress.rows``. Raises ``DamagedError`` and ``AbsentError`` before the
@@ -161,22 +166,22 @@ class RowRestore:
         for file in export.files:
             name = f"{file.key} > {table}"
             if name not in progress.files:
-                rows.add(self._restore_file(export, file, table, done, tell))
+                rows.add(self._restore_file(export, file, table, done, on_progress))
                 progress.files.append(name)
                 progress.save()
             done += file.item_count
 
     def _restore_file(
-        self, export: Export, file: DataFile, table: str, done: int, tell: Tell
+        self, export: Export, file: DataFile, table: str, done: int, on_progress: OnProgress
     ) -> Rows:
-        rows, lines = Rows(), whole_lines(self._place, file)
+        rows, lines = Rows(), whole_lines(self._storage, file)
         while chunk := list(islice(lines, ROWS_AT_ONCE)):
             items = [item_of(line, file.key) for line in chunk]
             results = self._pool.map(lambda item: self._put(export.table, table, item), items)
             for item, result in zip(items, results, strict=True):
                 rows.count(result, row_key(export.table, item))
             done += len(chunk)
-            tell(f"rows of {table}", done, export.item_count)
+            on_progress(f"rows of {table}", done, export.item_count)
         return rows
 
     def _put(self, kind: str, table: str, wire: Wire) -> str:

@@ -1,4 +1,4 @@
-"""Checking a digest's signature with the signing key's public half. Needs no AWS."""
+"""Verifies a digest's signature with the public key. Needs no AWS."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from refunds_ops.audit.rows import EntryRow, entry_row
 from refunds_ops.audit.tables import Tables
 from refunds_ops.backup.audit_chains import AuditChains, TrailError
 from refunds_ops.backup.data_files import item_for_boto, item_of, whole_lines
-from refunds_ops.backup.places import Place
 from refunds_ops.backup.restore import RestoreError
+from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.backup.tables import Wire
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class BackedUpRefund:
 
 class RefundRestore:
     def __init__(
-        self, dynamodb: DynamoDBClient, tables: Tables, chains: AuditChains, place: Place
+        self, dynamodb: DynamoDBClient, tables: Tables, chains: AuditChains, storage: BackupStorage
     ) -> None:
         self._dynamodb = dynamodb
         self._tables = tables
         self._chains = chains
-        self._place = place
+        self._storage = storage
 
     def read(self, digest: Digest, refund_id: str) -> BackedUpRefund:
         """Find a refund in a backup. Raises ``DamagedError`` and ``AbsentError``."""
@@ -55,7 +55,7 @@ class RefundRestore:
     def _rows(self, export: Export, refund_id: str) -> Iterator[Wire]:
         mark = f'"{refund_id}"'.encode()  # only a line with it needs to be read as JSON
         for file in export.files:
-            for line in whole_lines(self._place, file):
+            for line in whole_lines(self._storage, file):
                 if mark in line and (item := item_of(line, file.key))["refund_id"] == {
                     "S": refund_id
                 }:

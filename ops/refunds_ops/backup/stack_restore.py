@@ -30,10 +30,10 @@ from refunds_ops.backup.audit_chains import AuditChains, Restorer, TrailError
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.ledger_rebuild import LedgerRebuild, open_unfinished
 from refunds_ops.backup.lost_rows import LostRows
-from refunds_ops.backup.places import AbsentError, Place
 from refunds_ops.backup.progress import Progress, Rows
-from refunds_ops.backup.restore import RestoreError, RowRestore, Tell, import_table
+from refunds_ops.backup.restore import OnProgress, RestoreError, RowRestore, import_table
 from refunds_ops.backup.single_refund import RefundRestore
+from refunds_ops.backup.storage import AbsentError, BackupStorage
 from refunds_ops.backup.tables import TableReader, creation_parameters
 from refunds_ops.backup.whole_tables import (
     NotWholeError,
@@ -58,7 +58,7 @@ class StackRestore:
     def __init__(
         self,
         stack: Stack,
-        place: Place,
+        storage: BackupStorage,
         digest: Digest,
         *,
         suffix: str = "",
@@ -71,7 +71,7 @@ class StackRestore:
     ) -> None:
         """``gateways`` None leaves the ledger as the backup has it."""
         self._stack = stack
-        self._place = place
+        self._storage = storage
         self._digest = digest
         self._exports = {export.table: export for export in digest.exports}
         self._suffix = suffix
@@ -139,7 +139,7 @@ class StackRestore:
 
     # --- Rows -------------------------------------------------------------------------------------
 
-    def restore(self, tables: Sequence[str], tell: Tell) -> None:
+    def restore(self, tables: Sequence[str], on_progress: OnProgress) -> None:
         """Restore the tables, the audit trail first: the refunds continue its chains."""
         if not self._suffix:
             # First, so that no claim trusts half-restored tables, whatever ends the restore.
@@ -148,18 +148,18 @@ class StackRestore:
             for name in ("audit", "refunds", "ledger"):
                 if name in tables:
                     with self._timed(name):
-                        self._table(self._exports[name], tell)
+                        self._table(self._exports[name], on_progress)
                 if name == "refunds" and name in tables and not self._suffix:
-                    self._from_trail(tell)
+                    self._from_trail(on_progress)
         except (RestoreError, DamagedError, AbsentError) as exc:
             raise RefusedError(f"Not restored: {exc}.", "refunds backup verify says more.") from exc
 
-    def _table(self, export: Export, tell: Tell) -> None:
+    def _table(self, export: Export, on_progress: OnProgress) -> None:
         dynamodb, table = self._stack.dynamodb, self._name(export.table)
         key_arn = self._stack.outputs.get("DataKeyArn")
         if not self._by_rows:
             import_table(
-                dynamodb, self._place, export, table, self._progress, tell, key_arn=key_arn
+                dynamodb, self._storage, export, table, self._progress, on_progress, key_arn=key_arn
             )
             self._progress.rows[export.table] = Rows({"restored": export.item_count})
             return
@@ -167,12 +167,12 @@ class StackRestore:
             create_table(dynamodb, creation_parameters(export.table, table, key_arn))
         chains = None if self._suffix else self._chains
         with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
-            RowRestore(dynamodb, self._place, pool, chains).restore(
-                export, table, self._progress, tell
+            RowRestore(dynamodb, self._storage, pool, chains).restore(
+                export, table, self._progress, on_progress
             )
 
-    def _from_trail(self, tell: Tell) -> None:
-        tell("refunds that only the audit trail has", 0, 0)
+    def _from_trail(self, on_progress: OnProgress) -> None:
+        on_progress("refunds that only the audit trail has", 0, 0)
         with self._timed(FROM_TRAIL):
             names = (self._name(kind) for kind in ("refunds", "ledger", "audit"))
             (audit,) = [source for source in sources(*names) if source.name == "audit"]
@@ -186,11 +186,11 @@ class StackRestore:
         return AuditChains(audit, self._clock, self._restorer)
 
     def restore_refund(
-        self, refund_id: str, transaction_id: str | None, tables: Tables, tell: Tell
+        self, refund_id: str, transaction_id: str | None, tables: Tables, on_progress: OnProgress
     ) -> Refund:
         """Put one refund's record back, then its payment's ledger. Raises ``RefusedError``."""
-        restore = RefundRestore(self._stack.dynamodb, tables, self._chains, self._place)
-        tell(f"find {refund_id} in the backup", 0, 0)
+        restore = RefundRestore(self._stack.dynamodb, tables, self._chains, self._storage)
+        on_progress(f"find {refund_id} in the backup", 0, 0)
         try:
             backup = restore.read(self._digest, refund_id)
             refund = restore.restore(refund_id, backup, transaction_id)
@@ -204,12 +204,12 @@ class StackRestore:
         of_payment = [found for each in sorted(refund_ids) if (found := refunds.get(each))]
         if self._gateways is not None:
             self._progress.ledger_after = ""
-            self._rebuild_ledger(of_payment, self._gateways, tell)
+            self._rebuild_ledger(of_payment, self._gateways, on_progress)
         return refund
 
     # --- Ready for the queue ----------------------------------------------------------------------
 
-    def make_ready(self, tell: Tell) -> int:
+    def make_ready(self, on_progress: OnProgress) -> int:
         """Rebuild the ledger with the gateway, and give unfinished refunds to the reconciler.
 
         Returns how many refunds were opened for it.
@@ -217,14 +217,14 @@ class StackRestore:
         self._look_up_first()
         if self._gateways is not None:
             with self._timed("rebuild the ledger"):
-                self._rebuild_ledger(self._refunds(), self._gateways, tell)
-        tell("open unfinished refunds", 0, 0)
+                self._rebuild_ledger(self._refunds(), self._gateways, on_progress)
+        on_progress("open unfinished refunds", 0, 0)
         table = RefundsTable(self._stack.dynamodb, self._name("refunds"))
         with self._timed("open unfinished refunds"):
             return open_unfinished(table, self._refunds(), self._clock)
 
     def _rebuild_ledger(
-        self, refunds: Iterator[Refund] | list[Refund], gateways: Gateways, tell: Tell
+        self, refunds: Iterator[Refund] | list[Refund], gateways: Gateways, on_progress: OnProgress
     ) -> None:
         try:
             with ThreadPoolExecutor(WRITES_AT_ONCE) as pool:
@@ -234,7 +234,7 @@ class StackRestore:
                     clock=self._clock,
                     pool=pool,
                     sleep=time.sleep,
-                ).run(refunds, self._progress, tell)
+                ).run(refunds, self._progress, on_progress)
         except GatewayUnavailableError as exc:
             raise NotReadyError(
                 f"The gateway did not answer: {exc}.",

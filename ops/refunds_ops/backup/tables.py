@@ -1,4 +1,4 @@
-"""The tables of a backup as a restore makes them, and their items read and compared."""
+"""The tables of a backup: how a restore creates them, and how their rows are read and compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "ledger": ("transaction_id",),
     "audit": ("transaction_id", "entry_id"),
 }
-"""The tables that a backup has, and their keys, all strings. A test holds them to the template."""
+"""The tables that a backup has, and their keys, all strings. A test compares them with the
+template."""
 
 
 def creation_parameters(kind: str, name: str, key_arn: str | None = None) -> Wire:
@@ -237,7 +238,7 @@ def _digest(item: Wire) -> bytes:
 
 
 def _in_order(value: Any) -> Any:
-    """Sets have no order of their own; each engine has another."""
+    """Sets have no order, and each engine returns them in another one."""
     match value:
         case {"SS": list() as members} | {"NS": list() as members} | {"BS": list() as members}:
             return {next(iter(value)): sorted(members)}

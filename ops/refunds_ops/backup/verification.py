@@ -1,6 +1,6 @@
-"""Whether backups are whole: the chain of digests walked, every file held against its digest.
+"""Verifies backups: walks the chain of digests and compares every file with its digest.
 
-Needs the public key and the files, in the bucket or downloaded, and nothing else.
+It needs only the public key and the files, in the bucket or downloaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from refunds.backup.digest import (
     signature_key,
 )
 from refunds_ops.backup.data_files import DamagedError, Hashing, checked_lines
-from refunds_ops.backup.places import AbsentError, Place, read
+from refunds_ops.backup.storage import AbsentError, BackupStorage, read
 
 
 class Key(Protocol):
@@ -34,7 +34,7 @@ class Key(Protocol):
 
 
 @dataclass(frozen=True)
-class Finding:
+class BackupFinding:
     """One thing that is wrong. ``kind``: ``modified``, ``missing``, ``moved``, ``extra``, ``gap``,
     ``signature``, ``chain``, ``overwritten`` or ``deleted``."""
 
@@ -44,17 +44,17 @@ class Finding:
 
 
 @dataclass
-class Report:
+class BackupReport:
     """What was found, what was checked, and what is worth knowing though nothing is wrong."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[BackupFinding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     digests: int = 0
     files: int = 0
     items: int = 0
 
     def add(self, kind: str, key: str, what: str) -> None:
-        self.findings.append(Finding(kind, key, what))
+        self.findings.append(BackupFinding(kind, key, what))
 
 
 @dataclass(frozen=True)
@@ -66,55 +66,55 @@ class StoredDigest:
     signature: bytes | None
 
 
-def published(place: Place) -> list[int]:
+def published(storage: BackupStorage) -> list[int]:
     """The sequence numbers of the digests that are there, in order."""
     return sorted(
         sequence
-        for stored in place.list(DIGESTS_PREFIX)
+        for stored in storage.list(DIGESTS_PREFIX)
         if stored.key.endswith(".json") and (sequence := sequence_of(stored.key)) is not None
     )
 
 
-def load(place: Place, sequence: int) -> StoredDigest:
+def load(storage: BackupStorage, sequence: int) -> StoredDigest:
     """Raises ``DigestError`` and ``AbsentError``; checks nothing."""
-    content = read(place, digest_key(sequence))
+    content = read(storage, digest_key(sequence))
     if content is None:
         raise AbsentError(digest_key(sequence))
-    return StoredDigest(Digest.from_bytes(content), content, read(place, signature_key(sequence)))
+    return StoredDigest(Digest.from_bytes(content), content, read(storage, signature_key(sequence)))
 
 
-def newest(place: Place) -> Digest | None:
+def newest(storage: BackupStorage) -> Digest | None:
     """The last published backup; None before the first. Checks nothing, as ``load``."""
-    there = published(place)
-    return load(place, there[-1]).digest if there else None
+    there = published(storage)
+    return load(storage, there[-1]).digest if there else None
 
 
-class Verification:
+class BackupVerification:
     def __init__(
         self,
-        place: Place,
+        storage: BackupStorage,
         keys: Sequence[Key],
         *,
-        tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+        on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
         """``keys``: the public keys that are trusted, normally one. ``tell`` is called with what is
         being read, and how many bytes of how many are."""
-        self._place = place
+        self._storage = storage
         self._keys = {key.fingerprint: key for key in keys}
-        self._tell = tell
+        self._on_progress = on_progress
         self._hashes: dict[str, str] = {}
 
     def run(
         self, *, at_least: int = 0, data_of: Callable[[Digest], bool] = lambda _: True
-    ) -> Report:
+    ) -> BackupReport:
         """Verify the whole chain, and the files of the backups that ``data_of`` chooses; those of
         the others may have expired.
 
         ``at_least``: a sequence number known from elsewhere to have been published; without it a
         chain whose newest digests are gone without a trace looks whole.
         """
-        report = Report()
-        sizes = {stored.key: stored.size for stored in self._place.list()}
+        report = BackupReport()
+        sizes = {stored.key: stored.size for stored in self._storage.list()}
         digests = self._chain(report, sizes.keys(), at_least)
         named = self._named(digests)
         strays, elsewhere = self._strays(report, sizes.keys(), digests, named)
@@ -122,10 +122,10 @@ class Verification:
         total = sum(sizes.get(file.key, 0) for file in chosen)
         done = 0
         for file in chosen:
-            self._tell(file.key, done, total)
+            self._on_progress(file.key, done, total)
             self._check(report, file, sizes, strays, elsewhere)
             done += sizes.get(file.key, 0)
-        self._tell("", total, total)
+        self._on_progress("", total, total)
         for key in sorted(strays):
             report.add("extra", key, "no digest names it")
         self._versions(report, {file.key for file in chosen})
@@ -133,7 +133,7 @@ class Verification:
 
     # --- The chain --------------------------------------------------------------------------------
 
-    def _chain(self, report: Report, keys: Iterable[str], at_least: int) -> list[Digest]:
+    def _chain(self, report: BackupReport, keys: Iterable[str], at_least: int) -> list[Digest]:
         """The digests that are what the trusted key signed, oldest first."""
         there = sorted({sequence for key in keys if (sequence := sequence_of(key)) is not None})
         good: list[Digest] = []
@@ -145,7 +145,7 @@ class Verification:
             before = before if expected == sequence else None
             expected = sequence + 1
             try:
-                stored = load(self._place, sequence)
+                stored = load(self._storage, sequence)
             except AbsentError:
                 self._gap(report, sequence, sequence + 1)
                 before = None
@@ -167,18 +167,20 @@ class Verification:
             report.notes.append("There is no backup yet.")
         return good
 
-    def _gap(self, report: Report, first: int, end: int) -> None:
+    def _gap(self, report: BackupReport, first: int, end: int) -> None:
         if first < end:
             to = "" if end == first + 1 else f" to {digest_key(end - 1)}"
             report.add("gap", digest_key(first), f"missing in the chain of digests{to}")
 
-    def _signed(self, report: Report, stored: StoredDigest, key: str, *, newest: bool) -> bool:
+    def _signed(
+        self, report: BackupReport, stored: StoredDigest, key: str, *, newest: bool
+    ) -> bool:
         trusted = self._keys.get(stored.digest.fingerprint)
         if trusted is None:
             report.add("signature", key, f"signed by another key: {stored.digest.fingerprint}")
             return False
         beside = stored.signature
-        attached = unhex(self._place.signature(key))
+        attached = unhex(self._storage.signature(key))
         if beside is None and attached is None:
             report.add("missing", signature_key(stored.digest.sequence), "the digest's signature")
             return False
@@ -197,26 +199,26 @@ class Verification:
                 report.add("missing", sig, "the digest's signature; its metadata still has it")
         return good
 
-    def _in_place(self, report: Report, digest: Digest, key: str) -> bool:
+    def _in_place(self, report: BackupReport, digest: Digest, key: str) -> bool:
         if digest.key != key:
             report.add("moved", key, f"this is the digest {digest.key}")
             return False
-        if self._place.bucket not in (None, digest.bucket):
+        if self._storage.bucket not in (None, digest.bucket):
             report.notes.append(f"{key} was written to the bucket {digest.bucket}.")
         return True
 
     def _follows(
-        self, report: Report, digest: Digest, before: StoredDigest | None, key: str
+        self, report: BackupReport, digest: Digest, before: StoredDigest | None, key: str
     ) -> None:
-        told = digest.previous
-        if told is None:
+        previous = digest.previous
+        if previous is None:
             if digest.sequence != FIRST_SEQUENCE:
                 report.add("chain", key, "it says that it is the first")
         elif digest.sequence == FIRST_SEQUENCE:
-            report.add("chain", key, f"it says that {told.key} came before")
+            report.add("chain", key, f"it says that {previous.key} came before")
         elif before is not None and (
-            (told.key, told.sha256) != (before.digest.key, sha256_hex(before.content))
-            or before.signature not in (None, unhex(told.signature))
+            (previous.key, previous.sha256) != (before.digest.key, sha256_hex(before.content))
+            or before.signature not in (None, unhex(previous.signature))
         ):
             report.add("chain", key, "the digest before is not the one that it followed")
 
@@ -229,7 +231,7 @@ class Verification:
         return named
 
     def _strays(
-        self, report: Report, keys: Iterable[str], digests: Sequence[Digest], named: set[str]
+        self, report: BackupReport, keys: Iterable[str], digests: Sequence[Digest], named: set[str]
     ) -> tuple[set[str], set[str]]:
         """What is among the published backups without being part of one; and what is elsewhere."""
         prefixes = {digest.backup_prefix for digest in digests}
@@ -248,7 +250,7 @@ class Verification:
 
     def _check(
         self,
-        report: Report,
+        report: BackupReport,
         file: StoredFile,
         sizes: dict[str, int],
         strays: set[str],
@@ -257,7 +259,7 @@ class Verification:
         report.files += 1
         try:
             if isinstance(file, DataFile):
-                for _ in checked_lines(self._place, file):
+                for _ in checked_lines(self._storage, file):
                     report.items += 1
             elif self._sha256(file.key) != file.sha256:
                 report.add("modified", file.key, "its hash is not the digest's")
@@ -286,14 +288,14 @@ class Verification:
     def _sha256(self, key: str) -> str:
         # Of strays more than once: each missing file may be any of them.
         if key not in self._hashes:
-            with self._place.open(key) as body:
+            with self._storage.open(key) as body:
                 self._hashes[key] = Hashing(body).hexdigest()
         return self._hashes[key]
 
-    def _versions(self, report: Report, files: set[str]) -> None:
+    def _versions(self, report: BackupReport, files: set[str]) -> None:
         """Object Lock keeps versions from being deleted, not new ones from being put on top."""
         counts: dict[str, int] = {}
-        for version in self._place.versions():
+        for version in self._storage.versions():
             if version.key not in files and sequence_of(version.key) is None:
                 continue
             if version.is_delete_marker:

@@ -18,10 +18,10 @@ from refunds_ops.audit.receipts import (
     make_receipt,
     missing_in,
     receipt_problems,
-    versions_told,
+    versions_text,
 )
 from refunds_ops.backup.data_files import DamagedError
-from refunds_ops.backup.places import AbsentError
+from refunds_ops.backup.storage import AbsentError, backup_storage
 from refunds_ops.commands.audit_show import entries_of, nothing_of
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
@@ -85,13 +85,13 @@ def receipt(
     entries = entries_of(sources.tables(stack), refund_id, transaction_id)
     if not entries:
         raise nothing_of(refund_id)
-    place = sources.place(stack, backup_folder)
-    stored = sources.digest(place, sequence)
+    storage = backup_storage(stack, backup_folder)
+    stored = sources.digest(storage, sequence)
     try:
         made = make_receipt(
             entries,
             made_at=rfc3339(datetime.now(UTC)),
-            place=place,
+            storage=storage,
             stored=stored,
             public_key=sources.public_key(stack, public_key),
         )
@@ -158,7 +158,7 @@ def _print_checked(checked: Checked) -> None:
             signed = f"✓ {checked.covered} of them signed by {checked.fingerprint}"
             out.print(Text(signed, style="green"))
         if checked.unproven:
-            open_ones = versions_told(checked.unproven)
+            open_ones = versions_text(checked.unproven)
             out.print(
                 Text(f"NOT PROVEN: {open_ones}, by no key that you trust", style="bold yellow")
             )

@@ -29,6 +29,7 @@ from refunds_ops.audit.rebuild import (
 from refunds_ops.audit.replay import Replayed, Replayer
 from refunds_ops.audit.tables import Read
 from refunds_ops.audit.verify import Verification
+from refunds_ops.backup.storage import backup_storage
 from refunds_ops.backup.verification import published
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
@@ -138,10 +139,10 @@ def _must_be_known(reads: Iterable[Read], seen: set[str]) -> None:
 
 def _backed_up(stack: Stack, key: Path | None, wanted: set[str]) -> Mapping[Key, str | None]:
     """What the newest backup that can be read says of the wanted refunds."""
-    place, public_key = sources.place(stack, None), sources.public_key(stack, key)
-    for number in reversed(published(place)):
+    storage, public_key = backup_storage(stack, None), sources.public_key(stack, key)
+    for number in reversed(published(storage)):
         try:
-            backup = sources.backup(place, number, public_key)
+            backup = sources.backup(storage, number, public_key)
         except RefusedError as exc:
             print_note(f"{exc.what} An older backup is compared instead.")
             continue

@@ -17,15 +17,14 @@ from rich.table import Table
 from refunds.backup.digest import Digest, DigestError, digest_key
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.export import FORMATS, TABLES, write
-from refunds_ops.backup.places import AbsentError, Place
-from refunds_ops.backup.verification import Report, Verification, load, published
+from refunds_ops.backup.storage import AbsentError, BackupStorage, backup_storage
+from refunds_ops.backup.verification import BackupReport, BackupVerification, load, published
 from refunds_ops.commands.backup_options import (
     BACKUP_FOLDER,
     KEY,
     NUMBER,
     digest_of,
     keys_of,
-    place_of,
     progress_bar,
     stack_of,
 )
@@ -74,8 +73,8 @@ def run_(stack_name: str | None, as_json: bool) -> None:
         on_progress("back up", 0, 0)
         summary = _invoke(stack)
         deadline = time.monotonic() + WAIT_SECONDS
-        place, prefix = place_of(stack, None), summary["prefix"]
-        while (digest := _published_since(place, prefix)) is None:
+        storage, prefix = backup_storage(stack, None), summary["prefix"]
+        while (digest := _published_since(storage, prefix)) is None:
             if time.monotonic() > deadline:
                 raise NotReadyError(f"{prefix} is still not published.", "See the function's log.")
             on_progress(f"goes on in another invocation: {prefix}", 0, 0)
@@ -97,10 +96,10 @@ def _invoke(stack: Stack) -> dict[str, Any]:
     return summary
 
 
-def _published_since(place: Place, prefix: str) -> Digest | None:
+def _published_since(storage: BackupStorage, prefix: str) -> Digest | None:
     """The run's digest, or that of one that began later: Lambda may deliver a step twice, and the
     second time a new run takes the place of ours. Prefixes are in order of time."""
-    digests = _readable(place, published(place)[-20:], [])
+    digests = _readable(storage, published(storage)[-20:], [])
     return next((digest for digest in digests if digest.backup_prefix >= prefix), None)
 
 
@@ -117,12 +116,12 @@ def _published_since(place: Place, prefix: str) -> Digest | None:
 @click.pass_obj
 def list_(stack_name: str | None, folder: Path | None, limit: int, as_json: bool) -> None:
     """List the newest published backups and what each holds."""
-    place = place_of(stack_of(stack_name, folder), folder)
-    numbers = list(reversed(published(place)))[:limit]
+    storage = backup_storage(stack_of(stack_name, folder), folder)
+    numbers = list(reversed(published(storage)))[:limit]
     if not numbers:
         print_note("There is no backup yet. Make one: refunds backup run")
     damaged: list[str] = []
-    digests = list(_readable(place, numbers, damaged))
+    digests = list(_readable(storage, numbers, damaged))
     if as_json:
         print_json_lines(_summary(digest) for digest in digests)
     elif digests:
@@ -131,10 +130,10 @@ def list_(stack_name: str | None, folder: Path | None, limit: int, as_json: bool
         raise RefusedError(f"Damaged: {', '.join(damaged)}.", "refunds backup verify says more.")
 
 
-def _readable(place: Place, numbers: list[int], damaged: list[str]) -> Iterator[Digest]:
+def _readable(storage: BackupStorage, numbers: list[int], damaged: list[str]) -> Iterator[Digest]:
     for number in numbers:
         try:
-            yield load(place, number).digest
+            yield load(storage, number).digest
         except DigestError:
             damaged.append(digest_key(number))
 
@@ -220,11 +219,13 @@ def verify_(
     Works offline with --backup-folder and --public-key. Exit status 1 with findings.
     """
     stack = stack_of(stack_name, folder if key_files else None)
-    place = place_of(stack, folder)
-    newest = (published(place) or [0])[-1]
+    storage = backup_storage(stack, folder)
+    newest = (published(storage) or [0])[-1]
     first_day = f"{since:%Y-%m-%d}" if since else ""
     with progress_bar() as on_progress:
-        report = Verification(place, keys_of(stack, key_files), tell=on_progress).run(
+        report = BackupVerification(
+            storage, keys_of(stack, key_files), on_progress=on_progress
+        ).run(
             at_least=at_least,
             data_of=lambda digest: (
                 digest.start_time >= first_day and (not latest or digest.sequence == newest)
@@ -245,7 +246,7 @@ def verify_(
         raise click.exceptions.Exit(REFUSED)
 
 
-def _show_report(report: Report) -> None:
+def _show_report(report: BackupReport) -> None:
     out = console()
     for finding in report.findings:
         out.print(f"[red]✗ {finding.kind}[/] {escape(finding.key)}: {escape(finding.what)}")
@@ -277,8 +278,8 @@ TABLE = click.option(
 @click.pass_obj
 def cat(stack_name: str | None, folder: Path | None, number: int | None, table: str) -> None:
     """Print a backup's rows as plain JSON, a line each."""
-    place = place_of(stack_of(stack_name, folder), folder)
-    _write(place, number, table, "jsonl", None)
+    storage = backup_storage(stack_of(stack_name, folder), folder)
+    _write(storage, number, table, "jsonl", None)
 
 
 @backup.command("export")
@@ -305,19 +306,21 @@ def export_(
     file: Path,
 ) -> None:
     """Write a backup's rows to FILE as CSV, JSON lines or Parquet; - is standard output."""
-    place = place_of(stack_of(stack_name, folder), folder)
+    storage = backup_storage(stack_of(stack_name, folder), folder)
     to_stdout = str(file) == "-"
     if to_stdout and format_ == "parquet":
         raise click.UsageError("Parquet needs a file: it is not written to standard output.")
-    count = _write(place, number, table, format_, None if to_stdout else file)
+    count = _write(storage, number, table, format_, None if to_stdout else file)
     print_note(f"✓ {count:,} rows of {table} in {file}")
 
 
-def _write(place: Place, number: int | None, table: str, format_: str, file: Path | None) -> int:
-    digest = digest_of(place, number, None)
+def _write(
+    storage: BackupStorage, number: int | None, table: str, format_: str, file: Path | None
+) -> int:
+    digest = digest_of(storage, number, None)
     (found,) = [export for export in digest.exports if export.table == table]
     try:
-        return write(place, found, format_, file)
+        return write(storage, found, format_, file)
     except (DamagedError, AbsentError) as exc:
         raise RefusedError(f"{exc}", "refunds backup verify says more.") from exc
     except BrokenPipeError:  # the reader has what it wanted

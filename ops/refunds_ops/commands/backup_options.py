@@ -13,12 +13,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from refunds.backup.digest import Digest, DigestError, digest_key
 from refunds.backup.table_scan import ReadLimit
 from refunds_ops.audit import sources as stack_sources
-from refunds_ops.backup.places import AbsentError, Bucket, Folder, Place
-from refunds_ops.backup.restore import Tell
+from refunds_ops.backup.restore import OnProgress
 from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.storage import AbsentError, BackupStorage
 from refunds_ops.backup.tables import TableReader
 from refunds_ops.backup.verification import load, published, unhex
-from refunds_ops.errors import NotReadyError, RefusedError
+from refunds_ops.errors import RefusedError
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console
 
@@ -54,15 +54,6 @@ def stack_of(name: str | None, folder: Path | None) -> Stack:
     return Stack("this folder", {}) if folder else find_stack(name)
 
 
-def place_of(stack: Stack, folder: Path | None) -> Place:
-    if folder is None:
-        return Bucket(stack.s3, stack["BackupBucketName"])
-    try:
-        return Folder(folder)
-    except NotADirectoryError as exc:
-        raise NotReadyError(f"{exc}.", "aws s3 sync s3://BUCKET/refund-backups FOLDER") from exc
-
-
 def keys_of(stack: Stack, files: tuple[Path, ...]) -> list[PublicKey]:
     if files:
         return [stack_sources.read_public_key(file) for file in files]
@@ -72,15 +63,15 @@ def keys_of(stack: Stack, files: tuple[Path, ...]) -> list[PublicKey]:
     return [key]
 
 
-def digest_of(place: Place, number: int | None, keys: list[PublicKey] | None) -> Digest:
+def digest_of(storage: BackupStorage, number: int | None, keys: list[PublicKey] | None) -> Digest:
     """The backup's digest. With ``keys``: signed by one of them; its files are checked as they are
     read. Raises ``RefusedError``."""
-    there = published(place)
+    there = published(storage)
     if not there:
         raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
     number = number or there[-1]
     try:
-        stored = load(place, number)
+        stored = load(storage, number)
     except (AbsentError, DigestError) as exc:
         raise RefusedError(f"There is no backup {number}: {exc}.") from exc
     if stored.digest.key != digest_key(number):
@@ -90,7 +81,7 @@ def digest_of(place: Place, number: int | None, keys: list[PublicKey] | None) ->
             "refunds backup verify says more.",
         )
     if keys is not None:
-        signature = stored.signature or unhex(place.signature(stored.digest.key)) or b""
+        signature = stored.signature or unhex(storage.signature(stored.digest.key)) or b""
         if not any(key.verifies(stored.content, signature) for key in keys):
             raise RefusedError(
                 f"The digest of backup {stored.digest.sequence} is not signed by the key.",
@@ -104,16 +95,16 @@ def reader_of(stack: Stack) -> TableReader:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Tell]:
+def progress_bar() -> Iterator[OnProgress]:
     """A bar on stderr, so that what goes to stdout can go on into a pipe."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     out = console(stderr=True)
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
-        def tell(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             progress.update(
                 task, description=escape(what[-60:]), completed=done, total=total or None
             )
 
-        yield tell
+        yield on_progress

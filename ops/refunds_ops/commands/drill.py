@@ -15,9 +15,9 @@ from refunds.backup.table_scan import sources
 from refunds.domain.clock import SystemClock
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.drill import Drill, Driller
-from refunds_ops.backup.places import AbsentError
 from refunds_ops.backup.restore import RestoreError
 from refunds_ops.backup.stack_restore import own_tables
+from refunds_ops.backup.storage import AbsentError, backup_storage
 from refunds_ops.commands.backup_options import (
     KEY,
     MAX_SHOWN,
@@ -25,7 +25,6 @@ from refunds_ops.commands.backup_options import (
     WORK,
     digest_of,
     keys_of,
-    place_of,
     progress_bar,
     reader_of,
 )
@@ -67,8 +66,8 @@ def drill(
     done: Drill | None = None
     why = ""
     try:
-        place = place_of(stack, None)
-        digest = digest_of(place, number, keys_of(stack, key_files))
+        storage = backup_storage(stack, None)
+        digest = digest_of(storage, number, keys_of(stack, key_files))
         with progress_bar() as on_progress:
             done = driller_of(stack).run(digest, secrets.token_hex(4), on_progress)
     except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
@@ -100,7 +99,7 @@ def _why(exc: BaseException | None) -> str:
 def driller_of(stack: Stack) -> Driller:
     return Driller(
         dynamodb=stack.dynamodb,
-        place=place_of(stack, None),
+        storage=backup_storage(stack, None),
         reader=reader_of(stack),
         sources=sources(*own_tables(stack).values()),
         work=WORK,

@@ -19,7 +19,7 @@ from refunds.domain.refund import Status
 from refunds.gateways.registry import ADAPTERS
 from refunds.settings import GatewaySettings, SettingsError
 from refunds.tables.state import Control
-from refunds_ops.backup.places import AbsentError, Bucket
+from refunds_ops.backup.storage import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.json_output import json_option

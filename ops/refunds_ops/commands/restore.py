@@ -21,6 +21,7 @@ from refunds_ops.backup.export import TABLES
 from refunds_ops.backup.progress import Progress, Rebuilt
 from refunds_ops.backup.restore import table_identity
 from refunds_ops.backup.stack_restore import StackRestore
+from refunds_ops.backup.storage import backup_storage
 from refunds_ops.commands.backup_options import (
     BACKUP_FOLDER,
     KEY,
@@ -29,7 +30,6 @@ from refunds_ops.commands.backup_options import (
     WORK,
     digest_of,
     keys_of,
-    place_of,
     progress_bar,
     reader_of,
 )
@@ -127,8 +127,8 @@ def restore(
             "ImportTable reads from the bucket: with --backup-folder, --suffix needs --row-by-row."
         )
     stack = find_stack(stack_name)
-    place = place_of(stack, folder)
-    digest = digest_of(place, number, keys_of(stack, key_files))
+    storage = backup_storage(stack, folder)
+    digest = digest_of(storage, number, keys_of(stack, key_files))
     pause_reason = "" if suffix else _must_not_flow(stack)
     ready = not chosen or (not suffix and set(chosen) != {"audit"})
     progress = (
@@ -138,7 +138,7 @@ def restore(
     )
     tables = StackRestore(
         stack,
-        place,
+        storage,
         digest,
         suffix=suffix,
         by_rows=by_rows,
@@ -155,9 +155,9 @@ def restore(
         _restore_refunds(stack, tables, refund_ids, transaction_id, as_json=as_json)
         progress.end()
         return
-    with progress_bar() as tell:
-        tables.restore(chosen or TABLES, tell)
-        opened = tables.make_ready(tell) if ready else 0
+    with progress_bar() as on_progress:
+        tables.restore(chosen or TABLES, on_progress)
+        opened = tables.make_ready(on_progress) if ready else 0
     progress.end()
     rebuilt = progress.ledger if ready and not without_gateway else None
     summary = _summary(digest, progress, rebuilt, opened) | {
@@ -213,9 +213,9 @@ def _restore_refunds(
 ) -> None:
     tables = stack_sources.tables(stack)
     restored: list[Refund] = []
-    with progress_bar() as tell:
+    with progress_bar() as on_progress:
         for refund_id in refund_ids:
-            restored.append(restore.restore_refund(refund_id, transaction_id, tables, tell))
+            restored.append(restore.restore_refund(refund_id, transaction_id, tables, on_progress))
     if as_json:
         print_json([refund.item() for refund in restored])
         return

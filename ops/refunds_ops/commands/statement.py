@@ -17,6 +17,7 @@ from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Item
 from refunds.tables.refund_indexes import Span
 from refunds_ops.amounts import amount_text
+from refunds_ops.backup.storage import backup_storage
 from refunds_ops.commands.list_refunds import cell
 from refunds_ops.dates import Zone, utc_now, zone_of
 from refunds_ops.errors import REFUSED, RefusedError
@@ -262,8 +263,8 @@ def _write_receipts(
     from refunds_ops.commands.audit_show import entries_of
 
     key = sources.public_key(stack, None)
-    place = sources.place(stack, None)
-    stored = sources.digest(place, None)
+    storage = backup_storage(stack, None)
+    stored = sources.digest(storage, None)
     if key is not None:
         (folder / "public-key.pem").write_bytes(key.pem)
     if key is None or stored is None:
@@ -274,7 +275,7 @@ def _write_receipts(
     for refund in chosen:
         entries = entries_of(tables, refund["refund_id"], refund["transaction_id"])
         made = make_receipt(
-            entries, made_at=rfc3339(utc_now()), place=place, stored=stored, public_key=key
+            entries, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
         )
         path = folder / f"{refund['refund_id']}.receipt.json"
         path.write_text(json.dumps(made, indent=1) + "\n")

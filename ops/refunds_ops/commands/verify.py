@@ -18,8 +18,8 @@ from refunds_ops.audit import sources
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader, why_no_digest
 from refunds_ops.audit.verify import Report, Verification
-from refunds_ops.backup.places import Place
 from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.backup.storage import BackupStorage, backup_storage
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
@@ -93,8 +93,8 @@ def verify(
     stack = find_stack(stack_name)
     backup, damage = None, None
     if not no_backup:
-        place, key = sources.place(stack, backup_folder), sources.public_key(stack, public_key)
-        backup, damage = _backup(place, sequence, key)
+        storage, key = backup_storage(stack, backup_folder), sources.public_key(stack, public_key)
+        backup, damage = _backup(storage, sequence, key)
     gateways = list(sources.gateways(stack)) if with_gateway else []
     out = console(stderr=True)
     with _Bars(out, quiet=as_json and not out.is_terminal) as bars:
@@ -122,17 +122,17 @@ def verify(
 
 
 def _backup(
-    place: Place, sequence: int | None, key: PublicKey | None
+    storage: BackupStorage, sequence: int | None, key: PublicKey | None
 ) -> tuple[BackupReader | None, Finding | None]:
     """The backup to compare with, or a finding when it is damaged or gone. The tables are verified
     in either case."""
     try:
-        backup = sources.backup(place, sequence, key)
+        backup = sources.backup(storage, sequence, key)
     except RefusedError as exc:
         if sequence is not None:
             raise
         return None, Finding(kind="backup_damaged", what=exc.what)
-    if backup is None and (what := why_no_digest(place, SystemClock().now())):
+    if backup is None and (what := why_no_digest(storage, SystemClock().now())):
         return None, Finding(kind="backup_damaged", what=what, where=DIGESTS_PREFIX)
     return backup, None
 

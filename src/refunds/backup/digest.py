@@ -26,7 +26,7 @@ _NO_HASH = bytes(32)
 
 
 class DigestError(ValueError):
-    """What should be a digest is none."""
+    """The content is not a digest."""
 
 
 @dataclass(frozen=True)
@@ -129,25 +129,25 @@ class Digest:
     def from_bytes(cls, content: bytes) -> Digest:
         """Read a digest file. Raises ``DigestError``; checks no signature."""
         try:
-            told = json.loads(content)
-            if told["digestVersion"] != VERSION:
-                raise DigestError(f"digest version {told['digestVersion']} is not known here")
+            payload = json.loads(content)
+            if payload["digestVersion"] != VERSION:
+                raise DigestError(f"digest version {payload['digestVersion']} is not known here")
             previous = None
-            if told["previousDigestS3Object"] is not None:
+            if payload["previousDigestS3Object"] is not None:
                 previous = Previous(
-                    bucket=_text(told, "previousDigestS3Bucket"),
-                    key=_text(told, "previousDigestS3Object"),
-                    sha256=_text(told, "previousDigestHashValue"),
-                    signature=_text(told, "previousDigestSignature"),
+                    bucket=_text(payload, "previousDigestS3Bucket"),
+                    key=_text(payload, "previousDigestS3Object"),
+                    sha256=_text(payload, "previousDigestHashValue"),
+                    signature=_text(payload, "previousDigestSignature"),
                 )
             return cls(
-                sequence=_count(told, "digestSequence"),
-                bucket=_text(told, "digestS3Bucket"),
-                start_time=_text(told, "digestStartTime"),
-                end_time=_text(told, "digestEndTime"),
-                backup_prefix=_text(told, "backupS3Prefix"),
-                exports=tuple(_export(each) for each in told["exports"]),
-                fingerprint=_text(told, "digestPublicKeyFingerprint"),
+                sequence=_count(payload, "digestSequence"),
+                bucket=_text(payload, "digestS3Bucket"),
+                start_time=_text(payload, "digestStartTime"),
+                end_time=_text(payload, "digestEndTime"),
+                backup_prefix=_text(payload, "backupS3Prefix"),
+                exports=tuple(_export(each) for each in payload["exports"]),
+                fingerprint=_text(payload, "digestPublicKeyFingerprint"),
                 previous=previous,
             )
         except DigestError:
@@ -220,16 +220,16 @@ def _stored_json(file: StoredFile) -> dict[str, Any]:
     return {"s3Object": file.key, "hashValue": file.sha256, "hashAlgorithm": HASH_ALGORITHM}
 
 
-def _export(told: Mapping[str, Any]) -> Export:
+def _export(payload: Mapping[str, Any]) -> Export:
     return Export(
-        table=_text(told, "table"),
-        table_arn=_text(told, "tableArn"),
-        root=_text(told, "exportS3Prefix"),
-        export_time=_text(told, "exportTime"),
-        item_count=_count(told, "itemCount"),
+        table=_text(payload, "table"),
+        table_arn=_text(payload, "tableArn"),
+        root=_text(payload, "exportS3Prefix"),
+        export_time=_text(payload, "exportTime"),
+        item_count=_count(payload, "itemCount"),
         manifests=tuple(
             StoredFile(_text(each, "s3Object"), _text(each, "hashValue"))
-            for each in told["manifests"]
+            for each in payload["manifests"]
         ),
         files=tuple(
             DataFile(
@@ -239,20 +239,20 @@ def _export(told: Mapping[str, Any]) -> Export:
                 item_count=_count(each, "itemCount"),
                 merkle_root=_text(each, "merkleRoot") if "merkleRoot" in each else None,
             )
-            for each in told["dataFiles"]
+            for each in payload["dataFiles"]
         ),
     )
 
 
-def _text(told: Mapping[str, Any], name: str) -> str:
-    value = told[name]
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value = payload[name]
     if not isinstance(value, str):
         raise DigestError(f"{name} is not text")
     return value
 
 
-def _count(told: Mapping[str, Any], name: str) -> int:
-    value = told[name]
+def _count(payload: Mapping[str, Any], name: str) -> int:
+    value = payload[name]
     if type(value) is not int or value < 0:
         raise DigestError(f"{name} is not a count")
     return value

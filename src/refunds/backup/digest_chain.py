@@ -1,4 +1,4 @@
-"""Appending to the chain of digests: signed by a KMS key, each under the next free number."""
+"""Appends to the chain of digests: each is signed by a KMS key and takes the next free number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PUBLISH_TRIES = 10
-"""Runs that end together publish one after another; each loss means another one was published."""
+"""Runs that end at the same time publish one after another; each retry means that another run
+did."""
 
 
 class ContendedError(Exception):
@@ -104,7 +105,8 @@ class DigestChain:
                 content,
                 {"signature": signature.hex(), "signature-algorithm": SIGNATURE_ALGORITHM},
             ):
-                # Dying here leaves a published digest; the next run stores the copy in its stead.
+                # A crash here leaves a published digest. The next run stores the copy of its
+                # signature.
                 put_new(self._s3, self._bucket, signature_key(digest.sequence), signature)
                 return digest
         raise ContendedError(f"{PUBLISH_TRIES} other runs published in the meantime")
@@ -127,7 +129,7 @@ class DigestChain:
             return None
         sequence = max(sequences)
         answer = self._s3.get_object(Bucket=self._bucket, Key=digest_key(sequence))
-        # Metadata that is no hex ends no run: it is a finding of `refunds backup verify`.
+        # Damaged metadata must not stop a run: `refunds backup verify` reports it.
         signature = _unhex(answer["Metadata"].get("signature", ""))
         if signature_key(sequence) not in keys and signature:
             put_new(self._s3, self._bucket, signature_key(sequence), signature)

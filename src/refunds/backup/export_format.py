@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = "2020-06-30"
 MAX_FILE_BYTES = 32 * 1024 * 1024
-"""A data file is ended at this size as stored: it is on disk until it is uploaded."""
+"""A data file ends at this compressed size, since it is on disk until it is uploaded."""
 MAX_PLAIN_BYTES = 512 * 1024 * 1024
 SUFFIXES = {"gzip": ".json.gz", "zstd": ".json.zst"}
 
@@ -42,7 +42,8 @@ class Compressor(Protocol):
 
 
 def compressor(compression: str) -> Compressor:
-    """At the fastest level: the data is read once, if ever. Raises ``ExportFormatError``."""
+    """Compresses at the fastest level, since backups are rarely read. Raises
+    ``ExportFormatError``."""
     if compression == "gzip":
         return zlib.compressobj(level=1, wbits=16 + zlib.MAX_WBITS)
     if compression == "zstd":
@@ -62,9 +63,9 @@ def zstd() -> Any:
 
 
 class DataFileWriter:
-    """A data file on its way: compressed to a temporary file, hashed as it grows, then uploaded.
+    """A data file, compressed and hashed into a temporary file, then uploaded.
 
-    A context manager: what was not uploaded is gone at its end.
+    A context manager: a file that was not uploaded is deleted at its end.
     """
 
     def __init__(self, compression: str, *, with_merkle_root: bool) -> None:
@@ -244,9 +245,9 @@ def read_manifest(root: str, read: Callable[[str], bytes | None]) -> Manifest:
         summary = json.loads(checked("manifest-summary"))
         files = tuple(
             ListedFile(
-                told["dataFileS3Key"], int(told["itemCount"]), told["md5Checksum"], told["etag"]
+                line["dataFileS3Key"], int(line["itemCount"]), line["md5Checksum"], line["etag"]
             )
-            for told in map(json.loads, checked("manifest-files").splitlines())
+            for line in map(json.loads, checked("manifest-files").splitlines())
         )
         total = int(summary["itemCount"])
         output_format = summary["outputFormat"]

@@ -1,4 +1,4 @@
-"""DynamoDB's own export of a table, started and followed: for what a scan can't read in time."""
+"""Starts and follows DynamoDB's own export of a table that is too large to scan in time."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class NativeExport:
     def wait(self, export_arn: str, until: Deadline) -> bool:
         """Whether it ended in time. Raises ``ExportFailedError``."""
         while True:
-            told = self._dynamodb.describe_export(ExportArn=export_arn)["ExportDescription"]
-            match told["ExportStatus"]:
+            export = self._dynamodb.describe_export(ExportArn=export_arn)["ExportDescription"]
+            match export["ExportStatus"]:
                 case "COMPLETED":
                     return True
                 case "FAILED":
-                    raise ExportFailedError(told.get("FailureCode", "no reason given"))
+                    raise ExportFailedError(export.get("FailureCode", "no reason given"))
             if until.left_seconds() <= POLL_SECONDS:
                 return False
             self._sleep(POLL_SECONDS)

@@ -1,7 +1,7 @@
-"""Reading a whole table side by side, without parsing what is only passed on.
+"""Reads a table in parallel segments without parsing its items.
 
-DynamoDB's answer already is the backup's form. Parsing it into Python and writing it out again is
-most of what a scan costs, so a page's items are cut out of the answer before botocore reads it.
+DynamoDB's response already has the format of a backup. Parsing it and serializing it again is most
+of the cost of a scan, so the items are cut out of the response before botocore parses it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 UNIT_BYTES = 4096
-"""A consistent read of so much costs one read unit."""
+"""One read unit pays for this much of a consistent read."""
 
 MAX_WAIT_SECONDS = 20.0
 """For the read limit: a run must have time left to store what it has read, and to hand on."""
@@ -38,10 +38,10 @@ class Source:
 
 
 def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[Source, ...]:
-    """Refunds, ledger, then audit: what an entry tells of is then never newer than the entry."""
+    """Refunds, ledger, then audit, so that no entry is older than the refund that it is about."""
     return (
         Source("refunds", refunds_table),
-        # Ids with '#' are the functions' own notes, not transactions.
+        # Ids with '#' are state of the functions, not transactions.
         Source(
             "ledger",
             ledger_table,
@@ -54,7 +54,7 @@ def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[So
 
 
 class ReadLimit:
-    """At most so many read units a second, over all segments together; 0 is no limit.
+    """Limits the read units per second over all segments together; 0 is no limit.
 
     Nobody waits longer than ``MAX_WAIT_SECONDS``, so that pages of 256 units in four segments make
     some fifty units a second at least.
@@ -95,7 +95,7 @@ class Page:
 
 
 class PageReader:
-    """Scans with a client of its own, whose answers to Scan are of no use to anyone else."""
+    """Scans with a client of its own: nobody else can use this client's Scan responses."""
 
     def __init__(self, client: DynamoDBClient, limit: ReadLimit) -> None:
         self._client = client
@@ -130,7 +130,7 @@ class PageReader:
 def _take_items(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
-    """botocore's event before it parses an answer: takes the items out of the body."""
+    """Handles botocore's event before parsing: takes the items out of the response body."""
     if response_dict["status_code"] >= HTTPStatus.MULTIPLE_CHOICES:
         return
     body = response_dict["body"]

@@ -16,9 +16,9 @@ from refunds_devkit.local.demo_report import opening, progress, report
 from refunds_devkit.local.demo_requests import PAYMENTS, Case, story
 from refunds_devkit.local.demo_run import Seen
 from refunds_ops.backup.drill import Drill, TableDrill
-from refunds_ops.backup.places import Stored
+from refunds_ops.backup.storage import Stored
 from refunds_ops.backup.tables import Differences
-from refunds_ops.backup.verification import Report
+from refunds_ops.backup.verification import BackupReport
 
 
 def refund_item(case: Case) -> dict[str, object]:
@@ -67,7 +67,7 @@ def good_run() -> Seen:
     ]
     seen.backup = digest({"refunds": 8, "ledger": len(PAYMENTS), "audit": 8})
     seen.backup_files = [Stored(file.key, 10) for file in seen.backup.files()]
-    seen.verified = Report(digests=1, files=3, items=16 + len(PAYMENTS))
+    seen.verified = BackupReport(digests=1, files=3, items=16 + len(PAYMENTS))
     seen.drill = Drill(
         seen.backup,
         [

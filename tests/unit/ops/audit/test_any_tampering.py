@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -53,7 +54,9 @@ def test_no_stored_value_ends_verify_in_an_error(
             if "entry_id" in item or "refund_id" not in item:
                 names.remove("transaction_id")  # a key there
             changed = item | {names[column % len(names)]: value}
-            trail.client.put_item(TableName=table, Item=changed)
+            # DynamoDB refuses a key of an index that is empty or no text.
+            with suppress(trail.client.exceptions.ClientError):
+                trail.client.put_item(TableName=table, Item=changed)
         report = trail.verify()
         assert report.as_json()
     finally:

@@ -123,7 +123,7 @@ def test_verify_says_when_the_digests_are_gone(run: Run, trail: Trail, capsys: A
     assert "no backup yet" in capsys.readouterr().out
     backups = Backups(trail)
     backups.publish()
-    for found in backups.place.list("refund-backups/digests/"):
+    for found in backups.storage.list("refund-backups/digests/"):
         backups.s3.delete_object(Bucket=backups.bucket, Key=found.key)
     assert run("verify", "--public-key", "key.pem") == 1
     assert "there is no digest" in " ".join(capsys.readouterr().out.split())
@@ -137,10 +137,10 @@ def test_runs_without_a_digest_are_told_as_what_they_are(trail: Trail) -> None:
         backups.rewrite(f"{run}/{table}/AWSDynamoDB/1-a/manifest-summary.json", b"")
     backups.rewrite(f"{run}/audit/AWSDynamoDB/1-a/_started", b"")
     # It failed before all was stored: there was never a digest.
-    assert why_no_digest(backups.place, at + timedelta(days=9)) is None
+    assert why_no_digest(backups.storage, at + timedelta(days=9)) is None
     backups.rewrite(f"{run}/audit/AWSDynamoDB/1-a/manifest-summary.json", b"")
-    assert why_no_digest(backups.place, at + timedelta(hours=23)) is None  # it may be on
-    told = why_no_digest(backups.place, at + timedelta(hours=25))
+    assert why_no_digest(backups.storage, at + timedelta(hours=23)) is None  # it may be on
+    told = why_no_digest(backups.storage, at + timedelta(hours=25))
     assert told == "a run stored all tables, and there is no digest: signing failed, or it is gone"
 
 

@@ -23,8 +23,8 @@ def receipt_of(trail: Trail, refund_id: str, backups: Backups | None = None) -> 
     made = make_receipt(
         trail.entries(refund_id),
         made_at=rfc3339(trail.clock.now()),
-        place=backups.place if backups else None,
-        stored=chosen(backups.place, None) if backups else None,
+        storage=backups.storage if backups else None,
+        stored=chosen(backups.storage, None) if backups else None,
         public_key=backups.signer.public if backups else None,
     )
     return json.loads(json.dumps(made))  # type: ignore[no-any-return]
@@ -190,7 +190,7 @@ def test_what_is_no_receipt_is_refused(content: bytes) -> None:
 def test_a_tampered_line_of_the_backup_is_damage(
     trail: Trail, backups: Backups, line: bytes
 ) -> None:
-    keys = [each.key for each in backups.place.list() if "/audit/" in each.key]
+    keys = [each.key for each in backups.storage.list() if "/audit/" in each.key]
     (key,) = [each for each in keys if "/data/" in each]
     backups.rewrite(key, gzip.compress(line + b"\n"))
     with pytest.raises(DamagedError):

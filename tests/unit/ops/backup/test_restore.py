@@ -41,7 +41,6 @@ from refunds.tables.wire import item_from_wire
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.drill import Driller, _written_since
 from refunds_ops.backup.ledger_rebuild import LedgerRebuild, open_unfinished, rebuilt_ledger
-from refunds_ops.backup.places import Bucket
 from refunds_ops.backup.progress import GOOD_FOR, Progress, Rebuilt, Rows
 from refunds_ops.backup.restore import (
     ROWS_AT_ONCE,
@@ -50,6 +49,7 @@ from refunds_ops.backup.restore import (
     import_table,
     table_identity,
 )
+from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.tables import (
     KEYS,
     MAX_LISTED_KEYS,
@@ -103,16 +103,16 @@ def export_of(digest: Digest, table: str) -> Export:
 
 
 def restore(stack: BackedUp, table: str, into: str, progress: Progress) -> Rows:
-    place = Bucket(stack.s3, stack.bucket)
+    storage = Bucket(stack.s3, stack.bucket)
     with ThreadPoolExecutor(2) as pool:
-        restorer = RowRestore(stack.dynamodb, place, pool)
+        restorer = RowRestore(stack.dynamodb, storage, pool)
         restorer.restore(export_of(latest(stack), table), into, progress, quiet)
     return progress.rows[table]
 
 
 def imported(stack: BackedUp, export: Export, name: str, progress: Progress) -> None:
-    place = Bucket(stack.s3, stack.bucket)
-    import_table(stack.dynamodb, place, export, name, progress, quiet)
+    storage = Bucket(stack.s3, stack.bucket)
+    import_table(stack.dynamodb, storage, export, name, progress, quiet)
 
 
 def reader() -> TableReader:
@@ -685,7 +685,7 @@ def test_unfinished_refunds_are_opened_for_the_reconciler(stack: BackedUp) -> No
 def drill(stack: BackedUp, tmp_path: Path, sleep: Callable[[float], None] = time.sleep) -> Any:
     return Driller(
         dynamodb=stack.dynamodb,
-        place=Bucket(stack.s3, stack.bucket),
+        storage=Bucket(stack.s3, stack.bucket),
         reader=reader(),
         sources=sources(stack.refunds, stack.ledger, stack.audit),
         work=tmp_path,

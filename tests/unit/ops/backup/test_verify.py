@@ -15,8 +15,8 @@ from moto import mock_aws
 from tests.support.backup_parts import BackedUp, LocalSigner, refund
 
 from refunds.backup.digest import Digest, digest_key, signature_key
-from refunds_ops.backup.places import Folder
-from refunds_ops.backup.verification import Report, Verification
+from refunds_ops.backup.storage import Folder
+from refunds_ops.backup.verification import BackupReport, BackupVerification
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,11 @@ def folder(downloaded: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(downloaded, tmp_path / "copy"))
 
 
-def verify(folder: Path, at_least: int = 0) -> Report:
-    return Verification(Folder(folder), [LocalSigner().public_key]).run(at_least=at_least)
+def verify(folder: Path, at_least: int = 0) -> BackupReport:
+    return BackupVerification(Folder(folder), [LocalSigner().public_key]).run(at_least=at_least)
 
 
-def kinds(report: Report) -> set[tuple[str, str]]:
+def kinds(report: BackupReport) -> set[tuple[str, str]]:
     return {(finding.kind, finding.key) for finding in report.findings}
 
 
@@ -126,10 +126,10 @@ def test_a_deleted_file_is_named(folder: Path) -> None:
     assert kinds(verify(folder)) == {("missing", key)}
 
 
-@pytest.mark.parametrize("place", ["{folder}/other.json.gz", "refund-backups/elsewhere.gz"])
-def test_a_moved_file_is_named_with_its_new_place(folder: Path, place: str) -> None:
+@pytest.mark.parametrize("template", ["{folder}/other.json.gz", "refund-backups/elsewhere.gz"])
+def test_a_moved_file_is_named_with_its_new_place(folder: Path, template: str) -> None:
     key = data_key(folder)
-    to = place.format(folder=key.rpartition("/")[0])
+    to = template.format(folder=key.rpartition("/")[0])
     (folder / key).rename(folder / to)
     report = verify(folder)
     assert kinds(report) == {("moved", key)}
@@ -145,11 +145,11 @@ def test_two_files_that_changed_places_are_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["{data}/more.json.gz", "{run}/note.txt", "refund-backups/digests/note.txt"]
+    "template", ["{data}/more.json.gz", "{run}/note.txt", "refund-backups/digests/note.txt"]
 )
-def test_an_extra_file_is_named(folder: Path, place: str) -> None:
+def test_an_extra_file_is_named(folder: Path, template: str) -> None:
     key = data_key(folder)
-    extra = place.format(data=key.rpartition("/")[0], run="/".join(key.split("/")[:5]))
+    extra = template.format(data=key.rpartition("/")[0], run="/".join(key.split("/")[:5]))
     (folder / extra).write_bytes((folder / key).read_bytes())
     assert kinds(verify(folder)) == {("extra", extra)}
 
@@ -250,8 +250,8 @@ def test_a_second_beginning_is_named(folder: Path) -> None:
 
 def test_keys_of_a_digest_lead_nowhere_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"")
-    place = Folder(folder)
-    with pytest.raises(Exception, match="secret"), place.open("../secret"):
+    storage = Folder(folder)
+    with pytest.raises(Exception, match="secret"), storage.open("../secret"):
         pass
 
 
@@ -360,9 +360,9 @@ def test_a_stray_is_hashed_once_however_many_files_are_missing(
     opened: list[str] = []
     opening = Folder.open
 
-    def counted(place: Folder, key: str) -> Any:
+    def counted(storage: Folder, key: str) -> Any:
         opened.append(key)
-        return opening(place, key)
+        return opening(storage, key)
 
     monkeypatch.setattr(Folder, "open", counted)
     verify(folder)

@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Protocol
 from botocore.exceptions import ClientError
 
 from refunds.backup.digest import PREFIX
+from refunds_ops.errors import NotReadyError
+from refunds_ops.stack.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,7 +44,7 @@ class Version:
     is_delete_marker: bool
 
 
-class Place(Protocol):
+class BackupStorage(Protocol):
     @property
     def bucket(self) -> str | None:
         """The bucket's name; None for a folder, which may be of any bucket."""
@@ -65,10 +67,10 @@ class Place(Protocol):
         ...
 
 
-def read(place: Place, key: str) -> bytes | None:
+def read(storage: BackupStorage, key: str) -> bytes | None:
     """A small object's bytes; None when there is none."""
     try:
-        with place.open(key) as body:
+        with storage.open(key) as body:
             return body.read()
     except AbsentError:
         return None
@@ -162,3 +164,13 @@ class Folder:
 
     def versions(self) -> Iterator[Version]:
         return iter(())
+
+
+def backup_storage(stack: Stack, folder: Path | None) -> BackupStorage:
+    """The stack's bucket, or a folder with downloaded backups. Raises ``NotReadyError``."""
+    if folder is None:
+        return Bucket(stack.s3, stack["BackupBucketName"])
+    try:
+        return Folder(folder)
+    except NotADirectoryError as exc:
+        raise NotReadyError(f"{exc}.", "aws s3 sync s3://BUCKET/refund-backups FOLDER") from exc
