@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -98,6 +98,13 @@ emulator: setup
 
 hooks: setup  ## run the checks before each `git commit`
 	@$(VENV)/pre-commit install
+
+sbom: setup  ## what is deployed, as a CycloneDX list: .local/sbom.json
+	@mkdir -p .local
+	$(VENV)/uvx --from cyclonedx-bom cyclonedx-py requirements src/requirements.txt --of JSON -o .local/sbom.json
+
+vulnerabilities: setup  ## ask PyPI for known vulnerabilities of what is deployed; fails if it can't be asked
+	$(VENV)/uvx pip-audit --strict --disable-pip --require-hashes -r src/requirements.txt
 
 approve-template: setup  ## after a change of template.yaml that is meant: write tests/unit/template/approved.txt again
 	@$(VENV)/python -m tests.support.template_lines
