@@ -159,6 +159,9 @@ class WriteAuditSettings:
     audit_table: str
     failures_bucket: str
     event_bus: str
+    metrics_namespace: str
+    metrics_service: str
+    """The dimension that keeps the metrics of two stacks apart."""
 
     @classmethod
     def read(cls, environment: Environment) -> WriteAuditSettings:
@@ -166,6 +169,8 @@ class WriteAuditSettings:
             audit_table=text(environment, "AUDIT_TABLE"),
             failures_bucket=text(environment, "FAILURES_BUCKET"),
             event_bus=text(environment, "EVENT_BUS_NAME"),
+            metrics_namespace=text(environment, "POWERTOOLS_METRICS_NAMESPACE"),
+            metrics_service=text(environment, "POWERTOOLS_SERVICE_NAME"),
         )
 
 

@@ -10,6 +10,12 @@ class Metrics(Protocol):
     def add_metric(self, name: str, unit: str, value: float) -> None: ...
 
 
+class Money(Protocol):
+    def add(self, money: Mapping[str, Mapping[str, int]]) -> None:
+        """By currency, amounts in minor units and counts, by the metric's name."""
+        ...
+
+
 class Log(Protocol):
     def info(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None: ...
 

@@ -163,11 +163,18 @@ class Environment:
     @cached_property
     def write_audit(self) -> WriteAudit:
         return build_write_audit(
-            WriteAuditSettings(audit_table="Audit", failures_bucket="failures", event_bus="bus"),
+            WriteAuditSettings(
+                audit_table="Audit",
+                failures_bucket="failures",
+                event_bus="bus",
+                metrics_namespace="Refunds",
+                metrics_service="refunds-test",
+            ),
             clients=self._surroundings.clients,
             clock=self.clock,
             pool=self._surroundings.pool,
             metrics=self._surroundings.metrics,
+            money=self.telemetry,
             log=self._surroundings.log,
         )
 

@@ -35,8 +35,12 @@ class Telemetry:
     def add_metric(self, name: str, unit: str, value: float) -> None:
         self._pending.append((name, unit, value))
 
-    def add_money(self, currency: str, metrics: Mapping[str, int]) -> None:
-        """By currency: no alarm of the template's defaults is about it."""
+    def add(self, money: Mapping[str, Mapping[str, int]]) -> None:
+        """Counts without their currency; no alarm of the template's defaults is about amounts."""
+        for values in money.values():
+            for name, value in values.items():
+                if name.endswith("Count"):
+                    self.add_metric(name, "Count", value)
 
     def begin(self) -> None:
         self._pending.clear()

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
+from refunds.audit.money_metrics import money_of
 from refunds.audit.outcome_events import OutcomeBus
 from refunds.audit.writer import AuditWriter, handle_stream_batch
 from refunds.batches import Pool
 from refunds.domain.redaction import describe
 from refunds.failures import classify, count_failures
-from refunds.telemetry import Log, Metrics
+from refunds.telemetry import Log, Metrics, Money
 
 FUNCTION = "WriteAudit"
 
 
 class WriteAudit:
     def __init__(
-        self, *, writer: AuditWriter, bus: OutcomeBus, pool: Pool, metrics: Metrics, log: Log
+        self,
+        *,
+        writer: AuditWriter,
+        bus: OutcomeBus,
+        pool: Pool,
+        metrics: Metrics,
+        money: Money,
+        log: Log,
     ) -> None:
         self._writer = writer
         self._bus = bus
         self._pool = pool
         self._metrics = metrics
+        self._money = money
         self._log = log
 
     def handle(self, event: dict[str, Any]) -> dict[str, Any]:
         """Returns the stream's partial batch response: the records that come back."""
         results: list[str | Exception | None] = []
+        written: list[dict[str, Any]] = []
 
         def on_result(record: dict[str, Any], result: str | Exception | None) -> None:
             results.append(result)
+            if result is None:
+                written.append(record)
             event_id = record.get("eventID")
             if isinstance(result, Exception):
                 self._log.error(
@@ -46,4 +58,5 @@ class WriteAudit:
         kept = sum(isinstance(result, str) for result in results)
         self._metrics.add_metric("AuditRecords", "Count", len(results))
         self._metrics.add_metric("AuditEntriesRejected", "Count", kept)
+        self._money.add(money_of(written))
         return response

@@ -8,6 +8,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from refunds.audit.money_metrics import MoneyMetrics
 from refunds.domain.clock import SystemClock
 from refunds.lambda_runtime import lambda_clients, quiet_libraries, thread_pool
 from refunds.settings import WriteAuditSettings
@@ -17,12 +18,14 @@ logger = Logger()
 metrics = Metrics()
 quiet_libraries()
 
+_settings = WriteAuditSettings.read(os.environ)
 _write_audit = build_write_audit(
-    WriteAuditSettings.read(os.environ),
+    _settings,
     clients=lambda_clients("dynamodb", "events"),
     clock=SystemClock(),
     pool=thread_pool(),
     metrics=metrics,
+    money=MoneyMetrics(_settings.metrics_namespace, _settings.metrics_service),
     log=logger,
 )
 

@@ -11,7 +11,7 @@ from refunds.domain.clock import Clock
 from refunds.lambda_runtime import Clients
 from refunds.settings import WriteAuditSettings
 from refunds.tables.audit_trail import AuditTable
-from refunds.telemetry import Log, Metrics
+from refunds.telemetry import Log, Metrics, Money
 
 
 def build_write_audit(
@@ -21,6 +21,7 @@ def build_write_audit(
     clock: Clock,
     pool: Pool,
     metrics: Metrics,
+    money: Money,
     log: Log,
 ) -> WriteAudit:
     writer = AuditWriter(
@@ -33,5 +34,6 @@ def build_write_audit(
         bus=OutcomeBus(clients.events, settings.event_bus, pool),
         pool=pool,
         metrics=metrics,
+        money=money,
         log=log,
     )

@@ -91,6 +91,14 @@ def test_entries_are_written_and_counted(functions: Functions) -> None:
     assert called.metrics()["AuditEntriesRejected"] == [0.0]
 
 
+def test_money_is_counted_with_its_currency(functions: Functions) -> None:
+    there = refund(refund_id=functions.new_id())
+    called = functions.call("WriteAudit", stream_event(record(there)))
+
+    assert called.metrics()["RequestedMinor"] == 2500
+    assert called.metrics()["RequestedCount"] == 1
+
+
 def test_a_poison_record_is_told_and_counted_but_not_shown(functions: Functions) -> None:
     poison = record({"refund_id": {"S": EMAIL}, "status": {"S": VISA}, "version": {"N": "1"}})
     called = functions.call("WriteAudit", stream_event(poison))

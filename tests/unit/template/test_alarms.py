@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import click
@@ -25,8 +26,17 @@ from tests.support.expanded_template import (
 from refunds_ops.cli import cli
 
 DESCRIPTION = re.compile(
-    r"(.+)\. (First): (.+) \((SEV[123]); docs/runbook\.md#([a-z]+)\)", re.DOTALL
+    r"(.+)[.?] (First): (.+) \((SEV[123]); docs/runbook\.md#([a-z]+)\)", re.DOTALL
 )
+
+EVERY_ALARM = {
+    "Stage": "prod",
+    "Webhooks": "true",
+    "AlarmEmail": "ops@example.com",
+    "ReportingCurrency": "USD",
+    "DailyBudgetMinor": "100000000",
+}
+"""Parameters with which the stack has all of its alarms."""
 
 
 def _allows(policy: Json) -> list[Json]:
@@ -89,7 +99,7 @@ def test_every_alarm_says_what_is_wrong_what_to_do_first_and_where_to_read_on(
     stack: ExpandedTemplate,
 ) -> None:
     runbook = (ROOT / "docs/runbook.md").read_text()
-    whole = stack.given(Stage="prod", Webhooks="true", AlarmEmail="ops@example.com")
+    whole = stack.given(**EVERY_ALARM)
     for name, alarm in whole.of_type("AWS::CloudWatch::Alarm").items():
         text = alarm["AlarmDescription"]
         assert len(text) <= 1024, name
@@ -104,7 +114,7 @@ def test_every_alarm_says_what_is_wrong_what_to_do_first_and_where_to_read_on(
 
 
 def test_the_first_commands_are_commands_that_exist(stack: ExpandedTemplate) -> None:
-    whole = stack.given(Stage="prod", Webhooks="true", AlarmEmail="ops@example.com")
+    whole = stack.given(**EVERY_ALARM)
     for name, alarm in whole.of_type("AWS::CloudWatch::Alarm").items():
         command = DESCRIPTION.fullmatch(alarm["AlarmDescription"])[3].split()  # type: ignore[index]
         if command[0] != "refunds":
@@ -126,6 +136,31 @@ def test_an_alarm_of_ours_rolls_a_gradual_deployment_back(stack: ExpandedTemplat
     # Within the first two of the ten minutes.
     alarm = gradual["ProcessRefundUnexpectedErrors"]
     assert (alarm["Period"], alarm["DatapointsToAlarm"]) == (60, 1)
+
+
+def test_business_alarms_are_for_stages_that_have_business(stack: ExpandedTemplate) -> None:
+    def names(**parameters: str) -> set[str]:
+        return set(stack.given(**parameters).of_type("AWS::CloudWatch::Alarm"))
+
+    ratios = {"FailureRatio", "ReversalRatio", "RefundCountUnusual"}
+    amounts = {"RefundAmountUnusual", "DailyBudgetExceeded"}
+    assert not names() & (ratios | amounts)
+    assert names(Stage="dev") & (ratios | amounts) == ratios
+    assert names(**EVERY_ALARM) >= ratios | amounts
+    budget = stack.given(**EVERY_ALARM)["DailyBudgetExceeded"]
+    assert (budget["MetricName"], budget["Statistic"]) == ("RefundedMinor", "Sum")
+    assert str(budget["Threshold"]) == "100000000"
+    assert {"Name": "currency", "Value": "USD"} in budget["Dimensions"]
+
+
+def test_the_dashboard_begins_with_the_alarms_and_then_the_money(stack: ExpandedTemplate) -> None:
+    widgets = json.loads(stack["Dashboard"]["DashboardBody"])["widgets"]
+    assert widgets[0]["type"] == "alarm"
+    assert {each.removesuffix(".Arn") for each in widgets[0]["properties"]["alarms"]} == set(
+        stack.of_type("AWS::CloudWatch::Alarm")
+    )
+    assert "RequestedMinor" in str(widgets[1])
+    assert [each["y"] for each in widgets] == sorted(each["y"] for each in widgets)
 
 
 def test_silence_is_a_fault_where_something_must_happen(stack: ExpandedTemplate) -> None:
@@ -207,6 +242,14 @@ EDITS: list[tuple[Check, Edit]] = [
     (
         test_an_alarm_of_ours_rolls_a_gradual_deployment_back,
         put("ProcessRefundUnexpectedErrors.Properties.Period", 300),
+    ),
+    (
+        test_business_alarms_are_for_stages_that_have_business,
+        put("RefundAmountUnusual.Condition", "HasBusinessAlarms"),
+    ),
+    (
+        test_the_dashboard_begins_with_the_alarms_and_then_the_money,
+        put("Dashboard.Properties.DashboardBody", '{"widgets": [{"type": "metric"}]}'),
     ),
     (
         test_silence_is_a_fault_where_something_must_happen,

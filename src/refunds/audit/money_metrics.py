@@ -1,0 +1,80 @@
+"""How much was requested, refunded, failed …, by currency: read from the changes of refunds.
+
+WriteAudit sees every change of every refund, whether the queue, the reconciler or a person made it.
+Amounts are integers of minor units. A stream record that is delivered twice is counted twice, so
+these are for charts and alarms; `refunds totals` is what adds up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+_NAMES = {
+    "PROCESSING": "Requested",
+    "AWAITING_APPROVAL": "AwaitingApproval",
+    "REJECTED": "Rejected",
+    "PENDING": "Pending",
+    "IN_REVIEW": "InReview",
+    "SUCCEEDED": "Refunded",
+    "FAILED": "Failed",
+    "REVERSED": "Reversed",
+}
+
+
+def money_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    """By currency: ``RefundedMinor``, ``RefundedCount`` and so on. Ignores what it can't read."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        try:
+            change = record["dynamodb"]
+            new, was = change["NewImage"], change.get("OldImage", {}).get("status", {}).get("S")
+            status, currency = new["status"]["S"], new["currency"]["S"]
+            name, amount_minor = _NAMES[status], int(new.get("amount_minor", {"N": "0"})["N"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue  # the audit writer says what is wrong with it
+        if status != was:
+            found[currency].update({name + "Minor": amount_minor, name + "Count": 1})
+    return dict(found)
+
+
+class MoneyMetrics:
+    """Writes amounts and counts in CloudWatch's embedded metric format: a line a currency.
+
+    Amounts have the currency as their dimension, counts are there without it too. Powertools'
+    Metrics would turn the amounts into floats.
+    """
+
+    def __init__(self, namespace: str, service: str) -> None:
+        self._namespace = namespace
+        self._service = service
+
+    def add(self, money: Mapping[str, Mapping[str, int]]) -> None:
+        for currency, values in money.items():
+            print(json.dumps(self._line(currency, values)))
+
+    def _line(self, currency: str, values: Mapping[str, int]) -> dict[str, Any]:
+        counts = [name for name in values if name.endswith("Count")]
+        amounts = [name for name in values if not name.endswith("Count")]
+        return {
+            "_aws": {
+                "Timestamp": int(datetime.now(UTC).timestamp() * 1000),
+                "CloudWatchMetrics": [
+                    self._directive([["service", "currency"]], amounts, "None"),
+                    self._directive([["service"], ["service", "currency"]], counts, "Count"),
+                ],
+            },
+            "service": self._service,
+            "currency": currency,
+            **values,
+        }
+
+    def _directive(self, dimensions: list[list[str]], names: list[str], unit: str) -> Any:
+        return {
+            "Namespace": self._namespace,
+            "Dimensions": dimensions,
+            "Metrics": [{"Name": name, "Unit": unit} for name in names],
+        }
