@@ -61,6 +61,13 @@ _DEFAULT = Setup()
     help="Refunds per second. KMS is paid by time, not by refund.",
 )
 @click.option(
+    "--list-indexes",
+    type=click.IntRange(0, 2),
+    default=2,
+    show_default=True,
+    help="How many of UserIndex and DayIndex are on.",
+)
+@click.option(
     "--prices",
     "price_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -74,6 +81,7 @@ def cost(
     gateway_ms: float,
     sent_together: int,
     rate: float,
+    list_indexes: int,
     price_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -89,6 +97,7 @@ def cost(
             gateway_ms=gateway_ms,
             sent_together=sent_together,
             refunds_per_second=rate,
+            list_indexes=list_indexes,
         )
         bills = all_bills(prices, setup)
     except (ValueError, KeyError, TypeError) as exc:

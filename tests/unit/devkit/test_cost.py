@@ -93,3 +93,15 @@ def test_a_file_without_prices_is_a_usage_error(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "not a price file" in result.output
+
+
+def test_each_list_index_costs_a_refund_one_write_unit() -> None:
+    prices = read_prices()
+    counts = read_counts()["ours"]
+    assert counts.write_units <= 5
+    lines = [
+        ours(prices, counts, Setup(list_indexes=indexes)).more["Lists by user and by day"]
+        for indexes in (0, 1, 2)
+    ]
+    unit = 1_000_000 * prices.dollars["write_unit"]
+    assert lines == pytest.approx([0, unit, 2 * unit])
