@@ -20,6 +20,7 @@ from typing import Any
 from tests.simulator.histories import Outcome, run_history
 from tests.simulator.outages import run_outage
 from tests.simulator.scripts import run_edges
+from tests.simulator.two_gateways import run_one_of_two_down
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ def _mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
 
 def _outage_mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
     return Mutant(name, tuple(Patch(*patch) for patch in patches), run_outage)
+
+
+def _two_gateways_mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, tuple(Patch(*patch) for patch in patches), run_one_of_two_down)
 
 
 def _edge_mutant(name: str, *patches: tuple[str, str, str]) -> Mutant:
@@ -415,6 +420,38 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant(
         "events that the bus did not take are lost",
         ("audit.outcome_events:OutcomeBus._put", 'if answer["FailedEntryCount"]:', "if False:"),
+    ),
+    _two_gateways_mutant(
+        "an outage of one gateway holds every gateway's requests",
+        (
+            "breaker.breaker:Breaker.hold",
+            "name = self._gateways.for_new(transaction_id).name",
+            "name = 'acme'",
+        ),
+    ),
+    _two_gateways_mutant(
+        "what waits for a gateway is put back and uses up its receives",
+        ("processing.queue:RefundQueue.handle", "if hold.send_again:", "if False:"),
+    ),
+    _two_gateways_mutant(
+        "an outage of one gateway stops the queue",
+        ("breaker.queue_mapping:IntakeKeeper.keep", "all_down = all(", "all_down = any("),
+    ),
+    _two_gateways_mutant(
+        "failures at one gateway are forgotten for a success at the other",
+        (
+            "breaker.breaker:Breaker._after_calls",
+            "item = name if self._several else None",
+            "item = None",
+        ),
+    ),
+    _two_gateways_mutant(
+        "a gateway among several never recovers",
+        (
+            "breaker.queue_mapping:IntakeKeeper.keep",
+            "self._probe(gateway, gateway.name, deadline)",
+            "None",
+        ),
     ),
     _outage_mutant(
         "the breaker never opens",

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from tests.simulator.functions import GATEWAYS
-from tests.simulator.two_gateways import play_day
+from tests.simulator.mutants import MUTANTS, hunt
+from tests.simulator.two_gateways import OUTAGES, acme_registered, play_day, run_one_of_two_down
 
 from refunds.breaker.breaker import Breaker
-from refunds.gateways import registry
-
-OUTAGES = ("refuses", "is silent", "answers 503")
 
 
-@pytest.fixture(autouse=True)
-def acme(monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = registry.Adapter("tests.simulator.two_gateways:AcmeGateway")
-    monkeypatch.setitem(registry.ADAPTERS, "acme", adapter)
+@pytest.fixture
+def acme() -> Iterator[None]:
+    with acme_registered():
+        yield
 
 
+@pytest.mark.usefixtures("acme")
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_a_day_without_one_gateway_leaves_the_others_waits_as_they_were(outage: str) -> None:
     quiet, day = play_day(1, outage=None), play_day(1, outage=outage)
 
     # A batch that has called a silent gateway ends with that call's timeout. Only the first few do.
     assert day.longest_wait_seconds <= quiet.longest_wait_seconds + GATEWAYS.timeout_seconds
-    assert quiet.deferred == 0
+    assert (quiet.deferred, quiet.faults) == (0, [])
     assert day.deferred > 500
-    assert day.mapping_stopped == 0
-    assert (day.dead_letters, day.unpaid) == (0, 0)
-    assert day.all_closed
+    # Among them: no receive is used up, and all is paid within the hour after the outage.
+    assert day.faults == []
 
 
+@pytest.mark.usefixtures("acme")
 def test_without_it_a_long_outage_makes_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Breaker, "hold", lambda self, transaction_id: None)
     day = play_day(1, outage="refuses")
 
     assert day.dead_letters > 0
+    assert "dead letters" in day.faults
 
 
-def test_what_waited_is_paid_soon_after_the_gateway_is_back() -> None:
-    day = play_day(2, outage="refuses")
-
-    # A probe every five minutes, then three steps of a recovery, then the longest delay.
-    assert day.longest_wait_after_outage_seconds < 3_600
-    # Waiting used up no receives: those that were tried before the breaker opened have a few.
-    assert day.most_receives < 10
+@pytest.mark.parametrize(
+    "mutant",
+    [each for each in MUTANTS if each.play is run_one_of_two_down],
+    ids=lambda each: each.name,
+)
+def test_breakers_that_do_not_stand_apart_are_noticed(mutant: object) -> None:
+    outcome = hunt(mutant, 1, 3)  # type: ignore[arg-type]
+    assert outcome is not None
+    assert outcome.violation is not None

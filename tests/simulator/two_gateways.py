@@ -6,14 +6,21 @@ requests is compared. Both gateways keep one set of books here; only their addre
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from tests.simulator.functions import GATEWAYS
 from tests.simulator.gateway import Moved
+from tests.simulator.histories import Outcome
+from tests.simulator.kernel import Violation
 from tests.simulator.world import World
 
 from refunds.domain.intake import BreakerState, Intake
+from refunds.gateways import registry
 from refunds.gateways.flair import FlairGateway
 from refunds.gateways.routing import Route
 from refunds.settings import GatewayAccount
@@ -23,6 +30,10 @@ HOUR = 3600.0
 OUTAGE_SECONDS = 24 * HOUR
 SCHEDULE_SECONDS = 300.0
 MAX_EVENTS = 400_000
+A_BATCH_SECONDS = 5.0
+MAX_RECEIVES_BEFORE_IT_OPENS = 10
+
+OUTAGES = ("refuses", "is silent", "answers 503")
 
 TWO_GATEWAYS = replace(
     GATEWAYS,
@@ -49,6 +60,21 @@ class Day:
     unpaid: int
     all_closed: bool
     mapping_stopped: int
+
+    @property
+    def faults(self) -> list[str]:
+        """What must not come of an outage of one of two gateways."""
+        faults = {
+            "the other gateway's requests waited": self.longest_wait_seconds
+            > GATEWAYS.timeout_seconds + A_BATCH_SECONDS,
+            "what waited is not paid soon after": self.longest_wait_after_outage_seconds > HOUR,
+            "waiting used up receives": self.most_receives > MAX_RECEIVES_BEFORE_IT_OPENS,
+            "dead letters": self.dead_letters > 0,
+            "a refund is not paid": self.unpaid > 0,
+            "a breaker is open for ever": not self.all_closed,
+            "the queue was stopped": self.mapping_stopped > 0,
+        }
+        return [fault for fault, is_so in faults.items() if is_so]
 
 
 def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
@@ -113,6 +139,30 @@ def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
     world.settle()
     kernel.close()
     return day
+
+
+@contextmanager
+def acme_registered() -> Iterator[None]:
+    """Acme has an adapter while this lasts."""
+    adapters: Any = registry.ADAPTERS
+    adapters["acme"] = registry.Adapter("tests.simulator.two_gateways:AcmeGateway")
+    try:
+        yield
+    finally:
+        del adapters["acme"]
+
+
+def run_one_of_two_down(seed: int, *, trace: bool = False) -> Outcome:
+    """A day without Acme as a history: what is wrong with it is a violation of rule 13."""
+    violation: Violation | None = None
+    try:
+        with acme_registered():
+            day = play_day(seed, outage=OUTAGES[seed % len(OUTAGES)])
+        if day.faults:
+            violation = Violation("rule 13", "; ".join(day.faults))
+    except Violation as found:
+        violation = found
+    return Outcome(seed, Counter(), [], violation)
 
 
 def _intake(world: World, item: str) -> Intake:
