@@ -88,9 +88,9 @@ from refunds_ops.who import BY, check_kept, operator, why_option
         "opened": "unfinished refunds opened for the reconciler",
         "ledger": "payments rebuilt with the gateway, and what is wrong with some; null without",
         "seconds": "by step",
-        "blocked": "keys of rows that were not restored, and why",
-        "damaged": "with refund ids: rows that were replaced because they were damaged",
-        "done": "with refund ids: what was done with each",
+        "blocked": "keys of rows that were not restored, because their audit trail is damaged",
+        "damaged": "refunds whose record can't be read; it stayed as it is",
+        "done": "what was done to the tables before the first row",
     }
 )
 @click.pass_obj

@@ -179,6 +179,19 @@ def sha256_hex(content: bytes) -> str:
 _ENTRY_HASH = re.compile(rb'"entry_hash":\{"S":"([0-9a-f]{64})"\}')
 
 
+_LINE_WITH_HASH = re.compile(_ENTRY_HASH.pattern + rb"[^\n]*\n")
+
+
+def audit_leaves(lines: bytes) -> list[bytes]:
+    """The leaf data of each line, found in the whole page at once where that is unambiguous."""
+    found = _LINE_WITH_HASH.findall(lines)
+    # As many lines with a hash as lines, and as many hashes: every line has exactly one.
+    one_each = len(found) == lines.count(b"\n") == len(_ENTRY_HASH.findall(lines))
+    if one_each and b'"metadata":{' not in lines:
+        return [bytes.fromhex(text.decode()) for text in found]
+    return [audit_leaf(line) for line in lines.splitlines()]
+
+
 def audit_leaf(line: bytes) -> bytes:
     """A line's leaf data: the 32 bytes of its entry's ``entry_hash``.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from refunds.backup.digest import DataFile, StoredFile, audit_leaf, sha256_hex
+from refunds.backup.digest import DataFile, StoredFile, audit_leaves, sha256_hex
 from refunds.backup.merkle import MerkleTree
 from refunds.backup.write_once import put_new, put_new_file
 
@@ -92,8 +92,8 @@ class DataFileWriter:
         """Append ``count`` data lines."""
         self._keep(self._compressor.compress(lines))
         if self._tree is not None:
-            for line in lines.splitlines():
-                self._tree.add(audit_leaf(line))
+            for leaf in audit_leaves(lines):
+                self._tree.add(leaf)
         self.plain_size += len(lines)
         self.item_count += count
 

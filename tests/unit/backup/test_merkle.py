@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refunds.backup.digest import audit_leaf, audit_leaves
 from refunds.backup.merkle import MerkleTree, inclusion_path, is_included, merkle_root
 
 # The test vectors of Google's Certificate Transparency code (merkletree/merkle_tree_test.cc).
@@ -79,3 +81,27 @@ def test_a_path_proves_its_leaf_and_nothing_else(leaves: list[bytes], data: st.D
 def test_there_is_no_path_for_a_leaf_that_is_not_there() -> None:
     with pytest.raises(IndexError):
         inclusion_path(LEAVES, 8)
+
+
+HASHES = st.sampled_from(["a" * 64, "0" * 64, "B" * 64, "c" * 63, ""])
+ENTRY_LINES = st.fixed_dictionaries(
+    {"refund_id": st.just({"S": "r1"})},
+    optional={
+        "entry_hash": HASHES.map(lambda text: {"S": text}),
+        "note": st.just({"S": '"entry_hash":{"S":"' + "d" * 64 + '"}'}),
+        "details": st.sampled_from(
+            [
+                {"M": {"metadata": {"M": {"entry_hash": {"S": "e" * 64}}}}},
+                {"M": {"other": {"M": {"entry_hash": {"S": "f" * 64}}}}},
+                {"M": {"entry_hash": {"N": "1"}}},
+            ]
+        ),
+    },
+)
+
+
+@given(st.lists(ENTRY_LINES, max_size=6))
+def test_a_pages_leaves_are_those_of_its_lines(items: list[dict[str, object]]) -> None:
+    lines = [json.dumps({"Item": item}, separators=(",", ":")).encode() for item in items]
+    page = b"".join(line + b"\n" for line in lines)
+    assert audit_leaves(page) == [audit_leaf(line) for line in lines]
