@@ -1,5 +1,5 @@
-"""HTTP calls that end when they must: one pooled client with a deadline that holds for the whole
-call, bodies of bounded size, and errors that say whether anything was sent.
+"""HTTP calls to gateways: pooled connections, one deadline for the whole call, bodies of bounded
+size, and errors that say whether anything was sent.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from refunds.domain.clock import Deadline
 MAX_BODY_BYTES = 1024 * 1024
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
-"""The longest silence; a call's deadline is usually sooner."""
+"""The longest silence between two bytes. A call's deadline usually comes sooner."""
 
 IDLE_SECONDS = 20.0
-"""An older idle connection may be dead without a word (a frozen function, a NAT's time-out); a
-call on it would be an unknown outcome for nothing, so a new one is made."""
+"""An idle connection that is older may be dead without our knowing (a frozen function, a NAT's
+timeout). A call on it would only end as an unknown outcome, so a new connection is made."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
@@ -37,11 +37,11 @@ _CHUNK_BYTES = 16 * 1024
 
 
 class NotSentError(Exception):
-    """Surely nothing of the request reached the server."""
+    """Nothing of the request can have reached the server."""
 
 
 class NoAnswerError(Exception):
-    """The request may have reached the server; there is no usable answer."""
+    """The request may have reached the server, and there is no usable answer."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class HttpResponse:
 
 
 class HttpTransport(Protocol):
-    """The one way out to a gateway; the simulator has its own."""
+    """Sends requests to a gateway. The simulator has its own."""
 
     def request(
         self,
@@ -65,20 +65,20 @@ class HttpTransport(Protocol):
         body: bytes | None,
         deadline: Deadline,
     ) -> HttpResponse:
-        """One request, never repeated, never outlived: it returns or raises by the deadline.
+        """Send one request, once. Returns or raises by the deadline.
 
         Raises ``NotSentError`` or ``NoAnswerError``.
         """
         ...
 
 
-# It warns of headers that it can't read by quoting them, and the URL.
+# Its warnings about headers quote the headers and the URL.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 _call = threading.local()
-"""Of the call that this thread is in: its ``deadline``, and whether it is still ``connecting``
-(or in the TLS handshake), so that nothing of the request has been sent. A thread makes one call at
-a time."""
+"""The call that this thread makes: its ``deadline``, and whether it is still ``connecting`` (or in
+the TLS handshake), so that nothing of the request has been sent. A thread makes one call at a
+time."""
 
 
 def _left_seconds() -> float:
@@ -90,8 +90,8 @@ def _left_seconds() -> float:
 
 
 class _DeadlineSocket(socket.socket):
-    # A read timeout counts from the last byte, so a server that drips one byte at a time, in its
-    # headers even, is never late. The thread that reads looks at the time left before each read.
+    # A read timeout starts again with each byte, so a server that sends one byte at a time is never
+    # late. Therefore the time left is checked before each read.
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(min(READ_SECONDS, _left_seconds()))
         return super().recv_into(*args, **kwargs)
@@ -104,8 +104,8 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
 
 
 class _OneWrite:
-    """Of a connection: head and body of a request leave in one write, not in two or three. Each is
-    a system call (and a TLS record), which is a good part of what a small request costs."""
+    """Sends headers and body in a single write. Each write is a system call and a TLS record, which
+    is a good part of what a small request costs."""
 
     _collected: list[bytes] | None = None
 
@@ -143,7 +143,7 @@ class _TlsConnection(_OneWrite, HTTPSConnection):
 
 
 def _connected() -> None:
-    # A slow name server's time is bounded by nothing here: what is late is not sent any more.
+    # Nothing bounds the time of a slow name server. If the time is up now, nothing is sent.
     _left_seconds()
     _call.connecting = False
 
@@ -157,13 +157,13 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class PooledTransport:
-    """Keeps up to ``width`` connections a host alive; threads share it."""
+    """Keeps up to ``width`` connections to a host alive. Threads share it."""
 
     def __init__(self, width: int) -> None:
         context = ssl.create_default_context()
         context.sslsocket_class = _DeadlineTlsSocket
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Retries would be calls that nobody decided on; redirects could carry the key elsewhere.
+        # The caller decides about retries, and a redirect could take the key to another host.
         self._pools = urllib3.PoolManager(
             maxsize=width, block=False, retries=False, ssl_context=context
         )
@@ -181,7 +181,7 @@ class PooledTransport:
     ) -> HttpResponse:
         if deadline.left_seconds() <= 0:
             raise NotSentError("no time left")
-        # By the wall clock: the monotonic one stands still while a function is frozen.
+        # The wall clock, because the monotonic clock stops while a function is frozen.
         now = deadline.clock.now()
         if self._used_at and (now - self._used_at).total_seconds() > IDLE_SECONDS:
             self._pools.clear()
@@ -203,8 +203,8 @@ class PooledTransport:
                 ),
             )
             content = _read_body(response)
-            told = {name.lower(): value for name, value in response.headers.items()}
-            answer = HttpResponse(response.status, told, content)
+            received = {name.lower(): value for name, value in response.headers.items()}
+            answer = HttpResponse(response.status, received, content)
             response.release_conn()
             response = None
             return answer
@@ -225,19 +225,19 @@ def public_address(url: str) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The server's wish, at most an hour: seconds or a date (RFC 9110, 10.2.3), None for none.
+    """The header ``Retry-After``, seconds or a date (RFC 9110, 10.2.3). None if there is none.
 
-    Longer than an hour nobody waits: the queue's own delays end there too.
+    At most an hour, which is also the queue's longest delay.
     """
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
     try:
         at = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):  # what its parser is known to raise
+    except (ValueError, TypeError, IndexError, OverflowError):  # all that the parser raises
         return None
     if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)  # "-0000": UTC of an unknown place
+        at = at.replace(tzinfo=UTC)  # "-0000" means UTC
     return min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 

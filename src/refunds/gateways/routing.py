@@ -15,7 +15,7 @@ from refunds.gateways.contract import (
 
 @dataclass(frozen=True)
 class Route:
-    """Transactions whose id begins with ``prefix`` are paid back through ``gateway``."""
+    """Transactions whose id begins with ``prefix`` are refunded through ``gateway``."""
 
     prefix: str
     gateway: str
@@ -32,7 +32,7 @@ class Gateways:
         self._first = found[0]
         self._by_name = {gateway.name: gateway for gateway in found}
         if len(self._by_name) != len(found):
-            raise ValueError("two gateways of one name: a refund's own could not be told")
+            raise ValueError("two gateways have the same name")
         # The longest prefix wins, in whatever order the rules were written.
         self._routes = sorted(routes, key=lambda route: len(route.prefix), reverse=True)
         if missing := {route.gateway for route in self._routes} - self._by_name.keys():

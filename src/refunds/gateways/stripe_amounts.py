@@ -11,7 +11,7 @@ from refunds.domain.money import EXPONENTS, Money
 
 _EXPONENTS = {"ISK": 2, "UGX": 2, "MGA": 0}
 _THREE_DECIMALS = 3
-"""How many decimals Stripe's API gives a currency, where ISO 4217 gives it another number."""
+"""Decimals of a currency in Stripe's API, where ISO 4217 has another number."""
 
 
 class NotExpressibleError(Exception):
