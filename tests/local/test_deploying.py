@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 from tests.local.flow import Flow, eventually
 from tests.support.doc_commands import named_blocks
+from tests.support.expanded_template import load_template
 
 from refunds_devkit.local.deployment import (
     PARAMETERS,
@@ -37,7 +39,8 @@ from refunds_ops.stack.adoption import IDENTIFIERS
 from refunds_ops.stack.stack import Stack, with_outputs
 
 PAGE = PROJECT / "docs/deploying.md"
-FIRST_RELEASE = Path(__file__).with_name("template-0.1.0.yaml")
+FIRST_RELEASE = Path(__file__).with_name("release-0.1.0.tar.xz")
+"""Template and functions of release 0.1.0, as they were: what it wrote must be read today."""
 BLOCK_SECONDS = 300
 
 
@@ -144,10 +147,8 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
     }
     workspace = Workspace(walk.project.parent)
     release = walk.project / "0.1.0"
-    shutil.copytree(PROJECT / "src", release / "src")
-    # Another release has other code. Without any change Lambda publishes no version.
-    (release / "src/refunds/release.txt").write_text("0.1.0\n")
-    shutil.copy(FIRST_RELEASE, release / "template.yaml")
+    with tarfile.open(FIRST_RELEASE) as archive:
+        archive.extractall(release, filter="data")
     folder = release / "build"
     build(workspace, build_parameters(), folder, release / "template.yaml")
     before = deploy_stack(workspace, walk.port, name, parameters, folder / "template.yaml")
@@ -213,6 +214,32 @@ def test_a_second_stage_beside_the_first(walk: Walk) -> None:
     assert shared == set()
     assert prod["AuditTableName"] == "PaymentAuditTrail"
     assert "protected against deletion" in walk.shell("refunds doctor --stack refunds-prod || true")
+
+
+def test_a_guided_deployment_with_what_the_page_says_to_answer(walk: Walk) -> None:
+    """Enter to every question but those that the page names; its last ones save the answers."""
+    answers = {
+        "Stage": "local",
+        "GatewayUrl": walk.gateway_url,
+        # Both are named by hand here, where dev has taken the names that Enter would give.
+        "AuditTableName": "PaymentAuditTrail-guided",
+        **build_parameters(),
+    }
+    asked = [answers.get(name, "") for name in load_template()["Parameters"]]
+    typed = ["refunds-guided", "", *asked, "", "", "", "", "guided.toml", ""]
+    said = walk.shell("sam build\nsam deploy --guided", answers="\n".join(typed) + "\n")
+    assert "Successfully created/updated stack - refunds-guided" in said
+    assert "has no authentication" not in said
+    assert (walk.project / "guided.toml").is_file()
+    assert walk.stack("refunds-guided")["AuditTableName"] == "PaymentAuditTrail-guided"
+    _delete(walk.stack("refunds-guided"), "refunds-guided")
+
+
+def _delete(stack: Stack, name: str) -> None:
+    stack.cloudformation.delete_stack(StackName=name)
+    stack.cloudformation.get_waiter("stack_delete_complete").wait(
+        StackName=name, WaiterConfig={"Delay": 1}
+    )
 
 
 def test_deploying_again_changes_nothing(walk: Walk) -> None:
