@@ -35,6 +35,8 @@ refund up at the gateway first, whose idempotency keys may have expired since.""
 
 LOOK_SECONDS = 120
 """How long a message is hidden from others while a command works on it."""
+WAIT_SECONDS = 1
+"""Long polling asks every server of SQS; short polling only some."""
 MAX_LETTERS = 10_000
 
 _FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED})
@@ -148,8 +150,7 @@ class DeadLetters:
                 MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
                 VisibilityTimeout=LOOK_SECONDS,
-                # Long polling asks every server of SQS; short polling only some.
-                WaitTimeSeconds=1,
+                WaitTimeSeconds=WAIT_SECONDS,
             )
             messages = answer.get("Messages", [])
             if not messages:

@@ -235,3 +235,18 @@ def _key_schema(*names: str) -> Any:
     return [
         {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, kinds, strict=False)
     ]
+
+
+def table_without_indexes(stack: Stack) -> str:
+    """A second table of refunds, as of a stack with UserIndex=false and DayIndex=false."""
+    name = f"{stack.refunds_table}-no-indexes-{next(_plain_tables)}"
+    stack.clients.dynamodb.create_table(
+        TableName=name,
+        KeySchema=_key_schema("refund_id"),
+        AttributeDefinitions=[{"AttributeName": "refund_id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return name
+
+
+_plain_tables = count(1)

@@ -113,7 +113,7 @@ def test_any_options_of_any_command_end_with_a_sentence(
 
 @pytest.fixture
 def full(world: World, refunds_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
     add(world, "r1")
     add(world, "r2", became=Status.FAILED, failure_code="card_declined", transaction_id="p2")
 

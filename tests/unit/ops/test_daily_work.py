@@ -75,7 +75,7 @@ def living(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "gateways", lambda stack: Gateways([world.gateway]))
     monkeypatch.setattr(bulk_request, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(dead_letters, "LOOK_SECONDS", 30)
+    monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
     add(world, "r1", 1, user_id="u-1042", transaction_id="pay_42")
     add(world, "r2", 2, became=Status.FAILED, failure_code="card_declined")
     world.gateway.refunds += [shown(reference="r1", transaction_id="pay_42")]

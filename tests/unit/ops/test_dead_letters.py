@@ -22,8 +22,8 @@ LONG_AGO = datetime.now(UTC) - timedelta(days=90)
 
 @pytest.fixture(autouse=True)
 def no_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short polling: moto has one server."""
-    monkeypatch.setattr(dead_letters, "LOOK_SECONDS", 60)
+    """Short polling is enough: moto has one server."""
+    monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
 
 
 def put(world: World, content: Any, **attributes: str) -> str:

@@ -11,11 +11,11 @@ import pytest
 from tests.support.builders import refund
 from tests.support.command_line import Refunds
 from tests.support.finished_refunds import NOW, add, at
+from tests.support.moto_stack import table_without_indexes
 from tests.support.world import World
 
 from refunds.domain.intake import opened, paused
 from refunds.domain.refund import Status
-from refunds.tables.refund_indexes import DAY_INDEX
 
 
 def ids(ran: Any) -> list[str]:
@@ -210,13 +210,14 @@ def test_csv_has_amounts_as_people_write_them_and_no_formula(
     assert rows[0]["user_id"] == "'=cmd()"
 
 
-def test_a_stack_without_the_index_says_which_parameter(world: World, refunds: Refunds) -> None:
-    world.stack.clients.dynamodb.update_table(
-        TableName=world.stack.refunds_table,
-        GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": DAY_INDEX}}],
-    )
+def test_a_stack_without_the_index_says_which_parameter(
+    world: World, refunds: Refunds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RefundsTableName", table_without_indexes(world.stack))
     ran = refunds("list")
     assert (ran.status, "DayIndex=true" in ran.err) == (3, True)
+    ran = refunds("list", "--user", "ada")
+    assert (ran.status, "UserIndex=true" in ran.err) == (3, True)
 
 
 @pytest.mark.parametrize(

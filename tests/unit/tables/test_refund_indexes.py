@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from tests.support.builders import NOW, refund
+from tests.support.moto_stack import table_without_indexes
 from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
-from refunds.tables.refund_indexes import DAY_INDEX, NoIndexError, RefundIndexes, Span
+from refunds.tables.refund_indexes import NoIndexError, RefundIndexes, Span
 
 WEEK = Span(rfc3339(NOW - timedelta(days=3)), rfc3339(NOW + timedelta(days=4)))
 
@@ -81,12 +82,7 @@ def test_stored_refunds_are_read_in_the_order_asked_for(
 
 
 def test_an_index_that_is_switched_off_is_named(world: World) -> None:
-    dynamodb = world.stack.clients.dynamodb
-    dynamodb.update_table(
-        TableName=world.stack.refunds_table,
-        GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": DAY_INDEX}}],
-    )
-    indexes = RefundIndexes(dynamodb, world.stack.refunds_table)
+    indexes = RefundIndexes(world.stack.clients.dynamodb, table_without_indexes(world.stack))
     with pytest.raises(NoIndexError) as raised:
         list(indexes.by_day(WEEK, newest_first=True))
     assert raised.value.parameter == "DayIndex"
