@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-from tests.simulator.histories import Outcome, run_history
+from tests.simulator.histories import Outcome
 from tests.simulator.mutants import MAX_SEEDS, MUTANTS, hunt
 from tests.simulator.outages import run_outage
 from tests.simulator.report import show_history, show_mutants, show_summary
+from tests.simulator.walls import play
 from tests.simulator.watch import bounds_table
 
 CHUNK = 25
@@ -43,7 +44,7 @@ def main() -> int:
     if asked.mutants:
         return _mutants(console, first, asked.processes)
     if histories == 1:
-        outcome = (run_outage if asked.outages else run_history)(first, trace=True)
+        outcome = (run_outage if asked.outages else play)(first, trace=True)
         show_history(console, outcome, full=asked.full)
         return int(outcome.violation is not None)
     if asked.outages:
@@ -98,7 +99,7 @@ def _histories(console: Console, first: int, histories: int, processes: int) -> 
     if not failed:
         console.print("no violation", style="green")
         return 0
-    show_history(console, run_history(min(failed), trace=True), full=False)
+    show_history(console, play(min(failed), trace=True), full=False)
     return 1
 
 
@@ -108,7 +109,7 @@ def _chunk(seeds: tuple[int, int]) -> tuple[int, Counter[str], list[int]]:
     counts: Counter[str] = Counter()
     failed = []
     for seed in range(first, first + size):
-        outcome = run_history(seed)
+        outcome = play(seed)
         counts.update(outcome.counts)
         if outcome.violation is not None:
             failed.append(seed)

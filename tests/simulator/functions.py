@@ -73,12 +73,26 @@ class Services:
     """One more at each deployment; older environments get no further invocation."""
     gateways: GatewaySettings = GATEWAYS
     """The functions' settings; environments that start from now on have them."""
+    former: GatewaySettings = GATEWAYS
+    """The settings of the last generation, which serves as well until ``gradual_until``."""
+    gradual_until: float = 0.0
     metrics: list[Metric] = field(default_factory=list)
     """Every metric that the functions reported, in order."""
     aws_metrics: list[Metric] = field(default_factory=list)
     """What Lambda itself reports of the functions."""
     tap: Tap = field(init=False)
     """Lambda's control plane for the queue's mapping."""
+
+    def starts(self) -> tuple[int, GatewaySettings]:
+        """Generation and settings of an environment that starts now."""
+        if self.kernel.now < self.gradual_until and self.kernel.random.random() < 0.5:
+            self.kernel.counts["environments of the old generation"] += 1
+            return self.generation - 1, self.former
+        return self.generation, self.gateways
+
+    def serves(self, generation: int) -> bool:
+        gradual = self.kernel.now < self.gradual_until
+        return generation == self.generation or (gradual and generation == self.generation - 1)
 
 
 class Context:
@@ -98,7 +112,7 @@ class Environment:
     def __init__(self, services: Services, function: str, number: int) -> None:
         kernel = services.kernel
         self.function = function
-        self.generation = services.generation
+        self.generation, self._gateways = services.starts()
         self.name = f"{function}-{number}"
         skew = kernel.random.uniform(-2, 2)
         if kernel.fault("clock skew"):
@@ -129,7 +143,6 @@ class Environment:
             log=telemetry,
         )
         self._surroundings = surroundings
-        self._gateways = services.gateways
         self._most = services.tap.most
 
     @cached_property
@@ -210,6 +223,7 @@ class Functions:
     services: Services
     idle: dict[str, list[Environment]] = field(default_factory=dict)
     started: int = 0
+    running: int = 0
 
     def invoke(self, function: str, body: Body, done: Done, over: Callable[[], None]) -> None:
         """Run ``body`` in an environment. ``done`` with its result or exception, unless it stops
@@ -220,6 +234,7 @@ class Functions:
         seconds = TIMEOUT_SECONDS[function]
         deadline = deadline_of(cast(Any, Context(kernel, seconds)), environment.clock)
         self.started += 1
+        self.running += 1
         process = Process(f"{environment.name}/{self.started}")
         kernel.counts[f"invocations of {function}"] += 1
         results: list[Any] = []
@@ -243,8 +258,9 @@ class Functions:
         def end() -> None:
             nonlocal finished
             finished = True
+            self.running -= 1
             environment.frozen_at = kernel.now
-            if environment.generation == self.services.generation:
+            if self.services.serves(environment.generation):
                 self.idle.setdefault(function, []).append(environment)
             done(results[0])
             over()
@@ -257,13 +273,17 @@ class Functions:
                 kernel.counts[f"timeouts of {function}"] += 1
                 kernel.tell("time out", process.name)
                 kernel.kill(process)
+            self.running -= 1
             over()
 
         kernel.spawn(process, run, done=end)
         kernel.after(seconds, out_of_time)
 
     def _environment(self, function: str) -> Environment:
-        warm = self.idle.get(function)
+        warm = [
+            each for each in self.idle.get(function, ()) if self.services.serves(each.generation)
+        ]
+        self.idle[function] = warm
         if warm and self.services.kernel.random.random() < 0.8:
             return warm.pop(self.services.kernel.random.randrange(len(warm)))
         self.started += 1

@@ -7,6 +7,7 @@ lost, late or a lie; its ledger never lies, and the invariants are checked again
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,10 @@ LATEST_ARRIVAL_SECONDS = 120.0
 """How long a request may be under way when its caller has given up. Part of KEY_MARGIN's case."""
 
 
+APART = frozenset({"second", "elsewhere"})
+"""Hosts that keep their own books: another gateway, and another account of the first."""
+
+
 @dataclass
 class Paid:
     """A payment."""
@@ -32,6 +37,8 @@ class Paid:
     currency: str
     captured: int
     status: str = "captured"
+    host: str = "flair"
+    """The gateway, or the account of it, that has the payment."""
 
 
 @dataclass
@@ -52,6 +59,9 @@ class Moved:
     """The gateway's own double: no call of ours asked for it."""
     as_asked: bool = True
     """Whether it is what the call asked for."""
+    asked: int = 0
+    """The amount that the call asked for."""
+    host: str = "flair"
 
     @property
     def id(self) -> str:
@@ -88,6 +98,10 @@ class Flair:
     hidden: set[str] = field(default_factory=set)
     """What a look-up has failed to show once."""
     later: int = 0
+    forgets_declines: bool = False
+    """A key whose call was declined can be used again, as if it had never been."""
+    archived: set[str] = field(default_factory=set)
+    """Payments that it no longer knows. Their refunds stay in its lists."""
     stubborn: dict[str, str] = field(default_factory=dict)
     """By reference, an outcome that this refund is bound for: scripted histories use it."""
 
@@ -102,15 +116,18 @@ class Flair:
         )
 
     def live_of_others(self, transaction_id: str) -> int:
-        """The part of it that nobody asked for through us."""
-        return sum(
-            each.amount
-            for each in self.refunds
-            if each.live
-            and each.transaction_id == transaction_id
-            and not each.ours
-            and not each.gateways_own
-        )
+        """The part of it that nobody asked for through us: other systems' refunds, and what the
+        gateway moved for ours beyond what was asked."""
+        others, asked, moved = 0, dict[str, int](), Counter[str]()
+        for each in self.refunds:
+            if not each.live or each.transaction_id != transaction_id:
+                continue
+            if each.ours or each.gateways_own:
+                asked[each.reference] = each.asked
+                moved[each.reference] += each.amount
+            else:
+                others += each.amount
+        return others + sum(max(0, moved[each] - asked[each]) for each in moved)
 
     def of(self, refund_id: str) -> list[Moved]:
         """The refunds of a refund id, whatever stage they began in."""
@@ -121,6 +138,15 @@ class Flair:
         paid = self.payments[transaction_id]
         if amount <= paid.captured - self.live(transaction_id):
             self._create(transaction_id, f"other-{len(self.refunds)}", amount, ours=False)
+
+    def refund_by_others_in_vain(self, transaction_id: str, amount: int) -> None:
+        """The same, but the bank refuses it after a while."""
+        paid = self.payments[transaction_id]
+        if amount <= paid.captured - self.live(transaction_id):
+            reference = f"other-{len(self.refunds)}"
+            self.stubborn[reference] = "pending"
+            moved = self._create(transaction_id, reference, amount, ours=False)
+            self._later(20_000, lambda: self.fail(moved, "bank_refused"))
 
     def _create(self, transaction_id: str, reference: str, amount: int, *, ours: bool) -> Moved:
         dice = self.kernel.random
@@ -140,6 +166,8 @@ class Flair:
             self.kernel.now,
             "bank_refused" if status == "failed" else None,
             as_asked=as_asked,
+            asked=amount,
+            host=self.payments[transaction_id].host,
         )
         self.refunds.append(moved)
         self.kernel.tell(
@@ -203,13 +231,19 @@ class Flair:
             assert body is not None
             if self.kernel.fault("gateway takes no orders"):
                 return reply(_error(503, "maintenance"))
-            return self._post(headers["Idempotency-Key"], body, reply)
+            return self._post(parts.netloc, headers["Idempotency-Key"], body, reply)
         if parts.path == "/v1/refunds":
-            return reply(self._list(dict(parse_qsl(parts.query))))
-        return reply(self._payment(unquote(parts.path.removeprefix("/v1/payments/"))))
+            return reply(self._list(parts.netloc, dict(parse_qsl(parts.query))))
+        return reply(self._payment(parts.netloc, unquote(parts.path.rpartition("/")[2])))
 
-    def _payment(self, transaction_id: str) -> HttpResponse:
+    def _known(self, host: str, transaction_id: str) -> Paid | None:
         paid = self.payments.get(transaction_id)
+        if paid is None or transaction_id in self.archived or not _same_books(paid.host, host):
+            return None
+        return paid
+
+    def _payment(self, host: str, transaction_id: str) -> HttpResponse:
+        paid = self._known(host, transaction_id)
         if paid is None:
             return _error(404, "payment_not_found")
         return _json(
@@ -224,13 +258,14 @@ class Flair:
             },
         )
 
-    def _list(self, query: dict[str, str]) -> HttpResponse:
+    def _list(self, host: str, query: dict[str, str]) -> HttpResponse:
         since = from_rfc3339(query.get("created_from", "2000-01-01T00:00:00Z")).timestamp()
         before = int(query.get("cursor", len(self.refunds) + 1))
         found = [
             each
             for each in reversed(self.refunds)
             if each.number < before
+            and _same_books(each.host, host)
             and each.created_at >= since
             and query.get("reference", each.reference) == each.reference
             and query.get("transaction_id", each.transaction_id) == each.transaction_id
@@ -242,15 +277,26 @@ class Flair:
             elif reference not in self.hidden and self.kernel.fault("gateway hides a refund once"):
                 self.hidden.add(reference)
                 found = []
+        if "reference" not in query and self.kernel.fault("gateway's list lags"):
+            shown_until = self.kernel.now - self.kernel.random.choice((10, 100, 4000))
+            found = [each for each in found if each.created_at < shown_until]
+        if found and self.kernel.fault("gateway's page is empty"):
+            return _json(200, {"data": [], "next_cursor": str(found[0].number + 1)})
         page = found[: self.page_size]
         shown = [self._shown(each) for each in page]
         if "reference" in query:
             shown = [self._lie(each) for each in shown]
+        if shown and self.kernel.fault("gateway's row can't be read"):
+            self.kernel.random.choice(shown)["amount"] = "much"
         more = len(found) > len(page)
         return _json(200, {"data": shown, "next_cursor": str(page[-1].number) if more else None})
 
-    def _post(self, key: str, body: bytes, reply: Callable[[HttpResponse], None]) -> None:
+    def _post(
+        self, host: str, key: str, body: bytes, reply: Callable[[HttpResponse], None]
+    ) -> None:
         now = self.kernel.now
+        if host != "flair":
+            key = f"{key} at {host}"
         use = self.keys.get(key)
         if use is not None and now - use.first_at < KEY_LIFETIME_SECONDS:
             self.kernel.counts["gateway key replays"] += 1
@@ -260,7 +306,7 @@ class Flair:
                 return reply(_error(409, "idempotency_key_reused"))
             if use.response.status == 201 and self.kernel.fault("gateway declines a replay"):
                 # It checks the order before the key, and the balance is used up: by that key. From
-                # here on it shows what it has: else no evidence would be left (``_keep_apart``).
+                # here on it shows what it has: else no evidence would be left (``keep_apart``).
                 self.hidden.add(json.loads(body)["reference"])
                 return reply(_error(422, "amount_exceeds_balance"))
             return reply(use.response)
@@ -270,17 +316,19 @@ class Flair:
             seconds = self.kernel.random.uniform(1, 40)
 
         def done() -> None:
-            use.response = self._commit(json.loads(body))
-            reply(use.response)
+            response = use.response = self._commit(host, json.loads(body))
+            if self.forgets_declines and 400 <= response.status < 500:
+                self.keys.pop(key, None)
+            reply(response)
 
         self.kernel.after(seconds, done)
         return None
 
-    def _commit(self, order: dict[str, Any]) -> HttpResponse:
+    def _commit(self, host: str, order: dict[str, Any]) -> HttpResponse:
         """Carry an order out; the answer is remembered for its key."""
         if self.kernel.fault("gateway 500 without commit"):
             return _error(500, "internal")
-        paid = self.payments.get(order["transaction_id"])
+        paid = self._known(host, order["transaction_id"])
         if paid is None:
             return _error(404, "payment_not_found")
         if self.stubborn.get(order["reference"]) == "declined" or self.kernel.fault(
@@ -326,6 +374,11 @@ class Flair:
             )
             return shown | {name: lie}
         return shown
+
+
+def _same_books(one: str, other: str) -> bool:
+    """Whether two addresses are of one account. Only those of ``APART`` keep books of their own."""
+    return one == other or not {one, other} & APART
 
 
 def _json(status: int, content: Any) -> HttpResponse:

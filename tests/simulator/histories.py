@@ -104,7 +104,7 @@ def run_history(seed: int, *, trace: bool = False) -> Outcome:
             for name, highest in FAULTS.items()
             if dice.random() < share
         }
-        _keep_apart(kernel.fault_rates)
+        keep_apart(kernel.fault_rates)
     violation: Violation | None = None
     try:
         _play(world, dice)
@@ -132,7 +132,7 @@ def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the 
     if crowd:  # many at once for the same money
         payments, busy_seconds = payments[:1], 2
     for number in range(8 if crowd else dice.randint(1, 5)):
-        body = _request(dice, f"r{number}", payments, world, sent)
+        body = random_request(dice, f"r{number}", payments, world, sent)
         sent.append(body)
         for _ in range(dice.choice((1, 1, 1, 2, 3))):
             _at(world, dice.random() * busy_seconds, lambda body=body: world.send(body))
@@ -168,7 +168,7 @@ def _storm(world: World, dice: Random, busy_seconds: float) -> None:
     if "crash" in storm:
         storm["crash"] = 0.1
     stormy = calm | storm
-    _keep_apart(stormy)
+    keep_apart(stormy)
 
     def begin() -> None:
         kernel.tell("storm", ", ".join(storm))
@@ -217,7 +217,7 @@ def _when_money_has_moved(world: World, storms: list[tuple[float, dict[str, floa
     def weather(faults: dict[str, float]) -> None:
         kernel.tell("storm", ", ".join(faults) or "is over")
         kernel.fault_rates = calm | faults
-        _keep_apart(kernel.fault_rates)
+        keep_apart(kernel.fault_rates)
 
     def moved(_: Moved) -> None:
         nonlocal begun
@@ -233,14 +233,14 @@ def _when_money_has_moved(world: World, storms: list[tuple[float, dict[str, floa
     world.flair.on_movement.append(moved)
 
 
-def _keep_apart(rates: dict[str, float]) -> None:
+def keep_apart(rates: dict[str, float]) -> None:
     """A gateway that declines what it paid and hides that it did leaves no evidence at all: then
     no protocol could know, and rule 8 takes its word."""
     if "gateway hides refunds" in rates:
         rates.pop("gateway declines a replay", None)
 
 
-def _request(
+def random_request(
     dice: Random,
     refund_id: str,
     payments: list[str],

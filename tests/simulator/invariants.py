@@ -64,6 +64,8 @@ INTERNAL = {
     "check_at",
 }
 LARGEST_SKEW_SECONDS = 100.0
+SWEPT_SECONDS = 179 * 86_400
+"""How far back the sweep looks at the gateway's refunds, with a day's margin."""
 
 
 @dataclass
@@ -89,12 +91,20 @@ class Checker:
     s3: S3
     stream: StreamSource
     asked: dict[str, Asked] = field(default_factory=dict)
-    images: dict[tuple[str, int], Item] = field(default_factory=dict)
+    images: dict[tuple[str, str, int], Item] = field(default_factory=dict)
     lost: bool = False
     """Whether tables have lost items: chains may go on where their records do not."""
     tampered: set[str] = field(default_factory=set)
     """Refunds that a scripted history has changed by hand."""
-    _wanted: dict[tuple[str, int], Item] = field(default_factory=dict)
+    careless: set[str] = field(default_factory=set)
+    """Refunds that a person has decided without waiting, or without looking."""
+    rowless: set[str] = field(default_factory=set)
+    """Refunds whose record was lost, until it is there again."""
+    unheld: set[str] = field(default_factory=set)
+    """Refunds whose reservation was lost, until it is held again."""
+    gateway_hides: bool = False
+    """Whether this history's gateway may hide refunds: a person who looks may then be misled."""
+    _wanted: dict[tuple[str, str, int], Item] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.refunds.on_write.append(self.refund_written)
@@ -112,12 +122,21 @@ class Checker:
             self.images.clear()
             self._wanted.clear()
 
+    def lose(self, table: Table) -> None:
+        """The table is about to lose every item."""
+        if table is self.refunds:
+            self.rowless |= {refund_id for (refund_id,) in table.items}
+        if table is self.ledger:
+            for item in table.items.values():
+                self.unheld |= {name[2:] for name in item if name.startswith("r#")}
+
     def refund_written(self, key: Key, old_wire: Item | None, new_wire: Item | None) -> None:
         refund_id = key[0]
         if refund_id in self.tampered:
             return
         if new_wire is None:
             raise Violation("rule 12", f"refund {refund_id} was deleted", refund_id)
+        self.rowless.discard(refund_id)
         new = item_from_wire(new_wire)
         old = item_from_wire(old_wire) if old_wire else None
         was: str | None = old["status"] if old else None
@@ -131,7 +150,7 @@ class Checker:
             self._changed(refund_id, old, new)
         elif new["version"] != 1 and not self.lost:
             raise Violation("I4", f"{refund_id} begins at version {new['version']}", refund_id)
-        self.images.setdefault((refund_id, new["version"]), new)
+        self.images.setdefault((new["transaction_id"], refund_id, new["version"]), new)
         self._evidence(refund_id, was, new)
         self._reserved(refund_id)
         self._findable(refund_id)
@@ -160,6 +179,11 @@ class Checker:
             return
         there = self.flair.of(refund_id)
         live = [each for each in there if each.live]
+        if was == "IN_REVIEW" and refund_id in self.careless and "review" in new:
+            self._decided(refund_id, new, live)
+            return
+        if refund_id in self.careless and was is None:
+            return  # put back as the person had decided it
         match new["status"]:
             case "SUCCEEDED" if not any(each.ever_succeeded for each in there):
                 raise Violation("I6", f"{refund_id} SUCCEEDED and no money moved", refund_id)
@@ -170,10 +194,24 @@ class Checker:
                     "I6", f"{refund_id} {new['status']} and the gateway has the money", refund_id
                 )
 
+    def _decided(self, refund_id: str, new: Item, live: list[Moved]) -> None:
+        """A careless decision stands, and its evidence says that it is against the gateway."""
+        wrong = bool(live) if new["status"] == "FAILED" else not live
+        if not wrong:
+            return
+        self.kernel.counts["decisions against the gateway"] += 1
+        if not self.gateway_hides and new["review"].get("against_gateway") != "true":
+            raise Violation(
+                "rule 9", f"{refund_id}: a decision against the gateway without a word", refund_id
+            )
+
     def _reserved(self, refund_id: str) -> None:
-        """I6: whatever may have moved money, or may yet, keeps its reservation."""
+        """I6: whatever may have moved money, or may yet, keeps its reservation. One that was lost
+        with its table is held again before money moves (``money_moved``), not before."""
         wire = self.refunds.items.get((refund_id,))
         if wire is None or wire["status"]["S"] not in HOLDS_MONEY or refund_id in self.tampered:
+            return
+        if refund_id in self.unheld:
             return
         ledger = self.ledger.items.get((wire["transaction_id"]["S"],), {})
         held = int(ledger.get("r#" + refund_id, {"N": "0"})["N"])
@@ -230,22 +268,25 @@ class Checker:
             old.get("captured") == new["captured"]
             and old["remaining"] + sum_before == new["remaining"] + sum_after
         )
-        if not kept:
-            self._recounted(transaction_id, new["captured"] - new["remaining"] - sum_after)
-        if sum_after > sum_before and new["remaining"] < 0 and kept:
+        if not kept and not self._kept_back(old, new, before, after):
+            self._recounted(transaction_id, new["captured"] - new["remaining"] - sum_after, after)
+        raised = [name for name in after if after[name] > before.get(name, 0)]
+        if raised and new["remaining"] < 0 and kept and not all(map(self._corrected, raised)):
             raise Violation("I2", f"{transaction_id}: more reserved than remained", transaction_id)
 
     def _reservation_changed(
         self, transaction_id: str, refund_id: str, held: int | None, holds: int | None, new: Item
     ) -> None:
+        if holds:
+            self.unheld.discard(refund_id)
         if holds is None:
             raise Violation("rule 3", f"r#{refund_id} was removed", refund_id)
-        if held == 0:
+        if held == 0 and not self._corrected(refund_id):
             raise Violation("rule 3", f"{refund_id} reserved again after its release", refund_id)
         self.kernel.tell(
             "ledger", f"r#{refund_id} {held} to {holds}, remaining {new.get('remaining')}"
         )
-        if held is None:
+        if not held:
             return
         if holds != 0:
             raise Violation("rule 2", f"r#{refund_id} went from {held} to {holds}", refund_id)
@@ -255,10 +296,30 @@ class Checker:
             raise Violation("I6", f"{refund_id} was released and has no outcome", refund_id)
         if mine:
             self._reserved(refund_id)
+            if refund_id in self.careless:
+                return
             if any(each.live and each.ours for each in self.flair.of(refund_id)):
                 raise Violation("I6", f"{refund_id} was released, its money is gone", refund_id)
 
-    def _recounted(self, transaction_id: str, foreign: int) -> None:
+    def _kept_back(
+        self, old: Item, new: Item, before: dict[str, int], after: dict[str, int]
+    ) -> bool:
+        """Whether this is a release of what a person ended as not paid against the gateway's word:
+        what the gateway moved is not given back."""
+        released = [name for name in before if before[name] > 0 and after.get(name) == 0]
+        return (
+            len(released) == 1
+            and released[0] in self.careless
+            and old.get("captured") == new["captured"]
+            and 0 <= new["remaining"] - old["remaining"] < before[released[0]]
+        )
+
+    def _corrected(self, refund_id: str) -> bool:
+        """Whether a person has put right what ended here and is paid at the gateway."""
+        wire = self.refunds.items.get((refund_id,))
+        return wire is not None and wire["status"]["S"] == "SUCCEEDED" and "review" in wire
+
+    def _recounted(self, transaction_id: str, foreign: int, after: dict[str, int]) -> None:
         """I2: what the ledger leaves for others is no less than what was last read of them."""
         task = self.kernel.task()
         read = self.network.foreign_read.get((id(task), transaction_id))
@@ -266,6 +327,10 @@ class Checker:
             raise Violation(
                 "I2", f"{transaction_id}: the balance changed without a look", transaction_id
             )
+        # What was moved beyond what a call asked for is another's, unless it is reserved by now.
+        for moved in self.flair.refunds:
+            if moved.ours and moved.transaction_id == transaction_id and moved.live:
+                read -= max(0, after.get(moved.refund_id, 0) - moved.asked)
         self.kernel.tell("recount", f"{transaction_id}: {foreign} refunded by others")
         if foreign < read:
             raise Violation(
@@ -276,18 +341,21 @@ class Checker:
 
     def money_moved(self, moved: Moved) -> None:
         if not moved.ours or moved.gateways_own:
-            return
+            return  # nobody asked for it: _recounted sees to it that it counts
         self.kernel.counts["movements of money"] += 1
         reference = moved.refund_id
         if sum(each.ours for each in self.flair.of(reference)) > 1:
             raise Violation("I1", f"{reference} was paid twice", reference)
+        wire = self.refunds.items.get((reference,))
+        if reference in self.careless and wire is not None and "review" in wire:
+            self.kernel.counts["money moved after a careless decision"] += 1
+            return  # its call was under way when a person decided; settled() looks for it
         ledger = self.ledger.items.get((moved.transaction_id,), {})
         held = int(ledger.get("r#" + reference, {"N": "0"})["N"])
         if moved.live and held != moved.amount and moved.as_asked:
             raise Violation(
                 "I2", f"{moved.amount} moved for {reference}, which holds {held}", reference
             )
-        wire = self.refunds.items.get((reference,))
         if wire is None or wire["status"]["S"] not in UNFINISHED:
             status = wire and wire["status"]["S"]
             raise Violation("rule 5", f"money moved for {reference}, which is {status}", reference)
@@ -341,7 +409,7 @@ class Checker:
             raise Violation("I4", f"entry {key[1]} was changed", key[1].split("#")[1])
         entry = item_from_wire(new)
         refund_id = entry["refund_id"]
-        image = self.images.get((refund_id, entry["version"]))
+        image = self.images.get((key[0], refund_id, entry["version"]))
         if refund_id in self.tampered:
             return
         if image is None:
@@ -349,7 +417,7 @@ class Checker:
         self._compare(entry, image)
 
     def _compare(self, entry: Item, image: Item) -> None:
-        key = (entry["refund_id"], entry["version"])
+        key = (entry["transaction_id"], entry["refund_id"], entry["version"])
         wanted = self._wanted.get(key)
         if wanted is None:
             wanted = self._wanted[key] = audit_entry(image)
@@ -376,34 +444,54 @@ class Checker:
         for (transaction_id,), wire in self.ledger.items.items():
             if not transaction_id.startswith("#"):
                 self._nothing_stuck(transaction_id, item_from_wire(wire))
+        self._all_known()
+        assert self.refunds.index is not None
+        for (refund_id,) in self.refunds.index.entries:
+            if "seen_paid_at" in self.refunds.items.get((refund_id,), {}):
+                continue  # in sight until a person corrects it
+            raise Violation("rule 10", f"{refund_id} is finished and still open", refund_id)
+
+    def _all_known(self) -> None:
         for moved in self.flair.refunds:
-            if moved.ours and (moved.refund_id,) not in self.refunds.items:
+            unknown = moved.ours and (moved.refund_id,) not in self.refunds.items
+            # Of a lost record nobody can know before its request, or a backup, comes back.
+            if unknown and moved.refund_id not in self.rowless:
                 raise Violation(
                     "I3", f"{moved.reference} was paid and is not known", moved.refund_id
                 )
-        assert self.refunds.index is not None
-        for (refund_id,) in self.refunds.index.entries:
-            raise Violation("rule 10", f"{refund_id} is finished and still open", refund_id)
 
     def _agrees(self, refund_id: str, refund: Item) -> None:
         status = refund["status"]
         live = [each for each in self.flair.of(refund_id) if each.live]
         if status in UNFINISHED:
             raise Violation("I3", f"{refund_id} is {status} for ever", refund_id)
+        if refund_id in self.careless and "review" in refund:
+            self._in_sight(refund_id, refund, live)
+            return
         # Of a double of the gateway's own making either one is the customer's money.
         wrong = not live if status == "SUCCEEDED" else any(each.ours for each in live)
         if wrong:
             raise Violation(
                 "I6", f"{refund_id} ends {status}, the gateway has {live or 'nothing'}", refund_id
             )
+        # What a person decided is as the trail says: by whom, and on what evidence.
         if live and "review" not in refund and not _as_recorded(refund, live):
             raise Violation("I6", f"{refund_id} differs from what was paid", refund_id)
+
+    def _in_sight(self, refund_id: str, refund: Item, live: list[Moved]) -> None:
+        """What ended here without money, and is paid at the gateway, is in front of a person."""
+        swept = self.kernel.now - SWEPT_SECONDS
+        paid = [each for each in live if each.created_at > swept]
+        if refund["status"] == "FAILED" and paid and "seen_paid_at" not in refund:
+            raise Violation("I9", f"{refund_id} is FAILED, paid, and in nobody's sight", refund_id)
 
     def _nothing_stuck(self, transaction_id: str, ledger: Item) -> None:
         for name, held in ledger.items():
             if not name.startswith("r#") or held == 0:
                 continue
             wire = self.refunds.items.get((name[2:],))
+            if wire is None and name[2:] in self.rowless:
+                continue  # as long as nobody knows what became of it, its money stays held (I6)
             if wire is None:
                 raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
             if wire["transaction_id"]["S"] != transaction_id or (
@@ -423,14 +511,19 @@ class Checker:
             if there is None:
                 raise Violation("I4", f"{refund_id} has no entry of version {version}", refund_id)
             entry = item_from_wire(there)
-            self._compare(entry, self.images[refund_id, version])
+            self._compare(entry, self.images[transaction_id, refund_id, version])
             if entry["previous_hash"] != previous:
                 raise Violation("I4", f"{refund_id}: the chain breaks at {version}", refund_id)
             previous = entry["entry_hash"]
             told = (refund_id, version) in self.bus.taken
+            if entry["event"] == "refund.restored":
+                continue  # nothing new has happened to the refund
             if told == (entry["status"] == "PROCESSING"):
                 raise Violation("events", f"{refund_id} version {version}: told {told}", refund_id)
-        count = sum(entry["refund_id"]["S"] == refund_id for entry in self.audit.items.values())
+        count = sum(
+            key[0] == transaction_id and entry["refund_id"]["S"] == refund_id
+            for key, entry in self.audit.items.items()
+        )
         if count != last:
             raise Violation("I4", f"{refund_id} has {count} entries of {last} versions", refund_id)
 

@@ -174,6 +174,64 @@ def test_the_first_use_of_a_key_is_known_from_the_trail() -> None:
     made.settle()
 
 
+def test_a_forgotten_refund_of_another_amount_holds_what_was_asked() -> None:
+    made = world(enforces_balance=False)
+    script(made, gateway_pays_another_amount=[1])
+    made.send(request())
+    made.run_for(MINUTE)
+    moved = made.flair.refunds[0].amount
+    assert (status(made), moved > 300) == ("IN_REVIEW", True)
+    made.run_for(2 * DAY)
+    empty_of_all(made)
+    made.empty(made.audit)
+    deliver_again(made)
+    assert (status(made), remaining(made)) == ("IN_REVIEW", 1000 - moved)
+    made.settle()
+
+
+def test_another_request_that_meets_emptied_tables_first_takes_nothing_from_the_refund() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    empty_of_all(made)
+    deliver_again(made, amount_minor=44)
+    assert not made.refunds.items
+    deliver_again(made)
+    assert (status(made), paid(made), remaining(made)) == ("SUCCEEDED", 1, 700)
+    made.settle()
+
+
+def test_a_forgotten_refund_of_a_payment_that_is_gone_is_not_called_rejected() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    empty_of_all(made)
+    made.empty(made.audit)
+    made.flair.archived.add("tx1")
+    deliver_again(made)
+    made.run_for(HOUR)
+    assert not made.refunds.items  # the message waits for a person, and for the payment
+    made.flair.archived.clear()
+    made.settle()
+    assert (status(made), paid(made)) == ("SUCCEEDED", 1)
+
+
+def test_a_double_that_failed_reverses_nothing() -> None:
+    made = world(enforces_balance=False)
+    script(made, gateway_doubles_a_refund=[1], gateway_failed_at_once=[0, 1])
+    script(made, network_loses_the_answer=[0, 1])
+    made.send(request())
+    made.run_for(HOUR)
+    assert [each.status for each in made.flair.refunds] == ["succeeded", "failed"]
+    assert status(made) == "IN_REVIEW"
+    made.run_for(3 * HOUR)
+    made.review()
+    made.run_for(MINUTE)
+    assert (status(made), attribute(made, "gateway_refund_id")) == ("SUCCEEDED", "re_1")
+    made.settle()
+    assert status(made) == "SUCCEEDED"
+
+
 # --- settings that changed ------------------------------------------------------------------------
 
 

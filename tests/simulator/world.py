@@ -145,17 +145,21 @@ class World:
         """The tables lose every item, as those of a new stack or of a restore from long ago. What
         the checker knew of them goes, too; the gateway and the trail forget nothing."""
         for table in tables:
+            self.checker.lose(table)
             listeners, table.on_write = table.on_write, []
             for key in list(table.items):
                 table.write(key, None)
             table.on_write = listeners
         self.checker.forget()
 
-    def redeploy(self, **changes: Any) -> None:
-        """The functions get other settings of their gateway. Environments that run go on."""
-        self.services.gateways = replace(self.services.gateways, **changes)
-        self.services.generation += 1
-        self.functions.idle.clear()
+    def redeploy(self, *, gradual_seconds: float = 0.0, **changes: Any) -> None:
+        """The functions get other settings of their gateway. Environments that run go on; for
+        ``gradual_seconds`` those of the last generation are still invoked, and started."""
+        services = self.services
+        services.former = services.gateways
+        services.gateways = replace(services.gateways, **changes)
+        services.generation += 1
+        services.gradual_until = self.kernel.now + gradual_seconds
 
     def resend(self, message: Message) -> Message:
         """An operator sends an archived message again, with the mark that says when it was sent."""
@@ -278,7 +282,8 @@ class World:
             or not self.stream.drained()
             or self.stream.given_up
             or any(
-                "open_shard" in item
+                # What ended here and is paid there waits for a person, who may never come.
+                ("open_shard" in item and "seen_paid_at" not in item)
                 or item["status"]["S"] in ("PROCESSING", "PENDING", "IN_REVIEW")
                 for item in self.refunds.items.values()
             )

@@ -136,10 +136,14 @@ def rebuilt_ledger(
     before = read.reservations if read else {}
     released = {refund_id: 0 for refund_id, amount in before.items() if amount == 0}
     reservations = {**before, **held, **released}
+    moved: Counter[str] = Counter()
+    for each in at_gateway:
+        if each.status is not GatewayStatus.FAILED:
+            moved[each.reference] += each.amount_minor
+    # Other systems' refunds, and what the gateway moved for ours beyond what was asked.
     foreign = sum(
-        each.amount_minor
-        for each in at_gateway
-        if each.status is not GatewayStatus.FAILED and reservations.get(each.reference, 0) <= 0
+        max(0, amount - max(0, reservations.get(reference, 0)))
+        for reference, amount in moved.items()
     )
     return Ledger(
         transaction_id,

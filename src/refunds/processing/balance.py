@@ -7,7 +7,7 @@ of ours whose tables were lost.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from refunds.domain.clock import Deadline
@@ -34,12 +34,13 @@ class Counted:
     """``payment`` as the gateway shows it, and ``remaining_minor`` as the ledger now has it.
 
     ``adopted``: the gateway already had a refund under the refund id that was counted for, and the
-    ledger did not know it. Its amount is now held.
+    ledger did not know it. ``adopted_minor`` is now held for it.
     """
 
     payment: Payment
     remaining_minor: int
     adopted: GatewayRefund | None = None
+    adopted_minor: int = 0
 
 
 class Balance:
@@ -55,21 +56,28 @@ class Balance:
         deadline: Deadline,
         *,
         payment: Payment | None = None,
+        forgotten_minor: Callable[[], int | None] = lambda: None,
     ) -> Counted:
         """Count the payment again at ``gateway`` for the refund ``refund_id``.
 
-        ``payment``: as it was just read, which saves a call. Raises ``GatewayUnavailableError``,
-        ``PaymentGoneError``, ``BalanceContendedError``.
+        ``payment``: as it was just read, which saves a call. ``forgotten_minor``
+        gives what an adopted refund was asked to move, if that is known. Raises
+        ``GatewayUnavailableError``, ``PaymentGoneError``, ``BalanceContendedError``.
         """
         for _ in range(COUNT_TRIES):
             payment = payment or read_payment(gateway, transaction_id, deadline)
-            if counted := self._count(payment, refund_id, gateway, deadline):
+            if counted := self._count(payment, refund_id, gateway, deadline, forgotten_minor):
                 return counted
             payment = None
         raise BalanceContendedError(transaction_id)
 
     def _count(
-        self, payment: Payment, refund_id: str, gateway: Gateway, deadline: Deadline
+        self,
+        payment: Payment,
+        refund_id: str,
+        gateway: Gateway,
+        deadline: Deadline,
+        forgotten_minor: Callable[[], int | None],
     ) -> Counted | None:
         # The payment was read first, then its refunds, then the ledger. In this order a refund of
         # ours that begins meanwhile counts as reserved, never as missing.
@@ -83,21 +91,25 @@ class Balance:
         adopted = None
         if refund_id not in ledger.reservations:
             adopted = next((each for each in shown if each.reference == refund_id), None)
-        # An adopted refund's amount is already off what remains, as another's.
+        held_minor = (forgotten_minor() or adopted.amount_minor) if adopted else 0
+        # What an adopted refund has moved is already off what remains, as another's. It holds what
+        # it was asked to move: more than that stays off, less is taken off besides.
+        beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
         remaining_minor = (
             payment.captured_minor
             - payment.disputed_minor
             - self._moved_unreserved(payment, shown, ledger)
             - sum(ledger.reservations.values())
+            - beyond_moved
         )
         stored = self._ledger.recount(
             ledger,
             captured_minor=payment.captured_minor,
             remaining_minor=remaining_minor,
             currency=payment.currency,
-            adopt=(refund_id, adopted.amount_minor) if adopted else None,
+            adopt=(refund_id, held_minor) if adopted else None,
         )
-        return Counted(payment, remaining_minor, adopted) if stored else None
+        return Counted(payment, remaining_minor, adopted, held_minor) if stored else None
 
     def _moved_unreserved(
         self, payment: Payment, shown: Sequence[GatewayRefund], ledger: Ledger

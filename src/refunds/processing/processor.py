@@ -118,7 +118,11 @@ class Processor:
         if ledger and request.refund_id in ledger.reservations:
             return self._seen_before(request, deadline, delivery)
         answer = self._reserver.reserve(
-            request, ledger, deadline, look_up_first=delivery.look_up_first
+            request,
+            ledger,
+            deadline,
+            look_up_first=delivery.look_up_first,
+            forgotten_minor=lambda: self._forgotten_minor(request),
         )
         match answer:
             case Seen():
@@ -130,6 +134,8 @@ class Processor:
             case NotPossible():
                 return self._reject(request, answer, deadline, delivery)
             case Reserved(amount_minor=amount, seen_at_gateway=seen):
+                if request.amount_minor not in (None, amount):
+                    raise _conflict()  # the trail knows the refund, with another amount
                 ask_first = seen or delivery.look_up_first
                 return self._claim(request, amount, deadline, delivery, ask_first=ask_first)
 
@@ -200,8 +206,12 @@ class Processor:
             failure_message=message,
             attempt_token=self._settler.new_token(),
         )
-        if delivery.look_up_first and (known := self._last_known(request)) is not None:
-            refund = known
+        if delivery.look_up_first:
+            if (known := self._last_known(request)) is not None:
+                refund = known
+            elif self._settler.look_up(refund, deadline):
+                # Tables and trail have forgotten it, and the payment can't be refunded any more.
+                return Later(f"{why.code}, and the gateway shows a refund of this id")
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
@@ -226,6 +236,13 @@ class Processor:
         """The refund as its audit trail last saw it, or None."""
         last = self._audit.latest(request.transaction_id, request.refund_id)
         return self._from_trail(request, last) if last else None
+
+    def _forgotten_minor(self, request: RefundRequest) -> int | None:
+        """The amount of a refund that the gateway has and the tables have forgotten: the trail's,
+        whose request it may be, else the request's own; None if neither names one."""
+        last = self._audit.latest(request.transaction_id, request.refund_id)
+        recorded = last.get("details", {}).get("amount_minor") if last else None
+        return recorded if isinstance(recorded, int) else request.amount_minor
 
     def _from_trail(self, request: RefundRequest, last: Item) -> Refund | None:
         """The refund of a trail's last entry; None for one that holds no refund's image.

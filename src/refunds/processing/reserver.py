@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from refunds.domain.clock import Deadline
@@ -69,36 +70,49 @@ class Reserver:
         deadline: Deadline,
         *,
         look_up_first: bool = False,
+        forgotten_minor: Callable[[], int | None] | None = None,
     ) -> Answer:
         """Hold the request's amount, or all that remains. ``read`` is the ledger just read.
 
         ``look_up_first``: the tables may have forgotten refunds, so a ledger begins with what the
-        gateway shows. Raises ``GatewayUnavailableError``.
+        gateway shows. ``forgotten_minor`` gives the amount of a refund that they have
+        forgotten; None: the request's. Raises ``GatewayUnavailableError``.
         """
         if read is not None and request.refund_id in read.reservations:
             return Seen()
+        forgotten_minor = forgotten_minor or (lambda: request.amount_minor)
         gateway = self._gateways.for_new(request.transaction_id)
         try:
             if read is not None and read.captured is not None:
-                return self._from_ledger(request, read, gateway, deadline)
-            return self._from_gateway(request, gateway, deadline, look_up_first)
+                return self._from_ledger(request, read, gateway, deadline, forgotten_minor)
+            return self._from_gateway(request, gateway, deadline, look_up_first, forgotten_minor)
         except PaymentGoneError:
             return NotPossible(PAYMENT_NOT_FOUND, "the gateway knows no such payment")
         except BalanceContendedError:
             return Contended()
 
     def _from_ledger(
-        self, request: RefundRequest, ledger: Ledger, gateway: Gateway, deadline: Deadline
+        self,
+        request: RefundRequest,
+        ledger: Ledger,
+        gateway: Gateway,
+        deadline: Deadline,
+        forgotten_minor: Callable[[], int | None],
     ) -> Answer:
         """The payment has a ledger. It decides what fits, the gateway what does not."""
         if not _depends_on_balance(request):
             answer = self._hold(request, ledger)
             if not (isinstance(answer, NotPossible) and answer.code == BALANCE_EXCEEDED):
                 return answer
-        return self._counted(request, gateway, deadline)
+        return self._counted(request, gateway, deadline, forgotten_minor)
 
     def _from_gateway(
-        self, request: RefundRequest, gateway: Gateway, deadline: Deadline, look_up_first: bool
+        self,
+        request: RefundRequest,
+        gateway: Gateway,
+        deadline: Deadline,
+        look_up_first: bool,
+        forgotten_minor: Callable[[], int | None],
     ) -> Answer:
         """The payment has no ledger yet. The gateway knows what it is."""
         payment = read_payment(gateway, request.transaction_id, deadline)
@@ -107,7 +121,9 @@ class Reserver:
         # Refunds that no ledger of ours knows: another system's, or ours of tables that are gone.
         if payment.refunded_minor or look_up_first:
             seen = payment.refunded_minor > 0
-            return self._counted(request, gateway, deadline, payment=payment, seen=seen)
+            return self._counted(
+                request, gateway, deadline, forgotten_minor, payment=payment, seen=seen
+            )
         left = payment.refundable_minor
         amount = _amount_of(request, left)
         if isinstance(amount, NotPossible):
@@ -126,24 +142,29 @@ class Reserver:
             return Contended()
         if request.refund_id in ledger.reservations:
             return Seen()
-        return self._from_ledger(request, ledger, gateway, deadline)
+        return self._from_ledger(request, ledger, gateway, deadline, forgotten_minor)
 
     def _counted(
         self,
         request: RefundRequest,
         gateway: Gateway,
         deadline: Deadline,
+        forgotten_minor: Callable[[], int | None],
         *,
         payment: Payment | None = None,
         seen: bool = False,
     ) -> Answer:
         """Count the payment at the gateway, then hold."""
         counted = self._balance.count(
-            request.transaction_id, request.refund_id, gateway, deadline, payment=payment
+            request.transaction_id,
+            request.refund_id,
+            gateway,
+            deadline,
+            payment=payment,
+            forgotten_minor=forgotten_minor,
         )
         if counted.adopted is not None:
-            amount = request.amount_minor or counted.adopted.amount_minor
-            return Reserved(amount, seen_at_gateway=True)
+            return Reserved(counted.adopted_minor, seen_at_gateway=True)
         if why := _not_refundable(counted.payment, request.currency):
             return why
         return self._hold(request, None, seen=seen)

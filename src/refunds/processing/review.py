@@ -77,7 +77,7 @@ class Reviewer:
         if refund.status is not Status.IN_REVIEW:
             raise ReviewError(f"{refund_id} is {refund.status}; only refunds IN_REVIEW are decided")
         shown, found = self._ask(refund, deadline)
-        moved_minor = 0
+        moved_minor, live = 0, list[GatewayRefund]()
         if found is None:
             agrees = False
         else:
@@ -91,7 +91,12 @@ class Reviewer:
         if not agrees:
             review["against_gateway"] = "true"
         kept_minor = moved_minor if to is Status.FAILED and moved_minor else None
-        return self._finish(refund, to, review=review, kept_minor=kept_minor)
+        if to is Status.FAILED:
+            return self._finish(refund, to, review=review, kept_minor=kept_minor)
+        # By this id the bank's reversal is told later. With several refunds, or none, it is left
+        # out: only when all of them have failed is the refund reversed.
+        paid_by = live[0].gateway_refund_id if len(live) == 1 else None
+        return self._finish(refund, to, review=review, gateway_refund_id=paid_by)
 
     def correct(self, refund_id: str, reasons: Reasons, deadline: Deadline) -> Refund:
         """Record as paid a refund that ended here as FAILED or REJECTED, and that the gateway
