@@ -263,10 +263,10 @@ def _the_archiver_behind_a_list_that_never_ends(played: Played) -> None:
     page = world.flair._list
     request_ = world.network.request
 
-    def endless(query: dict[str, str]) -> Any:
+    def endless(host: str, query: dict[str, str]) -> Any:
         if "reference" in query or "transaction_id" in query:
-            return page(query)
-        return page({**query, "cursor": "50"})
+            return page(host, query)
+        return page(host, {**query, "cursor": "50"})
 
     def slow(method: str, url: str, **more: Any) -> Any:
         if method == "GET" and "reference=" not in url and "transaction_id" not in url:

@@ -212,7 +212,7 @@ class Watch:
                 )
                 yield message.sent_at, f"{message.id} in the queue", alarms
         for (refund_id,), item in world.refunds.items.items():
-            if "open_shard" not in item or "open_since" not in item:
+            if "open_shard" not in item or "open_since" not in item or "seen_paid_at" in item:
                 continue
             since = from_rfc3339(item["open_since"]["S"]).timestamp()
             if overdue(since, "OpenRefundsWait", "stays open"):
