@@ -21,6 +21,9 @@ from typing import Any
 Item = dict[str, Any]
 """An item in wire form: ``{"refund_id": {"S": "r-1"}, …}``."""
 
+OPTIONAL_INDEXES = "indexes by user and by day"
+"""The name of their units: a stack can do without them (UserIndex, DayIndex)."""
+
 KEYS: Mapping[str, tuple[str, ...]] = {
     "Refunds": ("refund_id",),
     "Ledger": ("transaction_id",),
@@ -29,8 +32,22 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "PlainRefunds": ("refund_id",),
     "PlainAudit": ("transaction_id", "entry_id"),
 }
-INDEXES: Mapping[str, tuple[tuple[str, ...], ...]] = {"Refunds": (("open_shard", "check_at"),)}
-"""The key of each index. The indexes project keys only."""
+INDEXES: Mapping[str, Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "Refunds": {
+        "Refunds indexes": (("open_shard", "check_at"),),
+        OPTIONAL_INDEXES: (("user_id", "created_at"), ("day_shard", "created_at")),
+    }
+}
+"""The key of each index, by the name under which its units are counted. All project keys only."""
+
+LONG_IN_USE: Mapping[tuple[str, ...], Item] = {
+    ("Ledger", "#look-up-first"): {
+        "transaction_id": {"S": "#look-up-first"},
+        "look_up_first_until": {"S": "2000-01-01T00:00:00.000000Z"},
+    }
+}
+"""What a stack has that is older than 28 days. Without this item, every claim first looks up its
+refund at the gateway."""
 
 PAGE_BYTES = 1024 * 1024
 """The size at which DynamoDB ends a page."""
@@ -61,16 +78,17 @@ def item_bytes(item: Item) -> int:
     return sum(len(name.encode()) + attribute_bytes(value) for name, value in item.items())
 
 
-def write_units(table: str, before: Item | None, after: Item | None) -> tuple[int, int]:
+def write_units(table: str, before: Item | None, after: Item | None) -> dict[str, int]:
     """The units to replace one image with another: for the table, and for its indexes."""
-    units = math.ceil(max(item_bytes(before or {}), item_bytes(after or {}), 1) / 1024)
-    index_units = 0
-    for key in INDEXES.get(table, ()):
-        entries = [_index_entry(table, key, image or {}) for image in (before, after)]
-        if entries[0] != entries[1]:
-            # A changed key deletes one entry and puts another.
-            index_units += sum(math.ceil(item_bytes(entry) / 1024) for entry in entries if entry)
-    return units, index_units
+    units = {table: math.ceil(max(item_bytes(before or {}), item_bytes(after or {}), 1) / 1024)}
+    for name, keys in INDEXES.get(table, {}).items():
+        for key in keys:
+            entries = [_index_entry(table, key, image or {}) for image in (before, after)]
+            if entries[0] != entries[1]:
+                # A changed key deletes one entry and puts another.
+                cost = sum(math.ceil(item_bytes(entry) / 1024) for entry in entries if entry)
+                units[name] = units.get(name, 0) + cost
+    return units
 
 
 def _index_entry(table: str, key: tuple[str, ...], image: Item) -> Item:
@@ -113,7 +131,7 @@ class Tables:
     rows: dict[str, int] = field(default_factory=dict)
     stream_of: str | None = None
     """The table whose changes become stream records."""
-    items: dict[tuple[str, ...], Item] = field(default_factory=dict)
+    items: dict[tuple[str, ...], Item] = field(default_factory=lambda: dict(LONG_IN_USE))
     stream: list[dict[str, Any]] = field(default_factory=list)
     units: dict[str, int] = field(default_factory=dict)
     read_units: float = 0.0
@@ -155,10 +173,8 @@ class Tables:
         before = self.items.get(place)
         after = change(before)
         self.items[place] = after
-        own, of_indexes = write_units(table, before, after)
-        self.units[table] = self.units.get(table, 0) + own
-        if of_indexes:
-            self.units[f"{table} indexes"] = self.units.get(f"{table} indexes", 0) + of_indexes
+        for name, units in write_units(table, before, after).items():
+            self.units[name] = self.units.get(name, 0) + units
         self.largest[table] = max(self.largest.get(table, 0), item_bytes(after))
         if table == self.stream_of:
             self.stream.append(stream_record(len(self.stream), before, after))

@@ -11,8 +11,7 @@ from benchmarks.servers import PROJECT
 
 
 def function_environment(url: str) -> dict[str, str]:
-    """All functions' variables and Lambda's own. Tracing is on, and the requests are not sampled,
-    like most in AWS."""
+    """All functions' variables and Lambda's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return kept | {
         "AWS_ENDPOINT_URL": url,

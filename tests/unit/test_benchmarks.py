@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import urllib3
 from benchmarks.canned_dynamodb import (
+    OPTIONAL_INDEXES,
+    Item,
     Tables,
     item_bytes,
     row,
@@ -132,9 +134,9 @@ def test_an_items_size_counts_names_and_values_as_dynamodb_does() -> None:
 def test_a_write_costs_its_larger_image_in_whole_kilobytes() -> None:
     small, large = {"refund_id": {"S": "r"}}, {"refund_id": {"S": "r" * 1500}}
 
-    assert write_units("Refunds", None, small) == (1, 0)
-    assert write_units("Refunds", None, large) == (2, 0)
-    assert write_units("Refunds", large, small) == (2, 0)
+    assert write_units("Refunds", None, small) == {"Refunds": 1}
+    assert write_units("Refunds", None, large) == {"Refunds": 2}
+    assert write_units("Refunds", large, small) == {"Refunds": 2}
 
 
 def test_entering_leaving_and_moving_in_an_index_cost_writes_of_their_own() -> None:
@@ -142,11 +144,21 @@ def test_entering_leaving_and_moving_in_an_index_cost_writes_of_their_own() -> N
     opened = closed | {"open_shard": {"S": "1"}, "check_at": {"S": "2026"}}
     later = opened | {"check_at": {"S": "2027"}}
 
-    assert write_units("Refunds", None, closed)[1] == 0
-    assert write_units("Refunds", closed, opened)[1] == 1
-    assert write_units("Refunds", opened, opened | {"version": {"N": "2"}})[1] == 0
-    assert write_units("Refunds", opened, later)[1] == 2
-    assert write_units("Refunds", opened, closed)[1] == 1
+    def index_units(before: Item | None, after: Item) -> int:
+        return write_units("Refunds", before, after).get("Refunds indexes", 0)
+
+    assert index_units(None, closed) == 0
+    assert index_units(closed, opened) == 1
+    assert index_units(opened, opened | {"version": {"N": "2"}}) == 0
+    assert index_units(opened, later) == 2
+    assert index_units(opened, closed) == 1
+
+
+def test_each_optional_index_costs_a_refund_one_write_once() -> None:
+    refund = {name: {"S": "x"} for name in ("refund_id", "created_at", "user_id", "day_shard")}
+
+    assert write_units("Refunds", None, refund)[OPTIONAL_INDEXES] == 2
+    assert OPTIONAL_INDEXES not in write_units("Refunds", refund, refund | {"s": {"S": "y"}})
 
 
 def test_updates_are_applied_as_they_are_written() -> None:
@@ -229,6 +241,8 @@ def test_a_successful_refund_costs_five_write_units_on_the_wire() -> None:
     with canned_server() as server:
         ours, baseline = measure(server)
 
-    assert ours.write_units == {"Ledger": 1, "PaymentAuditTrail": 2, "Refunds": 2}
+    of_tables = {"Ledger": 1, "PaymentAuditTrail": 2, "Refunds": 2}
+    assert ours.write_units == of_tables | {OPTIONAL_INDEXES: 2}
+    assert ours.all_write_units == 5
     assert max(ours.largest_item_bytes.values()) <= 1024
     assert baseline.all_write_units == 4

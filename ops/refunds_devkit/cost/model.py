@@ -37,9 +37,12 @@ class Prices:
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of one design. ``read_units_batch`` is per batch; ``cpu_ms_…`` is per refund."""
+    """The counts of one design. ``read_units_batch`` is per batch; ``cpu_ms_…`` is per refund.
+    ``write_units_optional_indexes``: of the indexes by user and by day, on top of ``write_units``.
+    """
 
     write_units: float
+    write_units_optional_indexes: float
     read_units_each: float
     read_units_batch: float
     cpu_ms_process: float
@@ -175,6 +178,7 @@ def _bill(
         "Lambda duration": gb_seconds * dollars["lambda_gb_second"],
     }
     more = {
+        "Indexes by user and day": counts.write_units_optional_indexes * dollars["write_unit"],
         "Events": events * dollars["event"],
         "Logs": counts.log_bytes / 1e9 * dollars["log_gb"],
         "KMS": kms_requests * dollars["kms_request"],
