@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate mutants bench test-local test-engines backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants bench test-local test-engines backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -68,6 +68,9 @@ check-template: setup
 
 simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again
 	@$(VENV)/python -m tests.simulator $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
+
+explore: setup  ## every schedule of small worlds: WORLD=1 … 6 for one of them, SECONDS=300
+	@$(VENV)/python -m tests.simulator.explore $(if $(WORLD),--world $(WORLD)) $(if $(SECONDS),--seconds $(SECONDS))
 
 mutants: setup  ## deliberate faults in the protocol: the simulator must catch each
 	@$(VENV)/python -m tests.simulator --mutants

@@ -75,6 +75,7 @@ class Wire:
                 kernel.pause(READ_TIMEOUT_SECONDS)
                 error = ReadTimeoutError(endpoint_url=service)
                 continue
+            kernel.observed(error or value)
             kernel.step(step + ", done", 0.004)
             if error is not None:
                 raise error

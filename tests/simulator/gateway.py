@@ -456,6 +456,7 @@ class Network:
         if response is None:
             kernel.tell("timeout", told)
             raise NoAnswerError("timed out")
+        kernel.observed(response)
         kernel.step(f"gateway {method}, done", 0.005)
         return response
 

@@ -135,15 +135,22 @@ class Kernel:
             self.now = max(self.now, at)
             if self.events > self.max_events:
                 raise Violation("liveness", f"no end after {self.max_events} events")
-            if ticket < 0:
-                what()
-            elif what.ticket == ticket and what.process.alive:
-                what.ticket += 1
-                what.switch()
-            if self._doomed:
-                self._bury()
+            self._happen(what, ticket)
         if until != float("inf") and until > self.now:
             self.now = until
+
+    def _happen(self, what: Any, ticket: int) -> None:
+        """An action, or a task that goes on if it still waits for just this."""
+        if ticket < 0:
+            what()
+        elif what.ticket == ticket and what.process.alive:
+            what.ticket += 1
+            what.switch()
+        if self._doomed:
+            self._bury()
+
+    def observed(self, what: Any) -> None:
+        """The running task has read this. The explorer tells its states apart by it."""
 
     def close(self) -> None:
         """End what still waits, so that nothing of this history outlives it."""

@@ -56,8 +56,9 @@ class World:
         page_size: int = 100,
         new_tables: bool = False,
         gateways: GatewaySettings = GATEWAYS,
+        kernel: Kernel | None = None,
     ) -> None:
-        self.kernel = kernel = Kernel(seed, trace=trace)
+        self.kernel = kernel = kernel or Kernel(seed, trace=trace)
         wire = Wire(kernel, attempts)
         self.refunds = Table(
             kernel, "Refunds", ("refund_id",), Index("open-refunds", "open_shard", "check_at")

@@ -1,0 +1,27 @@
+"""The smallest worlds, whole; and that the explorer finds what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulator.explore import WORLDS, explore
+from tests.simulator.mutants import MUTANTS, alive
+
+SMALLEST = WORLDS[:2]
+SECONDS = 300.0
+
+
+@pytest.mark.parametrize("small", SMALLEST, ids=lambda small: small.name)
+def test_every_schedule_of_a_smallest_world_holds(small: object) -> None:
+    found = explore(small, SECONDS)  # type: ignore[arg-type]
+    assert found.violation is None, f"{found.violation}: decisions {found.script}"
+    assert found.left == 0
+    assert found.states > 30
+
+
+@pytest.mark.parametrize("name", ["claim after the call", "nothing shown means failed"])
+def test_the_explorer_finds_a_fault_of_the_protocol(name: str) -> None:
+    mutant = next(each for each in MUTANTS if each.name == name)
+    with alive(mutant):
+        found = explore(SMALLEST[1], SECONDS)
+    assert found.violation is not None
+    assert found.trace
