@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from tests.simulator.alarm_histories import HISTORIES, NOT_PLAYED, played
 from tests.simulator.alarms import Alarm, AlarmBoard, series, template_alarms
-from tests.simulator.kernel import START_SECONDS
+from tests.simulator.kernel import START_SECONDS, Violation
+from tests.simulator.mutants import Mutant, Patch, alive
 from tests.simulator.watch import BOUNDS, bounds_table
 from tests.support.expanded_template import ROOT
 
@@ -69,6 +70,54 @@ def test_a_fault_in_an_alarm_is_caught(name: str, kind: str) -> None:
     # Where it is expected first: most are caught there.
     order = sorted(HISTORIES, key=lambda each: name not in {e.alarm for e in played(each).expected})
     assert any(played(each).faults_of(mutant) for each in order), f"{name}: {kind} is not noticed"
+
+
+SILENT = {
+    "a bug is no error": (
+        "a release fails on every request",
+        ("failures:count_failures", "if failure.kind is FailureKind.UNEXPECTED:", "if False:"),
+    ),
+    "a queue that can't be looked at is not reported as paused": (
+        "the queues mapping cant be read while it is paused",
+        (
+            "processing.reconcile_refunds:ReconcileRefunds._keep_intake",
+            'self._count("QueuePaused", 1)',
+            'self._count("QueuePaused", 0)',
+        ),
+    ),
+    "ages that can't be read are 0": (
+        "the index cant be read for three days",
+        ("processing.open_refunds:_result", "UNKNOWN_AGE_SECONDS if unread", "0 if unread"),
+    ),
+    "what was archived is not counted": (
+        "the archiver behind a list that never ends",
+        ("audit.failures_bucket:FailureStore.count", "return len(", "return 0 * len("),
+    ),
+    "a disabled audit mapping is not looked at": (
+        "the audit mapping is disabled",
+        ("audit.stream_watch:StreamWatch.trouble", 'if mapping["State"] not in', "if None in"),
+    ),
+    "a run is counted before it has run": (
+        "the schedule is dead and webhooks still come",
+        (
+            "processing.reconcile_refunds:ReconcileRefunds._look_at",
+            'self._count("RefundsLookedAt", 1)',
+            'self._count("ReconcilerRuns", 1)',
+        ),
+    ),
+}
+"""Faults of the code that make it silent: the history that has to notice, and the change."""
+
+
+@pytest.mark.parametrize("fault", SILENT)
+def test_code_that_falls_silent_is_caught(fault: str) -> None:
+    name, patch = SILENT[fault]
+    with alive(Mutant(fault, (Patch(*patch),))):
+        try:
+            found = played.__wrapped__(name).faults()
+        except Violation as violation:  # noticed while it was played
+            found = [violation.invariant]
+        assert found, f"{fault}: not noticed"
 
 
 @pytest.mark.parametrize("name", sorted(EMITTED_ALWAYS))
