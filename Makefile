@@ -78,10 +78,13 @@ mutants: setup  ## deliberate faults in the protocol: the simulator must catch e
 bench: emulator  ## measured against what users would write instead; QUICK=1 as in CI, FULL=1 with 100,000 refunds
 	@QUICK=$(QUICK) FULL=$(FULL) ONLY=$(ONLY) $(VENV)/python -m benchmarks
 
-test-local: emulator  ## end-to-end tests on the local stack (on the running one, or one of their own)
-	@$(VENV)/pytest tests/local $(ARGS)
+# The other two are about MiniStack and about sam deploy.
+ENGINE_SUITE := $(addprefix tests/local/test_,refunds.py refused_messages.py unknown_outcomes.py audit_trail.py backups.py)
 
-test-engines: emulator  ## suites that need real engines; what Java, Maven or Go are missing for is skipped
+test-local: emulator  ## end-to-end tests on the local stack; ENGINES=1 runs them on real engines
+	@ENGINES=$(ENGINES) $(VENV)/pytest $(if $(ENGINES),$(ENGINE_SUITE),tests/local) $(ARGS)
+
+test-engines: emulator  ## suites on real engines; a test whose toolchain is missing says how to get it
 	@$(VENV)/pytest tests/engines $(ARGS)
 
 backup-proof: emulator  ## a million rows of every attribute type backed up, restored and compared

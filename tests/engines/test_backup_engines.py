@@ -1,8 +1,7 @@
 """A round trip of many rows of every attribute type on engines that are not ours: backed up,
 verified, restored, and equal in every row.
 
-50,000 rows; a million on dynalite with FULL=1 (`make backup-proof`). DynamoDB Local, AWS's own, is
-too slow for that: each page of a scan takes it as long as the table is large.
+50,000 rows; a million on dynalite with FULL=1 (`make backup-proof`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from refunds_ops.backup.restore import RowRestore
 from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.tables import TableReader, compare
 
-ROWS = {"dynamodb_local": 50_000, "dynalite": 1_000_000 if os.environ.get("FULL") else 50_000}
+ROWS = {"dynoxide": 50_000, "dynalite": 1_000_000 if os.environ.get("FULL") else 50_000}
 
 
 @pytest.mark.usefixtures("credentials")
@@ -61,7 +60,7 @@ def test_a_round_trip_of_every_attribute_type(
         tables = ("Refunds-restored", "Ledger-restored", "Audit-restored")
         create_tables(stack.dynamodb, *tables)
         storage, exports = Bucket(stack.s3, stack.bucket), latest(stack).exports
-        # The lines as they are, by no code of ours: neither engine has ImportTable.
+        # The lines as they are, by no code of ours.
         load(url, tables[0], items(storage, exports[0]))
         timed.step("refunds restored", rows)
         with ThreadPoolExecutor(8) as pool:

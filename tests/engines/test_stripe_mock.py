@@ -6,16 +6,12 @@ stripe-mock keeps nothing; what becomes of refunds is tested in tests/conformanc
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+from tests.support.engines import servers
+from tests.support.engines.fixtures import started
 
 from refunds.domain.clock import Deadline, SystemClock
 from refunds.gateways.contract import (
@@ -32,62 +28,13 @@ from refunds.gateways.http import PooledTransport
 from refunds.gateways.stripe import StripeGateway
 from refunds.gateways.stripe_objects import FORMATS, Disputes
 
-MODULE = "github.com/stripe/stripe-mock"
-VERSION = "v0.203.0"
-TOOLS = Path(__file__).parents[2] / ".local" / "tools"
-BUILD_SECONDS = 300
-START_SECONDS = 20
-
 CLOCK = SystemClock()
 
 
 @pytest.fixture(scope="module")
-def stripe_mock() -> Path:
-    """The program, built once with Go from the module's pinned version."""
-    program = TOOLS / f"stripe-mock-{VERSION}"
-    if program.exists():
-        return program
-    if (go := shutil.which("go")) is None:
-        pytest.skip("Go is not installed, and stripe-mock is a Go program")
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        [go, "install", f"{MODULE}@{VERSION}"],
-        env={**os.environ, "GOBIN": str(TOOLS), "GOFLAGS": ""},
-        check=True,
-        timeout=BUILD_SECONDS,
-    )
-    (TOOLS / "stripe-mock").rename(program)
-    return program
-
-
-@pytest.fixture(scope="module")
-def url(stripe_mock: Path) -> Iterator[str]:
-    http, https = _free_port(), _free_port()
-    ports = ["-http-port", str(http), "-https-port", str(https)]
-    with subprocess.Popen([stripe_mock, *ports], stdout=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(http, process)
-            yield f"http://127.0.0.1:{http}"
-        finally:
-            process.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("stripe-mock did not start")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with started(servers.stripe_mock, tmp_path_factory) as url:
+        yield url
 
 
 class Key:

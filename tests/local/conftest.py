@@ -1,4 +1,5 @@
-"""The local stack that these tests use: the running one of `make up`, or a temporary one."""
+"""The stack that these tests use: the running one of `make up`, a temporary one, or with ENGINES=1
+one on real engines."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from tests.local.flow import Flow
+from tests.support.engines.fixtures import started
+from tests.support.engines.stack import stack_on_engines
 
 from refunds_devkit.local.gateway import api_key, gateway_problem
 from refunds_devkit.local.lifecycle import down, stack_of, up
@@ -21,6 +24,10 @@ from refunds_ops.stack.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if os.environ.get("ENGINES"):
+        with started(stack_on_engines, tmp_path_factory) as running_on_engines:
+            yield running_on_engines.stack
+        return
     running = _running_stack()
     if running:
         yield running

@@ -29,9 +29,12 @@ REGION = "us-east-1"
 class Deployed:
     """The functions, callable; what they wrote is in ``environment``'s tables and queues."""
 
-    def __init__(self, template: dict[str, Any], gateway_url: str, api_key: str) -> None:
+    def __init__(
+        self, template: dict[str, Any], gateway_url: str, api_key: str, **parameters: str
+    ) -> None:
+        """``parameters``: the template's, where the defaults don't fit."""
         self._template = template
-        self._parameters = {"Stage": "local", "GatewayUrl": gateway_url}
+        self._parameters = {"Stage": "local", **parameters, "GatewayUrl": gateway_url}
         self._api_key = api_key
         self._made: dict[str, str] = {}
         self._make("PaymentAuditTrail")
@@ -42,10 +45,16 @@ class Deployed:
         """The logical id in the template that each name or address stands for."""
         return {made: logical_id for logical_id, made in self._made.items()}
 
+    def handler(self, function: str) -> str:
+        """The handler's dotted path."""
+        return str(self._template["Resources"][function]["Properties"]["Handler"])
+
+    def timeout_seconds(self, function: str) -> float:
+        return float(self._template["Resources"][function]["Properties"]["Timeout"])
+
     def call(self, function: str, event: dict[str, Any]) -> Any:
         """What the function answers to an event."""
-        handler = self._template["Resources"][function]["Properties"]["Handler"]
-        module, _, name = handler.rpartition(".")
+        module, _, name = self.handler(function).rpartition(".")
         context = SimpleNamespace(
             function_name=function,
             function_version="1",
