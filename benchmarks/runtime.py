@@ -1,4 +1,4 @@
-"""The packages that a function finds in Lambda: the locked ones, and boto3 from Lambda's runtime.
+"""What a function finds in Lambda: its own package, and boto3 from Lambda's runtime.
 
 They are in separate folders, so that benchmarks see nothing of the developer's environment.
 """
@@ -6,6 +6,7 @@ They are in separate folders, so that benchmarks see nothing of the developer's 
 from __future__ import annotations
 
 import compileall
+import hashlib
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,18 +17,38 @@ from benchmarks.servers import PROJECT
 from refunds_devkit.package_index import pip_settings, uv_environment
 
 
+def built_package() -> Path:
+    """The package that `sam build` makes of the functions, precompiled as for a deployment."""
+    # Here, because a worker imports this module without the developer's environment.
+    from refunds_devkit.local.deployment import build, build_parameters
+    from refunds_devkit.local.workspace import Workspace
+    from refunds_devkit.precompile import precompile
+
+    folder = run_folder() / "built"
+    mark = run_folder() / "built.fingerprint"
+    fingerprint = _fingerprint_of_source()
+    if not (mark.exists() and folder.exists() and mark.read_text() == fingerprint):
+        build(Workspace(run_folder()), build_parameters(), folder)
+        precompile(folder)
+        mark.write_text(fingerprint)
+    return next(folder.glob("*/refunds")).parent
+
+
+def _fingerprint_of_source() -> str:
+    digest = hashlib.sha256(sys.version.encode())
+    sources = [*(PROJECT / "src").rglob("*.py"), PROJECT / "ops/refunds_devkit/precompile.py"]
+    for each in sorted([*sources, PROJECT / "src/requirements.txt", PROJECT / "template.yaml"]):
+        digest.update(each.read_bytes())
+    return digest.hexdigest()
+
+
 def lambda_runtime() -> Path:
-    """The folder of what is packaged and what Lambda provides. Installs it if it is missing."""
-    lock = PROJECT / "src/requirements.txt"
-    folder = run_folder() / "runtime"
-    mark = folder / ".installed"
-    fingerprint = f"{lock.read_text()} {version('botocore')} {sys.version}"
-    if not (mark.exists() and mark.read_text() == fingerprint):
-        install(folder, "--requirement", str(lock))
+    """The folder of what Lambda provides: boto3. Installs it if it is missing."""
+    folder = run_folder() / f"boto3-{version('boto3')}-{version('botocore')}"
+    if not folder.exists():
         brought = ("boto3", "botocore", "s3transfer", "python-dateutil", "six", "jmespath")
         install(folder, *(f"{name}=={version(name)}" for name in brought))
         compileall.compile_dir(str(folder), quiet=2)
-        mark.write_text(fingerprint)
     return folder
 
 

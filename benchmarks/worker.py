@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.environment import function_environment, lambda_context
 from benchmarks.memory import peak_mib
-from benchmarks.runtime import baselines_libraries, lambda_runtime
+from benchmarks.runtime import baselines_libraries, built_package, lambda_runtime
 from benchmarks.servers import PROJECT
 
 
@@ -62,8 +62,14 @@ def worker(module: str, url: str, *, packaged: bool = True, **variables: str) ->
     alone: tuple[str, ...] = ()
     if packaged:
         alone = ("-S",)  # without this process's site-packages
-        places = (environment["PYTHONPATH"], str(lambda_runtime()), str(baselines_libraries()))
-        environment["PYTHONPATH"] = os.pathsep.join(places)
+        places = (
+            built_package(),
+            PROJECT,
+            PROJECT / "ops",
+            lambda_runtime(),
+            baselines_libraries(),
+        )
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, places))
     process = subprocess.Popen(
         [sys.executable, *alone, "-m", "benchmarks.worker", module],
         cwd=PROJECT,

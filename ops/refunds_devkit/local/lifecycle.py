@@ -36,6 +36,7 @@ from refunds_devkit.local.ports import LOOPBACK, chosen_port
 from refunds_devkit.local.processes import is_running, stop, undisturbed
 from refunds_devkit.local.readiness import wait_until_ready
 from refunds_devkit.local.workspace import Record, Workspace, write_whole
+from refunds_devkit.precompile import precompile
 from refunds_ops.errors import NotReadyError
 from refunds_ops.stack.stack import OUTPUTS, Stack, read_stack_env
 
@@ -113,6 +114,7 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
 
     with progress.step("sam build", "template.yaml built"):
         build(workspace, build_parameters(), workspace.build)
+        precompile(workspace.build)
     with progress.step("sam deploy to the emulator", "template.yaml deployed"):
         stack = deploy(workspace, record.emulator_port, record.gateway_name, record.gateway_url)
         _put_key(stack)
