@@ -106,7 +106,7 @@ class Reserver:
                 return answer
         return self._counted(request, gateway, deadline, forgotten_minor)
 
-    def _from_gateway(
+    def _from_gateway(  # noqa: PLR0911 - one return a case
         self,
         request: RefundRequest,
         gateway: Gateway,

@@ -168,7 +168,7 @@ class Settler:
         )
         return self._by_evidence(refund, found, deadline) if clear else Recorded(refund)
 
-    def call(
+    def call(  # noqa: PLR0911 - one line a kind of answer
         self, refund: Refund, deadline: Deadline, *, unanswered: Refund | None = None
     ) -> Recorded | Later:
         """Call the gateway, once, under our claim, and record what it says.
