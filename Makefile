@@ -76,7 +76,7 @@ mutants: setup  ## deliberate faults in the protocol: the simulator must catch e
 	@$(VENV)/python -m tests.simulator --mutants
 
 bench: emulator  ## measured against what users would write instead; QUICK=1 as in CI, FULL=1 with 100,000 refunds
-	@QUICK=$(QUICK) FULL=$(FULL) ONLY=$(ONLY) $(VENV)/python -m benchmarks
+	@QUICK=$(QUICK) FULL=$(FULL) ONLY=$(ONLY) WRITE=$(WRITE) $(VENV)/python -m benchmarks
 
 # The other two are about MiniStack and about sam deploy.
 ENGINE_SUITE := $(addprefix tests/local/test_,refunds.py refused_messages.py unknown_outcomes.py audit_trail.py backups.py)

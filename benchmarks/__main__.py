@@ -2,7 +2,8 @@
 
 CI runs QUICK=1, in under three minutes: fewer runs, and exit status 1 if a count (units, requests,
 imports, package size) misses its target. Times never fail it. FULL=1 adds 100,000 refunds on the
-local stack, another half hour. ONLY=batch,work runs single parts.
+local stack, another half hour. ONLY=batch,work runs single parts. WRITE=1 writes the counts that
+are the same on every machine into docs/scale.md; a run of all parts fails in CI when they differ.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from benchmarks.cost import cost_results
 from benchmarks.environment import run_folder
 from benchmarks.package import package_results
 from benchmarks.plot import draw
-from benchmarks.report import print_table, write_json
+from benchmarks.report import (
+    counts_table,
+    print_table,
+    stale_counts,
+    write_counts,
+    write_json,
+)
 from benchmarks.results import Result, exit_status
 from benchmarks.scale import ScaleRun, scale_results, scale_runs
 from benchmarks.servers import PROJECT, CannedServer, canned_server
@@ -78,6 +85,11 @@ def main() -> int:
             started = time.perf_counter()
             results += measure(server)
             console.print(f"[dim]{name}: {time.perf_counter() - started:.0f} s[/]")
+    if not only:
+        table = counts_table(results)
+        if os.environ.get("WRITE", "") not in ("", "0"):
+            write_counts(table)
+        results.append(stale_counts(table))
     print_table(console, results)
     report = PROJECT / ".local/bench.json"
     write_json(report, results)

@@ -11,6 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.results import Result
+from benchmarks.servers import PROJECT
+
+SCALE_PAGE = PROJECT / "docs/scale.md"
+BEGIN, END = "<!-- bench: counts -->\n", "<!-- bench: end -->\n"
+SAME_EVERYWHERE = ("units", "requests", "bytes", "modules")
+"""The units of counts that are the same on every machine, in CI's short runs too."""
 
 DECIMALS = ((1000, 0), (10, 2), (0, 3))
 """From which size on a number is shown with how many decimals."""
@@ -63,3 +69,38 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
     """Write the results for programs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([each.to_json() for each in results], indent=1) + "\n")
+
+
+def counts_table(results: Sequence[Result]) -> str:
+    """The counts that are the same on every machine, as a Markdown table."""
+    lines = ["| what | measured | baseline | target | |", "| --- | ---: | ---: | ---: | --- |"]
+    for each in results:
+        if each.is_count and each.unit in SAME_EVERYWHERE and each.target is not None:
+            verdict = "**missed**" if each.miss else "met"
+            lines.append(
+                f"| {each.name} | {shown(each.value, each.unit)} | {shown(each.baseline)} "
+                f"| {'≤' if each.better == 'lower' else '≥'} {shown(each.target)} | {verdict} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def write_counts(table: str, page: Path = SCALE_PAGE) -> None:
+    """Replace the table of counts in docs/scale.md."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(before + BEGIN + table + END + after)
+
+
+def stale_counts(table: str, page: Path = SCALE_PAGE) -> Result:
+    """Whether docs/scale.md has other counts than this run."""
+    _, _, rest = page.read_text().partition(BEGIN)
+    committed, _, _ = rest.partition(END)
+    wrong = set(table.splitlines()) ^ set(committed.splitlines())
+    return Result(
+        "counts of docs/scale.md that this run has not found",
+        len(wrong),
+        "lines",
+        target=0,
+        is_count=True,
+        note="make bench WRITE=1 writes them" if wrong else "",
+    )

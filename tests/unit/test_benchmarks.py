@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from benchmarks.canned_dynamodb import (
 )
 from benchmarks.cold_start import Start, unused_result
 from benchmarks.environment import function_environment
-from benchmarks.report import shown, write_json
+from benchmarks.report import (
+    BEGIN,
+    END,
+    counts_table,
+    shown,
+    stale_counts,
+    write_counts,
+    write_json,
+)
 from benchmarks.results import (
     Result,
     exit_status,
@@ -118,6 +127,25 @@ def test_medians_and_spreads_pass_over_one_wild_run() -> None:
 )
 def test_numbers_are_shown_with_the_digits_that_matter(value: float, text: str) -> None:
     assert shown(value) == text
+
+
+def test_the_page_has_the_counts_that_a_run_found(tmp_path: Path) -> None:
+    page = tmp_path / "scale.md"
+    page.write_text(f"before\n{BEGIN}{END}after\n")
+    units = Result("write units", 5.0, "units", baseline=4.0, target=5.0, is_count=True)
+    seconds = Result("time", 9.0, "s", target=1.0)
+    table = counts_table([units, seconds])
+    assert stale_counts(table, page).miss
+
+    write_counts(table, page)
+
+    assert "| write units | 5 units | 4 | ≤ 5 | met |\n" in page.read_text()
+    assert "time" not in page.read_text()
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("after\n")
+    assert not stale_counts(table, page).miss
+    changed = counts_table([replace(units, value=6.0)])
+    assert stale_counts(changed, page).miss
 
 
 # --- Counting on the wire -------------------------------------------------------------------------
