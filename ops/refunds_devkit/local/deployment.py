@@ -23,6 +23,7 @@ PARAMETERS = {
     "GatewayTimeoutSeconds": "5",
     "FirstRetrySeconds": "1",
     "ReconcileAfterSeconds": "2",
+    "NotReadySeconds": "3",
     # Each has its own interpreter and copy of the package. Ten would fill a laptop's memory.
     "MaximumConcurrency": "2",
 }
