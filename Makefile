@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants bench test-local test-engines backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants bench test-local test-engines chaos soak backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -86,6 +86,14 @@ test-local: emulator  ## end-to-end tests on the local stack; ENGINES=1 runs the
 
 test-engines: emulator  ## suites on real engines; a test whose toolchain is missing says how to get it
 	@$(VENV)/pytest tests/engines $(ARGS)
+
+chaos: emulator  ## engines with faults: kills, broken connections, gateway faults; SECONDS=60 SEED=…
+	@$(VENV)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+# At most ten hours; with fewer faults than chaos, so that throughput and memory are worth a look.
+soak: emulator  ## many refunds with faults on the engines: REFUNDS=100000; plots in .local/soak.png
+	@$(VENV)/python -m tests.chaos --seconds 36000 --refunds $(or $(REFUNDS),100000) \
+		--fault-rate 0.1 --plot .local/soak.png $(if $(SEED),--seed $(SEED))
 
 backup-proof: emulator  ## a million rows of every attribute type backed up, restored and compared
 	@FULL=1 $(VENV)/pytest -s tests/unit/backup/test_memory.py $(ARGS)

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.support.engines.pollers import InvocationError, QueueMapping
+from tests.support.engines.pollers import InvocationError
+from tests.support.engines.pollers import Mapping as EventSourceMapping
 
 from refunds_devkit.local.ports import LOOPBACK
 
@@ -31,7 +32,7 @@ class ControlPlane:
         self._rules: dict[tuple[str, str], list[str]] = {}
         self._targets: dict[tuple[str, str], dict[str, str]] = {}
         self.functions: dict[str, Callable[[Any], Any]] = {}
-        self.mappings: dict[str, QueueMapping] = {}
+        self.mappings: dict[str, EventSourceMapping] = {}
         self._server = ThreadingHTTPServer((LOOPBACK, 0), _handler(self))
         self.url = f"http://{LOOPBACK}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -75,6 +76,7 @@ class ControlPlane:
             mapping.concurrency = scaling.get("MaximumConcurrency", mapping.concurrency)
         return {
             "UUID": identifier,
+            "EventSourceArn": mapping.source_arn,
             "State": "Enabled" if mapping.enabled else "Disabled",
             "BatchSize": mapping.batch_size,
             "ScalingConfig": {"MaximumConcurrency": mapping.concurrency},

@@ -91,9 +91,10 @@ def deliver_messages(client: Any, queue_url: str, records: list[Record], invoke:
 
 
 @dataclass
-class QueueMapping:
-    """The state that UpdateEventSourceMapping changes."""
+class Mapping:
+    """What GetEventSourceMapping shows, and UpdateEventSourceMapping changes."""
 
+    source_arn: str
     batch_size: int = 10
     concurrency: int = 10
     enabled: bool = True
@@ -103,7 +104,7 @@ class QueuePoller(threading.Thread):
     """Receives batches and has at most ``mapping.concurrency`` of them invoked at once."""
 
     def __init__(
-        self, client: Any, queue_url: str, queue_arn: str, invoke: Invoke, mapping: QueueMapping
+        self, client: Any, queue_url: str, queue_arn: str, invoke: Invoke, mapping: Mapping
     ) -> None:
         super().__init__(name="queue-poller", daemon=True)
         self._client = client

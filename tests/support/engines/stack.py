@@ -22,7 +22,9 @@ from tests.support.engines import servers
 from tests.support.engines.control_plane import ControlPlane
 from tests.support.engines.function import Function
 from tests.support.engines.pollers import (
-    QueueMapping,
+    Mapping as EventSourceMapping,
+)
+from tests.support.engines.pollers import (
     QueuePoller,
     Record,
     ShardDelivery,
@@ -95,7 +97,8 @@ class EngineStack:
     stack: Stack
     sandbox: SandboxClient
     functions: Mapping[str, Function]
-    mapping: QueueMapping
+    mapping: EventSourceMapping
+    stream_arn: str
     log: Path
 
 
@@ -105,13 +108,14 @@ def engine_stack(
     folder: Path,
     *,
     worker_urls: Mapping[str, str] | None = None,
+    gateway: SandboxGateway | None = None,
     gateway_url: str | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> Iterator[EngineStack]:
     """Deploy to the engines at ``urls`` (by botocore's names, such as ``DYNAMODB_STREAMS``).
 
     ``worker_urls``: where the functions reach them instead, such as a proxy. ``gateway_url`` stands
-    for the sandbox in the same way.
+    for ``gateway``, a running sandbox, in the same way.
     """
     with ExitStack() as stack:
         plane = ControlPlane(_send_by_arn)
@@ -119,7 +123,8 @@ def engine_stack(
         own = dict.fromkeys(("SECRETS_MANAGER", "EVENTBRIDGE", "LAMBDA"), plane.url)
         endpoints = _endpoints({**urls, **own})
         stack.enter_context(patch.dict(os.environ, {**CREDENTIALS, **endpoints}))
-        gateway = stack.enter_context(SandboxGateway())
+        if gateway is None:
+            gateway = stack.enter_context(SandboxGateway())
         deployed = _OnEngines(
             yaml_parse(TEMPLATE.read_text()),
             gateway_url or gateway.url,
@@ -145,15 +150,19 @@ def engine_stack(
         for name, function in functions.items():
             stack.callback(function.close)
             plane.functions[name] = function.invoke
-        concurrency = int(PARAMETERS["MaximumConcurrency"])
-        plane.mappings[REQUESTS_MAPPING] = QueueMapping(concurrency=concurrency)
-        plane.mappings[AUDIT_MAPPING] = QueueMapping()
         outputs = _outputs(deployed)
+        described = boto3.client("dynamodb").describe_table(TableName=outputs["RefundsTableName"])
+        stream_arn = described["Table"]["LatestStreamArn"]
+        plane.mappings[REQUESTS_MAPPING] = EventSourceMapping(
+            outputs["RefundQueueArn"], concurrency=int(PARAMETERS["MaximumConcurrency"])
+        )
+        plane.mappings[AUDIT_MAPPING] = EventSourceMapping(stream_arn)
         running = EngineStack(
             stack=Stack("the stack on engines", outputs, {}),
             sandbox=SandboxClient(gateway.url),
             functions=functions,
             mapping=plane.mappings[REQUESTS_MAPPING],
+            stream_arn=stream_arn,
             log=log,
         )
         os.environ["GATEWAY_URL"] = gateway.url
@@ -194,7 +203,6 @@ def _outputs(deployed: Deployed) -> dict[str, str]:
 
 def _pollers(running: EngineStack) -> list[QueuePoller | StreamPoller]:
     stack = running.stack
-    described = stack.dynamodb.describe_table(TableName=stack["RefundsTableName"])["Table"]
     stopping = threading.Event()
 
     def keep(records: list[Record], condition: str) -> None:
@@ -216,7 +224,7 @@ def _pollers(running: EngineStack) -> list[QueuePoller | StreamPoller]:
             running.functions["ProcessRefund"].invoke,
             running.mapping,
         ),
-        StreamPoller(streams, described["LatestStreamArn"], delivery),
+        StreamPoller(streams, running.stream_arn, delivery),
     ]
 
 

@@ -1,0 +1,96 @@
+"""Checks the invariants from outside: the gateway's ledger, the tables, and `refunds verify`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.support.engines.stack import EngineStack
+
+from refunds.tables.wire import item_from_wire
+
+Row = Mapping[str, Any]
+OPEN = ("PROCESSING", "PENDING", "AWAITING_APPROVAL")
+VERIFY_SECONDS = 600
+
+
+def scan(running: EngineStack, output: str) -> list[dict[str, Any]]:
+    stack = running.stack
+    pages = stack.dynamodb.get_paginator("scan").paginate(
+        TableName=stack[output], ConsistentRead=True
+    )
+    return [item_from_wire(item) for page in pages for item in page["Items"]]
+
+
+def violations(running: EngineStack, requested: Mapping[str, str], captured: int) -> list[str]:
+    """Everything that is wrong at the end. ``requested``: each refund's payment."""
+    found = compare(
+        requested,
+        captured,
+        refunds=scan(running, "RefundsTableName"),
+        entries=scan(running, "AuditTableName"),
+        movements=running.sandbox.movements(),
+    )
+    running.functions["BackupRefunds"].invoke({})
+    return found + _verify(running)
+
+
+def compare(
+    requested: Mapping[str, str],
+    captured: int,
+    *,
+    refunds: Sequence[Row],
+    entries: Sequence[Row],
+    movements: Sequence[Row],
+) -> list[str]:
+    """What the tables and the gateway's ledger contradict each other in."""
+    found: list[str] = []
+    moved = Counter(movement["reference"] for movement in movements)
+    by_payment: dict[str, int] = defaultdict(int)
+    for movement in movements:
+        by_payment[movement["transaction_id"]] += movement["amount"]
+    found += [f"I1 {name} moved money {times} times" for name, times in moved.items() if times > 1]
+    found += [
+        f"I2 {payment}: {amount} of {captured} refunded"
+        for payment, amount in by_payment.items()
+        if amount > captured
+    ]
+    status = {item["refund_id"]: item["status"] for item in refunds}
+    for refund_id in requested:
+        if refund_id not in status:
+            found.append(f"I3 {refund_id} vanished")
+        elif status[refund_id] in OPEN:
+            found.append(f"I3 {refund_id} is still {status[refund_id]}")
+        elif status[refund_id] == "IN_REVIEW":
+            continue  # a person decides
+        elif (status[refund_id] == "SUCCEEDED") != (moved[refund_id] > 0):
+            found.append(f"I6 {refund_id} is {status[refund_id]}, moved {moved[refund_id]} times")
+    written = Counter(entry.get("refund_id") for entry in entries)
+    found += [
+        f"I4 {item['refund_id']}: {written[item['refund_id']]} entries for {item['version']}"
+        for item in refunds
+        if written[item["refund_id"]] != item["version"]
+    ]
+    return found
+
+
+def _verify(running: EngineStack) -> list[str]:
+    """The findings of `refunds verify`: hash chains, and tables and backup with each other."""
+    done = subprocess.run(
+        [sys.executable, "-m", "refunds_ops.cli", "verify", "--json"],
+        env={**os.environ, **running.stack.outputs},
+        capture_output=True,
+        text=True,
+        timeout=VERIFY_SECONDS,
+        check=False,
+    )
+    if done.returncode == 0:
+        return []
+    if done.returncode == 1:
+        return [f"verify: {json.dumps(each)}" for each in json.loads(done.stdout)["findings"]]
+    return [f"verify did not run: {done.stderr[-500:]}"]
