@@ -6,7 +6,6 @@ An exception that this code does not expect is a bug until somebody has looked. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -108,10 +107,9 @@ def _of_code(code: str) -> Failure:
     return Failure(FailureKind.UNAVAILABLE, last or "aws_unreachable")
 
 
-def misconfiguration(reason: str) -> Failure | None:
-    """The misconfiguration that the protocol names as its reason to try a refund again later."""
-    found = re.search(r"\bmisconfigured: ([a-z_]+)", reason)
-    return Failure(FailureKind.MISCONFIGURED, found[1]) if found else None
+def misconfiguration(name: str | None) -> Failure | None:
+    """The failure for what a person must mend before a refund can be tried again; None for none."""
+    return Failure(FailureKind.MISCONFIGURED, name) if name else None
 
 
 _UNEXPECTED = {

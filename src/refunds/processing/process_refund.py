@@ -123,7 +123,7 @@ def _failure(result: Result) -> Failure | None:
         case PutBackError(__cause__=Exception() as cause):
             return classify(cause)
         case PutBackError():
-            return misconfiguration(str(result))
+            return misconfiguration(result.misconfiguration)
         case RefusedError() | Refund():
             return None
         case Exception():

@@ -32,11 +32,14 @@ LONGEST_DELAY_SECONDS = 3600
 
 class PutBackError(Exception):
     """The message stays in the queue; ``delay_seconds`` until it is seen again, None for the
-    queue's own visibility timeout."""
+    queue's own visibility timeout. ``misconfiguration`` names what a person must mend before."""
 
-    def __init__(self, reason: str, delay_seconds: int | None) -> None:
+    def __init__(
+        self, reason: str, delay_seconds: int | None, misconfiguration: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.delay_seconds = delay_seconds
+        self.misconfiguration = misconfiguration
 
 
 def retry_delay_seconds(
@@ -108,7 +111,9 @@ class RefundQueue:
             # A throttled table, an expired credential, a bug: the message is worth another try.
             raise self._put_back(record, type(exc).__name__, None) from exc
         if isinstance(result, Later):
-            raise self._put_back(record, result.reason, result.delay_seconds)
+            raise self._put_back(
+                record, result.reason, result.delay_seconds, result.misconfiguration
+            )
         return result.refund
 
     def _refuse(self, record: dict[str, Any], refused: RefusedError) -> None:
@@ -131,7 +136,11 @@ class RefundQueue:
         )
 
     def _put_back(
-        self, record: dict[str, Any], reason: str, least_seconds: float | None
+        self,
+        record: dict[str, Any],
+        reason: str,
+        least_seconds: float | None,
+        misconfiguration: str | None = None,
     ) -> PutBackError:
         delay_seconds = retry_delay_seconds(
             int(record["attributes"]["ApproximateReceiveCount"]),
@@ -147,8 +156,8 @@ class RefundQueue:
             )
         except (ClientError, BotoCoreError):
             # It comes back all the same, after the queue's own visibility timeout.
-            return PutBackError(reason, None)
-        return PutBackError(reason, delay_seconds)
+            return PutBackError(reason, None, misconfiguration)
+        return PutBackError(reason, delay_seconds, misconfiguration)
 
 
 def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
