@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants bench test-local test-engines chaos soak backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants mutate bench test-local test-engines chaos soak backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -71,6 +71,9 @@ simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… on
 
 explore: setup  ## every schedule of small worlds: WORLD=1 … 6 for one of them, SECONDS=300
 	@$(VENV)/python -m tests.simulator.explore $(if $(WORLD),--world $(WORLD)) $(if $(SECONDS),--seconds $(SECONDS))
+
+mutate: setup  ## faults made by a tool, against a fast suite: FILES="processing/settler.py", EACH=5 of each file, ALL=1
+	@$(VENV)/python -m tests.simulator.mutate $(if $(FILES),--files $(FILES)) $(if $(ALL),--each 0 --seconds 86400) $(if $(EACH),--each $(EACH)) $(if $(SECONDS),--seconds $(SECONDS))
 
 mutants: setup  ## deliberate faults in the protocol: the simulator must catch each
 	@$(VENV)/python -m tests.simulator --mutants

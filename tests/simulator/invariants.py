@@ -92,6 +92,8 @@ class Checker:
     stream: StreamSource
     asked: dict[str, Asked] = field(default_factory=dict)
     images: dict[tuple[str, str, int], Item] = field(default_factory=dict)
+    former: dict[tuple[str, str, int], Item] = field(default_factory=dict)
+    """Images of chains whose trail was lost: a record of theirs may still be on its way."""
     lost: bool = False
     """Whether tables have lost items: chains may go on where their records do not."""
     tampered: set[str] = field(default_factory=set)
@@ -119,8 +121,10 @@ class Checker:
         """Tables have lost items: what is written from here on may continue older chains."""
         self.lost = True
         if not self.audit.items:
+            self.former |= self.images
             self.images.clear()
             self._wanted.clear()
+            self.bus.taken.clear()
 
     def lose(self, table: Table) -> None:
         """The table is about to lose every item."""
@@ -182,8 +186,8 @@ class Checker:
         if was == "IN_REVIEW" and refund_id in self.careless and "review" in new:
             self._decided(refund_id, new, live)
             return
-        if refund_id in self.careless and was is None:
-            return  # put back as the person had decided it
+        if was is None and "review" in new:
+            return  # put back as a person had decided it
         match new["status"]:
             case "SUCCEEDED" if not any(each.ever_succeeded for each in there):
                 raise Violation("I6", f"{refund_id} SUCCEEDED and no money moved", refund_id)
@@ -413,6 +417,8 @@ class Checker:
         if refund_id in self.tampered:
             return
         if image is None:
+            image = self.former.get((key[0], refund_id, entry["version"]))
+        if image is None:
             raise Violation("I4", f"entry {key[1]} is of no version that was", refund_id)
         self._compare(entry, image)
 
@@ -511,7 +517,8 @@ class Checker:
             if there is None:
                 raise Violation("I4", f"{refund_id} has no entry of version {version}", refund_id)
             entry = item_from_wire(there)
-            self._compare(entry, self.images[transaction_id, refund_id, version])
+            place = (transaction_id, refund_id, version)
+            self._compare(entry, self.images.get(place) or self.former[place])
             if entry["previous_hash"] != previous:
                 raise Violation("I4", f"{refund_id}: the chain breaks at {version}", refund_id)
             previous = entry["entry_hash"]

@@ -145,6 +145,11 @@ def rebuilt_ledger(
         max(0, amount - max(0, reservations.get(reference, 0)))
         for reference, amount in moved.items()
     )
+    # What the payment has and the list does not show (yet): another system's, beyond what our
+    # reservations are not shown for either.
+    ours_unlisted = sum(max(0, held - moved[name]) for name, held in reservations.items())
+    unlisted = payment.refunded_minor - sum(moved.values())
+    foreign += max(0, unlisted - ours_unlisted)
     return Ledger(
         transaction_id,
         captured=payment.captured_minor,
