@@ -458,6 +458,23 @@ def test_one_empty_look_up_sends_nobody_to_a_person() -> None:
     made.settle()
 
 
+def test_the_next_look_at_a_pending_refund_is_put_off() -> None:
+    made = world()
+    made.flair.stubborn["r1"] = "pending"
+    made.send(request())
+    made.run_for(10 * MINUTE)
+    made.reconcile()
+    made.run_for(MINUTE)
+    gets = made.kernel.counts["gateway GETs"]
+    made.run_for(30)
+    made.flair.stubborn.clear()
+    made.reconcile()
+    made.run_for(MINUTE)
+    assert made.kernel.counts["gateway GETs"] - gets == 1  # the sweep's; no look-up so soon
+    made.flair.fail(made.flair.refunds[0], "bank_refused")
+    made.settle()
+
+
 def test_a_message_at_the_end_of_its_time_is_found_after_a_crash() -> None:
     made = world()
     made.tap._source.switch(enabled=False, concurrency=3)

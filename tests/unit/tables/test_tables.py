@@ -17,7 +17,7 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.refund import IllegalTransitionError, Refund, Status, change_status
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import Ledger, LedgerTable
-from refunds.tables.refunds import OPEN_SHARDS, RefundsTable, shard_of
+from refunds.tables.refunds import OPEN_SHARDS, Due, RefundsTable, shard_of
 from refunds.tables.wire import item_to_wire
 
 MINE = "my-attempt"
@@ -153,6 +153,16 @@ def test_due_refunds_of_a_shard_come_oldest_first_and_bounded(world: World) -> N
     assert world.refunds.due("5", rfc3339(NOW + timedelta(minutes=1)), 10) == ["r1"]
 
 
+def test_the_look_at_a_refund_that_cannot_be_read_is_put_off_once(world: World) -> None:
+    world.put(refund(open_shard="1", check_at=SOON, open_since=SOON))
+    later = rfc3339(NOW + timedelta(hours=1))
+    due = Due(SOON, "refund-1", "1")
+
+    assert world.refunds.put_off(due, later)
+    assert world.stored().check_at == later
+    assert not world.refunds.put_off(due, later)  # it has changed since
+
+
 def test_refunds_are_spread_over_all_shards() -> None:
     shards = {shard_of(f"refund-{number}") for number in range(100)}
 
@@ -225,6 +235,7 @@ def test_an_error_that_is_no_failed_condition_is_never_an_answer() -> None:
         lambda: refunds.save(refund(), succeeded(refund())),
         lambda: ledger.reserve("t", "r", 1),
         lambda: ledger.release("t", "r"),
+        lambda: ledger.replace(None, Ledger("t")),
     ):
         with pytest.raises(ClientError):
             write()
@@ -356,6 +367,15 @@ def test_a_recount_after_any_reservation_or_release_is_refused(
         ledger.release("payment-1", "refund-0")
 
     assert not ledger.recount(seen, captured_minor=1, remaining_minor=1, currency="USD")
+
+
+def test_a_rebuilt_ledger_is_put_only_on_what_was_read(ledger: LedgerTable) -> None:
+    before = read(ledger)
+    new = replace(before, remaining=1)
+
+    assert ledger.replace(before, new)
+    assert read(ledger) == new
+    assert not ledger.replace(before, new)
 
 
 def test_a_recount_begins_a_ledger_that_has_none(world: World) -> None:
