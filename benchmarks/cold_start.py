@@ -62,6 +62,12 @@ FLOORS: dict[str, dict[str, str]] = {
         "urllib3, with the TLS roots": HTTP,
         "DynamoDB client": CLIENT,
     },
+    "receive_webhook": {
+        "botocore": BOTOCORE,
+        "Powertools' core": POWERTOOLS,
+        "Powertools' parameters": SECRETS,
+        "Lambda client": "session.create_client('lambda')",
+    },
     "backup_refunds": {
         "botocore": BOTOCORE,
         "Powertools' core": POWERTOOLS,
