@@ -126,6 +126,8 @@ def _fault(path: Path, source: str, name: str, what: Any) -> Fault | None:
     code = what if name == "ours" else mutate_code(source, get_operator(f"core/{name}")(), what)
     if code is None or ast.dump(ast.parse(source)) == ast.dump(ast.parse(code)):
         return None
+    if ast.unparse(ast.parse(code)).replace("/,", "*,") == ast.unparse(ast.parse(source)):
+        return None  # the mark of keyword arguments, taken for a product
     before, after = source.splitlines(), code.splitlines()
     line = next(n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
     return Fault(str(path), name, line + 1, before[line].strip(), after[line].strip(), code)

@@ -34,7 +34,7 @@ def show_summary(console: Console, histories: int, seconds: float, counts: Count
         "stream records given up",
     ):
         table.add_row(name, f"{counts[name]:,}")
-    for prefix in ("invocations", "timeouts", "status ", "fault ", "crash "):
+    for prefix in ("invocations", "timeouts", "status ", "wall ", "fault ", "crash "):
         table.add_section()
         for name, count in sorted(counts.items(), key=lambda pair: -pair[1]):
             if name.startswith(prefix):
