@@ -156,7 +156,10 @@ class Checker:
             raise Violation("I4", f"{refund_id} begins at version {new['version']}", refund_id)
         self.images.setdefault((new["transaction_id"], refund_id, new["version"]), new)
         self._evidence(refund_id, was, new)
-        self._reserved(refund_id)
+        if (was, status) not in (("FAILED", "SUCCEEDED"), ("REJECTED", "SUCCEEDED")):
+            # A correction holds its money again right after this. Until then, and after a crash,
+            # a count finds it at the gateway as another's.
+            self._reserved(refund_id)
         self._findable(refund_id)
 
     def _changed(self, refund_id: str, old: Item, new: Item) -> None:
