@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants mutate bench test-local test-engines chaos soak backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants mutate bench test-local test-engines chaos soak fuzz backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -97,6 +97,9 @@ chaos: emulator  ## engines with faults: kills, broken connections, gateway faul
 soak: emulator  ## many refunds with faults on the engines: REFUNDS=100000; plots in .local/soak.png
 	@$(VENV)/python -m tests.chaos --seconds 36000 --refunds $(or $(REFUNDS),100000) \
 		--fault-rate 0.1 --plot .local/soak.png $(if $(SEED),--seed $(SEED))
+
+fuzz: setup  ## damaged messages, stream records, webhooks and digests: MINUTES=1 SEED=…
+	@$(VENV)/python -m tests.fuzz --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))
 
 backup-proof: emulator  ## a million rows of every attribute type backed up, restored and compared
 	@FULL=1 $(VENV)/pytest -s tests/unit/backup/test_memory.py $(ARGS)
