@@ -6,6 +6,7 @@ its keys alone would lack its stream, point-in-time recovery, encryption key and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,28 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+def entries_stay(table_arn: str) -> dict[str, Any]:
+    """template.yaml's policy of the audit table, without a break-glass role."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "EntriesStay",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": [
+                    "dynamodb:BatchWriteItem",
+                    "dynamodb:DeleteItem",
+                    "dynamodb:PartiQLDelete",
+                    "dynamodb:PartiQLUpdate",
+                    "dynamodb:UpdateItem",
+                ],
+                "Resource": table_arn,
+            }
+        ],
+    }
 
 
 class NotWholeError(Exception):
@@ -93,6 +116,8 @@ class WholeTables:
         yield from self._key(name, table)
         yield from self._recovery(name)
         yield from self._time_to_live(name)
+        if kind == "audit":
+            yield from self._policy(name, table["TableArn"])
 
     def _shape(self, kind: str, name: str, table: Wire) -> Iterator[Deviation]:
         expected = creation_parameters(kind, name)
@@ -160,6 +185,19 @@ class WholeTables:
                 lambda: self._dynamodb.update_continuous_backups(
                     TableName=name, PointInTimeRecoverySpecification=enabled
                 ),
+            )
+
+    def _policy(self, name: str, table_arn: str) -> Iterator[Deviation]:
+        try:
+            self._dynamodb.get_resource_policy(ResourceArn=table_arn)
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "PolicyNotFoundException":
+                raise
+            policy = json.dumps(entries_stay(table_arn))
+            yield Deviation(
+                "no policy keeps its entries from being changed",
+                f"aws dynamodb put-resource-policy --resource-arn {table_arn} --policy '{policy}'",
+                lambda: self._dynamodb.put_resource_policy(ResourceArn=table_arn, Policy=policy),
             )
 
     def _time_to_live(self, name: str) -> Iterator[Deviation]:

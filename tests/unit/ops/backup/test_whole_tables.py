@@ -14,7 +14,7 @@ from tests.support.moto_stream import MotoStream
 
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import MESSAGES_RETURN_WITHIN
-from refunds_ops.backup.whole_tables import STREAM, TableSettings, WholeTables
+from refunds_ops.backup.whole_tables import STREAM, TableSettings, WholeTables, entries_stay
 from refunds_ops.stack.audit_writer import NotConnectedError, check_connected
 from refunds_ops.stack.stack import Stack, find_stack
 
@@ -92,8 +92,14 @@ def test_the_settings_are_those_of_the_template() -> None:
         assert set(properties) <= {
             *("TableName", "BillingMode", "AttributeDefinitions", "KeySchema"),
             *("GlobalSecondaryIndexes", "StreamSpecification", "SSESpecification"),
-            *("PointInTimeRecoverySpecification", "DeletionProtectionEnabled"),
+            *("PointInTimeRecoverySpecification", "DeletionProtectionEnabled", "ResourcePolicy"),
         }, "a new property: have a restore check it"
+    (stays,) = TEMPLATE["PaymentAuditTrail"]["Properties"]["ResourcePolicy"]["PolicyDocument"][
+        "Statement"
+    ]
+    (restored,) = entries_stay("arn")["Statement"]
+    for name in ("Sid", "Effect", "Principal", "Action"):
+        assert restored[name] == stays[name]
     stream_ = TEMPLATE["Refunds"]["Properties"]["StreamSpecification"]
     assert stream_["StreamViewType"] == STREAM["StreamViewType"]
 
