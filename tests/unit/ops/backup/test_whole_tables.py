@@ -213,6 +213,7 @@ def test_an_audit_table_that_is_there_is_left_as_it_is(stack: BackedUp, refunds:
     assert {each.what.split(" ")[0] for each in tables.deviations("audit", stack.audit)} == {
         "point-in-time",
         "a",
+        "no",
     }
 
 
