@@ -86,7 +86,7 @@ class Reconciler:
         if refund is None:
             return None
         if refund.status is Status.SUCCEEDED:
-            gateway = self._gateways.named(refund.gateway)
+            gateway = self._gateways.named(refund.gateway, refund.gateway_account)
             reference = refund.reference
             within = deadline.within(gateway.timeout_seconds)
             for shown in gateway.find_refunds(reference, refund.transaction_id, within):

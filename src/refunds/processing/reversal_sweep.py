@@ -216,4 +216,8 @@ def _refund_id_of(shown: GatewayRefund) -> str | None:
 
 def _is_of(shown: GatewayRefund, refund: Refund, gateway: Gateway) -> bool:
     reference = shown.gateway_reference or shown.reference
-    return refund.gateway == gateway.name and refund.reference == reference
+    return (
+        refund.gateway == gateway.name
+        and refund.gateway_account in (None, gateway.account)
+        and refund.reference == reference
+    )
