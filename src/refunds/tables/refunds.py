@@ -113,47 +113,44 @@ class RefundsTable:
         """
         if new.status != old.status:
             check_transition(old, new)
-        before, after = old.item(), new.item()
-        changed = [name for name in after if after[name] != before.get(name)]
-        removed = [name for name in before if name not in after]
-        if not changed and not removed:
+        update = _update_from(old, new)
+        if update is None:
             return True
-        # Whoever put it into the index meanwhile did so for the attempt that ends here.
-        removed += [name for name in _INDEXED if name not in before and name not in after]
-        names = {f"#{name}": name for name in [*changed, *removed, "status", "version"]}
-        values: dict[str, Any] = {f":{name}": to_wire(after[name]) for name in changed}
         same_version = "#version = :old_version"
         same_status = "#status = :old_status"
         same_attempt = "attribute_not_exists(attempt_token)"
-        values |= {
+        fence: dict[str, Any] = {
             ":old_version": to_wire(old.version),
             ":old_status": to_wire(old.status.value),
         }
         if old.attempt_token is not None:
             same_attempt = "attempt_token = :old_token"
-            values[":old_token"] = to_wire(old.attempt_token)
-        update = ""
-        if changed:
-            update += "SET " + ", ".join(f"#{name} = :{name}" for name in changed)
-        if removed:
-            update += " REMOVE " + ", ".join(f"#{name}" for name in removed)
+            fence[":old_token"] = to_wire(old.attempt_token)
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key={"refund_id": {"S": old.refund_id}},
-                UpdateExpression=update.strip(),
+                UpdateExpression=update.expression,
                 ConditionExpression=f"{same_version} AND {same_status} AND {same_attempt}",
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=values,
+                ExpressionAttributeNames={
+                    **update.names,
+                    "#status": "status",
+                    "#version": "version",
+                },
+                ExpressionAttributeValues=update.values | fence,
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as exc:
             if not condition_failed(exc):
                 raise
-            there = old_item(exc)
-            stored = Refund.from_item(there) if there else self.get(old.refund_id)
-            return stored is not None and _same(stored, new)
+            return self._is_stored(new, exc)
         return True
+
+    def _is_stored(self, refund: Refund, refused: ClientError) -> bool:
+        """Whether exactly ``refund`` is what refused the write: our earlier try, answer lost."""
+        there = old_item(refused)
+        stored = Refund.from_item(there) if there else self.get(refund.refund_id)
+        return stored is not None and _same(stored, refund)
 
     def due(self, shard: str, now: str, limit: int) -> list[str]:
         """Ids of at most ``limit`` open refunds of a shard whose ``check_at`` has come, oldest
@@ -203,6 +200,34 @@ class RefundsTable:
                 raise
             return False
         return True
+
+
+@dataclass(frozen=True)
+class _Update:
+    expression: str
+    names: dict[str, str]
+    values: dict[str, Any]
+
+
+def _update_from(old: Refund, new: Refund) -> _Update | None:
+    """What makes ``new`` of ``old``; None when they are stored alike."""
+    before, after = old.item(), new.item()
+    changed = [name for name in after if after[name] != before.get(name)]
+    removed = [name for name in before if name not in after]
+    if not changed and not removed:
+        return None
+    # Whoever put it into the index meanwhile did so for the attempt that ends here.
+    removed += [name for name in _INDEXED if name not in before and name not in after]
+    clauses = []
+    if changed:
+        clauses.append("SET " + ", ".join(f"#{name} = :{name}" for name in changed))
+    if removed:
+        clauses.append("REMOVE " + ", ".join(f"#{name}" for name in removed))
+    return _Update(
+        " ".join(clauses),
+        {f"#{name}": name for name in [*changed, *removed]},
+        {f":{name}": to_wire(after[name]) for name in changed},
+    )
 
 
 def _same(one: Refund, other: Refund) -> bool:
