@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.flair_account import Account
 from tests.support.socket_server import HERE, Authority, Script, Serve, Server
 
 from refunds.gateways.http import PooledTransport
@@ -47,3 +48,8 @@ def trusted(
     transport = PooledTransport(4)
     yield authority.server_context(tmp_path, HERE), transport
     transport._pools.clear()
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account()
