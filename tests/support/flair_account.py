@@ -17,7 +17,6 @@ from refunds.gateways.http import HttpResponse
 
 ORDER = RefundOrder("refund-1", "payment-1", 2500, "USD", "requested_by_customer", "refund-1")
 
-
 REFUND = {
     "id": "gw-1",
     "transaction_id": "payment-1",
@@ -27,7 +26,6 @@ REFUND = {
     "status": "succeeded",
     "created_at": "2026-11-23T07:10:00Z",
 }
-
 
 TOMORROW = NOW + timedelta(days=1)
 

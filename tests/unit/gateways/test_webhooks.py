@@ -1,35 +1,21 @@
-"""Webhooks: only what the gateway has surely signed is heard, and what is heard is only which
-refund to look at."""
+"""Webhooks: only what the gateway has surely signed is heard, and only which refund to look at."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
-import importlib
 import json
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto import mock_aws
-from tests.support.builders import NOW, refund, shown
-from tests.support.moto_stack import REGION
-from tests.support.world import World
+from tests.support.builders import NOW
+from tests.support.webhook_events import OTHER, SECRET, told
 
-from refunds.domain.clock import rfc3339
-from refunds.domain.refund import Refund, Status
-from refunds.gateways.contract import GatewayStatus, GatewayUnavailableError
 from refunds.gateways.webhooks import (
     MAX_BODY_BYTES,
     REPLAY_WINDOW_SECONDS,
@@ -38,21 +24,7 @@ from refunds.gateways.webhooks import (
     usable,
 )
 from refunds_devkit.sample_events import WEBHOOK_SECRET
-from refunds_devkit.sandbox.server import SandboxGateway
-from refunds_devkit.sandbox.webhooks import WebhookSender, event_of, sign
-
-SECRET = "a-secret-of-a-test-1234"  # noqa: S105 - no secret
-OTHER = "another-of-a-test-56789"
-
-
-def told(**changes: Any) -> dict[str, Any]:
-    """Flair's event about refund-1."""
-    return {
-        "id": "evt_1",
-        "type": "refund.updated",
-        "created": int(NOW.timestamp()),
-        "data": {"object": {"id": "re_1", "reference": "refund-1", "status": "succeeded"}},
-    } | changes
+from refunds_devkit.sandbox.webhooks import sign
 
 
 def signed(
@@ -311,271 +283,3 @@ def test_the_sample_event_is_one_for_its_secret_and_time() -> None:
     at = int(event["headers"]["flair-signature"].split(",")[0].removeprefix("t="))
     when = datetime.fromtimestamp(at, UTC)
     assert refund_to_look_at(event, WEBHOOK_SECRET, when) == "sample_full"
-
-
-# --- The one refund is looked at ------------------------------------------------------------------
-
-
-def pending(world: World, **changes: Any) -> Refund:
-    """A refund that the gateway said was pending an hour ago; its next look is due in an hour."""
-    return world.put(
-        refund(
-            status=Status.PENDING,
-            gateway_refund_id="gw-1",
-            lease_until=None,
-            open_since=rfc3339(NOW - timedelta(hours=1)),
-            open_shard="0",
-            check_at=rfc3339(NOW + timedelta(hours=1)),
-            **changes,
-        )
-    )
-
-
-def look(world: World, refund_id: str = "refund-1") -> Refund | None:
-    return world.reconciler.look_at(refund_id, world.deadline(230))
-
-
-@pytest.mark.parametrize(
-    ("at_gateway", "ends"),
-    [
-        (GatewayStatus.SUCCEEDED, Status.SUCCEEDED),
-        (GatewayStatus.FAILED, Status.FAILED),
-        (GatewayStatus.PENDING, Status.PENDING),
-    ],
-)
-def test_the_gateways_answer_counts_not_the_event(
-    world: World, at_gateway: GatewayStatus, ends: Status
-) -> None:
-    pending(world)
-    world.gateway.refunds = [shown(status=at_gateway)]
-    look(world)
-    assert world.stored().status is ends
-    assert world.held() == (0 if ends is Status.FAILED else 2500)
-
-
-def test_doubled_events_do_nothing_more(world: World) -> None:
-    pending(world)
-    world.gateway.refunds = [shown()]
-    look(world)
-    after = world.stored()
-    for _ in range(3):
-        look(world)
-    assert world.stored() == after
-
-
-def test_an_old_event_does_not_undo_what_came_after_it(world: World) -> None:
-    pending(world)
-    world.gateway.refunds = [shown(status=GatewayStatus.FAILED)]
-    look(world)
-    # "pending" and "succeeded" come late: the gateway is asked and says failed, as it is.
-    look(world)
-    assert world.stored().status is Status.FAILED
-    assert world.held() == 0
-
-
-def test_a_reversal_is_recorded_once_the_gateway_shows_it(world: World) -> None:
-    world.put(refund(status=Status.SUCCEEDED, gateway_refund_id="gw-1", lease_until=None))
-    world.gateway.refunds = [shown()]
-    look(world)
-    assert world.stored().status is Status.SUCCEEDED
-    world.gateway.refunds = [shown(status=GatewayStatus.FAILED)]
-    look(world)
-    assert world.stored().status is Status.REVERSED
-    assert world.held() == 0
-
-
-def test_an_unknown_refund_leads_to_nothing(world: World) -> None:
-    assert look(world, "no-such-refund") is None
-    assert world.gateway.calls == []
-
-
-def test_a_refund_that_is_being_worked_on_is_left_alone(world: World) -> None:
-    world.put(refund(open_since=rfc3339(NOW), open_shard="0", check_at=rfc3339(NOW)))
-    before = world.stored()
-    assert look(world) == before
-    assert world.stored() == before
-    assert world.gateway.calls == []
-
-
-@pytest.mark.parametrize("status", [Status.PROCESSING, Status.IN_REVIEW])
-def test_no_event_puts_off_when_a_refund_is_looked_at_next(world: World, status: Status) -> None:
-    """Else whoever sends many would keep it waiting."""
-    world.put(refund(status=status, open_since=rfc3339(NOW), open_shard="0", check_at=rfc3339(NOW)))
-    for _ in range(3):
-        look(world)
-    assert world.stored().check_at == rfc3339(NOW)
-
-
-@pytest.mark.parametrize("status", [Status.FAILED, Status.REJECTED, Status.REVERSED])
-def test_what_has_ended_stays_ended(world: World, status: Status) -> None:
-    world.put(refund(status=status, lease_until=None), held=1)
-    before = world.stored()
-    world.gateway.refunds = [shown()]
-    look(world)
-    assert world.stored() == before
-
-
-def test_a_gateway_that_is_down_leaves_everything_as_it_was(world: World) -> None:
-    world.put(refund(status=Status.SUCCEEDED, gateway_refund_id="gw-1", lease_until=None))
-    world.gateway.down = True
-    with pytest.raises(GatewayUnavailableError):
-        look(world)
-    assert world.stored().status is Status.SUCCEEDED
-
-
-# --- The function at the URL ----------------------------------------------------------------------
-
-
-class Endpoint:
-    """ReceiveWebhook as it is deployed, over Secrets Manager in moto; ``started`` is what the
-    reconciler was started with."""
-
-    def __init__(self, module: Any) -> None:
-        self._module = module
-        self.started: list[Any] = []
-        module._functions = SimpleNamespace(invoke=self._invoke)
-
-    def _invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> None:  # noqa: N803
-        assert (FunctionName, InvocationType) == ("reconciler:live", "Event")
-        self.started.append(json.loads(Payload))
-
-    def call(self, event: dict[str, Any]) -> Any:
-        context = SimpleNamespace(
-            function_name="ReceiveWebhook",
-            memory_limit_in_mb=256,
-            invoked_function_arn="arn:aws:lambda:eu-central-1:123456789012:function:x",
-            aws_request_id="0",
-        )
-        return self._module.handler(event, context)
-
-
-@pytest.fixture
-def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    name = "refunds.handlers.receive_webhook"
-    with mock_aws():
-        made = boto3.client("secretsmanager", region_name=REGION).create_secret(
-            Name=f"webhook-{time.time_ns()}", SecretString=f"{OTHER}\n{SECRET}\n"
-        )
-        for variable, value in {
-            "AWS_DEFAULT_REGION": REGION,
-            "WEBHOOK_SECRET_ARN": made["ARN"],
-            "RECONCILE_FUNCTION": "reconciler:live",
-            "POWERTOOLS_TRACE_DISABLED": "true",
-            "POWERTOOLS_SERVICE_NAME": "refunds-test",
-            "POWERTOOLS_METRICS_NAMESPACE": "Refunds",
-        }.items():
-            monkeypatch.setenv(variable, value)
-        sys.modules.pop(name, None)
-        yield Endpoint(importlib.import_module(name))
-        sys.modules.pop(name, None)
-
-
-def now_signed(content: Any = None, secret: str = SECRET) -> dict[str, Any]:
-    body = json.dumps(told() if content is None else content)
-    signature = sign(secret, body.encode(), int(time.time()))
-    return {"headers": {"flair-signature": signature}, "body": body, "isBase64Encoded": False}
-
-
-def test_a_signed_event_starts_the_reconciler_for_that_refund(function: Endpoint) -> None:
-    assert function.call(now_signed()) == {"statusCode": 202}
-    assert function.started == [{"look_at": "refund-1"}]
-
-
-def test_nothing_of_the_event_but_the_refund_id_is_passed_on(function: Endpoint) -> None:
-    content = told(data={"object": {"reference": "refund-1", "status": "failed", "amount": 1}})
-    function.call(now_signed(content))
-    assert function.started == [{"look_at": "refund-1"}]
-
-
-def test_forged_and_uninteresting_events_start_nothing(
-    function: Endpoint, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert function.call(now_signed(None, "forged-by-somebody")) == {"statusCode": 401}
-    assert function.call(now_signed({"type": "refund.created", "data": 1})) == {"statusCode": 202}
-    assert function.call({"headers": {}, "body": "planted-in-a-body"}) == {"statusCode": 401}
-    assert function.started == []
-    assert "planted" not in "".join(capsys.readouterr())
-
-
-def test_an_event_that_could_not_be_passed_on_is_asked_for_again(function: Endpoint) -> None:
-    def broken(event: Any) -> None:
-        raise RuntimeError("throttled")
-
-    function._module._functions = SimpleNamespace(invoke=lambda **call: broken(call))
-    with pytest.raises(RuntimeError):  # to whoever called, that is HTTP 502
-        function.call(now_signed())
-
-
-# --- The sandbox gateway sends them ---------------------------------------------------------------
-
-
-class Received(HTTPServer):
-    """A webhook endpoint that keeps what it gets; it refuses the first ``refusing``."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.refusing = 0
-        super().__init__(("127.0.0.1", 0), _Endpoint)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
-
-
-class _Endpoint(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server = self.server
-        assert isinstance(server, Received)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        server.got.append((dict(self.headers.items()), body))
-        server.refusing -= 1
-        self.send_response(503 if server.refusing >= 0 else 202)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        return
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Received]:
-    server = Received()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(5)
-    server.server_close()
-
-
-def test_the_sandbox_tells_of_a_refund_that_has_changed_and_signs_it(endpoint: Received) -> None:
-    with SandboxGateway(seed=False) as gateway:
-        sender = WebhookSender(
-            gateway_url=gateway.url,
-            api="flair",
-            api_key=gateway.api_key,
-            url=endpoint.url,
-            secret=SECRET,
-        )
-        gateway.client.add_payment("payment-1", 1000)
-        gateway.client.add_foreign_refund("payment-1", 100, reference="refund-1", status="pending")
-        assert sender.look() == 0  # it is new: whoever asked for it knows
-        (there,) = gateway.client.ledger()["refunds"]
-        gateway.client.settle(there["id"], "succeeded")
-        endpoint.refusing = 2
-        assert sender.look() == 1
-        assert sender.look() == 0
-    assert len(endpoint.got) == 3
-    headers, body = endpoint.got[-1]
-    event = {"headers": headers, "body": body.decode()}
-    assert refund_to_look_at(event, SECRET, datetime.now(UTC)) == "refund-1"
-
-
-def test_a_failed_refund_has_an_event_type_of_its_own() -> None:
-    assert event_of({"id": "re_1", "status": "failed"})["type"] == "refund.failed"
-    assert event_of({"id": "re_1", "status": "succeeded"})["type"] == "refund.updated"
-
-
-def test_the_signature_is_stripes_scheme() -> None:
-    expected = hmac.new(SECRET.encode(), b"5.body", hashlib.sha256).hexdigest()
-    assert sign(SECRET, b"body", 5) == f"t=5,v1={expected}"
