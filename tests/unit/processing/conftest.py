@@ -1,0 +1,16 @@
+"""Fixtures for the tests of the processing of refunds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.support.world import World
+
+
+@pytest.fixture
+def old(world: World) -> World:
+    """Four days and a minute after now: what is sent to the DLQ is old enough."""
+    # moto stamps messages with the machine's own time.
+    world.clock.set(datetime.now(UTC) + timedelta(days=4, minutes=1))
+    return world

@@ -1,0 +1,147 @@
+"""A run's time is shared: by age, by shard, and with the sweep."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from tests.support.builders import NOW, shown
+from tests.support.reconciler_runs import HOUR_AGO, RUN_SECONDS, dead_letter, names, opened, run
+from tests.support.world import World
+
+from refunds.domain.clock import rfc3339
+from refunds.domain.refund import Status
+from refunds.gateways.contract import GatewayStatus
+from refunds.tables.refunds import OPEN_SHARDS, shard_of
+
+
+def test_more_than_one_page_of_open_refunds_is_settled_in_one_run(world: World) -> None:
+    # One shard's pages are of 25.
+    ids = [f"r{n}" for n in range(1000) if shard_of(f"r{n}") == "3"][:27]
+    for refund_id in ids:
+        opened(world, refund_id)
+
+    assert run(world).open.settled == 27
+
+
+def test_with_its_time_up_a_run_ends_and_the_next_goes_on(world: World) -> None:
+    for n in range(3):
+        opened(world, f"r{n}")
+
+    summary = run(world, seconds=14)
+    assert (summary.open.settled, world.gateway.calls) == (0, [])
+    assert run(world).open.settled == 3
+
+
+def test_a_flood_of_open_refunds_leaves_time_for_the_sweep(world: World) -> None:
+    for n in range(30):
+        opened(world, f"r{n}")
+    # Each look takes ten seconds.
+    world.gateway.on_call = lambda name: world.clock.advance(
+        seconds=10 if name == "find_refunds" else 0
+    )
+    run(world)
+
+    assert "list_refunds" in world.gateway.calls
+
+
+def test_trouble_in_one_part_keeps_no_other_from_running(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttled(*args: Any, **more: Any) -> Any:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "Query")
+
+    monkeypatch.setattr(world.refunds, "due_page", throttled)
+    summary = run(world)
+
+    assert summary.sweep.complete
+    assert names(summary) == ["ThrottlingException"] * OPEN_SHARDS
+
+
+def test_due_refunds_are_taken_by_age_whatever_their_shard(world: World) -> None:
+    ids = [f"r{number}" for number in range(16)]
+    for number, refund_id in enumerate(ids):
+        opened(world, refund_id, check_at=rfc3339(NOW - timedelta(seconds=100 - number)))
+    looked: list[str] = []
+    get = world.refunds.get
+    world.refunds.get = lambda refund_id: looked.append(refund_id) or get(refund_id)  # type: ignore[method-assign,func-returns-value]
+    world.reconciler.run(world.deadline(RUN_SECONDS))
+
+    assert len({shard_of(each) for each in ids}) > 2
+    assert looked == ids
+
+
+def test_no_shard_starves_when_every_run_ends_before_all_is_done(world: World) -> None:
+    ids = [f"r{number}" for number in range(24)]
+    for refund_id in ids:
+        opened(world, refund_id, status=Status.PENDING)
+        world.gateway.refunds.append(
+            shown(reference=refund_id, amount_minor=100, status=GatewayStatus.PENDING)
+        )
+    seen: list[str] = []
+    find = world.gateway.find_refunds
+
+    def slow(reference: str, *rest: Any) -> Any:
+        world.clock.advance(seconds=20)
+        seen.append(reference)
+        return find(reference, *rest)
+
+    world.gateway.find_refunds = slow  # type: ignore[method-assign,assignment]
+    for _ in range(4):
+        run(world)
+
+    # Nine fit into a run. Nobody gets a second look before everybody had the first.
+    assert sorted(seen[:24]) == sorted(ids)
+
+
+def test_a_row_that_cant_be_read_is_put_off_counted_and_holds_nobody_up(world: World) -> None:
+    there = opened(world, "bad", check_at=HOUR_AGO)
+    world.stack.clients.dynamodb.update_item(
+        TableName=world.stack.refunds_table,
+        Key={"refund_id": {"S": "bad"}},
+        UpdateExpression="SET #status = :nonsense",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":nonsense": {"S": "nonsense"}},
+    )
+    opened(world, "good")
+    result = run(world)
+
+    assert world.stored("good").status is Status.SUCCEEDED
+    assert (result.open.unreadable, result.open.oldest_open_seconds) == (1, 3600)
+    (due,) = world.refunds.due_page(there.open_shard or "", "9999", 10)
+    assert due.check_at > rfc3339(NOW)
+    assert run(world).open.unreadable == 0
+
+
+def test_trouble_in_one_shard_keeps_no_other_from_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"r{number}" for number in range(16)]
+    for refund_id in ids:
+        opened(world, refund_id)
+    page = world.refunds.due_page
+
+    def denied(shard: str, *rest: Any, **more: Any) -> Any:
+        if shard == "0":
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "Query")
+        return page(shard, *rest, **more)
+
+    monkeypatch.setattr(world.refunds, "due_page", denied)
+    result = run(world)
+
+    others = [each for each in ids if shard_of(each) != "0"]
+    assert result.open.settled == len(others)
+    assert (result.open.failed, names(result)) == (1, ["permission_denied"])
+
+
+def test_a_slow_list_of_the_gateway_leaves_time_for_archiving_and_settling(old: World) -> None:
+    dead_letter(old, "x")
+    opened(old, check_at=rfc3339(old.clock.now()))
+    old.gateway.on_call = lambda name: old.clock.advance(
+        seconds=200 if name == "list_refunds" else 0
+    )
+    result = run(old)
+
+    assert (result.dead_letters.archived, result.open.settled) == (1, 1)
