@@ -1,16 +1,16 @@
-"""What the gateway says decides a refund's outcome; what it leaves open, nothing else does."""
+"""The gateway's answer to a call decides a refund's outcome, and nothing else does."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.support.builders import NOW, VISA, refund, shown
+from tests.support.settled_refunds import EXPIRED, call, is_open
 from tests.support.world import World
 
-from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import (
     Accepted,
@@ -24,26 +24,6 @@ from refunds.gateways.contract import (
 )
 from refunds.processing.recorder import Later, Recorded
 from refunds.tables.refunds import shard_of
-
-EXPIRED = rfc3339(NOW - timedelta(seconds=1))
-
-
-@pytest.fixture
-def claimed(world: World) -> Refund:
-    """Claimed and held by us, not yet called."""
-    return world.put(refund())
-
-
-def call(world: World, there: Refund, *, called_before: bool = False) -> Recorded | Later:
-    return world.settler.call(there, world.deadline(), unanswered=there if called_before else None)
-
-
-def is_open(there: Refund) -> bool:
-    return (there.open_shard, there.open_since is not None, there.check_at is not None) == (
-        shard_of(there.refund_id),
-        True,
-        True,
-    )
 
 
 def is_closed(there: Refund) -> bool:
@@ -230,254 +210,6 @@ def test_without_its_own_gateway_a_refund_waits_and_keeps_its_money(world: World
     assert world.gateway.calls == []
     assert is_open(world.stored())
     assert (world.stored().status, world.held()) == (Status.PROCESSING, 2500)
-
-
-# After an attempt whose outcome is unknown
-
-
-def test_a_decline_after_an_unknown_attempt_is_checked_before_it_is_believed(
-    world: World, claimed: Refund
-) -> None:
-    world.gateway.refunds.append(shown())
-    world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
-    call(world, claimed, called_before=True)
-
-    assert world.stored().status is Status.SUCCEEDED
-    assert world.held() == 2500
-
-
-def test_a_decline_and_a_look_up_that_shows_none_fail_the_refund(
-    world: World, claimed: Refund
-) -> None:
-    world.gateway.answers.append(Declined("payment_disputed", "no"))
-    call(world, claimed, called_before=True)
-
-    assert world.stored().status is Status.FAILED
-    assert world.gateway.calls == ["create_refund", "find_refunds"]
-    assert world.held() == 0
-
-
-def test_a_decline_that_cant_be_checked_stays_unknown(world: World, claimed: Refund) -> None:
-    world.gateway.down = True
-    world.gateway.answers.append(Declined("payment_disputed", "no"))
-    result = call(world, claimed, called_before=True)
-
-    assert isinstance(result, Later)
-    assert result.delay_seconds == 7
-    assert world.stored().status is Status.PROCESSING
-    assert is_open(world.stored())
-    assert world.held() == 2500
-
-
-def test_a_decline_for_the_balance_has_the_ledger_learn_why(world: World, claimed: Refund) -> None:
-    world.gateway.refunds.append(shown(reference="theirs", amount_minor=9000))
-    world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
-    call(world, claimed)
-
-    assert world.stored().status is Status.FAILED
-    assert (world.held(), world.remaining()) == (0, 1000)
-
-
-def test_the_refund_has_failed_even_if_the_ledger_cant_learn_why(
-    world: World, claimed: Refund
-) -> None:
-    world.gateway.down = True
-    world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
-
-    assert isinstance(call(world, claimed), Recorded)
-    assert world.stored().status is Status.FAILED
-    assert world.held() == 0
-
-
-def test_another_decline_does_not_recount(world: World, claimed: Refund) -> None:
-    world.gateway.answers.append(Declined("payment_disputed", "no"))
-    call(world, claimed)
-
-    assert world.gateway.calls == ["create_refund"]
-
-
-# Taking over
-
-
-@pytest.fixture
-def abandoned(world: World) -> Refund:
-    """Its attempt ended without a word."""
-    return world.put(refund(lease_until=EXPIRED))
-
-
-def test_taking_over_asks_before_it_calls(world: World, abandoned: Refund) -> None:
-    world.settler.take_over(abandoned, world.deadline())
-
-    assert world.gateway.calls == ["find_refunds", "create_refund"]
-    assert world.stored().status is Status.SUCCEEDED
-    assert len(world.gateway.refunds) == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "becomes", "held"),
-    [
-        (GatewayStatus.SUCCEEDED, Status.SUCCEEDED, 2500),
-        (GatewayStatus.PENDING, Status.PENDING, 2500),
-        (GatewayStatus.FAILED, Status.FAILED, 0),
-    ],
-)
-def test_what_the_gateway_shows_is_recorded_without_a_call(
-    world: World, abandoned: Refund, status: GatewayStatus, becomes: Status, held: int
-) -> None:
-    world.gateway.refunds.append(shown(status=status))
-    world.settler.take_over(abandoned, world.deadline())
-
-    assert world.stored().status is becomes
-    assert world.gateway.orders == []
-    assert world.held() == held
-
-
-def test_two_refunds_of_one_id_at_the_gateway_are_for_a_person(
-    world: World, abandoned: Refund
-) -> None:
-    world.gateway.refunds += [shown(), shown(gateway_refund_id="gw-2")]
-    world.settler.take_over(abandoned, world.deadline())
-
-    assert (world.stored().status, world.stored().failure_code) == (
-        Status.IN_REVIEW,
-        "gateway_duplicate",
-    )
-    assert world.held() == 2500
-
-
-def test_while_the_gateway_cant_be_asked_it_isnt_called_either(
-    world: World, abandoned: Refund
-) -> None:
-    world.gateway.down = True
-    result = world.settler.take_over(abandoned, world.deadline())
-
-    assert isinstance(result, Later)
-    assert result.delay_seconds == 7
-    assert world.gateway.orders == []
-    there = world.stored()
-    assert (there.status, there.lease_until) == (Status.PROCESSING, None)
-    assert is_open(there)
-
-
-def test_taking_over_puts_the_refund_into_the_index_under_a_new_token_and_lease(
-    world: World, abandoned: Refund
-) -> None:
-    during: list[Refund] = []
-    world.gateway.on_call = lambda name: during.append(world.stored())
-    world.settler.take_over(abandoned, world.deadline())
-
-    taken = during[0]
-    assert taken.attempt_token not in (None, abandoned.attempt_token)
-    assert taken.version == 1
-    assert is_open(taken)
-    # To just past the invocation's end: 59 s, and 10 for clocks.
-    assert taken.lease_until == rfc3339(NOW + timedelta(seconds=69))
-
-
-def test_only_one_of_two_attempts_takes_over(world: World, abandoned: Refund) -> None:
-    world.refunds.save(abandoned, replace(abandoned, attempt_token="faster"))  # noqa: S106
-    result = world.settler.take_over(abandoned, world.deadline())
-
-    assert isinstance(result, Later)
-    assert world.gateway.calls == []
-
-
-def test_an_attempt_that_was_taken_over_records_nothing(world: World, claimed: Refund) -> None:
-    def taken_over(name: str) -> None:
-        world.refunds.save(world.stored(), replace(world.stored(), attempt_token="them"))  # noqa: S106
-
-    world.gateway.on_call = taken_over
-    result = call(world, claimed)
-
-    assert isinstance(result, Later)
-    assert world.stored().status is Status.PROCESSING
-    assert world.held() == 2500
-
-
-@pytest.mark.parametrize(
-    ("lease_until", "left"),
-    [(None, 0.0), (EXPIRED, 0.0), (rfc3339(NOW), 0.0), (rfc3339(NOW + timedelta(seconds=7)), 7.0)],
-)
-def test_a_lease_runs_until_its_instant(world: World, lease_until: str | None, left: float) -> None:
-    assert world.settler.lease_left_seconds(refund(lease_until=lease_until)) == left
-
-
-# Pending refunds
-
-
-def pending(world: World, **changes: Any) -> Refund:
-    return world.put(
-        refund(
-            status=Status.PENDING,
-            version=2,
-            gateway_refund_id="gw-1",
-            lease_until=None,
-            open_since=rfc3339(NOW),
-            open_shard=shard_of("refund-1"),
-            check_at=rfc3339(NOW + timedelta(minutes=5)),
-            **changes,
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "becomes", "held"),
-    [
-        (GatewayStatus.SUCCEEDED, Status.SUCCEEDED, 2500),
-        (GatewayStatus.FAILED, Status.FAILED, 0),
-        (GatewayStatus.PENDING, Status.PENDING, 2500),
-    ],
-)
-def test_a_pending_refund_becomes_what_the_gateway_shows(
-    world: World, status: GatewayStatus, becomes: Status, held: int
-) -> None:
-    there = pending(world)
-    world.gateway.refunds.append(shown(status=status))
-    world.clock.advance(minutes=5)
-    world.settler.take_over(there, world.deadline())
-
-    now = world.stored()
-    assert now.status is becomes
-    assert now.version == (2 if becomes is Status.PENDING else 3)
-    assert is_open(now) == (becomes is Status.PENDING)
-    assert world.held() == held
-    assert world.gateway.orders == []
-
-
-def test_a_pending_refund_that_isnt_shown_is_never_called_again(world: World) -> None:
-    there = pending(world)
-    world.clock.advance(hours=23)
-    result = world.settler.take_over(there, world.deadline())
-
-    assert isinstance(result, Recorded)
-    assert world.gateway.orders == []
-    assert (world.stored().status, world.stored().lease_until) == (Status.PENDING, None)
-
-
-def test_a_pending_refund_that_isnt_shown_for_a_day_is_for_a_person(world: World) -> None:
-    there = pending(world)
-    world.clock.advance(hours=24)
-    world.settler.take_over(there, world.deadline())
-
-    assert (world.stored().status, world.stored().failure_code) == (
-        Status.IN_REVIEW,
-        "gateway_forgot",
-    )
-    assert world.held() == 2500
-
-
-def test_a_refund_is_looked_at_less_often_the_longer_it_is_open(world: World) -> None:
-    there = pending(world)
-    waits = []
-    for hours in (0, 1, 10):
-        world.clock.advance(hours=hours)
-        assert world.settler.recorder.recheck(there)
-        there = world.stored()
-        assert there.check_at is not None
-        waits.append(from_rfc3339(there.check_at) - world.clock.now())
-
-    assert waits == [timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1)]
-    assert there.open_since == rfc3339(NOW)
 
 
 # Giving back
