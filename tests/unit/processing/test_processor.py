@@ -1,8 +1,7 @@
-"""One request: reserve, claim, call, finish; and going on from every place a crash can leave."""
+"""A new request: reserve, claim, call, finish; and what it costs."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,34 +11,18 @@ from typing import Any
 
 import boto3
 import pytest
-import rfc8785
-from tests.support.builders import LEFT_OUT, NOW, body, payment, refund, request, shown
+from tests.support.builders import LEFT_OUT, NOW, payment, refund, request, shown
 from tests.support.item_size import item_size
 from tests.support.moto_stack import REGION
+from tests.support.processed_requests import process, recorded
 from tests.support.world import World
 
-from refunds.domain.audit_entry import audit_entry, removal_entry
+from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
-from refunds.domain.request import ErrorCode, RefusedError
-from refunds.gateways.contract import Accepted, Declined, GatewayStatus, Unknown
-from refunds.processing.processor import Delivery
+from refunds.gateways.contract import Declined
 from refunds.processing.recorder import Later, Recorded
 from refunds.tables.wire import item_from_wire
-
-EXPIRED = rfc3339(NOW - timedelta(seconds=1))
-
-
-def process(world: World, *, look_up_first: bool = False, **changes: Any) -> Recorded | Later:
-    return world.processor.process(
-        request(**changes), world.deadline(), Delivery(look_up_first=look_up_first)
-    )
-
-
-def recorded(result: Recorded | Later) -> Status:
-    assert isinstance(result, Recorded)
-    return result.refund.status
-
 
 # A new request
 
@@ -169,237 +152,6 @@ def test_a_ledger_under_contention_is_for_later(world: World) -> None:
 
     assert isinstance(process(world), Later)
     assert world.gateway.orders == []
-
-
-# The same request again
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Declined("payment_disputed", "no"),
-        Accepted(shown(status=GatewayStatus.PENDING)),
-        Accepted(shown(amount_minor=1)),
-        Accepted(shown()),
-    ],
-    ids=["FAILED", "PENDING", "IN_REVIEW", "SUCCEEDED"],
-)
-def test_a_duplicate_changes_nothing_and_calls_nobody(world: World, answer: Any) -> None:
-    world.gateway.answers.append(answer)
-    process(world)
-    before, calls = world.stored(), list(world.gateway.calls)
-
-    assert process(world) == Recorded(before)
-    assert world.stored() == before
-    assert world.gateway.calls == calls
-
-
-def test_a_duplicate_under_a_running_lease_waits_for_its_end(world: World) -> None:
-    world.put(refund(lease_until=rfc3339(NOW + timedelta(seconds=42))))
-
-    assert process(world) == Later("another attempt is at work", 42.0)
-    assert world.gateway.calls == []
-
-
-def test_an_attempt_that_died_is_taken_over_by_asking_first(world: World) -> None:
-    world.put(refund(lease_until=EXPIRED))
-    world.gateway.refunds.append(shown())
-
-    assert recorded(process(world)) is Status.SUCCEEDED
-    assert world.gateway.orders == []
-
-
-def test_after_an_unknown_outcome_the_same_key_is_used_and_the_money_moves_once(
-    world: World,
-) -> None:
-    def moved_but_no_answer(order: Any) -> Unknown:
-        world.gateway.move(order)
-        return Unknown("no answer")
-
-    world.gateway.answers.append(moved_but_no_answer)
-    assert isinstance(process(world), Later)
-    assert recorded(process(world)) is Status.SUCCEEDED
-
-    assert len(world.gateway.refunds) == 1
-    assert len(world.gateway.orders) == 1
-
-
-def test_a_duplicate_of_a_failed_refund_releases_what_a_crash_left_reserved(
-    world: World,
-) -> None:
-    world.put(refund(status=Status.FAILED))
-
-    assert recorded(process(world)) is Status.FAILED
-    assert world.held() == 0
-
-
-@pytest.mark.parametrize("status", Status)
-def test_the_same_id_with_other_contents_is_a_conflict_and_changes_nothing(
-    world: World, status: Status
-) -> None:
-    there = world.put(refund(status=status))
-
-    with pytest.raises(RefusedError) as caught:
-        process(world, user_id="user-2")
-    assert caught.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
-    assert world.stored() == there
-    assert world.gateway.calls == []
-
-
-def test_the_same_request_sent_again_at_another_time_is_a_duplicate(world: World) -> None:
-    process(world, requested_at="2026-11-23T07:10:00Z")
-
-    assert recorded(process(world, requested_at="2026-11-23T08:10:00Z")) is Status.SUCCEEDED
-    assert world.stored().requested_at == "2026-11-23T07:10:00Z"
-    assert len(world.gateway.orders) == 1
-
-
-def test_a_refund_of_an_older_release_is_compared_as_that_release_did(world: World) -> None:
-    at = "2026-11-23T07:10:00Z"
-    digest = hashlib.sha256(rfc8785.dumps(body(requested_at=at))).hexdigest()
-    world.put(refund(requested_at=at, fingerprint=f"1:{digest}", status=Status.SUCCEEDED))
-
-    assert recorded(process(world, requested_at=at)) is Status.SUCCEEDED
-    with pytest.raises(RefusedError):
-        process(world, requested_at="2026-11-23T07:10:01Z")
-
-
-def test_a_refund_of_a_newer_release_is_neither_taken_over_nor_refused(world: World) -> None:
-    there = world.put(refund(fingerprint="9:f", lease_until=EXPIRED))
-
-    with pytest.raises(ValueError, match="newer release"):
-        process(world)
-    assert world.stored() == there
-
-
-def test_all_that_a_producer_may_add_is_kept_and_audited(world: World) -> None:
-    added: dict[str, Any] = {
-        "reason_code": "RMA-7",
-        "note": "broken on arrival",
-        "line_items": [{"sku": "mug", "quantity": 2, "amount_minor": 1800}],
-        "expected_refundable_minor": 10_000,
-    }
-    process(world, **added)
-
-    details = audit_entry(world.stored().item())["details"]
-    assert {name: details[name] for name in added} == added
-
-
-def test_a_conflict_on_another_transaction_gives_its_own_reservation_back(world: World) -> None:
-    world.put(refund())
-    world.gateway.payments["payment-2"] = payment(transaction_id="payment-2")
-
-    with pytest.raises(RefusedError):
-        process(world, transaction_id="payment-2")
-    assert (world.held(transaction_id="payment-2"), world.held()) == (0, 2500)
-    assert world.remaining("payment-2") == 10_000
-    assert world.gateway.orders == []
-
-
-# A reservation without a refund: a crash between the two writes
-
-
-def test_a_reservation_without_a_refund_is_claimed_after_asking(world: World) -> None:
-    world.open_ledger("payment-1", "refund-1", 2500)
-
-    assert recorded(process(world)) is Status.SUCCEEDED
-    assert world.gateway.calls == ["find_refunds", "create_refund"]
-    assert (world.held(), world.remaining()) == (2500, 7500)
-
-
-def test_a_reservation_without_a_refund_pins_an_omitted_amount(world: World) -> None:
-    world.open_ledger("payment-1", "refund-1", 10_000)
-    world.ledger.release("payment-1", "nobody")
-
-    process(world, amount_minor=LEFT_OUT)
-    assert world.gateway.orders[0].amount_minor == 10_000
-
-
-@pytest.mark.parametrize("changes", [{"amount_minor": 2600}, {"currency": "EUR"}], ids=str)
-def test_a_reservation_for_another_amount_or_currency_is_a_conflict(
-    world: World, changes: dict[str, Any]
-) -> None:
-    world.open_ledger("payment-1", "refund-1", 2500)
-
-    with pytest.raises(RefusedError):
-        process(world, **changes)
-    assert world.held() == 2500
-
-
-def test_a_released_reservation_without_a_refund_is_for_a_person(world: World) -> None:
-    process(world, refund_id="refund-0", amount_minor=1)
-    world.ledger.release("payment-1", "refund-1")
-
-    assert recorded(process(world)) is Status.IN_REVIEW
-    assert world.stored().failure_code == "record_lost"
-    assert len(world.gateway.orders) == 1
-
-
-def test_a_reservation_that_vanishes_meanwhile_is_for_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.open_ledger("payment-1", "refund-1", 2500)
-    seen = iter([world.ledger.get("payment-1"), None])
-    monkeypatch.setattr(world.ledger, "get", lambda transaction_id: next(seen))
-
-    assert isinstance(process(world), Later)
-    assert world.gateway.calls == []
-
-
-def test_a_removed_refund_goes_on_in_its_audit_chain(world: World) -> None:
-    world.open_ledger("payment-1", "refund-1", 2500)
-    last = removal_entry(refund(version=3).item(), removed_at=rfc3339(NOW), removed_by="somebody")
-    world.audit.put_new(last)
-    world.gateway.refunds.append(shown())
-    process(world)
-
-    assert world.stored().version == 6
-    during = replace(refund(), version=5, previous_hash=last["entry_hash"], attempt_token="x")  # noqa: S106
-    assert world.stored().previous_hash == audit_entry(during.item())["entry_hash"]
-
-
-def test_after_a_restore_every_claim_asks_first(world: World) -> None:
-    world.gateway.refunds.append(shown())
-
-    assert recorded(process(world, look_up_first=True)) is Status.SUCCEEDED
-    assert world.gateway.orders == []
-
-
-def test_two_attempts_at_once_call_once(world: World) -> None:
-    def second(name: str) -> None:
-        world.gateway.on_call = lambda name: None
-        if name == "get_payment":
-            process(world)
-
-    world.gateway.on_call = second
-    assert recorded(process(world)) is Status.SUCCEEDED
-    assert len(world.gateway.orders) == 1
-    assert world.remaining() == 7500
-
-
-def test_a_claim_lost_to_another_attempt_is_left_to_it(world: World) -> None:
-    reserve = world.ledger.open
-
-    def overtaken(*args: Any, **kwargs: Any) -> bool:
-        done = reserve(*args, **kwargs)
-        world.refunds.put_new(refund())
-        return done
-
-    world.ledger.open = overtaken  # type: ignore[method-assign]
-    assert isinstance(process(world), Later)
-    assert world.gateway.orders == []
-
-
-def test_a_rejection_lost_to_another_attempt_gives_way_to_it(world: World) -> None:
-    world.gateway.payments.clear()
-
-    def overtake(name: str) -> None:
-        world.refunds.put_new(refund())
-
-    world.gateway.on_call = overtake
-
-    assert isinstance(process(world), Later)
-    assert world.stored().status is Status.PROCESSING
 
 
 # What it costs
