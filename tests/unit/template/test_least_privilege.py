@@ -60,7 +60,7 @@ ELSEWHERE = {
         # tests/unit/processing/test_dead_letters.py: a dead letter that is four days old
         ("s3:PutObject", "FailuresBucket"),
         ("sqs:DeleteMessage", "RefundDeadLetterQueue"),
-        # tests/unit/breaker/test_breaker.py
+        # tests/unit/breaker/test_breaker_mapping.py
         ("lambda:UpdateEventSourceMapping", "ProcessRefundRefundRequests"),
         # tests/unit/processing/test_audit_stream.py
         ("dynamodb:DescribeTable", "Refunds"),
