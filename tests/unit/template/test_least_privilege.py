@@ -69,7 +69,7 @@ ELSEWHERE = {
         # tests/unit/backup/test_native_export.py
         ("dynamodb:ExportTableToPointInTime", "Refunds"),
         ("dynamodb:DescribeExport", "Refunds/export/*"),
-        # tests/unit/backup/test_backup_run.py: a run of more than one invocation
+        # tests/unit/backup/test_backup_steps.py: a run of more than one invocation
         ("lambda:InvokeFunction", "BackupRefunds"),
     },
 }
