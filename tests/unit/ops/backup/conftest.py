@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 from tests.support.backup_commands import OneGateway, Run, pause, stream
-from tests.support.backup_parts import BackedUp
+from tests.support.backup_parts import BackedUp, refund
+from tests.support.builders import NOW
 from tests.support.fake_lambda import FakeLambda
 from tests.support.moto_stack import REGION
 
+from refunds.domain.clock import rfc3339
 from refunds.gateways.routing import Gateways
 from refunds_ops import cli
+from refunds_ops.backup.progress import Progress
 from refunds_ops.commands import backup, drill, restore
 from refunds_ops.stack.stack import Stack
 from refunds_ops.terminal import run_command
@@ -78,3 +81,15 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> None:
         "_gateways",
         lambda stack: Gateways([OneGateway()]),  # type: ignore[list-item]
     )
+
+
+@pytest.fixture
+def backed_up(stack: BackedUp) -> BackedUp:
+    stack.add(*(refund(number) for number in range(8)))
+    stack.back_up()
+    return stack
+
+
+@pytest.fixture
+def progress(tmp_path: Path) -> Progress:
+    return Progress(tmp_path / "restore.json", begun_at=rfc3339(NOW))
