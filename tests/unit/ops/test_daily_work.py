@@ -230,7 +230,7 @@ def test_15_scripts(living: Refunds) -> None:
 
 
 def test_the_other_stories_are_run_elsewhere() -> None:
-    """Outage: test_pause. Restore: backup/test_backup_commands. Failed records: audit/
+    """Outage: test_pause. Restore: backup/test_restore_commands. Failed records: audit/
     test_commands. Alarms: doctor's and status' own tests."""
     here = {int(name.split("_")[1]) for name in globals() if re.match(r"test_\d", name)}
     assert {5, 10, 13, 16} == set(range(1, 17)) - here
