@@ -77,7 +77,8 @@ ELSEWHERE = {
 # Only when two records of a batch meet, which they do in some runs.
 IN_RACES: set[Called] = {("dynamodb:GetItem", "Refunds")}
 
-EVERYWHERE = ("kms:", "logs:", "xray:")  # test_permissions.py has these
+# test_permissions.py and test_key_permissions.py have these.
+EVERYWHERE = ("kms:", "logs:", "xray:")
 
 
 @pytest.fixture(scope="module")
