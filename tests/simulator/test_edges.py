@@ -539,3 +539,45 @@ def test_a_decline_of_a_repeated_call_is_nothing_beside_a_pending_refund() -> No
     assert (status(made), remaining(made)) == ("PENDING", 700)
     made.flair.fail(made.flair.refunds[0], "bank_refused")
     made.settle()
+
+
+def removed_by_a_hand(made: World, refund_id: str = "r1") -> None:
+    """The row goes through the stream: the trail ends with its removal."""
+    made.checker.tampered.add(refund_id)
+    made.refunds.on_write.remove(made.checker.refund_written)
+    made.refunds.write((refund_id,), None)
+    made.refunds.on_write.append(made.checker.refund_written)
+    made.checker.forget()
+    made.run_for(MINUTE)
+
+
+def test_a_refund_that_had_ended_is_not_called_by_a_later_attempt_either() -> None:
+    made = world(enforces_balance=False)
+    made.flair.stubborn["r1"] = "declined"
+    made.send(request())
+    made.run_for(10 * MINUTE)
+    made.flair.stubborn.clear()
+    deliver_again(made, refund_id="r2", amount_minor=1000)
+    removed_by_a_hand(made)
+    script(made, gateway_says_503=[1])
+    made.send(request())
+    made.run_for(HOUR)
+    made.reconcile()
+    made.run_for(HOUR)
+    assert (status(made), paid(made), paid(made, "r2")) == ("IN_REVIEW", 0, 1)
+    assert attribute(made, "failure_code") == "record_lost"
+
+
+def test_a_refund_whose_ledger_was_lost_is_not_called_over_what_others_hold() -> None:
+    made = world(enforces_balance=False)
+    made.kernel.fault_rates = {"gateway takes no orders": 1.0}
+    made.send(request())
+    made.run_for(MINUTE)
+    made.empty(made.ledger)
+    made.kernel.fault_rates = {}
+    made.tap._source.switch(enabled=True, concurrency=3)
+    made.send(request("r2", amount_minor=1000))
+    made.run_for(2 * HOUR)
+    made.reconcile()
+    made.run_for(HOUR)
+    assert paid(made) + paid(made, "r2") == 1

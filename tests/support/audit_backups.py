@@ -91,7 +91,7 @@ class Backups:
     def _export(self, name: str, prefix: str, rows: list[Any]) -> Export:
         root = f"{prefix}/AWSDynamoDB/1-1"
         lines = [json.dumps({"Item": row}, separators=(",", ":")).encode() for row in rows]
-        body = gzip.compress(b"".join(line + b"\n" for line in lines))
+        body = gzip.compress(b"".join(line + b"\n" for line in lines), mtime=0)
         key = f"{root}/data/a.json.gz"
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
         self.s3.put_object(Bucket=self.bucket, Key=f"{root}/manifest-summary.json", Body=b"{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +37,7 @@ _AWS_SETTINGS = (
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
 )
+_OUTPUT_NAME = re.compile(r"[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+")
 # A backup run may take the function's whole timeout, 15 minutes.
 _CLIENT = Config(connect_timeout=5, read_timeout=905, retries={"mode": "standard"})
 
@@ -140,7 +142,13 @@ def _find(name: str | None, environment: Mapping[str, str]) -> Stack:
         return with_outputs(Stack(f"the stack {name}", {}), name)
     named = {output: environment[output] for output in OUTPUTS if environment.get(output)}
     if "RefundQueueUrl" in named or "RefundsTableName" in named:
-        return Stack("the stack of the environment", dict(environment))
+        # Nothing else of the environment: it may hold secrets, and `stack outputs` prints them.
+        outputs = {
+            each: value
+            for each, value in environment.items()
+            if value and _OUTPUT_NAME.fullmatch(each)
+        }
+        return Stack("the stack of the environment", outputs)
     if STACK_ENV.is_file():
         return read_stack_env(STACK_ENV)
     raise NotReadyError(

@@ -29,6 +29,9 @@ MIN_START_SECONDS = 10.0
 QUEUE_KEEPS = timedelta(days=7)
 """The queue's MessageRetentionPeriod."""
 
+LONG_AGO = "1970-01-01T00:00:00.000000Z"
+"""As the first use of a key: too long ago for any gateway to remember it."""
+
 LAST_DAY = timedelta(days=1)
 """A message this close to its end in the queue may not come back after a crash."""
 
@@ -100,14 +103,23 @@ class Processor:
         held = ledger.reservations.get(request.refund_id, 0) if ledger else 0
         if ledger is None or held <= 0 or not _fits(request, held, ledger.currency):
             return None
-        refund = self._last_known(request)
-        if refund is None:
-            refund = self._draft(request, Status.PROCESSING, amount_minor=held)
-            refund = replace(
-                refund,
-                key_used_at=refund.created_at,
-                attempt_token=self._settler.new_token(),
-            )
+        last = self._audit.latest(request.transaction_id, request.refund_id)
+        try:
+            known = self._from_trail(request, last) if last else None
+        except RefusedError:
+            return None  # another request's: its own message, or a person, comes back to it
+        if known is not None:
+            return self._refunds.put_new(known) or known
+        refund = self._draft(request, Status.PROCESSING, amount_minor=held)
+        refund = replace(
+            refund,
+            key_used_at=refund.created_at,
+            attempt_token=self._settler.new_token(),
+        )
+        if last:
+            refund = _continued(refund, last)
+            if last.get("status") not in (Status.PROCESSING, Status.PENDING):
+                refund = replace(refund, key_used_at=LONG_AGO)  # it had ended: never called again
         opened = self._settler.recorder.opened(refund)
         return self._refunds.put_new(opened) or opened
 

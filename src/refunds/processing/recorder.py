@@ -84,6 +84,11 @@ class Recorder:
             self._refunds.save(stored or refund, _closed(refund))
         return Recorded(refund)
 
+    def holds(self, refund: Refund) -> bool:
+        """Whether the refund's payment still holds money for it."""
+        ledger = self._ledger.get(refund.transaction_id)
+        return ledger is not None and ledger.reservations.get(refund.refund_id, 0) > 0
+
     def give_back_unused(self, refund: Refund, transaction_id: str) -> None:
         """Release what a request with this refund's id may hold of ``transaction_id`` for nothing:
         the refund has ended without money, or it is another transaction's."""

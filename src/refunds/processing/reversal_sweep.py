@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -18,6 +19,7 @@ from refunds.gateways.contract import (
     RefundPage,
 )
 from refunds.gateways.routing import Gateways
+from refunds.processing.balance import BalanceContendedError
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
@@ -113,8 +115,11 @@ class ReversalSweep:
             return False
         return not isinstance(self._settler.reverse(refund, shown), Later)
 
-    def _mark_paid(self, gateway: Gateway, page: RefundPage) -> int:
-        """Keep in sight what the page shows as paid and ended here without money; how many."""
+    def _mark_paid(self, gateway: Gateway, page: RefundPage, deadline: Deadline) -> int:
+        """Keep in sight what the page shows as paid and ended here without money; how many.
+
+        Its money counts against the payment from now on, so that no other refund overdraws it.
+        """
         live = {
             refund_id: shown
             for shown in page.refunds
@@ -131,10 +136,12 @@ class ReversalSweep:
             if (
                 refund is not None
                 and refund.status in (Status.FAILED, Status.REJECTED)
-                and refund.seen_paid_at is None
+                and (refund.seen_paid_at is None or refund.open_shard is None)
                 and _is_of(live[refund_id], refund, gateway)
             ):
                 marked += self._settler.mark_paid(refund)
+                with suppress(GatewayUnavailableError, BalanceContendedError):
+                    self._settler.count_balance(refund, deadline)
         return marked
 
     def _sweep(self, gateway: Gateway, turn: Turn) -> SweepResult:
@@ -186,7 +193,9 @@ class ReversalSweep:
             except Exception as exc:
                 result = result.with_failure(exc)
         try:
-            result = replace(result, paid_though_ended=self._mark_paid(gateway, page))
+            result = replace(
+                result, paid_though_ended=self._mark_paid(gateway, page, turn.deadline)
+            )
         except Exception as exc:
             result = result.with_failure(exc)
         return replace(result, complete=False)

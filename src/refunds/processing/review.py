@@ -122,6 +122,7 @@ class Reviewer:
                 review=reasons.recorded(shown),
                 amount_minor=amount_minor,
                 gateway_refund_id=paid.gateway_refund_id,
+                kept_minor=None,
             )
         elif refund.status is not Status.SUCCEEDED or refund.review is None:
             raise ReviewError(

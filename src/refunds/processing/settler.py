@@ -58,8 +58,9 @@ PENDING_UNSEEN = timedelta(hours=24)
 """How long the gateway may not show a refund that it said was pending, before a person looks."""
 
 GATEWAY_FORGOT = "gateway_forgot"
+RECORD_LOST = "record_lost"
 
-MAY_BE_SHOWN_LATER = frozenset({GATEWAY_FORGOT, "idempotency_key_expired", "record_lost"})
+MAY_BE_SHOWN_LATER = frozenset({GATEWAY_FORGOT, "idempotency_key_expired", RECORD_LOST})
 """Reviews because the gateway shows nothing. It may show the refund later."""
 
 
@@ -137,6 +138,10 @@ class Settler:
             return self._by_evidence(refund, found, deadline)
         if refund.status is Status.PENDING:
             return self._not_shown(refund)
+        if refund.amount_minor is None or not self.recorder.holds(refund):
+            # It had ended before its record was lost, or its ledger was lost: to pay it now could
+            # overdraw the payment.
+            return self._review(refund, RECORD_LOST, "nothing is reserved for it any more")
         return self.call(refund, deadline, unanswered=unanswered or refund)
 
     def ask_then_review(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
@@ -151,7 +156,7 @@ class Settler:
         if found:
             return self._by_evidence(refund, found, deadline)
         return self._review(
-            refund, "record_lost", "the refund had ended before, and its record was lost"
+            refund, RECORD_LOST, "the refund had ended before, and its record was lost"
         )
 
     def look_again(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
