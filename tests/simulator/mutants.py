@@ -222,7 +222,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             "processing.recorder:Recorder.give_back",
             "self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor)",
-            "pass",
+            "False",
         ),
     ),
     _mutant(
@@ -326,7 +326,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "pending dropped without the open index",
         (
             "processing.recorder:Recorder.finish",
-            "if to is Status.SUCCEEDED else self.opened(new)",
+            "if to is Status.SUCCEEDED and not corrects else self.opened(new)",
             "if to in (Status.SUCCEEDED, Status.PENDING) else self.opened(new)",
         ),
     ),
@@ -645,7 +645,7 @@ MUTANTS += (
         "a failed refund leaves the index before its money is back",
         (
             "processing.recorder:Recorder.finish",
-            "if to is Status.SUCCEEDED else self.opened(new)",
+            "if to is Status.SUCCEEDED and not corrects else self.opened(new)",
             "if to in (Status.SUCCEEDED, Status.FAILED) else self.opened(new)",
         ),
     ),

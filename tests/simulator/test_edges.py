@@ -27,6 +27,7 @@ from tests.simulator.world import World
 
 from refunds.gateways.contract import Stage
 from refunds.gateways.flair import FlairGateway
+from refunds.processing.review import Reasons, Reviewer
 from refunds.tables.state import LOOK_UP_FIRST
 
 MINUTE = 60.0
@@ -581,3 +582,39 @@ def test_a_refund_whose_ledger_was_lost_is_not_called_over_what_others_hold() ->
     made.reconcile()
     made.run_for(HOUR)
     assert paid(made) + paid(made, "r2") == 1
+
+
+def corrected(made: World) -> None:
+    """r1 failed here, the gateway shows it as paid, and a person corrects it."""
+    reasons = Reasons(by="operator:jo", why="the dashboard shows it", evidence="T-1")
+    made.functions.invoke(
+        "operator",
+        lambda env, deadline: Reviewer(env.protocol.refunds, env.protocol.settler).correct(
+            "r1", reasons, deadline
+        ),
+        lambda result: None,
+        lambda: None,
+    )
+
+
+def failed_and_paid(made: World) -> None:
+    made.flair.stubborn["r1"] = "declined"
+    made.send(request())
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("FAILED", 1000)
+    made.checker.tampered.add("r1")
+    made.flair._create("tx1", "r1", 300, ours=False)
+
+
+def test_a_correction_that_dies_between_its_writes_is_finished_by_the_reconciler() -> None:
+    made = world()
+    failed_and_paid(made)
+    crash_at(made, "dynamodb update Refunds, done")
+    corrected(made)
+    made.run_for(MINUTE)
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 1000)
+    made.run_for(10 * MINUTE)
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert remaining(made) == 700
+    assert "open_shard" not in made.refunds.items[("r1",)]

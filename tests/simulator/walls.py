@@ -363,7 +363,7 @@ class _Walls:
         def decide(env: Environment, deadline: Deadline) -> None:
             self.world.checker.careless.add(refund_id)
             protocol = env.protocol
-            reviewer = Reviewer(protocol.refunds, protocol.ledger, protocol.settler)
+            reviewer = Reviewer(protocol.refunds, protocol.settler)
             try:
                 if to is None:
                     reviewer.correct(refund_id, reasons, deadline)

@@ -221,7 +221,7 @@ class World:
         self.kernel.counts["reviews"] += 1
         self.kernel.tell("review", f"{refund_id}: {decision}")
         protocol = env.protocol
-        Reviewer(protocol.refunds, protocol.ledger, protocol.settler).decide(
+        Reviewer(protocol.refunds, protocol.settler).decide(
             refund_id,
             decision,
             Reasons(

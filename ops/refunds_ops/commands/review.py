@@ -167,7 +167,7 @@ def _reviewer(stack: Stack, who: str) -> Reviewer:
         clock=clock,
         new_token=new_token,
     )
-    return Reviewer(refunds, ledger, settler)
+    return Reviewer(refunds, settler)
 
 
 def _sentence(error: ReviewError) -> str:

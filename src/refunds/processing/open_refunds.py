@@ -114,6 +114,9 @@ class OpenRefunds:
             if refund.seen_paid_at is not None:
                 return self._settler.look_at_paid(refund, deadline)
             return self._settler.recorder.give_back(refund).refund
+        if refund.status is Status.SUCCEEDED:
+            # A correction that ended between its two writes.
+            return self._settler.recorder.hold_corrected(refund)
         if refund.status is Status.IN_REVIEW and refund.failure_code in MAY_BE_SHOWN_LATER:
             result = self._settler.look_again(refund, deadline)
             if isinstance(result, Recorded) and result.refund.status is not Status.IN_REVIEW:

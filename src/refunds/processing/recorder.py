@@ -56,6 +56,7 @@ class Recorder:
 
     def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
         """Record the outcome, fenced by our token, then give back what it no longer holds (9)."""
+        corrects = to is Status.SUCCEEDED and refund.status in ENDED_WITHOUT_MONEY
         if to is Status.SUCCEEDED:
             changes = {"failure_code": None, "failure_message": None} | changes
         new = change_status(
@@ -68,7 +69,8 @@ class Recorder:
         )
         new = replace(new, lease_until=None)
         # Open until the reservation is back, or until the money's fate is known.
-        new = _closed(new) if to is Status.SUCCEEDED else self.opened(new)
+        # A correction stays open until it holds its money again.
+        new = _closed(new) if to is Status.SUCCEEDED and not corrects else self.opened(new)
         if not self._refunds.save(refund, new):
             return Later("another attempt took the refund on")
         return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
@@ -78,11 +80,19 @@ class Recorder:
         back_minor = None
         if refund.kept_minor is not None:
             back_minor = max(0, (refund.amount_minor or 0) - refund.kept_minor)
-        self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor)
+        if self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor):
+            self._hold_if_corrected(refund.refund_id)
         if refund.open_shard is not None and refund.seen_paid_at is None:
             # Lost to somebody else's write, it stays in the index and is looked at again.
             self._refunds.save(stored or refund, _closed(refund))
         return Recorded(refund)
+
+    def _hold_if_corrected(self, refund_id: str) -> None:
+        # We may have read the refund before a person corrected it, and released what the correction
+        # holds.
+        refund = self._refunds.get(refund_id)
+        if refund is not None and refund.status is Status.SUCCEEDED and refund.amount_minor:
+            self._ledger.hold_again(refund.transaction_id, refund_id, refund.amount_minor)
 
     def holds(self, refund: Refund) -> bool:
         """Whether the refund's payment still holds money for it."""
@@ -96,6 +106,16 @@ class Recorder:
             self.give_back(refund)
         if refund.transaction_id != transaction_id:
             self._ledger.release(transaction_id, refund.refund_id)
+
+    def hold_corrected(self, refund: Refund) -> Refund:
+        """Hold a corrected refund's money again, then close it. Safe to repeat."""
+        assert refund.amount_minor is not None
+        self._ledger.hold_again(refund.transaction_id, refund.refund_id, refund.amount_minor)
+        if refund.open_shard is None:
+            return refund
+        closed = _closed(refund)
+        self._refunds.save(refund, closed)
+        return closed
 
     def recheck(self, refund: Refund) -> bool:
         """Put an open refund's next look off, further the longer it has been open."""

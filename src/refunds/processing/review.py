@@ -12,7 +12,6 @@ from refunds.domain.refund import Refund, Status, short_text
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler, mismatch
-from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 
@@ -51,9 +50,8 @@ class Reasons:
 class Reviewer:
     """``settler`` asks the gateway before a person's word counts."""
 
-    def __init__(self, refunds: RefundsTable, ledger: LedgerTable, settler: Settler) -> None:
+    def __init__(self, refunds: RefundsTable, settler: Settler) -> None:
         self._refunds = refunds
-        self._ledger = ledger
         self._settler = settler
 
     def decide(
@@ -128,8 +126,7 @@ class Reviewer:
             raise ReviewError(
                 f"{refund_id} is {refund.status}; only refunds FAILED or REJECTED are corrected"
             )
-        assert refund.amount_minor is not None
-        self._ledger.hold_again(refund.transaction_id, refund_id, refund.amount_minor)
+        refund = self._settler.recorder.hold_corrected(refund)
         try:
             self._settler.count_balance(refund, deadline)
         except GatewayUnavailableError as exc:

@@ -232,8 +232,9 @@ class LedgerTable:
 
     def release(
         self, transaction_id: str, refund_id: str, *, back_minor: int | None = None
-    ) -> None:
+    ) -> bool:
         """Give back what a refund that ended without money holds, and bar it from reserving again.
+        Returns whether it held anything.
 
         A slow duplicate may have read the ledger long ago: without the tombstone it could still
         reserve for a refund that has ended, and nobody would ever release that.
@@ -252,12 +253,12 @@ class LedgerTable:
                     ExpressionAttributeValues=values,
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
-                return
+                return True
             except ClientError as exc:
                 if not condition_failed(exc):
                     raise
                 if (old_item(exc) or {}).get(_RESERVATION + refund_id) == 0:
-                    return
+                    return False
             if self._update(
                 transaction_id,
                 "SET #r = :amount",
@@ -265,7 +266,7 @@ class LedgerTable:
                 refund_id=refund_id,
                 amount=0,
             ):
-                return
+                return False
         raise RuntimeError(f"the reservation of {refund_id} keeps changing")
 
     def _update(

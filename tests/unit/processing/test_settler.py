@@ -227,9 +227,9 @@ def test_what_ended_without_money_is_released_before_it_leaves_the_index(world: 
     release = world.ledger.release
     seen: list[bool] = []
 
-    def watched(transaction_id: str, refund_id: str, *, back_minor: int | None = None) -> None:
+    def watched(transaction_id: str, refund_id: str, *, back_minor: int | None = None) -> bool:
         seen.append(is_open(world.stored()))
-        release(transaction_id, refund_id, back_minor=back_minor)
+        return release(transaction_id, refund_id, back_minor=back_minor)
 
     world.ledger.release = watched  # type: ignore[method-assign]
     world.settler.recorder.give_back(there)

@@ -74,7 +74,7 @@ def test_money_that_is_on_its_way_back(trail: Trail) -> None:
     assert stored is not None
     # Recorded as failed, and the process died before the release.
     release = trail.ledger.release
-    trail.ledger.release = lambda *_: None  # type: ignore[method-assign]
+    trail.ledger.release = lambda *_, **more: False  # type: ignore[method-assign]
     trail.finish(stored, Status.FAILED, failure_code="declined")
     trail.ledger.release = release  # type: ignore[method-assign]
     trail.deliver()
