@@ -94,7 +94,7 @@ from refunds_ops.who import BY, check_kept, operator, why_option
     }
 )
 @click.pass_obj
-def restore(
+def restore(  # noqa: PLR0917 - click passes the options
     stack_name: str | None,
     folder: Path | None,
     key_files: tuple[Path, ...],

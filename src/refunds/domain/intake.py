@@ -198,7 +198,7 @@ def _age(since: str | None, now: datetime) -> timedelta:
     return now - from_rfc3339(since) if since else timedelta.max
 
 
-def _moved(
+def _moved(  # noqa: PLR0917 - who, why and when, as in every change of an intake
     intake: Intake, to: BreakerState, concurrency: int | None, by: str, why: str, now: datetime
 ) -> Intake:
     moved = replace(
