@@ -129,8 +129,12 @@ class Processor:
         ledger = self._ledger.get(request.transaction_id)
         if ledger and request.refund_id in ledger.reservations:
             return self._seen_before(request, deadline, delivery)
+        asked = request
+        if delivery.look_up_first and (known := self._last_known(request)) is not None:
+            # What the trail knows it by is held, and nothing for another request of its id.
+            asked = request.model_copy(update={"amount_minor": known.amount_minor})
         answer = self._reserver.reserve(
-            request,
+            asked,
             ledger,
             deadline,
             look_up_first=delivery.look_up_first,
