@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants mutate bench test-local test-engines chaos soak fuzz backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -86,6 +86,9 @@ ENGINE_SUITE := $(addprefix tests/local/test_,refunds.py refused_messages.py unk
 
 test-local: emulator  ## end-to-end tests on the local stack; ENGINES=1 runs them on real engines
 	@ENGINES=$(ENGINES) $(VENV)/pytest $(if $(ENGINES),$(ENGINE_SUITE),tests/local) $(ARGS)
+
+test-browser: setup  ## pages in the system's Chromium; says how to get it where it is missing
+	@$(VENV)/pytest tests/browser $(ARGS)
 
 test-engines: emulator  ## suites on real engines; a test whose toolchain is missing says how to get it
 	@$(VENV)/pytest tests/engines $(ARGS)
