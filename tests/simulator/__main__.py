@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from tests.simulator.histories import Outcome
-from tests.simulator.mutants import MAX_SEEDS, MUTANTS, hunt
+from tests.simulator.mutants import MUTANTS
+from tests.simulator.mutation import MAX_SEEDS, hunt
 from tests.simulator.outages import run_outage
 from tests.simulator.report import show_history, show_mutants, show_summary
 from tests.simulator.walls import play

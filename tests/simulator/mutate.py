@@ -36,7 +36,7 @@ from cosmic_ray.plugins import get_operator  # type: ignore[import-untyped]
 SOURCE = Path("src/refunds")
 FOLDERS = ("processing", "tables", "gateways", "domain")
 MORE_FILES = ("audit/writer.py",)
-SCRIPTED = ("tests/simulator/test_edges.py", "tests/simulator/test_rules.py")
+SCRIPTED = ("tests/simulator/scripted",)
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 UNUSED = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal")
 """Plugins that a forked test has no use for."""

@@ -1,20 +1,25 @@
-"""Plays the scripted histories of ``test_edges`` one after the other, to hunt mutants with them."""
+"""Plays the scripted histories of the edges one after the other, to hunt mutants with them."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
 import pytest
-from tests.simulator import test_edges
+from tests.simulator import scripted
 from tests.simulator.histories import Outcome
 from tests.simulator.kernel import Violation
 
+NOT_EDGES = {"test_crashes", "test_rules"}
+"""Random histories already play what these are about."""
 
-def run_edges(seed: int) -> Outcome:
+
+def run_scripted(seed: int) -> Outcome:
     """Every scripted history until one notices; they are the same for every ``seed``."""
     violation = None
     for name, play in _histories():
@@ -30,11 +35,15 @@ def run_edges(seed: int) -> Outcome:
 
 
 def _histories() -> Iterator[tuple[str, Callable[[], None]]]:
-    for name, test in vars(test_edges).items():
-        if not name.startswith("test_") or not callable(test):
+    for module in pkgutil.iter_modules(scripted.__path__):
+        if module.name in NOT_EDGES:
             continue
-        for arguments in _cases(test):
-            yield name, _bound(test, arguments)
+        for name, test in vars(
+            importlib.import_module(f"{scripted.__name__}.{module.name}")
+        ).items():
+            if name.startswith("test_") and callable(test):
+                for arguments in _cases(test):
+                    yield name, _bound(test, arguments)
 
 
 def _bound(test: Callable[..., None], arguments: dict[str, Any]) -> Callable[[], None]:

@@ -8,7 +8,7 @@ import pytest
 from tests.simulator.alarm_histories import HISTORIES, NOT_PLAYED, played
 from tests.simulator.alarms import Alarm, AlarmBoard, series, template_alarms
 from tests.simulator.kernel import START_SECONDS, Violation
-from tests.simulator.mutants import Mutant, Patch, alive
+from tests.simulator.mutation import Mutant, Patch, alive
 from tests.simulator.watch import BOUNDS, bounds_table
 from tests.support.expanded_template import ROOT
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.simulator.explore import WORLDS, explore
-from tests.simulator.mutants import MUTANTS, alive
+from tests.simulator.mutants import MUTANTS
+from tests.simulator.mutation import alive
 
 SMALLEST = WORLDS[:2]
 SECONDS = 300.0

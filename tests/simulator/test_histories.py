@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 from tests.simulator.histories import run_history
-from tests.simulator.mutants import MUTANTS, Mutant, alive, hunt
+from tests.simulator.mutants import MUTANTS
+from tests.simulator.mutation import Mutant, alive, hunt
 from tests.simulator.report import about
 
 

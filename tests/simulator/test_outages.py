@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.simulator.mutants import MUTANTS, hunt
+from tests.simulator.mutants import MUTANTS
+from tests.simulator.mutation import hunt
 from tests.simulator.outages import OUTAGE_SECONDS, run_outage
 
 

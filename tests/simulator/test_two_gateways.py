@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.simulator.functions import GATEWAYS
-from tests.simulator.mutants import MUTANTS, hunt
+from tests.simulator.mutants import MUTANTS
+from tests.simulator.mutation import hunt
 from tests.simulator.two_gateways import OUTAGES, acme_registered, play_day, run_one_of_two_down
 
 from refunds.breaker.breaker import Breaker

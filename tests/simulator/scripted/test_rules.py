@@ -1,121 +1,26 @@
-"""One scripted history (or more) for each numbered rule of the protocol; docs/protocol.md has them.
-
-All of them end in ``World.settle``: every invariant is checked at each step and at the end.
-"""
+"""One history or more for each numbered rule of docs/protocol.md."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from tests.simulator.dynamodb import DynamoDB
 from tests.simulator.kernel import START_SECONDS, Violation
+from tests.simulator.scripting import (
+    HOUR,
+    attribute,
+    crash_at,
+    fix_random,
+    paid,
+    posts,
+    remaining,
+    request,
+    script_faults,
+    status,
+    world,
+)
 from tests.simulator.sqs import DAY
-from tests.simulator.world import World
-
-HOUR = 3600.0
-
-
-def request(refund_id: str = "r1", **changes: Any) -> dict[str, Any]:
-    body = {
-        "refund_id": refund_id,
-        "transaction_id": "tx1",
-        "user_id": "u1",
-        "amount_minor": 300,
-        "currency": "USD",
-        "reason": "order_cancelled",
-        "requested_by": "agent:7",
-    }
-    return {name: value for name, value in (body | changes).items() if value is not None}
-
-
-def world(captured: int = 1000, **options: Any) -> World:
-    made = World(1, trace=True, **options)
-    made.pay("tx1", captured)
-    return made
-
-
-def script(made: World, **faults: list[int]) -> None:
-    """``gateway_slow=[0, 1]``: not the first time, but the second."""
-    for name, answers in faults.items():
-        made.kernel.script[name.replace("_", " ")] = [bool(each) for each in answers]
-
-
-def dice(made: World, uniform: Callable[[float, float], float]) -> None:
-    """How long what is slow takes, and by how much a clock is off."""
-    setattr(made.kernel.random, "uniform", uniform)  # noqa: B010  # to a bound method's place
-
-
-def crash_at(made: World, step: str, nth: int = 1) -> None:
-    made.kernel.script["crash at " + step] = [False] * (nth - 1) + [True]
-
-
-def status(made: World, refund_id: str = "r1") -> str:
-    return str(made.refunds.items[(refund_id,)]["status"]["S"])
-
-
-def attribute(made: World, name: str, refund_id: str = "r1") -> Any:
-    return next(iter(made.refunds.items[(refund_id,)].get(name, {"S": None}).values()))
-
-
-def remaining(made: World) -> int:
-    return int(made.ledger.items[("tx1",)]["remaining"]["N"])
-
-
-def paid(made: World, refund_id: str = "r1") -> int:
-    """How often money moved for it."""
-    return sum(each.ever_succeeded for each in made.flair.of(refund_id))
-
-
-def posts(made: World) -> int:
-    return made.kernel.counts["gateway POSTs"]
-
-
-# --- all of them: crashes and lost answers at every step ------------------------------------------
-
-
-def steps_of_one_refund() -> list[tuple[str, int]]:
-    """Every step of I/O from the message to its audit entries, and the how-manieth it is."""
-    made = world()
-    made.kernel.steps = []
-    made.send(request())
-    made.run_for(60)
-    seen: dict[str, int] = {}
-    places = []
-    for step in made.kernel.steps:
-        seen[step] = seen.get(step, 0) + 1
-        places.append((step, seen[step]))
-    return places
-
-
-@pytest.mark.parametrize(("step", "nth"), steps_of_one_refund())
-def test_a_crash_at_any_step_pays_once(step: str, nth: int) -> None:
-    made = world()
-    crash_at(made, step, nth)
-    made.send(request())
-    made.run_for(30 * 60)
-    made.settle()
-    assert made.kernel.counts["crash " + step] == 1
-    assert (status(made), paid(made), remaining(made)) == ("SUCCEEDED", 1, 700)
-
-
-@pytest.mark.parametrize("attempts", [1, 3])
-@pytest.mark.parametrize("fault", ["answer lost", "applied late", "throttled"])
-@pytest.mark.parametrize("nth", range(10))
-def test_a_lost_answer_of_dynamodb_at_any_step_pays_once(
-    fault: str, nth: int, attempts: int
-) -> None:
-    made = world(attempts=attempts)
-    made.kernel.script["dynamodb " + fault] = [False] * nth + [True]
-    made.send(request())
-    made.run_for(HOUR)
-    made.settle()
-    assert (status(made), paid(made), remaining(made)) == ("SUCCEEDED", 1, 700)
-
-
-# --- rule by rule ---------------------------------------------------------------------------------
 
 
 def test_rule_1_a_refused_message_goes_to_the_dlq_with_its_reason_and_blocks_nobody() -> None:
@@ -179,7 +84,7 @@ def test_rule_3_a_failed_refund_gives_back_once_whatever_crashes() -> None:
 def test_rule_3_a_slow_duplicate_cannot_reserve_for_a_refund_that_has_ended() -> None:
     made = world(concurrency=2, batch_size=1)
     made.flair.stubborn["r1"] = "declined"
-    script(made, stall=[0, 0, 0, 1])  # one delivery has read the ledger, and sleeps
+    script_faults(made, stall=[0, 0, 0, 1])  # one delivery has read the ledger, and sleeps
     made.send(request())
     made.send(request())
     made.settle()
@@ -222,7 +127,7 @@ def test_rule_5_the_same_id_with_other_contents_is_refused_and_changes_nothing()
 
 def test_rule_5_a_running_lease_is_respected() -> None:
     made = world(concurrency=2, batch_size=1)
-    script(made, gateway_slow=[1])
+    script_faults(made, gateway_slow=[1])
     made.send(request())
     made.send(request())
     made.run_for(10)
@@ -256,7 +161,7 @@ def test_rule_5_after_a_restore_every_claim_looks_first() -> None:
 
 def test_rule_6_a_lost_answer_is_looked_up_not_asked_again() -> None:
     made = world()
-    script(made, network_loses_the_answer=[0, 1])
+    script_faults(made, network_loses_the_answer=[0, 1])
     made.send(request())
     made.settle()
     assert (status(made), paid(made), posts(made)) == ("SUCCEEDED", 1, 1)
@@ -264,7 +169,7 @@ def test_rule_6_a_lost_answer_is_looked_up_not_asked_again() -> None:
 
 def test_rule_6_a_lost_request_is_sent_again_with_the_same_key() -> None:
     made = world()
-    script(made, network_loses_the_request=[0, 1])
+    script_faults(made, network_loses_the_request=[0, 1])
     made.send(request())
     made.settle()
     assert (status(made), paid(made), posts(made)) == ("SUCCEEDED", 1, 2)
@@ -273,7 +178,7 @@ def test_rule_6_a_lost_request_is_sent_again_with_the_same_key() -> None:
 
 def test_rule_6_an_old_key_is_never_used_again_a_person_decides() -> None:
     made = world()
-    script(made, network_loses_the_answer=[0, 1])
+    script_faults(made, network_loses_the_answer=[0, 1])
     made.send(request())
     made.run_for(1)
     made.kernel.fault_rates = {"gateway hides refunds": 1.0, "gateway takes no orders": 1.0}
@@ -309,7 +214,9 @@ def test_rule_7_a_call_ends_before_its_invocation_does() -> None:
 def test_rule_7_what_was_not_asked_for_goes_to_a_person_and_counts(fault: str, left: int) -> None:
     made = world()
     # A double shows only in a look-up.
-    script(made, **{fault: [1]}, network_loses_the_answer=[0, 1] if "doubles" in fault else [])
+    script_faults(
+        made, **{fault: [1]}, network_loses_the_answer=[0, 1] if "doubles" in fault else []
+    )
     made.send(request())
     made.run_for(HOUR)
     assert (status(made), remaining(made)) == ("IN_REVIEW", left)
@@ -319,7 +226,7 @@ def test_rule_7_what_was_not_asked_for_goes_to_a_person_and_counts(fault: str, l
 
 def test_rule_8_a_decline_after_an_unknown_attempt_counts_only_with_a_look_up() -> None:
     made = world()
-    script(
+    script_faults(
         made,
         network_loses_the_answer=[0, 1],
         gateway_hides_a_refund_once=[1],
@@ -332,7 +239,7 @@ def test_rule_8_a_decline_after_an_unknown_attempt_counts_only_with_a_look_up() 
 
 def test_rule_8_a_remembered_500_is_unknown_until_a_person_decides() -> None:
     made = world()
-    script(made, gateway_500_without_commit=[1])
+    script_faults(made, gateway_500_without_commit=[1])
     made.send(request())
     made.run_for(2 * HOUR)
     assert (status(made), remaining(made)) == ("PROCESSING", 700)
@@ -343,7 +250,7 @@ def test_rule_8_a_remembered_500_is_unknown_until_a_person_decides() -> None:
 
 def test_rule_8_a_page_of_html_says_nothing() -> None:
     made = world()
-    script(made, network_answers_with_HTML=[0, 1])
+    script_faults(made, network_answers_with_HTML=[0, 1])
     made.send(request())
     made.settle()
     assert (status(made), paid(made)) == ("SUCCEEDED", 1)
@@ -351,8 +258,8 @@ def test_rule_8_a_page_of_html_says_nothing() -> None:
 
 def test_rule_8_a_key_in_use_says_nothing() -> None:
     made = world()
-    script(made, gateway_slow=[1])
-    dice(made, lambda low, high: high)  # 40 s
+    script_faults(made, gateway_slow=[1])
+    fix_random(made, lambda low, high: high)  # 40 s
     made.send(request())
     made.settle()
     assert any("409 to POST" in line for line in made.kernel.trace or [])
@@ -362,8 +269,8 @@ def test_rule_8_a_key_in_use_says_nothing() -> None:
 def test_rule_9_an_attempt_that_was_taken_over_cannot_write() -> None:
     made = world(concurrency=2, batch_size=1)
     # The other's clock is 100 s fast, so it takes over while the first still waits for its answer.
-    script(made, clock_skew=[0, 1, 1], gateway_slow=[1])
-    dice(made, lambda low, high: high if low < 0 else 10.0)
+    script_faults(made, clock_skew=[0, 1, 1], gateway_slow=[1])
+    fix_random(made, lambda low, high: high if low < 0 else 10.0)
     made.send(request())
     made.send(request())
     made.settle()

@@ -1,0 +1,14 @@
+"""Deliberate faults of the protocol, to see whether the simulator notices each."""
+
+from __future__ import annotations
+
+from tests.simulator.mutants import calls, edges, flow, money, outages, two_gateways
+
+MUTANTS = (
+    *calls.MUTANTS,
+    *money.MUTANTS,
+    *flow.MUTANTS,
+    *two_gateways.MUTANTS,
+    *outages.MUTANTS,
+    *edges.MUTANTS,
+)

@@ -1,0 +1,131 @@
+"""Faults in what is put back, archived, swept and audited."""
+
+from __future__ import annotations
+
+from tests.simulator.mutation import mutant
+
+MUTANTS = (
+    mutant(
+        "a batch that returns empty after an error",
+        (
+            "processing.queue:handle_batch",
+            "on_result(raw, exc)\n            raise",
+            "on_result(raw, exc)\n            return",
+        ),
+    ),
+    mutant(
+        "work in progress taken for done",
+        (
+            "processing.processor:Processor._resume",
+            'return Later("another attempt is at work", left)',
+            "return Recorded(refund)",
+        ),
+    ),
+    mutant(
+        "a refused message is dropped",
+        (
+            "processing.queue:RefundQueue._refuse",
+            "self._client.send_message(",
+            "(lambda **message: None)(",
+        ),
+    ),
+    mutant(
+        "pending dropped without the open index",
+        (
+            "processing.recorder:Recorder.finish",
+            "if to is Status.SUCCEEDED and not corrects else self.opened(new)",
+            "if to in (Status.SUCCEEDED, Status.PENDING) else self.opened(new)",
+        ),
+    ),
+    mutant(
+        "still pending, and off the open index",
+        (
+            "processing.settler:Settler._still_open",
+            "left = replace(self.recorder.opened(refund, again=True), lease_until=None)",
+            "left = replace(refund, open_since=None, open_shard=None, check_at=None)",
+        ),
+    ),
+    mutant(
+        "archived and forgotten",
+        (
+            "processing.dead_letters:DeadLetterArchiver._move",
+            'self._keep_open(message["Body"], refused="error_code" in attributes)',
+            "pass",
+        ),
+        (
+            "processing.settler:Settler._leave",
+            "replace(self.recorder.opened(refund, again=True), lease_until=None)",
+            "replace(refund, lease_until=None)",
+        ),
+        (
+            "processing.settler:Settler.take_over",
+            "            self.recorder.opened(refund),",
+            "            refund,",
+        ),
+    ),
+    mutant(
+        "a dead letter deleted, not archived",
+        (
+            "processing.dead_letters:DeadLetterArchiver._move",
+            "self._failures.keep(",
+            "(lambda *content: None)(",
+        ),
+    ),
+    mutant(
+        "late reversals not looked for",
+        (
+            "processing.reversal_sweep:ReversalSweep._take",
+            "for shown in page.refunds:",
+            "for shown in ():",
+        ),
+    ),
+    mutant(
+        "only the first page is swept",
+        (
+            "processing.reversal_sweep:ReversalSweep._sweep",
+            "position = self._advance(gateway, position, page)",
+            "position = self._advance(gateway, position, RefundPage(page.refunds, None))",
+        ),
+    ),
+    mutant(
+        "version not raised",
+        ("domain.refund:change_status", "version=refund.version + 1", "version=refund.version"),
+    ),
+    mutant(
+        "the audit chain does not chain",
+        (
+            "domain.refund:change_status",
+            "previous_hash=previous_hash",
+            "previous_hash=refund.previous_hash",
+        ),
+    ),
+    mutant(
+        "audit entries written over",
+        (
+            "tables.audit_trail:AuditTable.put_new",
+            'ConditionExpression="attribute_not_exists(entry_id)"',
+            'ConditionExpression="attribute_not_exists(no_such_attribute)"',
+        ),
+    ),
+    mutant(
+        "duplicates in the audit trail",
+        (
+            "audit.writer:AuditWriter.write",
+            "stored = self._audit.put_new(entry | {",
+            'entry["entry_id"] += record["eventID"]\n'
+            "            stored = self._audit.put_new(entry | {",
+        ),
+    ),
+    mutant(
+        "an audit record that fails is passed over",
+        (
+            "audit.writer:handle_stream_batch",
+            "tell(record, exc)\n            raise",
+            "tell(record, exc)\n            return None",
+        ),
+    ),
+    mutant(
+        "events that the bus did not take are lost",
+        ("audit.outcome_events:OutcomeBus._put", 'if answer["FailedEntryCount"]:', "if False:"),
+    ),
+)

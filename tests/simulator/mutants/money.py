@@ -1,0 +1,89 @@
+"""Faults in what a payment's ledger holds, gives back and compares."""
+
+from __future__ import annotations
+
+from tests.simulator.mutation import mutant
+
+MUTANTS = (
+    mutant(
+        "reservation not released on failure",
+        (
+            "processing.recorder:Recorder.give_back",
+            "self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor)",
+            "False",
+        ),
+    ),
+    mutant(
+        "released twice",
+        (
+            "tables.ledger:LedgerTable.release",
+            'f"SET remaining = remaining + {back}, #r = :zero"',
+            '"SET remaining = remaining + #r"',
+        ),
+    ),
+    mutant(
+        "no tombstone after a release",
+        (
+            "tables.ledger:LedgerTable.release",
+            'f"SET remaining = remaining + {back}, #r = :zero"',
+            '"SET remaining = remaining + #r REMOVE #r"',
+        ),
+    ),
+    mutant(
+        "reviewed money released at once",
+        (
+            "processing.settler:Settler._review",
+            "return self.recorder.finish(",
+            "self.recorder._ledger.release(refund.transaction_id, refund.refund_id)\n"
+            "        return self.recorder.finish(",
+        ),
+    ),
+    mutant(
+        "reserve without looking at what remains",
+        (
+            "tables.ledger:LedgerTable.reserve",
+            'f"{not_yet_held} AND {enough_left}"',
+            'f"{not_yet_held} AND ({enough_left} OR attribute_exists(remaining))"',
+        ),
+    ),
+    mutant(
+        "a ledger begun twice",
+        (
+            "tables.ledger:LedgerTable.open",
+            'f"{not_begun} AND {not_yet_held}"',
+            'f"({not_begun} OR attribute_exists(captured)) AND {not_yet_held}"',
+        ),
+    ),
+    mutant(
+        "recount without a condition",
+        (
+            "tables.ledger:LedgerTable.recount",
+            '"captured = :read_captured AND remaining = :read_remaining"',
+            '"captured = :read_captured OR remaining = :read_remaining"',
+        ),
+    ),
+    mutant(
+        "others' refunds not counted",
+        (
+            "processing.balance:Balance._count",
+            "- self._moved_unreserved(payment, shown, ledger)",
+            "- 0",
+        ),
+    ),
+    mutant(
+        "the amount held is not the refund's",
+        (
+            "processing.processor:Processor._seen_before",
+            "amount = held or request.amount_minor or 0",
+            "amount = request.amount_minor or 1",
+        ),
+    ),
+    mutant(
+        "a conflict keeps its reservation",
+        (
+            "processing.recorder:Recorder.give_back_unused",
+            "self._ledger.release(transaction_id, refund.refund_id)",
+            "pass",
+        ),
+    ),
+)

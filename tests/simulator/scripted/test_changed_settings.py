@@ -1,0 +1,59 @@
+"""A stage, or a gateway's account, that changed between two attempts."""
+
+from __future__ import annotations
+
+from tests.simulator.scripting import (
+    HOUR,
+    MINUTE,
+    attribute,
+    paid,
+    posts,
+    request,
+    request_for_rest,
+    script_faults,
+    status,
+    world,
+)
+from tests.simulator.sqs import DAY
+
+from refunds.gateways.contract import Stage
+
+
+def test_a_stage_that_changed_makes_no_second_key() -> None:
+    made = world()
+    script_faults(made, network_loses_the_answer=[0, 1])
+    made.send(request())
+    made.run_for(1)
+    made.redeploy(stage=Stage("green"))
+    made.settle()
+    assert (status(made), paid(made), list(made.flair.keys)) == ("SUCCEEDED", 1, ["r1"])
+
+
+def test_a_refund_of_another_stage_of_ours_counts_once() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    made.redeploy(stage=Stage("green"))
+    made.send(request_for_rest("r2"))
+    made.run_for(MINUTE)
+    assert (status(made, "r2"), attribute(made, "amount_minor", "r2")) == ("SUCCEEDED", "700")
+    assert attribute(made, "gateway_reference", "r2") == "green.r2"
+    made.run_for(DAY)
+    # And it is still found when the bank sends it back.
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.settle()
+    assert status(made) == "REVERSED"
+
+
+def test_another_account_is_reported_and_never_called() -> None:
+    made = world()
+    script_faults(made, network_loses_the_request=[0, 1])
+    made.send(request())
+    made.run_for(1)
+    accounts = made.services.gateways.accounts
+    made.redeploy(accounts=(accounts[0].__class__("flair", "https://other", "key"),))
+    made.run_for(2 * HOUR)
+    assert (status(made), posts(made)) == ("PROCESSING", 1)
+    made.redeploy(accounts=accounts)
+    made.settle()
+    assert (status(made), paid(made)) == ("SUCCEEDED", 1)
