@@ -56,7 +56,7 @@ class Wire:
                 error = client_error(operation, "ThrottlingException")
                 continue
             if writes and kernel.fault(service + " applied late"):
-                kernel.tell("late", f"{operation} {told} is on its way")
+                kernel.log("late", f"{operation} {told} is on its way")
                 task = kernel.task()
                 kernel.after(
                     READ_TIMEOUT_SECONDS * (0.5 + 4 * kernel.random.random()),
@@ -71,7 +71,7 @@ class Wire:
             except ClientError as exc:
                 error = exc
             if kernel.fault(service + " answer lost"):
-                kernel.tell("lost", f"the answer to {operation} {told}")
+                kernel.log("lost", f"the answer to {operation} {told}")
                 kernel.pause(READ_TIMEOUT_SECONDS)
                 error = ReadTimeoutError(endpoint_url=service)
                 continue

@@ -165,7 +165,7 @@ class ExploringKernel(Kernel):
             return False
         self.faults_left -= 1
         self.counts["fault " + kind] += 1
-        self.tell("fault", kind)
+        self.log("fault", kind)
         return True
 
     def run(self, until: float = float("inf")) -> None:

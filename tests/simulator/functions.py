@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from tests.simulator.aws import S3, CachedSecret, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB
-from tests.simulator.gateway import Network
 from tests.simulator.kernel import Clock, Kernel, Process, TaskPool
+from tests.simulator.network import Network
 from tests.simulator.sqs import SQS
 from tests.simulator.tap import AUDIT_MAPPING_ID, MAPPING_ID, Tap
 from tests.simulator.telemetry import Metric, Telemetry
@@ -248,7 +248,7 @@ class Functions:
             try:
                 results.append(body(environment, deadline))
             except Exception as exc:
-                kernel.tell("error", f"{type(exc).__name__}: {exc}")
+                kernel.log("error", f"{type(exc).__name__}: {exc}")
                 kernel.counts["invocations that failed"] += 1
                 results.append(exc)
                 failed()
@@ -271,7 +271,7 @@ class Functions:
             failed()
             if process.alive:
                 kernel.counts[f"timeouts of {function}"] += 1
-                kernel.tell("time out", process.name)
+                kernel.log("time out", process.name)
                 kernel.kill(process)
             self.running -= 1
             over()

@@ -15,15 +15,12 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.simulator.aws import Secret
-from tests.simulator.kernel import Kernel, Mailbox, Task
+from tests.simulator.kernel import Kernel
 
-from refunds.domain.clock import Deadline, from_rfc3339
-from refunds.gateways.http import HttpResponse, NoAnswerError, NotSentError
+from refunds.domain.clock import from_rfc3339
+from refunds.gateways.http import HttpResponse
 
 KEY_LIFETIME_SECONDS = 24 * 3600.0
-LATEST_ARRIVAL_SECONDS = 120.0
-"""How long a request may be under way when its caller has given up. Part of KEY_MARGIN's case."""
-
 
 APART = frozenset({"second", "elsewhere"})
 """Hosts that keep their own books: another gateway, and another account of the first."""
@@ -170,7 +167,7 @@ class Flair:
             host=self.payments[transaction_id].host,
         )
         self.refunds.append(moved)
-        self.kernel.tell(
+        self.kernel.log(
             "MONEY", f"{moved.id} {moved.status} {moved.amount} of {transaction_id} for {reference}"
         )
         if moved.status == "pending" and bound != "pending":
@@ -195,7 +192,7 @@ class Flair:
             self.fail(moved, "bank_refused")
         else:
             moved.status = "succeeded"
-            self.kernel.tell("MONEY", f"{moved.id} succeeded")
+            self.kernel.log("MONEY", f"{moved.id} succeeded")
             self._succeeded(moved)
 
     def _succeeded(self, moved: Moved) -> None:
@@ -207,7 +204,7 @@ class Flair:
     def fail(self, moved: Moved, code: str) -> None:
         """The bank sends the money back, or never takes it."""
         moved.status, moved.failure_code = "failed", code
-        self.kernel.tell("MONEY", f"{moved.id} failed: {code}")
+        self.kernel.log("MONEY", f"{moved.id} failed: {code}")
 
     # --- its API --------------------------------------------------------------------------------
 
@@ -388,96 +385,3 @@ def _json(status: int, content: Any) -> HttpResponse:
 def _error(status: int, code: str, headers: dict[str, str] | None = None) -> HttpResponse:
     told = _json(status, {"error": {"code": code, "message": f"this is {code}"}})
     return HttpResponse(status, {**told.headers, **(headers or {})}, told.body)
-
-
-class Network:
-    """The ``HttpTransport``: calls that arrive or don't, answers that come back or don't.
-
-    ``foreign_read`` keeps, by task and payment, what others had refunded when the task read it.
-    """
-
-    def __init__(self, kernel: Kernel, flair: Flair) -> None:
-        self._kernel = kernel
-        self._flair = flair
-        self.foreign_read: dict[tuple[int, str], int] = {}
-        self.outage: str | None = None
-        """What a gateway that is down does: "refuses", "is silent" or "answers 503"."""
-        self.outage_at = "https://"
-        """How the addresses begin that are down; the others answer."""
-
-    def request(  # noqa: C901 - each branch is one way to fail
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        deadline: Deadline,
-    ) -> HttpResponse:
-        kernel, dice = self._kernel, self._kernel.random
-        told = f"{method} {url.removeprefix('https://flair/v1').partition('?created_from')[0]}"
-        if body is not None:
-            told += f" {headers['Idempotency-Key']}"
-        left = deadline.left_seconds()
-        if left <= 0:
-            raise NotSentError("no time left")
-        kernel.step(f"gateway {method}", 0.01)
-        left = deadline.left_seconds()
-        if left <= 0 or kernel.fault("network refuses"):
-            kernel.tell("refused", told)
-            raise NotSentError("refused")
-        kernel.counts[f"gateway {method}s"] += 1
-        if self.outage is not None and url.startswith(self.outage_at):
-            return self._down(left)
-        box = Mailbox()
-        task = kernel.task()
-
-        def reply(response: HttpResponse) -> None:
-            answer_lost = kernel.fault("network loses the answer")
-            if kernel.fault("network answers with HTML"):
-                status = dice.choice((200, 201, 400, 404, 422, 502))
-                response = HttpResponse(status, {}, b"<html>Bad day</html>")
-            kernel.tell("gateway", f"{response.status} to {told}{' (lost)' * answer_lost}")
-            self._remember(task, url)
-            if not answer_lost:
-                kernel.after(0.02 * dice.random(), lambda: kernel.post(box, response))
-
-        def arrive() -> None:
-            self._flair.answer(method, url, headers, body, reply)
-
-        if kernel.fault("network loses the request"):
-            kernel.tell("lost", told)
-        elif method == "POST" and kernel.fault("network delays the request"):
-            kernel.tell("delayed", told)
-            kernel.after(left + dice.uniform(0, LATEST_ARRIVAL_SECONDS), arrive)
-        else:
-            kernel.after(0.02 * dice.random(), arrive)
-        response: HttpResponse | None = kernel.wait(box, left)
-        if response is None:
-            kernel.tell("timeout", told)
-            raise NoAnswerError("timed out")
-        kernel.observed(response)
-        kernel.step(f"gateway {method}, done", 0.005)
-        return response
-
-    def _down(self, left: float) -> HttpResponse:
-        match self.outage:
-            case "refuses":
-                raise NotSentError("refused")
-            case "is silent":
-                self._kernel.pause(left)
-                raise NoAnswerError("timed out")
-        self._kernel.pause(0.1)
-        return HttpResponse(503, {}, b"<html>maintenance</html>")
-
-    def _remember(self, task: Task | None, url: str) -> None:
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query))
-        transaction_id = query.get("transaction_id", parts.path.removeprefix("/v1/payments/"))
-        if transaction_id not in self._flair.payments:
-            return
-        foreign = self._flair.live_of_others(transaction_id)
-        place = (id(task), transaction_id)
-        if query.get("cursor"):
-            foreign = min(foreign, self.foreign_read.get(place, foreign))
-        self.foreign_read[place] = foreign

@@ -110,7 +110,7 @@ def run_history(seed: int, *, trace: bool = False) -> Outcome:
         _play(world, dice)
     except Violation as found:
         violation = found
-        kernel.tell("VIOLATION", str(found))
+        kernel.log("VIOLATION", str(found))
     finally:
         kernel.faults_on = False
         kernel.close()
@@ -171,11 +171,11 @@ def _storm(world: World, dice: Random, busy_seconds: float) -> None:
     keep_apart(stormy)
 
     def begin() -> None:
-        kernel.tell("storm", ", ".join(storm))
+        kernel.log("storm", ", ".join(storm))
         kernel.fault_rates = stormy
 
     def end() -> None:
-        kernel.tell("storm", "is over")
+        kernel.log("storm", "is over")
         kernel.fault_rates = calm
 
     start = dice.random() * busy_seconds
@@ -215,7 +215,7 @@ def _when_money_has_moved(world: World, storms: list[tuple[float, dict[str, floa
     begun = False
 
     def weather(faults: dict[str, float]) -> None:
-        kernel.tell("storm", ", ".join(faults) or "is over")
+        kernel.log("storm", ", ".join(faults) or "is over")
         kernel.fault_rates = calm | faults
         keep_apart(kernel.fault_rates)
 

@@ -1,4 +1,4 @@
-"""What must hold after every step, and what must be true when all has settled.
+"""What must hold after every step.
 
 The checker hears of every change in the tables, the queues and the gateway's ledger as it happens.
 It has its own copy of the rules; from production code it takes only the audit entry's format and
@@ -12,60 +12,19 @@ from dataclasses import dataclass, field
 
 from tests.simulator.aws import S3, EventBridge
 from tests.simulator.dynamodb import Item, Key, Table
-from tests.simulator.gateway import Flair, Moved, Network
+from tests.simulator.gateway import Flair, Moved
 from tests.simulator.kernel import Kernel, Violation
+from tests.simulator.network import Network
+from tests.simulator.rules import HOLDS_MONEY, INTERNAL, MAY_FOLLOW, NEVER_CHANGES, UNFINISHED
 from tests.simulator.sources import StreamSource
 from tests.simulator.sqs import SQS, Message, Queue
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import from_rfc3339
-from refunds.domain.identifiers import entry_id
 from refunds.domain.request import RefusedError, parse_message
 from refunds.tables.wire import item_from_wire
 
-MAY_FOLLOW = {
-    None: {"REJECTED", "PROCESSING"},
-    "PROCESSING": {"SUCCEEDED", "FAILED", "PENDING", "IN_REVIEW"},
-    "PENDING": {"SUCCEEDED", "FAILED", "IN_REVIEW"},
-    "IN_REVIEW": {"SUCCEEDED", "FAILED"},
-    "SUCCEEDED": {"REVERSED"},
-    "FAILED": {"SUCCEEDED"},  # by a person only: domain/refund.py sees to it
-    "REJECTED": {"SUCCEEDED"},
-    "REVERSED": set(),
-}
-UNFINISHED = {"PROCESSING", "PENDING", "IN_REVIEW"}
-HOLDS_MONEY = {"PROCESSING", "PENDING", "IN_REVIEW", "SUCCEEDED"}
-NEVER_CHANGES = (
-    "transaction_id",
-    "user_id",
-    "amount_minor",
-    "currency",
-    "reason",
-    "requested_by",
-    "created_at",
-    "fingerprint",
-    "key_used_at",
-    "order_format",
-    "gateway_account",
-    "gateway_reference",
-)
-INTERNAL = {
-    "fingerprint",
-    "attempt_token",
-    "lease_until",
-    "key_used_at",
-    "called_at",
-    "order_format",
-    "kept_minor",
-    "shown_at",
-    "seen_paid_at",
-    "open_since",
-    "open_shard",
-    "check_at",
-}
 LARGEST_SKEW_SECONDS = 100.0
-SWEPT_SECONDS = 179 * 86_400
-"""How far back the sweep looks at the gateway's refunds, with a day's margin."""
 
 
 @dataclass
@@ -116,8 +75,6 @@ class Checker:
         self.sqs.on_gone.append(self.message_gone)
         self.flair.on_movement.append(self.money_moved)
 
-    # --- after every step -----------------------------------------------------------------------
-
     def forget(self) -> None:
         """Tables have lost items: what is written from here on may continue older chains."""
         self.lost = True
@@ -149,7 +106,7 @@ class Checker:
         status: str = new["status"]
         if was != status:
             self.kernel.counts[f"status {status}"] += 1
-            self.kernel.tell("status", f"{refund_id} {was or 'new'} to {status}")
+            self.kernel.log("status", f"{refund_id} {was or 'new'} to {status}")
             if status not in MAY_FOLLOW[was] and not (was is None and self.lost):
                 raise Violation("I5", f"{refund_id} went from {was} to {status}", refund_id)
         if old is not None:
@@ -180,7 +137,7 @@ class Checker:
             )
         if old.get("attempt_token") != new.get("attempt_token"):
             self.kernel.counts["takeovers"] += 1
-            self.kernel.tell("take over", f"{refund_id} was {old['status']}")
+            self.kernel.log("take over", f"{refund_id} was {old['status']}")
 
     def _evidence(self, refund_id: str, was: str | None, new: Item) -> None:
         """An end needs evidence: the gateway's ledger must agree at the moment of writing."""
@@ -196,7 +153,7 @@ class Checker:
         match new["status"]:
             case "SUCCEEDED" if not any(each.ever_succeeded for each in there):
                 raise Violation("I6", f"{refund_id} SUCCEEDED and no money moved", refund_id)
-            case "SUCCEEDED" if was != "IN_REVIEW" and not _as_recorded(new, live or there):
+            case "SUCCEEDED" if was != "IN_REVIEW" and not as_recorded(new, live or there):
                 raise Violation("rule 7", f"{refund_id} is not what was paid", refund_id)
             case "FAILED" | "REVERSED" | "REJECTED" if any(each.ours for each in live):
                 raise Violation(
@@ -292,7 +249,7 @@ class Checker:
             raise Violation("rule 3", f"r#{refund_id} was removed", refund_id)
         if held == 0 and not self._corrected(refund_id):
             raise Violation("rule 3", f"{refund_id} reserved again after its release", refund_id)
-        self.kernel.tell(
+        self.kernel.log(
             "ledger", f"r#{refund_id} {held} to {holds}, remaining {new.get('remaining')}"
         )
         if not held:
@@ -340,7 +297,7 @@ class Checker:
         for moved in self.flair.refunds:
             if moved.ours and moved.transaction_id == transaction_id and moved.live:
                 read -= max(0, after.get(moved.refund_id, 0) - moved.asked)
-        self.kernel.tell("recount", f"{transaction_id}: {foreign} refunded by others")
+        self.kernel.log("recount", f"{transaction_id}: {foreign} refunded by others")
         if foreign < read:
             raise Violation(
                 "I2",
@@ -358,7 +315,7 @@ class Checker:
         wire = self.refunds.items.get((reference,))
         if reference in self.careless and wire is not None and "review" in wire:
             self.kernel.counts["money moved after a careless decision"] += 1
-            return  # its call was under way when a person decided; settled() looks for it
+            return  # its call was under way when a person decided; AtRest looks for it
         ledger = self.ledger.items.get((moved.transaction_id,), {})
         held = int(ledger.get("r#" + reference, {"N": "0"})["N"])
         if moved.live and held != moved.amount and moved.as_asked:
@@ -425,9 +382,9 @@ class Checker:
             image = self.former.get((key[0], refund_id, entry["version"]))
         if image is None:
             raise Violation("I4", f"entry {key[1]} is of no version that was", refund_id)
-        self._compare(entry, image)
+        self.compare(entry, image)
 
-    def _compare(self, entry: Item, image: Item) -> None:
+    def compare(self, entry: Item, image: Item) -> None:
         key = (entry["transaction_id"], entry["refund_id"], entry["version"])
         wanted = self._wanted.get(key)
         if wanted is None:
@@ -438,119 +395,7 @@ class Checker:
                 "I4", f"entry {entry['entry_id']} is not what happened", entry["refund_id"]
             )
 
-    # --- when all has settled -------------------------------------------------------------------
 
-    def settled(self) -> None:
-        """After the last fault, with time and reconciler runs enough."""
-        for queue in (self.queue, self.dlq):
-            for message in queue.messages.values():
-                told = self.request_of(message).refund_id or ""
-                raise Violation(
-                    "I3", f"message {message.id} ({told}) is still in {queue.name}", told
-                )
-        for (refund_id,), wire in self.refunds.items.items():
-            if refund_id not in self.tampered:
-                self._agrees(refund_id, item_from_wire(wire))
-                self._audited(refund_id, wire)
-        for (transaction_id,), wire in self.ledger.items.items():
-            if not transaction_id.startswith("#"):
-                self._nothing_stuck(transaction_id, item_from_wire(wire))
-        self._all_known()
-        assert self.refunds.index is not None
-        for (refund_id,) in self.refunds.index.entries:
-            if "seen_paid_at" in self.refunds.items.get((refund_id,), {}):
-                continue  # in sight until a person corrects it
-            raise Violation("rule 10", f"{refund_id} is finished and still open", refund_id)
-
-    def _all_known(self) -> None:
-        for moved in self.flair.refunds:
-            unknown = moved.ours and (moved.refund_id,) not in self.refunds.items
-            # Of a lost record nobody can know before its request, or a backup, comes back.
-            if unknown and moved.refund_id not in self.rowless:
-                raise Violation(
-                    "I3", f"{moved.reference} was paid and is not known", moved.refund_id
-                )
-
-    def _agrees(self, refund_id: str, refund: Item) -> None:
-        status = refund["status"]
-        live = [each for each in self.flair.of(refund_id) if each.live]
-        if status in UNFINISHED:
-            raise Violation("I3", f"{refund_id} is {status} for ever", refund_id)
-        if refund_id in self.careless and "review" in refund:
-            self._in_sight(refund_id, refund, live)
-            return
-        # Of a double of the gateway's own making either one is the customer's money.
-        wrong = not live if status == "SUCCEEDED" else any(each.ours for each in live)
-        if wrong:
-            raise Violation(
-                "I6", f"{refund_id} ends {status}, the gateway has {live or 'nothing'}", refund_id
-            )
-        # What a person decided is as the trail says: by whom, and on what evidence.
-        if live and "review" not in refund and not _as_recorded(refund, live):
-            raise Violation("I6", f"{refund_id} differs from what was paid", refund_id)
-
-    def _in_sight(self, refund_id: str, refund: Item, live: list[Moved]) -> None:
-        """What ended here without money, and is paid at the gateway, is in front of a person."""
-        swept = self.kernel.now - SWEPT_SECONDS
-        paid = [each for each in live if each.created_at > swept]
-        if refund["status"] == "FAILED" and paid and "seen_paid_at" not in refund:
-            raise Violation("I9", f"{refund_id} is FAILED, paid, and in nobody's sight", refund_id)
-
-    def _nothing_stuck(self, transaction_id: str, ledger: Item) -> None:
-        for name, held in ledger.items():
-            if not name.startswith("r#") or held == 0:
-                continue
-            wire = self.refunds.items.get((name[2:],))
-            if wire is None and name[2:] in self.rowless:
-                continue  # as long as nobody knows what became of it, its money stays held (I6)
-            if wire is None:
-                raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
-            if wire["transaction_id"]["S"] != transaction_id or (
-                wire["status"]["S"] not in HOLDS_MONEY
-            ):
-                raise Violation(
-                    "I3", f"{held} stays reserved for {name[2:]}, which has ended", name[2:]
-                )
-
-    def _first_kept(self, transaction_id: str, refund_id: str) -> int:
-        """The first version that a trail still has which was emptied: a late record of the stream
-        may have come after that."""
-        versions = [
-            int(entry["version"]["N"])
-            for key, entry in self.audit.items.items()
-            if key[0] == transaction_id and entry["refund_id"]["S"] == refund_id
-        ]
-        return min(versions, default=1)
-
-    def _audited(self, refund_id: str, wire: Item) -> None:
-        previous: str | None = None
-        last = int(wire["version"]["N"])
-        transaction_id = wire["transaction_id"]["S"]
-        first = self._first_kept(transaction_id, refund_id) if self.trail_lost else 1
-        for version in range(first, last + 1):
-            key = (transaction_id, entry_id(refund_id, version))
-            there = self.audit.items.get(key)
-            if there is None:
-                raise Violation("I4", f"{refund_id} has no entry of version {version}", refund_id)
-            entry = item_from_wire(there)
-            place = (transaction_id, refund_id, version)
-            self._compare(entry, self.images.get(place) or self.former[place])
-            if entry["previous_hash"] != previous and not (self.trail_lost and version == first):
-                raise Violation("I4", f"{refund_id}: the chain breaks at {version}", refund_id)
-            previous = entry["entry_hash"]
-            told = (refund_id, version) in self.bus.taken
-            if entry["event"] == "refund.restored":
-                continue  # nothing new has happened to the refund
-            if told == (entry["status"] == "PROCESSING"):
-                raise Violation("events", f"{refund_id} version {version}: told {told}", refund_id)
-        count = sum(
-            key[0] == transaction_id and entry["refund_id"]["S"] == refund_id
-            for key, entry in self.audit.items.items()
-        )
-        if count != last - first + 1:
-            raise Violation("I4", f"{refund_id} has {count} entries of {last} versions", refund_id)
-
-
-def _as_recorded(refund: Item, there: list[Moved]) -> bool:
+def as_recorded(refund: Item, there: list[Moved]) -> bool:
     wanted = (refund["amount_minor"], refund["currency"], refund["transaction_id"])
     return any((each.amount, each.currency, each.transaction_id) == wanted for each in there)

@@ -232,7 +232,7 @@ class Kernel:
             self.steps.append(name)
         if self.fault("crash") or (self.script and self.fault("crash at " + name)):
             self.counts["crash " + name] += 1
-            self.tell("crash", f"at {name}")
+            self.log("crash", f"at {name}")
             self.kill(task.process)
             self._hub.switch()  # never to return, but to die
         if self.fault("stall"):
@@ -242,7 +242,7 @@ class Kernel:
 
     # --- the log --------------------------------------------------------------------------------
 
-    def tell(self, kind: str, what: str) -> None:
+    def log(self, kind: str, what: str) -> None:
         """One line of the history."""
         if self.trace is None:
             return

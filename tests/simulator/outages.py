@@ -67,7 +67,7 @@ def run_outage(seed: int, *, trace: bool = False) -> Outcome:
         _Day(world, dice).play()
     except Violation as found:
         violation = found
-        kernel.tell("VIOLATION", str(found))
+        kernel.log("VIOLATION", str(found))
     finally:
         kernel.faults_on = False
         kernel.close()
@@ -129,11 +129,11 @@ class _Day:
 
     def _outage_begins(self) -> None:
         self.world.network.outage = self.dice.choice(("refuses", "is silent", "answers 503"))
-        self.world.kernel.tell("outage", f"the gateway {self.world.network.outage}")
+        self.world.kernel.log("outage", f"the gateway {self.world.network.outage}")
 
     def _outage_ends(self) -> None:
         self.world.network.outage = None
-        self.world.kernel.tell("outage", "is over")
+        self.world.kernel.log("outage", "is over")
 
     def _person(self, step: object) -> None:
         """`refunds pause` or `refunds resume`, until it has worked."""

@@ -60,7 +60,7 @@ class QueueSource:
         kernel.counts["deliveries"] += len(batch)
         event = {"Records": [event_record(message) for message in batch]}
         handles = [message.handle() for message in batch]
-        kernel.tell("deliver", " ".join(f"{each.id}#{each.receive_count}" for each in batch))
+        kernel.log("deliver", " ".join(f"{each.id}#{each.receive_count}" for each in batch))
         self._running += 1
 
         def done(result: Any) -> None:
@@ -71,7 +71,7 @@ class QueueSource:
                 stale = message.handle() != handle
                 if message.id in failed or (stale and kernel.random.random() < 0.5):
                     continue
-                kernel.tell("delete", message.id)
+                kernel.log("delete", message.id)
                 self._sqs.remove(message, "deleted")
 
         def over() -> None:

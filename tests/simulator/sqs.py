@@ -98,7 +98,7 @@ class SQS:
                 continue
             if queue.max_receives is not None and message.receive_count >= queue.max_receives:
                 assert queue.dead_letters is not None
-                kernel.tell("redrive", f"{message.id} to {queue.dead_letters.name}")
+                kernel.log("redrive", f"{message.id} to {queue.dead_letters.name}")
                 kernel.counts["messages to the DLQ"] += 1
                 del queue.messages[message.id]
                 message.receive_count = 0
@@ -194,12 +194,12 @@ class SQS:
 
         def apply() -> None:
             if not queue.is_dead_letters:
-                self._kernel.tell("defer", MessageBody[:80])
+                self._kernel.log("defer", MessageBody[:80])
                 self._kernel.counts["messages deferred"] += 1
                 self.enqueue(queue, MessageBody, MessageAttributes, DelaySeconds)
                 return
             code = (MessageAttributes or {}).get("error_code", {}).get("StringValue", "")
-            self._kernel.tell("refuse", f"{code} to {QueueUrl}: {MessageBody[:80]}")
+            self._kernel.log("refuse", f"{code} to {QueueUrl}: {MessageBody[:80]}")
             if code == "idempotency_conflict":
                 self._kernel.counts["conflicts refused"] += 1
             self.enqueue(queue, MessageBody, MessageAttributes)

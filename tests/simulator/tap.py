@@ -46,7 +46,7 @@ class Tap:
                 assert 2 <= ScalingConfig["MaximumConcurrency"] <= 1000
                 self.concurrency = ScalingConfig["MaximumConcurrency"]
             self.state = "Enabling" if Enabled else "Disabling"
-            self._kernel.tell("mapping", f"{self.state}, {self.concurrency} batches at once")
+            self._kernel.log("mapping", f"{self.state}, {self.concurrency} batches at once")
             self._kernel.counts["mapping " + ("enabled" if Enabled else "disabled")] += 1
             self._kernel.after(
                 SLOWEST_SECONDS * self._kernel.random.random(), lambda: self._done(Enabled)

@@ -51,10 +51,10 @@ class Telemetry:
         self._pending.clear()
 
     def info(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        self._kernel.tell("info", msg)
+        self._kernel.log("info", msg)
 
     def warning(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        self._kernel.tell("warning", f"{msg} {fields.get('reason', '')}".rstrip())
+        self._kernel.log("warning", f"{msg} {fields.get('reason', '')}".rstrip())
 
     def error(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        self._kernel.tell("error", f"{msg} {extra or ''}".rstrip())
+        self._kernel.log("error", f"{msg} {extra or ''}".rstrip())

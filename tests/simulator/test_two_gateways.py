@@ -8,18 +8,19 @@ import pytest
 from tests.simulator.functions import GATEWAYS
 from tests.simulator.mutants import MUTANTS
 from tests.simulator.mutation import hunt
-from tests.simulator.two_gateways import OUTAGES, acme_registered, play_day, run_one_of_two_down
+from tests.simulator.second_gateway import second_gateway_registered
+from tests.simulator.two_gateways import OUTAGES, play_day, run_one_of_two_down
 
 from refunds.breaker.breaker import Breaker
 
 
 @pytest.fixture
-def acme() -> Iterator[None]:
-    with acme_registered():
+def second_gateway() -> Iterator[None]:
+    with second_gateway_registered():
         yield
 
 
-@pytest.mark.usefixtures("acme")
+@pytest.mark.usefixtures("second_gateway")
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_a_day_without_one_gateway_leaves_the_others_waits_as_they_were(outage: str) -> None:
     quiet, day = play_day(1, outage=None), play_day(1, outage=outage)
@@ -32,7 +33,7 @@ def test_a_day_without_one_gateway_leaves_the_others_waits_as_they_were(outage: 
     assert day.faults == []
 
 
-@pytest.mark.usefixtures("acme")
+@pytest.mark.usefixtures("second_gateway")
 def test_without_it_a_long_outage_makes_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Breaker, "hold", lambda self, transaction_id: None)
     day = play_day(1, outage="refuses")

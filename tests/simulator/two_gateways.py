@@ -1,29 +1,23 @@
 """One of two gateways is down for a day. The other's requests must not notice.
 
 The same day is played with and without the outage, and the longest wait of the other gateway's
-requests is compared. Both gateways keep one set of books here; only their addresses differ.
+requests is compared.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from tests.simulator.functions import GATEWAYS
 from tests.simulator.gateway import Moved
 from tests.simulator.histories import Outcome
 from tests.simulator.kernel import Violation
+from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered
 from tests.simulator.world import World
 
 from refunds.domain.intake import BreakerState, Intake
-from refunds.gateways import registry
-from refunds.gateways.flair import FlairGateway
-from refunds.gateways.routing import Route
-from refunds.settings import GatewayAccount
 from refunds.tables.wire import item_from_wire
 
 HOUR = 3600.0
@@ -34,18 +28,6 @@ A_BATCH_SECONDS = 5.0
 MAX_RECEIVES_BEFORE_IT_OPENS = 10
 
 OUTAGES = ("refuses", "is silent", "answers 503")
-
-TWO_GATEWAYS = replace(
-    GATEWAYS,
-    accounts=(*GATEWAYS.accounts, GatewayAccount("acme", "https://acme", "the gateway's key")),
-    routes=(Route("acme-", "acme"),),
-)
-
-
-class AcmeGateway(FlairGateway):
-    """A second gateway with the first one's API."""
-
-    name = "acme"
 
 
 @dataclass(frozen=True)
@@ -78,7 +60,7 @@ class Day:
 
 
 def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
-    """Requests for both gateways, by turns; ``outage`` is what Acme does for 24 hours."""
+    """Requests for both gateways, by turns; ``outage`` is how the second one is down for 24 hours."""
     world = World(seed, max_receives=20, concurrency=3, gateways=TWO_GATEWAYS)
     kernel, dice = world.kernel, Random(seed)
     sent_at: dict[str, float] = {}
@@ -90,8 +72,8 @@ def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
     world.flair.on_movement.append(paid)
 
     def send(number: int) -> None:
-        payment = f"{'acme-' if number % 2 else 'tx'}{number}"
-        world.pay(payment, 100)
+        payment = f"{SECOND if number % 2 else 'tx'}-{number}"
+        world.pay(payment, 100, host=host_of(payment))
         sent_at[f"r{number}"] = kernel.now
         world.send(
             {
@@ -112,7 +94,7 @@ def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
         # Some at once, so that the outage is noticed; the rest over the day.
         at = 60 + dice.uniform(0, 20) if number < 14 else dice.uniform(100, OUTAGE_SECONDS)
         kernel.after(at, lambda number=number: send(number))  # type: ignore[misc]
-    world.network.outage, world.network.outage_at = outage, "https://acme"
+    world.network.outage, world.network.outage_at = outage, f"https://{SECOND}"
     while kernel.now - began < OUTAGE_SECONDS:
         world.run_for(SCHEDULE_SECONDS)
         world.reconcile()
@@ -121,7 +103,7 @@ def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
     while kernel.now - ended < 3 * HOUR:
         world.run_for(SCHEDULE_SECONDS)
         world.reconcile()
-    states = [_intake(world, item) for item in ("#intake", "#intake#flair", "#intake#acme")]
+    states = [_intake(world, item) for item in ("#intake", "#intake#flair", f"#intake#{SECOND}")]
     others = [name for name in sent_at if int(name[1:]) % 2 == 0]
     held = [name for name in sent_at if int(name[1:]) % 2]
     day = Day(
@@ -141,22 +123,11 @@ def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
     return day
 
 
-@contextmanager
-def acme_registered() -> Iterator[None]:
-    """Acme has an adapter while this lasts."""
-    adapters: Any = registry.ADAPTERS
-    adapters["acme"] = registry.Adapter("tests.simulator.two_gateways:AcmeGateway")
-    try:
-        yield
-    finally:
-        del adapters["acme"]
-
-
 def run_one_of_two_down(seed: int, *, trace: bool = False) -> Outcome:
-    """A day without Acme as a history: what is wrong with it is a violation of rule 13."""
+    """A day without the second gateway as a history: its faults are violations of rule 13."""
     violation: Violation | None = None
     try:
-        with acme_registered():
+        with second_gateway_registered():
             day = play_day(seed, outage=OUTAGES[seed % len(OUTAGES)])
         if day.faults:
             violation = Violation("rule 13", "; ".join(day.faults))

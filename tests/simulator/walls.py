@@ -18,35 +18,24 @@ from tests.simulator.functions import GATEWAYS, Environment
 from tests.simulator.histories import FAULTS, Outcome, keep_apart, random_request, run_history
 from tests.simulator.kernel import Violation
 from tests.simulator.restores import back_up, quietly, requests_flow, restore
+from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered
 from tests.simulator.sqs import DAY, Message
 from tests.simulator.world import World
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Status
-from refunds.gateways import registry
 from refunds.gateways.contract import GatewayUnavailableError, Stage
 from refunds.gateways.flair import FlairGateway
-from refunds.gateways.routing import Route
 from refunds.processing.review import Reasons, Reviewer, ReviewError
-from refunds.settings import GatewayAccount, GatewaySettings
+from refunds.settings import GatewaySettings
 
 HOUR = 3600.0
-SECOND = "second"
-"""A second gateway, with books of its own; payments that begin so are its."""
-
 LIST_FAULTS = {
     "gateway's list lags": 0.5,
     "gateway's row can't be read": 0.3,
     "gateway's page is empty": 0.3,
 }
 HIDES = frozenset({"gateway hides refunds", "gateway hides a refund once", *LIST_FAULTS})
-
-TWO_GATEWAYS = replace(
-    GATEWAYS,
-    accounts=(*GATEWAYS.accounts, GatewayAccount(SECOND, f"https://{SECOND}", "a key")),
-    routes=(Route(SECOND, SECOND),),
-)
-
 
 WALLS_EVERY = 4
 """Each fourth seed plays a history at the edges."""
@@ -56,10 +45,6 @@ def play(seed: int, *, trace: bool = False) -> Outcome:
     """The history of a seed: at the edges, or an ordinary one."""
     kind = run_walls if seed % WALLS_EVERY == 0 else run_history
     return kind(seed, trace=trace)
-
-
-class SecondGateway(FlairGateway):
-    name = SECOND
 
 
 def run_walls(seed: int, *, trace: bool = False) -> Outcome:
@@ -82,7 +67,10 @@ def run_walls(seed: int, *, trace: bool = False) -> Outcome:
     kernel = world.kernel
     violation: Violation | None = None
     try:
-        with _adapters(forgets_declines=dice.random() < 0.2) as forgets:
+        with (
+            second_gateway_registered(),
+            _forgetful_gateway(forgets_declines=dice.random() < 0.2) as forgets,
+        ):
             world.flair.forgets_declines = forgets
             kernel.counts["wall new tables"] += (  # as of a stack that was just deployed
                 not world.ledger.items
@@ -92,7 +80,7 @@ def run_walls(seed: int, *, trace: bool = False) -> Outcome:
             _Walls(world, dice, two_gateways=two).play()
     except Violation as found:
         violation = found
-        kernel.tell("VIOLATION", str(found))
+        kernel.log("VIOLATION", str(found))
     finally:
         kernel.faults_on = False
         kernel.close()
@@ -100,24 +88,13 @@ def run_walls(seed: int, *, trace: bool = False) -> Outcome:
 
 
 @contextmanager
-def _adapters(*, forgets_declines: bool) -> Iterator[bool]:
-    """The second gateway has an adapter; both say what they remember."""
-    known, remembers = registry.ADAPTERS, FlairGateway.remembers_declines
-    second = replace(known["flair"], place=f"{__name__}:SecondGateway")
-    _set_adapters({**known, SECOND: second})
+def _forgetful_gateway(*, forgets_declines: bool) -> Iterator[bool]:
+    remembers = FlairGateway.remembers_declines
     FlairGateway.remembers_declines = not forgets_declines
     try:
         yield forgets_declines
     finally:
-        _set_adapters(known)
         FlairGateway.remembers_declines = remembers
-
-
-def _set_adapters(adapters: Any) -> None:
-    from refunds.wiring import gateways
-
-    registry.ADAPTERS = adapters
-    gateways.ADAPTERS = adapters  # type: ignore[attr-defined]
 
 
 def _elsewhere(body: dict[str, Any], other: dict[str, Any] | str) -> bool:
@@ -126,7 +103,7 @@ def _elsewhere(body: dict[str, Any], other: dict[str, Any] | str) -> bool:
     return (
         isinstance(other, dict)
         and body["refund_id"] == other["refund_id"]
-        and body["transaction_id"].startswith(SECOND) != other["transaction_id"].startswith(SECOND)
+        and host_of(body["transaction_id"]) != host_of(other["transaction_id"])
     )
 
 
@@ -146,8 +123,7 @@ class _Walls:
         world, dice, kernel = self.world, self.dice, self.world.kernel
         self._faults()
         for transaction_id in self.payments:
-            host = SECOND if transaction_id.startswith(SECOND) else "flair"
-            world.pay(transaction_id, dice.choice((100, 1000)), host=host)
+            world.pay(transaction_id, dice.choice((100, 1000)), host=host_of(transaction_id))
         for number in range(dice.randint(1, 4)):
             body = random_request(dice, f"r{number}", self.payments, world, self.bodies)
             if isinstance(body, dict) and any(_elsewhere(body, each) for each in self.bodies):
@@ -204,7 +180,7 @@ class _Walls:
 
     def _hit(self, wall: str) -> None:
         self.world.kernel.counts[f"wall {wall}"] += 1
-        self.world.kernel.tell("wall", wall)
+        self.world.kernel.log("wall", wall)
 
     # --- tables ---------------------------------------------------------------------------------
 

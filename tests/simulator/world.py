@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.simulator.at_rest import AtRest
 from tests.simulator.aws import S3, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table
 from tests.simulator.functions import GATEWAYS, Environment, Functions, Services
-from tests.simulator.gateway import Flair, Moved, Network, Paid
+from tests.simulator.gateway import Flair, Moved, Paid
 from tests.simulator.invariants import Checker
 from tests.simulator.kernel import Kernel
+from tests.simulator.network import Network
 from tests.simulator.sources import QueueSource, StreamSource
 from tests.simulator.sqs import DAY, SQS, Message, Queue
 from tests.simulator.tap import Tap
@@ -139,7 +141,7 @@ class World:
         text = body if isinstance(body, str) else json.dumps(body)
         message = self.sqs.enqueue(self.queue, text)
         self.kernel.counts["messages"] += 1
-        self.kernel.tell("send", f"{message.id} {text[:120]}")
+        self.kernel.log("send", f"{message.id} {text[:120]}")
         return message
 
     def empty(self, *tables: Table) -> None:
@@ -192,7 +194,7 @@ class World:
         """An operator moves what is in the DLQ back, but for what was refused."""
         for message in list(self.dlq.messages.values()):
             if "error_code" not in message.attributes and message.visible_at <= self.kernel.now:
-                self.kernel.tell("redrive", f"{message.id} to queue, by an operator")
+                self.kernel.log("redrive", f"{message.id} to queue, by an operator")
                 self.kernel.counts["messages redriven"] += 1
                 self.sqs.move(message, self.queue)
 
@@ -219,7 +221,7 @@ class World:
         if decision is None or since < IN_FLIGHT_SECONDS:
             return
         self.kernel.counts["reviews"] += 1
-        self.kernel.tell("review", f"{refund_id}: {decision}")
+        self.kernel.log("review", f"{refund_id}: {decision}")
         protocol = env.protocol
         Reviewer(protocol.refunds, protocol.settler).decide(
             refund_id,
@@ -239,7 +241,7 @@ class World:
         """No more faults, and time enough for all that is open; then the last checks."""
         kernel = self.kernel
         kernel.faults_on = False
-        kernel.tell("faults off", "from here on nothing goes wrong")
+        kernel.log("faults off", "from here on nothing goes wrong")
         quiet = 0
         for _ in range(120):
             # What is retried is due within the hour; what nobody can settle, within days.
@@ -255,7 +257,7 @@ class World:
             quiet = 0 if self._open() else quiet + 1
             if quiet == 2:  # once more, for the sweep to see what changed last
                 break
-        self.checker.settled()
+        AtRest(self.checker).check()
         self.deal_with_failures()
         self.watch.check_quiet()
 

@@ -15,7 +15,7 @@ MUTANTS = (
         (
             "breaker.breaker:Breaker.hold",
             "name = self._gateways.for_new(transaction_id).name",
-            "name = 'acme'",
+            "name = 'second'",
         ),
     ),
     two_gateways_mutant(

@@ -1,0 +1,133 @@
+"""What must be true at the end: after the last fault, with time and reconciler runs enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.simulator.dynamodb import Item
+from tests.simulator.gateway import Moved
+from tests.simulator.invariants import Checker, as_recorded
+from tests.simulator.kernel import Violation
+from tests.simulator.rules import HOLDS_MONEY, UNFINISHED
+
+from refunds.domain.identifiers import entry_id
+from refunds.tables.wire import item_from_wire
+
+SWEPT_SECONDS = 179 * 86_400
+"""How far back the sweep looks at the gateway's refunds, with a day's margin."""
+
+
+@dataclass
+class AtRest:
+    checker: Checker
+
+    def check(self) -> None:
+        for queue in (self.checker.queue, self.checker.dlq):
+            for message in queue.messages.values():
+                told = self.checker.request_of(message).refund_id or ""
+                raise Violation(
+                    "I3", f"message {message.id} ({told}) is still in {queue.name}", told
+                )
+        for (refund_id,), wire in self.checker.refunds.items.items():
+            if refund_id not in self.checker.tampered:
+                self._agrees(refund_id, item_from_wire(wire))
+                self._audited(refund_id, wire)
+        for (transaction_id,), wire in self.checker.ledger.items.items():
+            if not transaction_id.startswith("#"):
+                self._nothing_stuck(transaction_id, item_from_wire(wire))
+        self._all_known()
+        assert self.checker.refunds.index is not None
+        for (refund_id,) in self.checker.refunds.index.entries:
+            if "seen_paid_at" in self.checker.refunds.items.get((refund_id,), {}):
+                continue  # in sight until a person corrects it
+            raise Violation("rule 10", f"{refund_id} is finished and still open", refund_id)
+
+    def _all_known(self) -> None:
+        for moved in self.checker.flair.refunds:
+            unknown = moved.ours and (moved.refund_id,) not in self.checker.refunds.items
+            # Of a lost record nobody can know before its request, or a backup, comes back.
+            if unknown and moved.refund_id not in self.checker.rowless:
+                raise Violation(
+                    "I3", f"{moved.reference} was paid and is not known", moved.refund_id
+                )
+
+    def _agrees(self, refund_id: str, refund: Item) -> None:
+        status = refund["status"]
+        live = [each for each in self.checker.flair.of(refund_id) if each.live]
+        if status in UNFINISHED:
+            raise Violation("I3", f"{refund_id} is {status} for ever", refund_id)
+        if refund_id in self.checker.careless and "review" in refund:
+            self._in_sight(refund_id, refund, live)
+            return
+        # Of a double of the gateway's own making either one is the customer's money.
+        wrong = not live if status == "SUCCEEDED" else any(each.ours for each in live)
+        if wrong:
+            raise Violation(
+                "I6", f"{refund_id} ends {status}, the gateway has {live or 'nothing'}", refund_id
+            )
+        # What a person decided is as the trail says: by whom, and on what evidence.
+        if live and "review" not in refund and not as_recorded(refund, live):
+            raise Violation("I6", f"{refund_id} differs from what was paid", refund_id)
+
+    def _in_sight(self, refund_id: str, refund: Item, live: list[Moved]) -> None:
+        """What ended here without money, and is paid at the gateway, is in front of a person."""
+        swept = self.checker.kernel.now - SWEPT_SECONDS
+        paid = [each for each in live if each.created_at > swept]
+        if refund["status"] == "FAILED" and paid and "seen_paid_at" not in refund:
+            raise Violation("I9", f"{refund_id} is FAILED, paid, and in nobody's sight", refund_id)
+
+    def _nothing_stuck(self, transaction_id: str, ledger: Item) -> None:
+        for name, held in ledger.items():
+            if not name.startswith("r#") or held == 0:
+                continue
+            wire = self.checker.refunds.items.get((name[2:],))
+            if wire is None and name[2:] in self.checker.rowless:
+                continue  # as long as nobody knows what became of it, its money stays held (I6)
+            if wire is None:
+                raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
+            if wire["transaction_id"]["S"] != transaction_id or (
+                wire["status"]["S"] not in HOLDS_MONEY
+            ):
+                raise Violation(
+                    "I3", f"{held} stays reserved for {name[2:]}, which has ended", name[2:]
+                )
+
+    def _first_kept(self, transaction_id: str, refund_id: str) -> int:
+        """The first version that a trail still has which was emptied: a late record of the stream
+        may have come after that."""
+        versions = [
+            int(entry["version"]["N"])
+            for key, entry in self.checker.audit.items.items()
+            if key[0] == transaction_id and entry["refund_id"]["S"] == refund_id
+        ]
+        return min(versions, default=1)
+
+    def _audited(self, refund_id: str, wire: Item) -> None:
+        checker = self.checker
+        previous: str | None = None
+        last = int(wire["version"]["N"])
+        transaction_id = wire["transaction_id"]["S"]
+        first = self._first_kept(transaction_id, refund_id) if checker.trail_lost else 1
+        for version in range(first, last + 1):
+            key = (transaction_id, entry_id(refund_id, version))
+            there = checker.audit.items.get(key)
+            if there is None:
+                raise Violation("I4", f"{refund_id} has no entry of version {version}", refund_id)
+            entry = item_from_wire(there)
+            place = (transaction_id, refund_id, version)
+            checker.compare(entry, checker.images.get(place) or checker.former[place])
+            cut = checker.trail_lost and version == first
+            if entry["previous_hash"] != previous and not cut:
+                raise Violation("I4", f"{refund_id}: the chain breaks at {version}", refund_id)
+            previous = entry["entry_hash"]
+            told = (refund_id, version) in checker.bus.taken
+            if entry["event"] == "refund.restored":
+                continue  # nothing new has happened to the refund
+            if told == (entry["status"] == "PROCESSING"):
+                raise Violation("events", f"{refund_id} version {version}: told {told}", refund_id)
+        count = sum(
+            key[0] == transaction_id and entry["refund_id"]["S"] == refund_id
+            for key, entry in checker.audit.items.items()
+        )
+        if count != last - first + 1:
+            raise Violation("I4", f"{refund_id} has {count} entries of {last} versions", refund_id)
