@@ -59,7 +59,7 @@ class Checker:
     tampered: set[str] = field(default_factory=set)
     """Refunds that a scripted history has changed by hand."""
     careless: set[str] = field(default_factory=set)
-    """Refunds that a person has decided without waiting, or without looking."""
+    """Decided by a person without waiting, or without looking."""
     rowless: set[str] = field(default_factory=set)
     """Refunds whose record was lost, until it is there again."""
     unheld: set[str] = field(default_factory=set)

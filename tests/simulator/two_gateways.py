@@ -60,7 +60,7 @@ class Day:
 
 
 def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
-    """Requests for both gateways, by turns; ``outage`` is how the second one is down for 24 hours."""
+    """Requests for both gateways, by turns; ``outage`` is how the second is down for 24 hours."""
     world = World(seed, max_receives=20, concurrency=3, gateways=TWO_GATEWAYS)
     kernel, dice = world.kernel, Random(seed)
     sent_at: dict[str, float] = {}
