@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from refunds.domain.clock import Clock, SystemClock
 from refunds.gateways.contract import ApiKey, Gateway, GatewayStatus, PaymentStatus, Stage
-from refunds.gateways.http import PooledTransport
+from refunds.gateways.http import HttpTransport, PooledTransport
 from refunds_devkit.sandbox.server import Api, SandboxGateway
 
 RIGHT_KEY = "sk_conformance_3f9a"
@@ -205,6 +205,9 @@ class SandboxHarness:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
+    def transport(self) -> HttpTransport:
+        return PooledTransport(4)
+
     def in_books(self, amount_minor: int, currency: str) -> int:
         return amount_minor
 
@@ -223,7 +226,7 @@ class SandboxHarness:
         gateway: Gateway = self.adapter(
             base_url=url or self._server.url,
             api_key=key or Key(RIGHT_KEY),
-            transport=PooledTransport(4),
+            transport=self.transport(),
             clock=clock or SystemClock(),
             timeout_seconds=timeout_seconds,
             stage=Stage(stage),

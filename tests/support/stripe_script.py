@@ -1,13 +1,19 @@
-"""Stripe's adapter over scripted answers, and the objects that Stripe answers with."""
+"""Stripe's adapter over scripted answers, and the objects that Stripe answers with.
+
+The objects are stripe-mock's fixtures with changes. Each answer is checked against Stripe's OpenAPI
+before the adapter gets it; ``unlike_stripe`` is for answers that Stripe would not give.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
+import pytest
 from tests.support.builders import NOW, FakeClock
+from tests.support.stripe_openapi import NotStripesShapeError, check_answer, fixture
 
 from refunds.domain.clock import Deadline
 from refunds.gateways.contract import REFERENCE_KEY, Answer, RefundOrder, Stage
@@ -26,7 +32,10 @@ class Key:
 
 
 class Script:
-    """An ``HttpTransport`` that gives its answers in turn, and keeps what it was asked."""
+    """An ``HttpTransport`` that gives its answers in turn, and keeps what it was asked.
+
+    An answer is a status with what Stripe's OpenAPI allows, or text that is not Stripe's at all.
+    """
 
     def __init__(self, *answers: tuple[int, Any] | HttpResponse) -> None:
         self._answers = list(answers)
@@ -48,8 +57,23 @@ class Script:
         if isinstance(answer, HttpResponse):
             return answer
         status, content = answer
-        text = content if isinstance(content, str) else json.dumps(content)
-        return HttpResponse(status, {"request-id": "req_1"}, text.encode())
+        if not isinstance(content, str):
+            try:
+                check_answer(method, urlsplit(url).path, status, content)
+            except NotStripesShapeError as exc:
+                # Not as an exception: the adapter takes every exception for an answer.
+                pytest.fail(f"a scripted answer is not Stripe's: {exc}")
+        return _response(status, content)
+
+
+def unlike_stripe(status: int, content: Any) -> HttpResponse:
+    """An answer that breaks Stripe's own specification, or comes from somebody else."""
+    return _response(status, content)
+
+
+def _response(status: int, content: Any) -> HttpResponse:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return HttpResponse(status, {"request-id": "req_1"}, text.encode())
 
 
 def gateway(script: Script, *, key: Key | None = None, stage: str = "") -> StripeGateway:
@@ -83,48 +107,50 @@ def create(script: Script, *, key: Key | None = None, stage: str = "", **changes
 
 
 def a_refund(**changes: Any) -> dict[str, Any]:
-    return {
+    ours = {
         "id": "re_1",
-        "object": "refund",
         "amount": 2500,
         "charge": "ch_1",
         "payment_intent": "pi_1",
-        "currency": "usd",
-        "status": "succeeded",
         "metadata": {REFERENCE_KEY: "refund-1"},
-    } | changes
+    }
+    return fixture("refund") | {"status": "succeeded"} | ours | changes
 
 
 def a_charge(**changes: Any) -> dict[str, Any]:
-    return {
+    captured = {
         "id": "ch_1",
-        "object": "charge",
+        "amount": 10_000,
         "amount_captured": 10_000,
         "amount_refunded": 2_500,
         "captured": True,
-        "currency": "usd",
-        "disputed": False,
-        "status": "succeeded",
-    } | changes
+    }
+    return fixture("charge") | captured | changes
 
 
 def an_intent(**changes: Any) -> dict[str, Any]:
-    return {
+    paid = {
         "id": "pi_1",
-        "object": "payment_intent",
+        "amount": 10_000,
+        "amount_received": 10_000,
         "currency": "usd",
         "status": "succeeded",
         "latest_charge": a_charge(),
-    } | changes
+    }
+    return fixture("payment_intent") | paid | changes
 
 
-def a_list(*data: Any, has_more: bool = False) -> dict[str, Any]:
-    return {"object": "list", "url": "/v1/x", "has_more": has_more, "data": list(data)}
+def a_dispute(**changes: Any) -> dict[str, Any]:
+    return fixture("dispute") | {"id": "du_1", "charge": "ch_1"} | changes
+
+
+def a_list(*data: Any, has_more: bool = False, url: str = "/v1/refunds") -> dict[str, Any]:
+    return {"object": "list", "url": url, "has_more": has_more, "data": list(data)}
 
 
 def refusal(**error: Any) -> dict[str, Any]:
-    told = {"type": "invalid_request_error", "message": "Dear Jenny"}
-    return {"error": told | error}
+    usual = {"type": "invalid_request_error", "message": "Dear Jenny"}
+    return {"error": usual | error}
 
 
 OTHER_MODE = (

@@ -95,16 +95,9 @@ class StripeApi(Gateway):
         payment = self.ledger.payment(self._payment_of(request.query_params.get("charge", "")))
         found = []
         if payment is not None and payment["status"] == "disputed":
-            found.append(
-                {
-                    "id": "du_1",
-                    "object": "dispute",
-                    "status": "needs_response",
-                    "amount": payment["amount_captured"],
-                    "currency": payment["currency"].lower(),
-                }
-            )
-        return Answer(200, {"object": "list", "data": found, "has_more": False}).response()
+            found.append(_dispute(payment))
+        page = {"object": "list", "url": "/v1/disputes", "has_more": False, "data": found}
+        return Answer(200, page).response()
 
     async def list_refunds(self, request: Request) -> Response:
         query = request.query_params
@@ -237,6 +230,34 @@ def _refund(body: Mapping[str, Any]) -> dict[str, Any]:
     return shown | ({"failure_reason": reason} if reason else {})
 
 
+def _dispute(payment: Mapping[str, Any]) -> dict[str, Any]:
+    charge, intent = _ids(payment["id"])
+    return {
+        "id": "du_1",
+        "object": "dispute",
+        "amount": payment["amount_captured"],
+        "balance_transactions": [],
+        "charge": charge,
+        "created": _seconds(payment["created_at"]),
+        "currency": payment["currency"].lower(),
+        "enhanced_eligibility_types": [],
+        "evidence": {"enhanced_evidence": {}},
+        "evidence_details": {
+            "due_by": None,
+            "enhanced_eligibility": {},
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+        },
+        "is_charge_refundable": False,
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": intent,
+        "reason": "general",
+        "status": "needs_response",
+    }
+
+
 def _payment(body: Mapping[str, Any]) -> dict[str, Any]:
     charge_id, intent_id = _ids(body["id"])
     status, amount = body["status"], body["amount_captured"]
@@ -248,11 +269,14 @@ def _payment(body: Mapping[str, Any]) -> dict[str, Any]:
         "amount": amount,
         "amount_captured": captured,
         "amount_refunded": body["amount_refunded"],
+        "billing_details": dict.fromkeys(("address", "email", "name", "phone", "tax_id")),
         "captured": is_captured,
         "created": _seconds(body["created_at"]),
         "currency": body["currency"].lower(),
         "disputed": status == "disputed",
+        "livemode": False,
         "metadata": {},
+        "paid": True,
         "payment_intent": intent_id,
         "refunded": body["amount_refunded"] == amount,
         "status": "succeeded",
@@ -269,6 +293,7 @@ def _payment(body: Mapping[str, Any]) -> dict[str, Any]:
         "created": charge["created"],
         "currency": charge["currency"],
         "latest_charge": charge if expanded else charge_id,
+        "livemode": False,
         "metadata": {},
         "status": intent,
     }

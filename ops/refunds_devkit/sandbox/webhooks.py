@@ -66,7 +66,7 @@ class WebhookSender:
             self._seen[refund["id"]] = refund["status"]
             self._seen.move_to_end(refund["id"])
             if before is not None and before != refund["status"]:
-                sent += self._post(event_of(refund))
+                sent += self._post(event_of(refund, self._api))
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         return sent
@@ -94,7 +94,16 @@ class WebhookSender:
         return False
 
 
-def event_of(refund: dict[str, Any]) -> dict[str, Any]:
+_STRIPES_EVENT = {
+    "object": "event",
+    "api_version": None,
+    "livemode": False,
+    "pending_webhooks": 1,
+    "request": None,
+}
+
+
+def event_of(refund: dict[str, Any], api: str) -> dict[str, Any]:
     """The event for a refund's change. ``refund`` is as the API shows it."""
     kind = "refund.failed" if refund["status"] == "failed" else "refund.updated"
     digest = hashlib.sha256(f"{refund['id']} {refund['status']}".encode()).hexdigest()
@@ -103,4 +112,5 @@ def event_of(refund: dict[str, Any]) -> dict[str, Any]:
         "type": kind,
         "created": int(time.time()),
         "data": {"object": refund},
+        **(_STRIPES_EVENT if api == "stripe" else {}),
     }

@@ -6,6 +6,7 @@ the repository (``--strict-checksums``), and npm those of the package index.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ BUILD_SECONDS = 3600
 DYNOXIDE = "3.2.0"
 ELASTICMQ = "1.6.16"
 DYNALITE = "4.0.0"
+STRIPE_MOCK = "github.com/stripe/stripe-mock"
+STRIPE_MOCK_VERSION = "v0.203.0"
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 
@@ -113,7 +116,21 @@ def toxiproxy() -> Path:
 
 def stripe_mock() -> Path:
     """Stripe's own mock of its API."""
-    return go_program("github.com/stripe/stripe-mock", "v0.203.0")
+    return go_program(STRIPE_MOCK, STRIPE_MOCK_VERSION)
+
+
+def stripe_mock_module() -> Path:
+    """The folder of its source, with the specification and the fixtures that it answers from."""
+    go = require("go", "stripe-mock", "https://go.dev/dl, Go 1.24 or later")
+    command = [go, "mod", "download", "-json", f"{STRIPE_MOCK}@{STRIPE_MOCK_VERSION}"]
+    shown = subprocess.run(
+        command,
+        env={**os.environ, "GOFLAGS": ""},
+        check=True,
+        capture_output=True,
+        timeout=BUILD_SECONDS,
+    )
+    return Path(json.loads(shown.stdout)["Dir"])
 
 
 def _run(command: list[str], **environment: str) -> None:

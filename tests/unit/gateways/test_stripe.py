@@ -164,7 +164,8 @@ def test_a_format_of_a_newer_release_is_not_sent() -> None:
 
 def test_every_call_about_a_direct_charge_names_its_connected_account() -> None:
     disputed = an_intent(latest_charge=a_charge(disputed=True))
-    script = Script((200, a_refund()), (200, disputed), (200, a_list()), (200, a_list()))
+    disputes = a_list(url="/v1/disputes")
+    script = Script((200, a_refund()), (200, disputed), (200, disputes), (200, a_list()))
     asked = gateway(script)
     answer = create(script, transaction_id="acct_9-pi_1")
     payment = asked.get_payment("acct_9-pi_1", soon())

@@ -15,6 +15,7 @@ from tests.support.stripe_script import (
     gateway,
     refusal,
     soon,
+    unlike_stripe,
 )
 
 from refunds.gateways.contract import (
@@ -59,27 +60,40 @@ def test_a_status_is_final_only_if_it_is_surely_so(
 @pytest.mark.parametrize(
     ("details", "trace"),
     [
-        (None, None),
         (
-            {"type": "card", "card": {"reference": "74312345678901234567890"}},
+            {
+                "type": "card",
+                "card": {
+                    "type": "refund",
+                    "reference": "74312345678901234567890",
+                    "reference_status": "available",
+                    "reference_type": "acquirer_reference_number",
+                },
+            },
             "74312345678901234567890",
         ),
-        ({"type": "card", "card": {"reference_status": "pending"}}, None),
-        ({"type": "card", "card": {"reference": None}}, None),
+        ({"type": "card", "card": {"type": "refund", "reference_status": "pending"}}, None),
         ({"type": "eu_bank_transfer", "eu_bank_transfer": {"reference": "RF18-539"}}, "RF18-539"),
-        ({"type": "card", "card": {"reference": "Jenny Rosen"}}, None),
+        ({"type": "card", "card": {"type": "refund", "reference": "Jenny Rosen"}}, None),
         ({"type": "klarna", "klarna": {}}, None),
         ({"type": "klarna"}, None),
-        ({}, None),
     ],
 )
 def test_the_banks_number_is_kept_once_there_is_one(
-    details: dict[str, Any] | None, trace: str | None
+    details: dict[str, Any], trace: str | None
 ) -> None:
     answer = create(Script((200, a_refund(destination_details=details))))
 
     assert isinstance(answer, Accepted)
     assert answer.refund.trace == trace
+
+
+@pytest.mark.parametrize("details", [None, {}, {"type": "card", "card": {"reference": None}}])
+def test_a_banks_number_that_cant_be_read_keeps_no_refund_from_us(details: Any) -> None:
+    answer = create(Script(unlike_stripe(200, a_refund(destination_details=details))))
+
+    assert isinstance(answer, Accepted)
+    assert answer.refund.trace is None
 
 
 def test_a_refund_that_waits_for_our_balance_says_so() -> None:
@@ -121,7 +135,7 @@ def test_a_failed_refund_has_stripes_reason() -> None:
     ids=str,
 )
 def test_a_refund_that_cant_be_read_may_have_been_made(shown: Any) -> None:
-    assert isinstance(create(Script((200, shown))), Unknown)
+    assert isinstance(create(Script(unlike_stripe(200, shown))), Unknown)
 
 
 # What a refusal says of the money
@@ -191,14 +205,25 @@ def test_a_refund_that_cant_be_read_may_have_been_made(shown: Any) -> None:
         (503, refusal(type="api_error"), Unknown("HTTP 503")),
         (418, refusal(), Unknown("HTTP 418 None")),
         (400, "<html>Bad Request</html>", Unknown("HTTP 400")),
-        (402, {"error": "no"}, Unknown("the answer can't be read: AttributeError")),
-        (404, {"error": {"message": "no type"}}, Unknown("HTTP 404")),
         (429, "slow down", Unknown("HTTP 429")),
         (302, "", Unknown("HTTP 302")),
     ],
 )
 def test_a_refusal_is_taken_for_what_it_proves(status: int, content: Any, answer: Answer) -> None:
     assert create(Script((status, content))) == answer
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "reason"),
+    [
+        (402, {"error": "no"}, "the answer can't be read: AttributeError"),
+        (404, {"error": {"message": "no type"}}, "HTTP 404"),
+    ],
+)
+def test_a_refusal_that_is_not_stripes_proves_nothing(
+    status: int, content: Any, reason: str
+) -> None:
+    assert create(Script(unlike_stripe(status, content))) == Unknown(reason)
 
 
 def test_a_code_that_is_no_code_is_not_told() -> None:

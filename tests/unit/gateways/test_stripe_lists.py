@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.support.builders import NOW
-from tests.support.stripe_script import Script, a_list, a_refund, gateway, soon
+from tests.support.stripe_script import Script, a_list, a_refund, gateway, soon, unlike_stripe
 
 from refunds.gateways.contract import (
     NOT_OURS,
@@ -57,7 +57,7 @@ def test_one_bad_row_does_not_hide_the_others() -> None:
         a_refund(id="re_3", status="of_a_later_version"),
         a_refund(id="re_4"),
     )
-    page = gateway(Script((200, listed))).list_refunds(soon(), transaction_id="pi_1")
+    page = gateway(Script(unlike_stripe(200, listed))).list_refunds(soon(), transaction_id="pi_1")
 
     assert [each.gateway_refund_id for each in page.refunds] == ["re_3", "re_4"]
     assert page.refunds[0].status is GatewayStatus.PENDING
@@ -72,7 +72,9 @@ def test_a_look_up_passes_over_others_rows_but_never_over_one_that_may_be_ours()
 
     for ours in (a_refund(amount=0), a_refund(metadata=7), 7):
         with pytest.raises(GatewayUnavailableError):
-            gateway(Script((200, a_list(ours)))).find_refunds("refund-1", "pi_1", soon())
+            gateway(Script(unlike_stripe(200, a_list(ours)))).find_refunds(
+                "refund-1", "pi_1", soon()
+            )
 
 
 def test_a_payment_has_the_id_that_it_was_asked_for_by() -> None:
@@ -100,7 +102,7 @@ def test_a_list_that_ignores_the_payment_is_no_answer() -> None:
 @pytest.mark.parametrize("shown", [{"object": "list"}, [], "<html>"])
 def test_a_payments_list_that_cant_be_read_whole_is_no_answer(shown: Any) -> None:
     with pytest.raises(GatewayUnavailableError):
-        gateway(Script((200, shown))).list_refunds(soon(), transaction_id="pi_1")
+        gateway(Script(unlike_stripe(200, shown))).list_refunds(soon(), transaction_id="pi_1")
 
 
 def test_a_refund_of_another_kind_does_not_keep_the_accounts_others_from_us() -> None:

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from tests.support.stripe_openapi import check_event
+from tests.support.stripe_script import a_refund
 from tests.support.webhook_events import SECRET
 
 from refunds.gateways.webhooks import refund_to_look_at
@@ -81,8 +83,12 @@ def test_the_sandbox_tells_of_a_refund_that_has_changed_and_signs_it(endpoint: R
 
 
 def test_a_failed_refund_has_an_event_type_of_its_own() -> None:
-    assert event_of({"id": "re_1", "status": "failed"})["type"] == "refund.failed"
-    assert event_of({"id": "re_1", "status": "succeeded"})["type"] == "refund.updated"
+    assert event_of({"id": "re_1", "status": "failed"}, "flair")["type"] == "refund.failed"
+    assert event_of({"id": "re_1", "status": "succeeded"}, "flair")["type"] == "refund.updated"
+
+
+def test_stripes_events_have_the_shape_of_its_specification() -> None:
+    check_event(event_of(a_refund(), "stripe"))
 
 
 def test_the_signature_is_stripes_scheme() -> None:

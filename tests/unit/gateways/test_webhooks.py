@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.builders import NOW
+from tests.support.stripe_openapi import check_event
+from tests.support.stripe_script import a_refund
 from tests.support.webhook_events import OTHER, SECRET, told
 
 from refunds.gateways.webhooks import (
@@ -24,7 +26,7 @@ from refunds.gateways.webhooks import (
     usable,
 )
 from refunds_devkit.sample_events import WEBHOOK_SECRET
-from refunds_devkit.sandbox.webhooks import sign
+from refunds_devkit.sandbox.webhooks import event_of, sign
 
 
 def signed(
@@ -237,10 +239,21 @@ def test_an_event_of_no_interest_leads_to_nothing(content: Any) -> None:
     assert heard(signed(json.dumps(content))) is None
 
 
-def test_stripes_events_name_the_refund_in_its_metadata() -> None:
-    stripes = {"id": "re_1", "object": "refund", "metadata": {"refund_reference": "refund-1"}}
-    for kind in ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"):
-        assert heard(signed(told(type=kind, data={"object": stripes}))) == "refund-1"
+@pytest.mark.parametrize(
+    "kind", ["refund.created", "refund.updated", "refund.failed", "charge.refund.updated"]
+)
+def test_stripes_events_name_the_refund_in_its_metadata(kind: str) -> None:
+    event = event_of(a_refund(), "stripe") | {"type": kind}
+    check_event(event)
+
+    assert heard(signed(event, header="stripe-signature")) == "refund-1"
+
+
+def test_a_connected_accounts_event_names_the_refund_too() -> None:
+    event = event_of(a_refund(), "stripe") | {"account": "acct_9"}
+    check_event(event)
+
+    assert heard(signed(event, header="stripe-signature")) == "refund-1"
 
 
 def test_the_mark_of_a_stage_is_no_part_of_the_refund_id() -> None:
