@@ -9,7 +9,7 @@ from refunds.domain.money import EXPONENTS, MAX_AMOUNT_MINOR, Money
 from refunds_ops.errors import RefusedError
 
 
-def minor_units(text: str, currency: str) -> int:
+def minor_units(text: str, currency: str, *, least: int = 1) -> int:
     """So "25.00" of USD is 2500, and so is "2500" of JPY. Raises ``RefusedError``."""
     if currency not in EXPONENTS:
         raise RefusedError(
@@ -26,9 +26,9 @@ def minor_units(text: str, currency: str) -> int:
     if minor != minor.to_integral_value():
         decimals = f"{exponent} decimals" if exponent else "no decimals"
         raise RefusedError(f"{currency} has {decimals}, so {text} is not an amount of it.")
-    if not 1 <= minor <= MAX_AMOUNT_MINOR:
+    if not least <= minor <= MAX_AMOUNT_MINOR:
         raise RefusedError(
-            f"{text} {currency} is out of bounds: from {Money(1, currency)} to "
+            f"{text} {currency} is out of bounds: from {Money(least, currency)} to "
             f"{Money(MAX_AMOUNT_MINOR, currency)}."
         )
     return int(minor)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,23 @@ from refunds_ops.who import login
 @click.option("--currency", metavar="CODE", help="ISO 4217, such as USD.")
 @click.option("--reason", type=click.Choice(REASONS), help="Why.")
 @click.option("--requested-by", metavar="WHO", help="Who asks.  [default: operator:<you>]")
+@click.option("--reason-code", metavar="TEXT", help="Your own code for the reason, at most 64.")
+@click.option("--note", metavar="TEXT", help="A note for people, at most 500 characters.")
+@click.option(
+    "--line-item",
+    "line_items",
+    multiple=True,
+    metavar="SKU,QUANTITY,AMOUNT",
+    help="What is refunded, with the line's total: mug-red,2,19.80. May be given many times.",
+)
+@click.option(
+    "--expected-refundable",
+    metavar="DECIMAL",
+    help="What you believe is still refundable. If it is not, the refund is rejected.",
+)
+@click.option(
+    "--expected-refundable-minor", type=int, metavar="INTEGER", help="The same in minor units."
+)
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="May be given many times.")
 @click.option(
     "--message",
@@ -116,12 +135,18 @@ def request(stack_name: str | None, /, **options: Any) -> None:
         _print_sent(sent)
 
 
-_MESSAGE_OPTIONS = ("refund_id", "transaction_id", "user_id", "currency", "reason", "requested_by")
+_FIELDS = ("refund_id", "transaction_id", "user_id", "currency", "reason", "requested_by")
+"""Options that are fields of the message as they stand."""
+
+_CONVERTED = (
+    *("amount", "amount_minor", "reason_code", "note", "line_items"),
+    *("expected_refundable", "expected_refundable_minor", "metadata"),
+)
+"""Other options that say something about the refund."""
 
 
 def _only_defaults(options: dict[str, Any]) -> None:
-    alone = ("refund_id", "transaction_id", "amount", "amount_minor", "message_file")
-    if any(options[name] is not None for name in alone) or options["metadata"]:
+    if _given(options, ("refund_id", "transaction_id", "message_file", *_CONVERTED)):
         raise click.UsageError(
             "--file brings the requests: only --user, --currency, --reason and --requested-by go "
             "with it, for rows that leave them out"
@@ -129,14 +154,15 @@ def _only_defaults(options: dict[str, Any]) -> None:
 
 
 def _body(options: dict[str, Any]) -> str:
-    flags = {name: options[name] for name in _MESSAGE_OPTIONS}
-    amount, amount_minor = options["amount"], options["amount_minor"]
     if options["message_file"] is None:
-        return json.dumps(_message(flags, amount, amount_minor, options["metadata"]))
-    given = any(value is not None for value in (*flags.values(), amount, amount_minor))
-    if given or options["metadata"]:
+        return json.dumps(_message(options))
+    if _given(options, (*_FIELDS, *_CONVERTED)):
         raise click.UsageError("--message is the whole message: leave the other fields out")
     return _text(options["message_file"].read())
+
+
+def _given(options: dict[str, Any], names: Iterable[str]) -> bool:
+    return any(options[name] not in (None, ()) for name in names)
 
 
 def check(body: str) -> RefundRequest:
@@ -151,31 +177,43 @@ def check(body: str) -> RefundRequest:
         ) from None
 
 
-def _message(
-    flags: dict[str, str | None],
-    amount: str | None,
-    amount_minor: int | None,
-    metadata: tuple[str, ...],
-) -> dict[str, Any]:
-    if amount is not None and amount_minor is not None:
-        raise click.UsageError("give --amount or --amount-minor, not both")
+def _message(options: dict[str, Any]) -> dict[str, Any]:
     names = {"transaction_id": "--transaction", "user_id": "--user", "currency": "--currency"}
     names["reason"] = "--reason"
-    if missing := [option for name, option in names.items() if flags[name] is None]:
+    if missing := [option for name, option in names.items() if options[name] is None]:
         raise click.UsageError(f"missing: {', '.join(missing)}")
+    currency = str(options["currency"])
     message: dict[str, Any] = {
-        **flags,
-        "refund_id": flags["refund_id"] or f"rf_{secrets.token_hex(10)}",
-        "requested_by": flags["requested_by"] or f"operator:{login()}",
+        **{name: options[name] for name in _FIELDS},
+        "refund_id": options["refund_id"] or f"rf_{secrets.token_hex(10)}",
+        "requested_by": options["requested_by"] or f"operator:{login()}",
         "requested_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "amount_minor": _minor(options, "amount", currency, least=1),
+        "reason_code": options["reason_code"],
+        "note": options["note"],
+        "expected_refundable_minor": _minor(options, "expected_refundable", currency, least=0),
+        "line_items": [_line_item(text, currency) for text in options["line_items"]] or None,
+        "metadata": _metadata(options["metadata"]) or None,
     }
-    if amount is not None:
-        amount_minor = minor_units(amount, str(flags["currency"]))
-    if amount_minor is not None:
-        message["amount_minor"] = amount_minor
-    if metadata:
-        message["metadata"] = _metadata(metadata)
-    return message
+    return {name: value for name, value in message.items() if value is not None}
+
+
+def _minor(options: dict[str, Any], name: str, currency: str, *, least: int) -> int | None:
+    decimal, minor = options[name], options[f"{name}_minor"]
+    if decimal is not None and minor is not None:
+        option = f"--{name.replace('_', '-')}"
+        raise click.UsageError(f"give {option} or {option}-minor, not both")
+    found: int | None = minor if decimal is None else minor_units(decimal, currency, least=least)
+    return found
+
+
+def _line_item(text: str, currency: str) -> dict[str, Any]:
+    # From the right: a SKU may have a comma.
+    match text.rsplit(",", 2):
+        case [sku, quantity, amount] if re.fullmatch(r"\d{1,19}", quantity, re.ASCII):
+            total = minor_units(amount, currency, least=0)
+            return {"sku": sku, "quantity": int(quantity), "amount_minor": total}
+    raise click.UsageError(f"--line-item {text} is not SKU,QUANTITY,AMOUNT")
 
 
 def _metadata(pairs: tuple[str, ...]) -> dict[str, str]:

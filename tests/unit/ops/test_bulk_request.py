@@ -166,7 +166,17 @@ def test_waiting_notes_what_became_of_each(
 
 
 @pytest.mark.parametrize(
-    "more", [("--amount", "5"), ("--metadata", "a=b"), ("--message", "/dev/null"), ("--wait", "-1")]
+    "more",
+    [
+        ("--amount", "5"),
+        ("--metadata", "a=b"),
+        ("--note", "a"),
+        ("--reason-code", "a"),
+        ("--line-item", "a,1,1"),
+        ("--expected-refundable", "5"),
+        ("--message", "/dev/null"),
+        ("--wait", "-1"),
+    ],
 )
 def test_a_single_requests_options_do_not_go_with_a_file(
     refunds: Refunds, file: Path, more: tuple[str, ...]

@@ -14,9 +14,11 @@ import boto3
 import pytest
 from tests.support.deployed import Deployed, deployed
 
+from refunds.domain.request import RefundRequest
 from refunds_devkit.sample_events import FOLDER
 from refunds_ops.amounts import minor_units
 from refunds_ops.cli import cli
+from refunds_ops.commands.request import request
 from refunds_ops.errors import RefusedError
 from refunds_ops.stack.stack import OUTPUTS, find_stack
 from refunds_ops.terminal import run_command
@@ -124,6 +126,42 @@ def test_a_request_is_sent_with_all_its_fields(
     assert "rf_1" in capsys.readouterr().out
 
 
+def test_a_request_is_sent_with_every_optional_field(
+    run: Callable[..., int], functions: Deployed
+) -> None:
+    more = ("--amount", "25.00", "--reason-code", "RMA-7", "--note", "Broken, says Ada")
+    items = ("--line-item", "mug, red,2,19.80", "--line-item", "card,1,0")
+    assert run("request", *FIELDS, *more, *items, "--expected-refundable", "0") == 0
+    message = json.loads(sent(functions)[0])
+    assert message["reason_code"] == "RMA-7"
+    assert message["note"] == "Broken, says Ada"
+    assert message["line_items"] == [
+        {"sku": "mug, red", "quantity": 2, "amount_minor": 1980},
+        {"sku": "card", "quantity": 1, "amount_minor": 0},
+    ]
+    assert message["expected_refundable_minor"] == 0
+
+    assert run("request", *FIELDS, "--expected-refundable-minor", "4200") == 0
+    assert json.loads(sent(functions)[0])["expected_refundable_minor"] == 4200
+
+
+def test_every_field_of_a_message_can_be_given_as_an_option() -> None:
+    options = {each.name for each in request.params}
+    assert {*RefundRequest.model_fields} - {"requested_at"} <= options
+
+
+def test_optional_fields_are_checked_before_anything_is_sent(
+    run: Callable[..., int], functions: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--amount", "1.00", "--line-item", "mug,1,2.00", "--note", "x" * 501)
+    assert run("request", *FIELDS, *more) == 1
+    shown = capsys.readouterr().err
+    assert "note: " in shown
+    assert run("request", *FIELDS, "--note", "card 4242 4242 4242 4242") == 1
+    assert "4242" not in capsys.readouterr().err
+    assert sent(functions) == []
+
+
 def test_a_refund_id_is_made_up_and_shown(
     run: Callable[..., int], functions: Deployed, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +209,10 @@ def test_a_message_from_standard_input_is_sent_byte_for_byte(
         ("request",),
         ("request", *FIELDS, "--amount", "1", "--amount-minor", "100"),
         ("request", *FIELDS, "--metadata", "nonsense"),
+        ("request", *FIELDS, "--line-item", "mug,1"),
+        ("request", *FIELDS, "--line-item", "mug,two,1.00"),
+        ("request", *FIELDS, "--expected-refundable", "1", "--expected-refundable-minor", "100"),
+        ("request", "--message", "/dev/null", "--note", "a"),
         ("request", "--message", "/dev/null", "--user", "ada"),
         ("request", *FIELDS[:-1], "no_reason"),
         ("frobnicate",),
