@@ -68,12 +68,12 @@ class Admin:
         return {"now": time_text(self.ledger.now()), "offset_seconds": offset_seconds}
 
     async def list_faults(self, request: Request) -> Response:
-        return Answer(200, {"faults": [f.as_json() for f in self.ledger.faults()]}).response()
+        return Answer(200, {"faults": [f.as_json() for f in self.ledger.faults.all()]}).response()
 
     async def add_faults(self, request: Request) -> Response:
         faults = [parse_fault(body) for body in await _one_or_many(request)]
         with self.ledger.transaction():
-            added = [self.ledger.add_fault(fault).as_json() for fault in faults]
+            added = [self.ledger.faults.add(fault).as_json() for fault in faults]
         return Answer(201, {"faults": added}).response()
 
     async def remove_faults(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class Admin:
         if fault_id is not None and not _FAULT_ID.fullmatch(fault_id):
             raise RefusedError.invalid("id: a number")
         with self.ledger.transaction():
-            removed = self.ledger.remove_faults(
+            removed = self.ledger.faults.remove(
                 fault_id=None if fault_id is None else int(fault_id)
             )
         return Answer(200, {"removed": removed}).response()
@@ -96,7 +96,7 @@ class Admin:
         filters = _filters(request, "transaction_id", "reference", "operation", "idempotency_key")
         if filters["operation"] not in (None, *OPERATIONS):
             raise RefusedError.invalid(f"operation: one of {', '.join(OPERATIONS)}")
-        return Answer(200, {"calls": self.ledger.calls(filters)}).response()
+        return Answer(200, {"calls": self.ledger.calls.read(filters)}).response()
 
     async def put_payments(self, request: Request) -> Response:
         payments = [_payment(body) for body in await _one_or_many(request)]

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from refunds_devkit.sandbox.call_log import Call
 from refunds_devkit.sandbox.contract import (
     MAX_REQUEST_BYTES,
     RefundCreate,
@@ -33,7 +34,7 @@ from refunds_devkit.sandbox.faults import (
     Fault,
     Stage,
 )
-from refunds_devkit.sandbox.ledger import Call, Ledger, Outcome, Settlement
+from refunds_devkit.sandbox.ledger import Ledger, Outcome, Settlement
 from refunds_devkit.sandbox.wire import Answer, Silence, deliver, html_502, status_seen
 
 BODY_SECONDS = 30
@@ -54,7 +55,7 @@ class Strikes:
 
     def at(self, stage: Stage) -> Fault | None:
         for fault in self.candidates:
-            if fault.stage == stage and self.ledger.draw_fault(fault, self.subject):
+            if fault.stage == stage and self.ledger.faults.draw(fault, self.subject):
                 self.struck.append(fault.kind)
                 return fault
         return None
@@ -165,7 +166,7 @@ class Gateway:
                 except RefusedError as refused:
                     answer = Answer(refused.status, refused.body())
                 response = deliver(answer, late, self.stopping, self.shape)
-            self.ledger.log_call(
+            self.ledger.calls.add(
                 Call(
                     operation,
                     status_seen(response),
@@ -198,7 +199,7 @@ class Gateway:
     def _strikes(
         self, operation: str, transaction_id: str | None, reference: str | None
     ) -> Strikes:
-        candidates = self.ledger.faults_for(operation, transaction_id, reference)
+        candidates = self.ledger.faults.matching(operation, transaction_id, reference)
         return Strikes(self.ledger, f"{operation}:{reference or transaction_id}", candidates)
 
     def _turned_away(self, fault: Fault) -> Response:
@@ -260,7 +261,7 @@ class Creation:
             if response is not None:
                 self._log(response, strikes, replayed=replayed)
                 return response
-            number = ledger.start_key(self.key, self.fingerprint)
+            number = ledger.keys.start(self.key, self.fingerprint)
             delay = strikes.at("delay")
             if delay is None:
                 return self._finish(number, strikes)
@@ -274,7 +275,7 @@ class Creation:
         door = strikes.at("door")
         if door is not None:
             return self.gateway._turned_away(door), False
-        stored = self.gateway.ledger.stored_key(self.key)
+        stored = self.gateway.ledger.keys.find(self.key)
         if stored is None:
             return None, False
         if stored.fingerprint != self.fingerprint:
@@ -291,9 +292,9 @@ class Creation:
     def _finish(self, number: int, strikes: Strikes) -> Response:
         answer = self._execute(strikes)
         ledger = self.gateway.ledger
-        ledger.finish_key(number, answer.status, json.dumps(answer.body))
+        ledger.keys.finish(number, answer.status, json.dumps(answer.body))
         if strikes.at("key"):
-            ledger.forget_key(number)
+            ledger.keys.forget(number)
         response = self._deliver(answer, strikes)
         self._log(response, strikes)
         return response
@@ -320,7 +321,7 @@ class Creation:
 
     def _log(self, response: Response, strikes: Strikes, *, replayed: bool = False) -> None:
         requested = self.requested if isinstance(self.requested, RefundCreate) else None
-        self.gateway.ledger.log_call(
+        self.gateway.ledger.calls.add(
             Call(
                 CREATE_REFUND,
                 status_seen(response),

@@ -1,4 +1,4 @@
-"""The gateway's ledger in one SQLite file: payments, refunds, movements of money, keys, faults.
+"""The gateway's ledger in one SQLite file: payments, refunds and movements of money.
 
 One thread uses one connection. A read whose result decides a write shares one `transaction()`
 (BEGIN IMMEDIATE) with it, so a second process on the same file cannot write in between.
@@ -7,18 +7,17 @@ Times are microseconds since 1970 on the sandbox's clock, which tests can advanc
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refunds_devkit.sandbox.call_log import CallLog, filtered
 from refunds_devkit.sandbox.contract import (
-    KEY_LIFETIME_MICROS,
     MAX_AMOUNT,
     Page,
     RefundCreate,
@@ -26,117 +25,12 @@ from refunds_devkit.sandbox.contract import (
     cursor_text,
     time_text,
 )
-from refunds_devkit.sandbox.faults import ANY_OPERATION, Fault
+from refunds_devkit.sandbox.fault_store import FaultStore
+from refunds_devkit.sandbox.key_store import KeyStore
+from refunds_devkit.sandbox.schema import APPLICATION_ID, RESET, SCHEMA, SCHEMA_VERSION
 
-# Written into the file's header: --reset must never empty somebody else's database.
-APPLICATION_ID = 0x464C5231
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
-MAX_CALLS_KEPT = 200_000
 MAX_ADVANCE_MICROS = 20 * 365 * 24 * 3600 * 1_000_000
-
-SCHEMA = """
-CREATE TABLE payments (
-    id TEXT PRIMARY KEY,
-    status TEXT NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'disputed')),
-    currency TEXT NOT NULL,
-    amount_captured INTEGER NOT NULL CHECK (typeof(amount_captured) = 'integer'),
-    created_at INTEGER NOT NULL
-);
-CREATE TABLE refunds (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    transaction_id TEXT NOT NULL REFERENCES payments (id),
-    reference TEXT NOT NULL,
-    amount INTEGER NOT NULL CHECK (typeof(amount) = 'integer' AND amount >= 1),
-    currency TEXT NOT NULL,
-    reason TEXT,
-    status TEXT NOT NULL CHECK (status IN ('pending', 'succeeded', 'failed')),
-    failure_code TEXT,
-    failure_message TEXT,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    idempotency_key TEXT,
-    origin TEXT NOT NULL CHECK (origin IN ('api', 'foreign'))
-);
-CREATE INDEX refunds_by_payment ON refunds (transaction_id, status, amount);
-CREATE INDEX refunds_by_reference ON refunds (reference);
-CREATE INDEX refunds_by_age ON refunds (created_at, seq);
-CREATE TABLE settlements (
-    refund_seq INTEGER PRIMARY KEY REFERENCES refunds (seq),
-    at INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    failure_code TEXT,
-    failure_message TEXT
-);
-CREATE INDEX settlements_by_time ON settlements (at);
-CREATE TABLE movements (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    refund_id TEXT NOT NULL,
-    transaction_id TEXT NOT NULL,
-    reference TEXT NOT NULL,
-    direction TEXT NOT NULL CHECK (direction IN ('out', 'back')),
-    amount INTEGER NOT NULL,
-    currency TEXT NOT NULL,
-    created_at INTEGER NOT NULL
-);
-CREATE INDEX movements_by_payment ON movements (transaction_id);
-CREATE INDEX movements_by_reference ON movements (reference);
-CREATE TABLE idempotency_keys (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL UNIQUE,
-    fingerprint BLOB NOT NULL,
-    first_used_at INTEGER NOT NULL,
-    status INTEGER,
-    body TEXT
-);
-CREATE TABLE faults (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,
-    operation TEXT NOT NULL,
-    transaction_id TEXT,
-    reference TEXT,
-    remaining INTEGER,
-    probability REAL NOT NULL,
-    seed INTEGER NOT NULL,
-    parameters TEXT NOT NULL,
-    seeded INTEGER NOT NULL
-);
-CREATE INDEX faults_by_target ON faults (transaction_id, reference);
-CREATE TABLE fault_draws (
-    fault_id INTEGER NOT NULL,
-    subject TEXT NOT NULL,
-    seen INTEGER NOT NULL,
-    PRIMARY KEY (fault_id, subject)
-) WITHOUT ROWID;
-CREATE TABLE calls (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    at INTEGER NOT NULL,
-    operation TEXT NOT NULL,
-    transaction_id TEXT,
-    reference TEXT,
-    idempotency_key TEXT,
-    status INTEGER,
-    replayed INTEGER NOT NULL,
-    faults TEXT NOT NULL
-);
-CREATE INDEX calls_by_payment ON calls (transaction_id);
-CREATE INDEX calls_by_reference ON calls (reference);
-CREATE TABLE settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-"""
-
-# Children before parents.
-RESET = """
-DELETE FROM settlements;
-DELETE FROM movements;
-DELETE FROM refunds;
-DELETE FROM payments;
-DELETE FROM idempotency_keys;
-DELETE FROM fault_draws;
-DELETE FROM faults;
-DELETE FROM calls;
-DELETE FROM settings
-"""
 
 
 class NotOurDatabaseError(Exception):
@@ -163,29 +57,6 @@ class Outcome:
     later: Settlement | None = None
 
 
-@dataclass(frozen=True)
-class StoredKey:
-    """A stored idempotency key. `status` is None while its first call still runs."""
-
-    seq: int
-    fingerprint: bytes
-    status: int | None
-    body: str | None
-
-
-@dataclass(frozen=True)
-class Call:
-    """A line of the call log: the request, and the response's status (None: no response)."""
-
-    operation: str
-    status: int | None
-    transaction_id: str | None = None
-    reference: str | None = None
-    idempotency_key: str | None = None
-    replayed: bool = False
-    faults: Sequence[str] = ()
-
-
 class Ledger:
     """Opens `path`, or creates it. ":memory:" keeps nothing.
 
@@ -208,6 +79,9 @@ class Ledger:
         except BaseException:
             self._db.close()
             raise
+        self.keys = KeyStore(self._db, self.now)
+        self.faults = FaultStore(self._db)
+        self.calls = CallLog(self._db, self.now)
 
     def _open(self, path: str | Path) -> None:
         try:
@@ -518,136 +392,7 @@ class Ledger:
             ),
         )
 
-    # Idempotency keys
-
-    def stored_key(self, key: str) -> StoredKey | None:
-        """The stored key, or None if it was never used, or first used 24 hours ago or earlier."""
-        row = self._db.execute("SELECT * FROM idempotency_keys WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        if row["first_used_at"] + KEY_LIFETIME_MICROS <= self.now():
-            self._db.execute("DELETE FROM idempotency_keys WHERE seq = ?", (row["seq"],))
-            return None
-        return StoredKey(row["seq"], row["fingerprint"], row["status"], row["body"])
-
-    def start_key(self, key: str, fingerprint: bytes) -> int:
-        """Marks the key as in use. Returns its number for `finish_key`."""
-        seq = self._db.execute(
-            "INSERT INTO idempotency_keys (key, fingerprint, first_used_at) VALUES (?, ?, ?)",
-            (key, fingerprint, self.now()),
-        ).lastrowid
-        assert seq is not None
-        return seq
-
-    def finish_key(self, seq: int, status: int, body: str) -> None:
-        """Stores the response. By number, because an expired key may belong to another call now."""
-        self._db.execute(
-            "UPDATE idempotency_keys SET status = ?, body = ? WHERE seq = ?", (status, body, seq)
-        )
-
-    def forget_key(self, seq: int) -> None:
-        self._db.execute("DELETE FROM idempotency_keys WHERE seq = ?", (seq,))
-
-    # Faults
-
-    def add_fault(self, fault: Fault) -> Fault:
-        fault_id = self._db.execute(
-            """INSERT INTO faults (kind, operation, transaction_id, reference, remaining,
-                   probability, seed, parameters, seeded)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                fault.kind,
-                fault.operation,
-                fault.transaction_id,
-                fault.reference,
-                fault.remaining,
-                fault.probability,
-                fault.seed,
-                json.dumps(dict(fault.parameters)),
-                fault.seeded,
-            ),
-        ).lastrowid
-        row = self._db.execute("SELECT * FROM faults WHERE id = ?", (fault_id,)).fetchone()
-        return _fault(row)
-
-    def faults(self) -> list[Fault]:
-        return [_fault(row) for row in self._db.execute("SELECT * FROM faults ORDER BY id")]
-
-    def remove_faults(self, *, fault_id: int | None = None, seeded: bool = False) -> int:
-        """Removes one fault, all scripted ones, or all seeded ones. Returns the number removed."""
-        self._db.execute(
-            """DELETE FROM fault_draws WHERE fault_id IN (
-                   SELECT id FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2))""",
-            (fault_id, seeded),
-        )
-        return self._db.execute(
-            "DELETE FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2)", (fault_id, seeded)
-        ).rowcount
-
-    def faults_for(
-        self, operation: str, transaction_id: str | None, reference: str | None
-    ) -> list[Fault]:
-        """The faults that match the call: scripted before seeded, in order of scripting."""
-        rows = self._db.execute(
-            # Three terms, so that the index finds each: tests script thousands of faults.
-            """SELECT * FROM faults
-               WHERE (transaction_id = ?1 AND (reference IS NULL OR reference = ?2)
-                   OR transaction_id IS NULL AND reference IS NULL
-                   OR transaction_id IS NULL AND reference = ?2)
-                 AND operation IN (?3, ?4) AND (remaining IS NULL OR remaining > 0)
-               ORDER BY seeded, id""",
-            (transaction_id, reference, operation, ANY_OPERATION),
-        )
-        return [_fault(row) for row in rows]
-
-    def draw_fault(self, fault: Fault, subject: str) -> bool:
-        """Whether the fault applies to this call. If so, uses it up by one call."""
-        seen = 0
-        if fault.probability < 1:
-            seen = self._db.execute(
-                """INSERT INTO fault_draws VALUES (?, ?, 1) ON CONFLICT (fault_id, subject)
-                   DO UPDATE SET seen = seen + 1 RETURNING seen - 1""",
-                (fault.id, subject),
-            ).fetchone()[0]
-        if not fault.strikes(subject, seen):
-            return False
-        if fault.remaining is not None:
-            self._db.execute(
-                "UPDATE faults SET remaining = remaining - 1 WHERE id = ?", (fault.id,)
-            )
-        return True
-
     # What tests read
-
-    def log_call(self, call: Call) -> None:
-        seq = self._db.execute(
-            """INSERT INTO calls (at, operation, transaction_id, reference, idempotency_key,
-                   status, replayed, faults) VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-            (
-                self.now(),
-                call.operation,
-                call.transaction_id,
-                call.reference,
-                call.idempotency_key,
-                call.status,
-                call.replayed,
-                json.dumps(list(call.faults)),
-            ),
-        ).lastrowid
-        assert seq is not None
-        if seq % 1000 == 0:
-            self._db.execute("DELETE FROM calls WHERE seq <= ?", (seq - MAX_CALLS_KEPT,))
-
-    def calls(self, filters: Mapping[str, str | None]) -> list[dict[str, Any]]:
-        return [
-            {
-                **dict(row),
-                "at": time_text(row["at"]),
-                "replayed": bool(row["replayed"]),
-                "faults": json.loads(row["faults"]),
-            }
-            for row in self._filtered("calls", filters)
-        ]
 
     def books(self, filters: Mapping[str, str | None]) -> dict[str, Any]:
         """Payments, refunds and movements, oldest first, by transaction, reference or both."""
@@ -658,11 +403,11 @@ class Ledger:
                 "origin": row["origin"],
                 "idempotency_key": row["idempotency_key"],
             }
-            for row in self._filtered("refunds", filters)
+            for row in filtered(self._db, "refunds", filters)
         ]
         movements = [
             {**dict(row), "created_at": time_text(row["created_at"])}
-            for row in self._filtered("movements", filters)
+            for row in filtered(self._db, "movements", filters)
         ]
         payments = self.payments(filters.get("transaction_id"))
         if filters.get("reference") is not None:
@@ -679,14 +424,6 @@ class Ledger:
         ).fetchone()
         return dict(row)
 
-    def _filtered(self, table: str, filters: Mapping[str, str | None]) -> list[sqlite3.Row]:
-        given = {name: value for name, value in filters.items() if value is not None}
-        where = " AND ".join(["1 = 1", *(f"{name} = ?" for name in given)])
-        return self._db.execute(
-            f"SELECT * FROM {table} WHERE {where} ORDER BY seq",  # noqa: S608 - fixed names
-            list(given.values()),
-        ).fetchall()
-
 
 def refund_json(row: sqlite3.Row) -> dict[str, Any]:
     return {
@@ -701,18 +438,3 @@ def refund_json(row: sqlite3.Row) -> dict[str, Any]:
         "created_at": time_text(row["created_at"]),
         "updated_at": time_text(row["updated_at"]),
     }
-
-
-def _fault(row: sqlite3.Row) -> Fault:
-    return Fault(
-        kind=row["kind"],
-        operation=row["operation"],
-        transaction_id=row["transaction_id"],
-        reference=row["reference"],
-        remaining=row["remaining"],
-        probability=row["probability"],
-        seed=row["seed"],
-        parameters=json.loads(row["parameters"]),
-        seeded=bool(row["seeded"]),
-        id=row["id"],
-    )

@@ -94,8 +94,10 @@ def plant(
     A fault that applies to a few calls stays used up until a reset.
     """
     with ledger.transaction():
-        known = {fault.transaction_id: fault.remaining for fault in ledger.faults() if fault.seeded}
-        ledger.remove_faults(seeded=True)
+        known = {
+            fault.transaction_id: fault.remaining for fault in ledger.faults.all() if fault.seeded
+        }
+        ledger.faults.remove(seeded=True)
         for seed in seeds:
             if not ledger.has_payment(seed.id):
                 ledger.put_payment(
@@ -110,7 +112,7 @@ def plant(
                     )
                     ledger.add_refund(requested, Outcome(), origin="foreign")
             if seed.fault is not None:
-                ledger.add_fault(_fault(seed, known.get(seed.id, seed.calls), settle_seconds))
+                ledger.faults.add(_fault(seed, known.get(seed.id, seed.calls), settle_seconds))
 
 
 def _fault(seed: Seed, remaining: int | None, settle_seconds: float) -> Fault:

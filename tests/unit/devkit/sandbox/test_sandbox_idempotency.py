@@ -128,11 +128,11 @@ def test_a_key_is_forgotten_after_24_hours_of_its_first_use(own_flair: Flair) ->
 def test_the_24_hours_end_to_the_microsecond() -> None:
     now = 1_000_000
     ledger = Ledger(real_micros=lambda: now)
-    ledger.start_key("edge", b"fingerprint")
+    ledger.keys.start("edge", b"fingerprint")
     now += DAY_SECONDS * 1_000_000 - 1
-    assert ledger.stored_key("edge") is not None
+    assert ledger.keys.find("edge") is not None
     now += 1
-    assert ledger.stored_key("edge") is None
+    assert ledger.keys.find("edge") is None
     ledger.close()
 
 

@@ -127,10 +127,10 @@ def test_nothing_committed_is_lost_when_the_process_is_killed(tmp_path: Path) ->
 def test_a_call_that_ran_when_the_process_died_leaves_its_key_free(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     with ledger.transaction():
-        ledger.start_key("running", b"fingerprint")
+        ledger.keys.start("running", b"fingerprint")
     ledger.close()
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    assert ledger.stored_key("running") is None
+    assert ledger.keys.find("running") is None
     ledger.close()
 
 
