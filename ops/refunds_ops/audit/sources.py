@@ -24,9 +24,9 @@ from refunds.settings import GatewaySettings, SettingsError
 from refunds.tables.audit_trail import AuditTable
 from refunds.wiring.gateways import GatewayAccess, SecretKey, open_gateways
 from refunds_ops.audit.failures import FailureReader
+from refunds_ops.audit.gateway_check import Ask
 from refunds_ops.audit.latest_backup import BackupReader, chosen
 from refunds_ops.audit.tables import Tables
-from refunds_ops.audit.verify import Ask
 from refunds_ops.backup.signatures import NotAPublicKeyError, PublicKey
 from refunds_ops.backup.storage import AbsentError, BackupStorage
 from refunds_ops.backup.verification import StoredDigest

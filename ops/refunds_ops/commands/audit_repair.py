@@ -16,6 +16,7 @@ from refunds.audit.outcome_events import OutcomeBus, PublishError
 from refunds.domain.clock import SystemClock
 from refunds.domain.redaction import describe
 from refunds_ops.audit import sources
+from refunds_ops.audit.cross_check import CrossCheck
 from refunds_ops.audit.failures import CLOSED
 from refunds_ops.audit.rebuild import (
     Key,
@@ -93,19 +94,21 @@ def rebuild(
     if bool(refund_ids) == everywhere:
         raise click.UsageError("Give refund ids or --all.")
     stack = find_stack(stack_name)
-    verification = Verification(
-        sources.tables(stack),
-        clock=SystemClock(),
-        progress=lambda _, pages, __: iter(pages),
-        failures=sources.failures(stack),
-        max_findings=sys.maxsize - 1,  # every refund that lost an entry
-    )
+    tables = sources.tables(stack)
     places: dict[str, set[str]] = {refund_id: set() for refund_id in refund_ids}
     if everywhere:
-        places = lost(verification.run().findings)
+        report = Verification(
+            tables,
+            clock=SystemClock(),
+            progress=lambda _, pages, __: iter(pages),
+            failures=sources.failures(stack),
+            max_findings=sys.maxsize - 1,  # every refund that lost an entry
+        ).run()
+        places = lost(report.findings)
+    check = CrossCheck(tables, clock=SystemClock())
     seen = candidates_in(sources.failures(stack), set(places))
     reads: Iterable[Read] = (
-        verification.settled(refund_id, payments | payments_in(seen, refund_id))
+        check.settled(refund_id, payments | payments_in(seen, refund_id))
         for refund_id, payments in places.items()
     )
     if not everywhere:

@@ -13,23 +13,22 @@ from tests.support.failed_records import keep_as_lambda, records_of
 
 from refunds.domain.refund import Item, Status
 from refunds.tables.audit_trail import AuditTable
+from refunds_ops.audit.cross_check import CrossCheck
 from refunds_ops.audit.latest_backup import BackupReader
 from refunds_ops.audit.rebuild import Outcome, Rebuilder, backed_up, candidates_in, payments_in
 from refunds_ops.audit.replay import Replayer
-from refunds_ops.audit.verify import Verification
 
 
 def rebuild(
     trail: Trail, refund_id: str, *, backup: BackupReader | None = None, dry_run: bool = False
 ) -> list[Outcome]:
     seen = candidates_in(trail.failures(), {refund_id})
-    verification = Verification(
+    check = CrossCheck(
         trail.tables(),
         clock=trail.clock,
-        progress=lambda name, pages, about: iter(pages),
         sleep=lambda seconds: trail.clock.advance(seconds=seconds),
     )
-    read = verification.settled(refund_id, payments_in(seen, refund_id))
+    read = check.settled(refund_id, payments_in(seen, refund_id))
     audit = AuditTable(trail.client, trail.stack.audit_table)
     rebuilder = Rebuilder(
         audit,
