@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import SystemClock, rfc3339
+from refunds.domain.identity import Identity
 from refunds.domain.refund import Status
 from refunds.domain.request import RefundRequest, RefusedError, parse_message
 from refunds.processing.dead_letters import ARCHIVED
@@ -202,7 +203,7 @@ class DeadLetters:
             return Forecast(False, f"would change nothing: the refund is {refund.status}")
         return Forecast(True, f"would go on with the refund, which is {refund.status}")
 
-    def resend(self, letter: DeadLetter, *, by: str, why: str) -> None:
+    def resend(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
         """Send it to the refund queue again, marked as resent, then put it away.
 
         Interrupted in between it is in both places; sent twice, it is still one refund.
@@ -215,19 +216,19 @@ class DeadLetters:
         )
         self._remove(letter)
 
-    def drop(self, letter: DeadLetter, *, by: str, why: str) -> None:
+    def drop(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
         """Put it away for good. Its whole message stays in the failures bucket."""
         self._keep(letter, "dropped", by=by, why=why)
         self._remove(letter)
 
-    def _keep(self, letter: DeadLetter, action: str, *, by: str, why: str) -> None:
+    def _keep(self, letter: DeadLetter, action: str, *, by: Identity, why: str) -> None:
         store = FailureStore(self._stack.s3, self._bucket, SystemClock())
         store.keep(
             CLOSED,
             letter.message_id,
             {
                 "action": action,
-                "by": by,
+                **by.recorded(),
                 "why": why,
                 "at": rfc3339(datetime.now(UTC)),
                 "body": letter.body,

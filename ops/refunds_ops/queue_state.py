@@ -55,6 +55,7 @@ def why_not_processed(stack: Stack) -> list[str]:
     """Where a request may be that has become no refund yet, most likely first."""
     from refunds.domain.intake import BreakerState
     from refunds.tables.state import Control
+    from refunds_ops.statuses import acting
 
     control = Control(stack.dynamodb, stack["LedgerTableName"])
     intake = control.intake()
@@ -63,8 +64,8 @@ def why_not_processed(stack: Stack) -> list[str]:
     found = []
     if intake.paused:
         found.append(
-            f"The queue is paused by {intake.paused_by} since {intake.paused_at}: "
-            f"{intake.paused_why}. Requests wait until: refunds resume"
+            f"The queue is paused by {acting(intake.paused_by, intake.paused_on_behalf_of)} "
+            f"since {intake.paused_at}: {intake.paused_why}. Requests wait until: refunds resume"
         )
     if intake.breaker is not BreakerState.CLOSED:
         found.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from refunds.domain.identity import person_of
 from refunds.domain.refund import OUTCOMES, Item, Status
 from refunds_ops.stack.outputs import FUNCTIONS
 from refunds_ops.terminal import safe_text
@@ -44,4 +45,16 @@ def short_name(processed_by: str) -> str:
     for function in FUNCTIONS:
         if match := re.fullmatch(rf".*-{function}-\w+:(.+)", processed_by):
             return f"{function}:{match[1]}"
+    if processed_by.startswith("arn:"):
+        return person_of(processed_by)
     return processed_by
+
+
+def acting(by: str | None, on_behalf_of: str | None = None) -> str:
+    """Who acted: the person's name and role, and their note on whom they act for."""
+    if by is None:
+        return "nobody"
+    who = short_name(by)
+    if match := re.fullmatch(r"arn:[^:]+:sts::\d+:assumed-role/([^/]+)/.+", by):
+        who += f" as {match[1]}"
+    return who + (f", on behalf of {on_behalf_of}" if on_behalf_of else "")

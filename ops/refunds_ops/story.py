@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refunds.domain.audit_entry import DELETED_EVENT
+from refunds.domain.audit_entry import DELETED_EVENT, PROPOSED_EVENT
 from refunds.domain.refund import Item
 from refunds_ops.amounts import amount_text
+from refunds_ops.statuses import acting
 
 NEXT: Mapping[str, str] = {
     "PROCESSING": "It is being processed; ReconcileRefunds takes it up if that ends early.",
@@ -46,6 +47,8 @@ def sentence(entry: Item) -> str:
     details: Item = entry["details"]
     if entry["event"] == DELETED_EVENT:
         return "The refund's record was deleted."
+    if entry["event"] == PROPOSED_EVENT and (proposal := details.get("proposal")):
+        return f"Proposed as {proposal.get('decision')} by {decision(proposal)}."
     # Each value is one field of its own: nothing in it is read as a pattern.
     text = _SENTENCES.get(entry["status"], "Its status became {status}.").format(
         asker=entry["requested_by"],
@@ -57,8 +60,18 @@ def sentence(entry: Item) -> str:
         status=entry["status"],
     )
     if "review" in (details.get("changed_fields") or ()) and (review := details.get("review")):
-        text += f" Decided by {review.get('by')}: {review.get('why')} ({review.get('evidence')})."
+        text += f" Decided by {decision(review)}."
     return text
+
+
+def decision(decided: Item) -> str:
+    """A person's decision or proposal: who, why, by what evidence, and what was shown to them."""
+    who = acting(decided.get("by"), decided.get("on_behalf_of"))
+    if proposed_by := decided.get("proposed_by"):
+        who += f", proposed by {acting(proposed_by)}"
+    shown = [str(decided[name]) for name in ("gateway", "balance") if decided.get(name)]
+    told = f"{who}: {decided.get('why')} ({decided.get('evidence')})"
+    return f"{told}; shown: {'; '.join(shown)}" if shown else told
 
 
 def because(refund: Item) -> str:

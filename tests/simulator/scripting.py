@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.simulator.sqs import Message
 from tests.simulator.world import World
+from tests.support.builders import person
 
 from refunds.processing.review import Reasons, Reviewer
 
@@ -97,12 +98,12 @@ def fail_here_and_pay_there(made: World) -> None:
 
 def correct(made: World) -> None:
     """r1 failed here, the gateway shows it as paid, and a person corrects it."""
-    reasons = Reasons(by="operator:jo", why="the dashboard shows it", evidence="T-1")
+    reasons = Reasons(person("jo"), why="the dashboard shows it", evidence="T-1")
     made.functions.invoke(
         "operator",
-        lambda env, deadline: Reviewer(env.protocol.refunds, env.protocol.settler).correct(
-            "r1", reasons, deadline
-        ),
+        lambda env, deadline: Reviewer(
+            env.protocol.refunds, env.protocol.settler, env.protocol.ledger
+        ).correct("r1", reasons, deadline),
         lambda result: None,
         lambda: None,
     )

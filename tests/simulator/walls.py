@@ -21,6 +21,7 @@ from tests.simulator.restores import back_up, quietly, requests_flow, restore
 from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered
 from tests.simulator.sqs import DAY, Message
 from tests.simulator.world import World
+from tests.support.builders import person
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Status
@@ -334,12 +335,12 @@ class _Walls:
 
     def _person(self, refund_id: str, to: Status | None, *, against: bool = False) -> None:
         """Someone decides ``to``; None: corrects what ended here and is paid at the gateway."""
-        reasons = Reasons(by="operator:jo", why="in a hurry", evidence="a customer's word")
+        reasons = Reasons(person("jo"), why="in a hurry", evidence="a customer's word")
 
         def decide(env: Environment, deadline: Deadline) -> None:
             self.world.checker.careless.add(refund_id)
             protocol = env.protocol
-            reviewer = Reviewer(protocol.refunds, protocol.settler)
+            reviewer = Reviewer(protocol.refunds, protocol.settler, protocol.ledger)
             try:
                 if to is None:
                     reviewer.correct(refund_id, reasons, deadline)

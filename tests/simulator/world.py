@@ -19,6 +19,7 @@ from tests.simulator.sources import QueueSource, StreamSource
 from tests.simulator.sqs import DAY, SQS, Message, Queue
 from tests.simulator.tap import Tap
 from tests.simulator.watch import Watch
+from tests.support.builders import person
 
 from refunds.audit.outcome_events import GATEWAY_DOWN
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
@@ -223,11 +224,11 @@ class World:
         self.kernel.counts["reviews"] += 1
         self.kernel.log("review", f"{refund_id}: {decision}")
         protocol = env.protocol
-        Reviewer(protocol.refunds, protocol.settler).decide(
+        Reviewer(protocol.refunds, protocol.settler, protocol.ledger).decide(
             refund_id,
             decision,
             Reasons(
-                by="operator:jo",
+                who=person("jo"),
                 why="the gateway's dashboard shows it",
                 evidence=evidence.id if evidence else "no such refund there",
             ),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from refunds.domain.clock import rfc3339
+from refunds.domain.identity import Identity
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import RefundRequest
 from refunds.gateways.contract import (
@@ -92,6 +93,15 @@ def body(**changes: Any) -> dict[str, Any]:
 
 def request(**changes: Any) -> RefundRequest:
     return RefundRequest.model_validate(body(**changes))
+
+
+def person(name: str, role: str = "Reviewer") -> Identity:
+    """Somebody who has assumed a role, as STS shows them."""
+    return Identity(
+        f"arn:aws:sts::123456789012:assumed-role/{role}/{name}",
+        "123456789012",
+        f"AROAEXAMPLE{role.upper()}:{name}",
+    )
 
 
 def refund(**changes: Any) -> Refund:

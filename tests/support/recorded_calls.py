@@ -16,6 +16,7 @@ Called = tuple[str, str]
 _ACTIONS = {
     "dynamodb:TransactWriteItems": (),  # each action in it is recorded instead
     "lambda:Invoke": ("lambda:InvokeFunction",),
+    "sts:GetCallerIdentity": (),  # AWS lets everybody ask, whatever their policies say
     "s3:HeadObject": ("s3:GetObject",),
     "s3:ListObjectsV2": ("s3:ListBucket",),
     "sqs:ChangeMessageVisibilityBatch": ("sqs:ChangeMessageVisibility",),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from refunds.domain.audit_entry import DELETED_EVENT, RESTORED_EVENT
+from refunds.domain.audit_entry import DELETED_EVENT, RESTORED_EVENT, SAME_STATUS_EVENTS
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, TRANSITIONS, Status
 from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds_ops.audit.findings import Finding
@@ -101,7 +101,7 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:  # noqa: PLR0911 
         what = f"{', '.join(FIXED)}: one is not what it was in the version before"
         return [_of(after, "transition", what)]
     legal: frozenset[str] = frozenset(TRANSITIONS[Status(before.status or "")])
-    if after.event in (DELETED_EVENT, RESTORED_EVENT):
+    if after.event in SAME_STATUS_EVENTS:
         legal = frozenset({before.status or ""})
     if (
         (before.event == DELETED_EVENT and after.event != RESTORED_EVENT)

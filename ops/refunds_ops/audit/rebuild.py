@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from refunds.audit.writer import NOT_AN_IMAGE, same_entry
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import Clock, rfc3339
+from refunds.domain.identity import Identity
 from refunds.domain.refund import AUDITED, Item
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.wire import from_wire
@@ -108,7 +109,7 @@ class Rebuilder:
         self,
         audit: AuditTable,
         clock: Clock,
-        by: str,
+        by: Identity,
         *,
         backed_up: Mapping[Key, str | None] | None = None,
         dry_run: bool = False,
@@ -163,7 +164,7 @@ class Rebuilder:
             candidate.entry
             | {
                 "recorded_at": rfc3339(self._clock.now()),
-                "rebuilt": {"by": self._by, "from": candidate.source},
+                "rebuilt": {**self._by.recorded(), "from": candidate.source},
             }
         )
         if stored is not None and not same_entry(stored, candidate.entry):

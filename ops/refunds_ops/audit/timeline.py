@@ -17,6 +17,7 @@ from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.audit.chain import broken_links
 from refunds_ops.statuses import colour_of, outcome_of, short_name, why
+from refunds_ops.story import decision
 from refunds_ops.terminal import safe_value
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def refund_story(entries: Sequence[Item]) -> RenderableType:
         last["requested_by"],
         (f", {details['reason']}", "dim"),
     )
+    if sender := details.get("sent_by"):
+        facts.append("\nsent by ", style="dim").append(str(sender))
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="dim", justify="right")
     table.add_column(no_wrap=True)
@@ -120,9 +123,10 @@ def _details(entry: Item) -> Text:
         text.append(str(details.get("gateway_refund_id")))
     if reason := why(details):
         text.append(f"\n{reason}", style=colour_of(Status.FAILED))
-    if "review" in changed and (review := details.get("review")):
-        text.append(f"\n“{review.get('why')}”")
-        text.append(f" {review.get('evidence')}, decided by {review.get('by')}", style="dim")
+    for name, verb in (("review", "decided"), ("proposal", "proposed")):
+        if name in changed and (decided := details.get(name)):
+            what = decided.get("decision", "")
+            text.append(f"\n{verb} {what}".rstrip() + f" by {decision(decided)}", style="dim")
     if rebuilt := entry.get("rebuilt"):
         source = rebuilt.get("from") if isinstance(rebuilt, Mapping) else rebuilt
         text.append(f"\nrecreated from {source}", style="yellow")

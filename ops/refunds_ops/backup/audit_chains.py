@@ -41,6 +41,7 @@ class Restorer:
     why: str
     source: str
     """Such as ``backup 12``."""
+    on_behalf_of: str | None = None
 
 
 class AuditChains:
@@ -116,6 +117,7 @@ class AuditChains:
             by=self._restorer.by,
             why=self._restorer.why,
             source=source,
+            on_behalf_of=self._restorer.on_behalf_of,
         )
         return item_to_wire(_indexed(restored, now).item())
 

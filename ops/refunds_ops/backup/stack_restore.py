@@ -129,7 +129,9 @@ class StackRestore:
         """A new ledger must say that requests wait, and how they are claimed if they don't."""
         now, restorer = self._clock.now(), self._restorer
         Control(self._stack.dynamodb, self._name("ledger")).change_intake(
-            lambda intake: paused(intake, restorer.by, restorer.why, now)
+            lambda intake: paused(
+                intake, restorer.by, restorer.why, now, on_behalf_of=restorer.on_behalf_of
+            )
         )
         self._look_up_first()
 

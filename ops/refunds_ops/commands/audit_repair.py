@@ -33,6 +33,7 @@ from refunds_ops.audit.verify import Verification
 from refunds_ops.backup.storage import backup_storage
 from refunds_ops.backup.verification import published
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import (
@@ -43,7 +44,6 @@ from refunds_ops.terminal import (
     print_note,
     safe_text,
 )
-from refunds_ops.who import BY, check_kept, operator, why_option
 
 _KEY_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ABSENT = ("NoSuchKey", "404")
@@ -71,7 +71,7 @@ _ABSENT = ("NoSuchKey", "404")
     },
     lines=True,
 )
-@BY
+@ON_BEHALF_OF
 @click.pass_obj
 def rebuild(
     stack_name: str | None,
@@ -82,7 +82,7 @@ def rebuild(
     public_key: Path | None,
     dry_run: bool,
     as_json: bool,
-    by: str | None,
+    on_behalf_of: str | None,
 ) -> None:
     """Recreate lost audit entries.
 
@@ -117,7 +117,7 @@ def rebuild(
     rebuilder = Rebuilder(
         sources.audit_table(stack),
         SystemClock(),
-        operator(by),
+        identify(stack, on_behalf_of),
         backed_up={} if no_backup else _backed_up(stack, public_key, set(places)),
         dry_run=dry_run,
     )
@@ -256,22 +256,23 @@ def _why_not(error: Exception, bucket: str) -> str:
 @click.command()
 @click.argument("key")
 @why_option("What it was, and what was done about it.")
-@BY
+@ON_BEHALF_OF
 @json_option({"key": "where the record is now"})
 @click.pass_obj
-def close(stack_name: str | None, *, key: str, why: str, by: str | None, as_json: bool) -> None:
+def close(
+    stack_name: str | None, *, key: str, why: str, on_behalf_of: str | None, as_json: bool
+) -> None:
     """Put away a failed record that makes no entry.
 
     Do so once you know what it was. It moves to closed/ in the failures bucket, with who and why in
     its metadata.
     """
-    who = operator(by)
-    check_kept(why=why, by=who)
+    check_kept(why=why)
     stack = find_stack(stack_name)
-    # S3 metadata is ASCII.
-    plain = safe_text(" ".join(why.split())).encode("ascii", "backslashreplace").decode()
+    who = identify(stack, on_behalf_of)
+    kept = {name.replace("_", "-"): _metadata(text) for name, text in who.recorded().items()}
     try:
-        moved = sources.failures(stack).move(key, CLOSED, why=plain[:1000].strip(), by=who)
+        moved = sources.failures(stack).move(key, CLOSED, why=_metadata(why), **kept)
     except stack.s3.exceptions.ClientError as exc:
         if exc.response["Error"]["Code"] in _ABSENT:
             raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
@@ -280,3 +281,9 @@ def close(stack_name: str | None, *, key: str, why: str, by: str | None, as_json
         print_json({"key": moved})
     else:
         print_line(moved)
+
+
+def _metadata(text: str) -> str:
+    """As S3 keeps metadata: ASCII, a line."""
+    plain = safe_text(" ".join(text.split())).encode("ascii", "backslashreplace").decode()
+    return plain[:1000].strip()

@@ -23,9 +23,9 @@ from refunds_ops.bulk import (
     send,
 )
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.identity import login
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_error, print_json, print_line, print_note
-from refunds_ops.who import login
 
 MAX_SHOWN = 20
 POLL_SECONDS = 2.0

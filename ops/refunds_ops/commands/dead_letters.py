@@ -14,11 +14,11 @@ from refunds.domain.card_numbers import masked, redacted
 from refunds_ops.dates import age, utc_now, zone_of
 from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.layout import Column, facts_table, print_table
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
-from refunds_ops.who import BY, check_kept, operator, why_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,7 +126,7 @@ def show(stack_name: str | None, message_id: str, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All, or all that the filters leave.")
 @filters
 @why_option("Why it helps now. Kept with the message.")
-@BY
+@ON_BEHALF_OF
 @click.option("--yes", is_flag=True, help="Do it. Without: only say what would be done.")
 @json_option(DONE_FIELDS, lines=True)
 @click.pass_obj
@@ -145,7 +145,7 @@ def resend(stack_name: str | None, /, **options: Any) -> None:
 @click.option("--all", "everything", is_flag=True, help="All, or all that the filters leave.")
 @filters
 @why_option("What it was, and what was done instead. Kept with the message.")
-@BY
+@ON_BEHALF_OF
 @click.option("--yes", is_flag=True, help="Do it. Without: only say what would be done.")
 @json_option(DONE_FIELDS, lines=True)
 @click.pass_obj
@@ -161,9 +161,10 @@ def drop(stack_name: str | None, /, **options: Any) -> None:
 def _act(stack_name: str | None, action: str, options: dict[str, Any]) -> None:
     if bool(options["message_ids"]) == options["everything"]:
         raise click.UsageError("Give message ids, or --all.")
-    by, why, yes = operator(options["by"]), options["why"], options["yes"]
-    check_kept(why=why, by=by)
+    why, yes = options["why"], options["yes"]
+    check_kept(why=why)
     stack = find_stack(stack_name)
+    who = identify(stack, options["on_behalf_of"])
     done: list[tuple[DeadLetter, Forecast, str]] = []
     with DeadLetters(stack) as letters:
         for letter in _choose(letters, options["message_ids"], options):
@@ -172,9 +173,9 @@ def _act(stack_name: str | None, action: str, options: dict[str, Any]) -> None:
                 done.append((letter, forecast, "skipped"))
                 continue
             if yes and action == "resend":
-                letters.resend(letter, by=by, why=why)
+                letters.resend(letter, by=who, why=why)
             elif yes:
-                letters.drop(letter, by=by, why=why)
+                letters.drop(letter, by=who, why=why)
             past = "resent" if action == "resend" else "dropped"
             done.append((letter, forecast, past if yes else f"would be {past}"))
     if options["as_json"]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import click
 from rich.markup import escape
@@ -22,13 +23,16 @@ from refunds.tables.state import Control
 from refunds_ops.backup.storage import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.open_refunds import open_refunds
 from refunds_ops.queue_state import depth, held_gateways
 from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack, find_stack
+from refunds_ops.statuses import acting
 from refunds_ops.terminal import console, print_json
-from refunds_ops.who import BY, check_kept, operator, why_option
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SWITCH_SECONDS = 120.0
 """How long to wait for Lambda: a change takes up to a minute, and one before it may be running."""
@@ -43,11 +47,12 @@ STATUS_FIELDS = {
     "breaker": "closed, open or half-open",
     "breaker_since": "",
     "breaker_why": "",
-    "paused_at": "null when no person has paused",
-    "paused_by": "",
+    "paused_at": "null when nobody has paused",
+    "paused_by": "who, as AWS says; a function when the stop was automatic",
+    "paused_on_behalf_of": "their note on whom they act for",
     "paused_why": "",
     "gateways_paused": "of several gateways, those that a person has paused: who, since when, why",
-    "history": "the last switches: at, what, by, why",
+    "history": "the last switches: at, what, by, on_behalf_of, why",
     "waiting": "messages in the queue",
     "in_flight": "messages being processed or waiting for a retry",
     "dead_letters": "messages in the dead-letter queue",
@@ -63,48 +68,53 @@ STATUS_FIELDS = {
 SWITCH_FIELDS = {
     "flows": "whether requests flow now",
     "breaker": "closed, open or recovering",
-    "paused_at": "null when no person has paused",
+    "paused_at": "null when nobody has paused",
     "paused_by": "",
+    "paused_on_behalf_of": "",
     "paused_why": "",
     "changed": "whether this call changed it",
 }
 
 
-_GATEWAY = click.option(
-    "--only",
-    "gateway",
-    type=click.Choice(sorted(ADAPTERS)),
-    help="Only the requests for this one of several gateways.",
-)
+def _which(command: F) -> F:
+    one = click.option(
+        "--gateway",
+        "--only",
+        "gateway",
+        type=click.Choice(sorted(ADAPTERS)),
+        help="Only the requests for this one of several gateways.",
+    )
+    everything = click.option(
+        "--all", "everything", is_flag=True, help="All requests: the default."
+    )
+    return everything(one(command))
 
 
 @click.command()
 @_WHY
-@BY
-@_GATEWAY
+@ON_BEHALF_OF
+@_which
 @json_option(SWITCH_FIELDS)
 @click.pass_obj
-def pause(
-    stack_name: str | None, *, why: str, by: str | None, gateway: str | None, as_json: bool
-) -> None:
+def pause(stack_name: str | None, /, **options: Any) -> None:
     """Keep refund requests in the queue until `resume`.
 
     Returns when no new batch starts; batches that have started end within a minute. Only a person
     resumes what a person has paused. SQS keeps requests for 7 days.
 
-    With --only, only that gateway's requests wait, from a minute later on and for as long as you
+    With --gateway, only that gateway's requests wait, from a minute later on and for as long as you
     like: they are sent again every 15 minutes.
     """
-    before, intake = _switch(stack_name, why, by, paused, gateway)
+    before, intake, gateway = _switch(stack_name, paused, options)
     out = console()
-    if as_json:
+    if options["as_json"]:
         _print_switched(before, intake)
     elif before.paused:
         out.print(f"Already paused {_by_whom(intake)}")
     elif gateway:
         out.print(
             f"[yellow]●[/] Paused. Requests for {gateway} wait until: "
-            f"refunds resume --only {gateway}"
+            f"refunds resume --gateway {gateway}"
         )
     else:
         out.print("[yellow]●[/] Paused. Requests wait in the queue until: refunds resume")
@@ -112,13 +122,11 @@ def pause(
 
 @click.command()
 @_WHY
-@BY
-@_GATEWAY
+@ON_BEHALF_OF
+@_which
 @json_option(SWITCH_FIELDS)
 @click.pass_obj
-def resume(
-    stack_name: str | None, *, why: str, by: str | None, gateway: str | None, as_json: bool
-) -> None:
+def resume(stack_name: str | None, /, **options: Any) -> None:
     """Let refund requests flow again.
 
     Refuses while WriteAudit doesn't read the stream of Refunds: money would move unaudited.
@@ -127,9 +135,9 @@ def resume(
         audit_writer.check_connected(find_stack(stack_name))
     except audit_writer.NotConnectedError as exc:
         raise RefusedError(f"Requests stay paused: {exc}.", *exc.steps) from exc
-    before, intake = _switch(stack_name, why, by, resumed, gateway)
+    before, intake, gateway = _switch(stack_name, resumed, options)
     out = console()
-    if as_json:
+    if options["as_json"]:
         _print_switched(before, intake)
     elif intake.breaker is BreakerState.OPEN:
         out.print(
@@ -172,6 +180,7 @@ class Found:
     breaker_why: str | None
     paused_at: str | None
     paused_by: str | None
+    paused_on_behalf_of: str | None
     paused_why: str | None
     history: list[dict[str, str]]
     waiting: int
@@ -229,6 +238,7 @@ def look(stack: Stack) -> Found:
         breaker_why=intake.why,
         paused_at=intake.paused_at,
         paused_by=intake.paused_by,
+        paused_on_behalf_of=intake.paused_on_behalf_of,
         paused_why=intake.paused_why,
         history=[dict(change) for change in intake.history],
         waiting=queue.waiting,
@@ -243,7 +253,7 @@ def look(stack: Stack) -> Found:
             for name, state in held_gateways(control).items()
         },
         gateways_paused={
-            name: f"by {state.paused_by} since {state.paused_at}: {state.paused_why}"
+            name: f"by {_who(state)} since {state.paused_at}: {state.paused_why}"
             for name in sorted(ADAPTERS)
             if (state := control.intake(name)).paused
         },
@@ -260,26 +270,29 @@ def _switch_of(stack: Stack) -> Switch:
 
 
 def _switch(
-    stack_name: str | None,
-    why: str,
-    by: str | None,
-    step: Callable[[Intake, str, str, datetime], Intake],
-    gateway: str | None,
-) -> tuple[Intake, Intake]:
+    stack_name: str | None, step: Callable[..., Intake], options: dict[str, Any]
+) -> tuple[Intake, Intake, str | None]:
     """Record the change, then switch the mapping. If this ends in between, the reconciler or the
-    next call completes it. Returns the state before and after.
+    next call completes it. Returns the state before and after, and the gateway if it is one of
+    several.
 
     A change for one gateway needs no switch: ProcessRefund reads it once a minute.
     """
-    who = operator(by)
-    check_kept(why=why, by=who)
+    gateway, why = options["gateway"], options["why"]
+    if gateway and options["everything"]:
+        raise click.UsageError("Give --gateway NAME or --all.")
+    check_kept(why=why)
     stack = find_stack(stack_name)
+    who = identify(stack, options["on_behalf_of"])
     if gateway is not None:
         _check_one_of_several(stack, gateway)
     before, after = Control(stack.dynamodb, stack["LedgerTableName"]).change_intake(
-        lambda intake: step(intake, who, why, datetime.now(UTC)), gateway
+        lambda intake: step(intake, who.arn, why, datetime.now(UTC), on_behalf_of=who.on_behalf_of),
+        gateway,
     )
-    return before, after if gateway else _until_switched(_switch_of(stack)).intake
+    if gateway is None:
+        after = _until_switched(_switch_of(stack)).intake
+    return before, after, gateway
 
 
 def _check_one_of_several(stack: Stack, gateway: str) -> None:
@@ -293,7 +306,7 @@ def _check_one_of_several(stack: Stack, gateway: str) -> None:
     if gateway not in names:
         raise RefusedError(f"{gateway} is not configured in this stack: {', '.join(names)}.")
     if len(names) == 1:
-        raise RefusedError(f"{gateway} is the only gateway.", "Leave --only out.")
+        raise RefusedError(f"{gateway} is the only gateway.", "Leave --gateway out.")
 
 
 def _until_switched(switch: Switch) -> Switched:
@@ -316,9 +329,11 @@ def _print_switched(before: Intake, after: Intake) -> None:
 
 
 def _by_whom(intake: Intake) -> str:
-    return f"by {escape(str(intake.paused_by))} since {intake.paused_at}: " + escape(
-        str(intake.paused_why)
-    )
+    return escape(f"by {_who(intake)} since {intake.paused_at}: {intake.paused_why}")
+
+
+def _who(intake: Intake | Found) -> str:
+    return acting(intake.paused_by, intake.paused_on_behalf_of)
 
 
 def _table(found: Found) -> Table:
@@ -334,7 +349,7 @@ def _table(found: Found) -> Table:
     )
     if found.paused_at:
         table.add_row(
-            "paused", Text(f"by {found.paused_by} since {found.paused_at}: {found.paused_why}")
+            "paused", Text(f"by {_who(found)} since {found.paused_at}: {found.paused_why}")
         )
     breaker = found.breaker
     if found.breaker_since and found.breaker != BreakerState.CLOSED:
@@ -351,7 +366,11 @@ def _table(found: Found) -> Table:
     table.add_row("last backup", found.last_backup or Text("none", style="yellow"))
     for change in found.history[-5:]:
         table.add_row(
-            change["at"][:19], Text(f"{change['what']} by {change['by']}: {change['why']}")
+            change["at"][:19],
+            Text(
+                f"{change['what']} by {acting(change['by'], change.get('on_behalf_of'))}: "
+                f"{change['why']}"
+            ),
         )
     if found.attention:
         table.add_row("look at", Text("; ".join(found.attention), style="bold yellow"))

@@ -18,10 +18,10 @@ from refunds.domain.request import RefusedError as MessageRefusedError
 from refunds.domain.request_fields import REASONS
 from refunds_ops.amounts import amount_text, minor_units
 from refunds_ops.errors import RefusedError
+from refunds_ops.identity import login
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_json, print_line
-from refunds_ops.who import login
 
 
 @click.command()

@@ -34,10 +34,10 @@ from refunds_ops.commands.backup_options import (
     reader_of,
 )
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json
-from refunds_ops.who import BY, check_kept, operator, why_option
 
 
 @click.command()
@@ -72,7 +72,7 @@ from refunds_ops.who import BY, check_kept, operator, why_option
     help="With --refund: the payment of a refund that neither the table nor the backup has.",
 )
 @why_option("Kept in the audit trail.  [default: that of the pause]", required=False)
-@BY
+@ON_BEHALF_OF
 @click.option(
     "--without-gateway",
     is_flag=True,
@@ -105,7 +105,7 @@ def restore(  # noqa: PLR0917 - click passes the options
     refund_ids: tuple[str, ...],
     transaction_id: str | None,
     why: str | None,
-    by: str | None,
+    on_behalf_of: str | None,
     without_gateway: bool,
     again: bool,
     as_json: bool,
@@ -143,7 +143,7 @@ def restore(  # noqa: PLR0917 - click passes the options
         suffix=suffix,
         by_rows=by_rows,
         progress=progress,
-        restorer=_restorer(by, why or pause_reason, digest),
+        restorer=_restorer(stack, on_behalf_of, why or pause_reason, digest),
         clock=SystemClock(),
         reader=reader_of(stack),
         gateways=_gateways(stack) if ready and not without_gateway else None,
@@ -173,10 +173,11 @@ def restore(  # noqa: PLR0917 - click passes the options
         raise click.exceptions.Exit(REFUSED)
 
 
-def _restorer(by: str | None, why: str, digest: Digest) -> Restorer:
-    who, why = operator(by), why or "restore"
-    check_kept(by=who, why=why)
-    return Restorer(who[:128], why[:500], f"backup {digest.sequence}")
+def _restorer(stack: Stack, on_behalf_of: str | None, why: str, digest: Digest) -> Restorer:
+    why = why or "restore"
+    check_kept(why=why)
+    who = identify(stack, on_behalf_of)
+    return Restorer(who.arn, why[:500], f"backup {digest.sequence}", who.on_behalf_of)
 
 
 def _progress(stack: Stack, digest: Digest, suffix: str, by_rows: bool, again: bool) -> Progress:

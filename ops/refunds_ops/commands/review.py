@@ -7,6 +7,7 @@ from datetime import timedelta
 import click
 
 from refunds.domain.clock import Deadline, SystemClock
+from refunds.domain.identity import Identity
 from refunds.domain.refund import Item, Status
 from refunds.lambda_runtime import new_token
 from refunds.processing.balance import Balance
@@ -19,6 +20,7 @@ from refunds_ops.amounts import amount_text
 from refunds_ops.audit import sources
 from refunds_ops.dates import age, utc_now
 from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.identity import ON_BEHALF_OF, identify
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.layout import Column, print_table
 from refunds_ops.open_refunds import in_review, open_since
@@ -26,7 +28,6 @@ from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import outcome_of
 from refunds_ops.story import because
 from refunds_ops.terminal import print_json, print_json_lines, print_line, print_note
-from refunds_ops.who import BY, operator
 
 GATEWAY_SECONDS = 60.0
 
@@ -70,7 +71,7 @@ def list_(stack_name: str | None, as_json: bool) -> None:
     is_flag=True,
     help="Decide although the gateway shows otherwise, or can't be asked. The trail says so.",
 )
-@BY
+@ON_BEHALF_OF
 @json_option(REFUND_FIELDS)
 @click.pass_obj
 def decide_(
@@ -81,20 +82,24 @@ def decide_(
     why: str,
     evidence: str,
     against_gateway: bool,
-    by: str | None,
+    on_behalf_of: str | None,
     as_json: bool,
 ) -> None:
     """Record whether a refund was paid.
 
     The gateway is asked first. --not-paid frees the money that the refund reserved. The audit trail
-    keeps who, why, the evidence, and what the gateway showed.
+    keeps who, why, the evidence, and what the gateway and the ledger showed.
+
+    Above ApproveAboveMinor this only proposes the decision: it counts when another person decides
+    the same. A different decision replaces the proposal.
     """
-    stack, who = find_stack(stack_name), operator(by)
+    stack = find_stack(stack_name)
+    who = identify(stack, on_behalf_of)
     try:
         decided = _reviewer(stack, who).decide(
             refund_id,
             Status.SUCCEEDED if paid else Status.FAILED,
-            Reasons(by=who, why=why, evidence=evidence),
+            Reasons(who, why, evidence),
             Deadline.after(SystemClock(), GATEWAY_SECONDS),
             against_gateway=against_gateway,
         )
@@ -109,6 +114,12 @@ def decide_(
     if as_json:
         print_json(decided.item())
         return
+    if decided.status is Status.IN_REVIEW:
+        print_line(
+            f"{refund_id}: proposed as {'paid' if paid else 'not paid'}. Its amount needs a second "
+            "person, who decides the same: refunds review decide"
+        )
+        return
     freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
     print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
@@ -117,7 +128,7 @@ def decide_(
 @click.argument("refund_id")
 @click.option("--why", required=True, help="How it was found.")
 @click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
-@BY
+@ON_BEHALF_OF
 @json_option(REFUND_FIELDS)
 @click.pass_obj
 def correct(
@@ -126,7 +137,7 @@ def correct(
     refund_id: str,
     why: str,
     evidence: str,
-    by: str | None,
+    on_behalf_of: str | None,
     as_json: bool,
 ) -> None:
     """Record as paid what the gateway shows as paid.
@@ -134,11 +145,12 @@ def correct(
     For a refund that failed here. The gateway is asked first, and its money counts against the
     payment again. Safe to repeat.
     """
-    stack, who = find_stack(stack_name), operator(by)
+    stack = find_stack(stack_name)
+    who = identify(stack, on_behalf_of)
     try:
         corrected = _reviewer(stack, who).correct(
             refund_id,
-            Reasons(by=who, why=why, evidence=evidence),
+            Reasons(who, why, evidence),
             Deadline.after(SystemClock(), GATEWAY_SECONDS),
         )
     except ReviewError as exc:
@@ -149,7 +161,7 @@ def correct(
     print_line(f"{refund_id}: {corrected.status}, {outcome_of(corrected.status)}.")
 
 
-def _reviewer(stack: Stack, who: str) -> Reviewer:
+def _reviewer(stack: Stack, who: Identity) -> Reviewer:
     clock = SystemClock()
     refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
     ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
@@ -159,7 +171,7 @@ def _reviewer(stack: Stack, who: str) -> Reviewer:
             refunds=refunds,
             ledger=ledger,
             clock=clock,
-            processed_by=who,
+            processed_by=who.arn,
             recheck_after=timedelta(minutes=5),
         ),
         balance=Balance(ledger, refunds),
@@ -167,7 +179,7 @@ def _reviewer(stack: Stack, who: str) -> Reviewer:
         clock=clock,
         new_token=new_token,
     )
-    return Reviewer(refunds, settler)
+    return Reviewer(refunds, settler, ledger)
 
 
 def _sentence(error: ReviewError) -> str:

@@ -21,7 +21,7 @@ from refunds_ops.queue_state import why_not_processed
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import colour_of, outcome_of
-from refunds_ops.story import CUSTOMER, NEXT, because, sentence
+from refunds_ops.story import CUSTOMER, NEXT, because, decision, sentence
 from refunds_ops.terminal import print_error, print_json, print_line
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ def _facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:
     for line in refund.get("line_items") or ():
         yield "· item", ", ".join(f"{name} {value}" for name, value in line.items())
     if review := refund.get("review"):
-        yield "reviewed", f"by {review.get('by')}: {review.get('why')} ({review.get('evidence')})"
+        yield "reviewed", f"by {decision(review)}"
+    elif proposal := refund.get("proposal"):
+        yield "proposed", f"as {proposal.get('decision')} by {decision(proposal)}"
     for label, name in _INSTANTS:
         if name in refund:
             yield label, _instant(refund[name], zone)

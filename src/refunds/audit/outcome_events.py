@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from refunds.domain.audit_entry import DELETED_EVENT, RESTORED_EVENT
+from refunds.domain.audit_entry import SAME_STATUS_EVENTS
 from refunds.domain.redaction import shown_code
 from refunds.domain.refund import Item, Status
 
@@ -40,7 +40,7 @@ class OutcomeEvent:
 def outcome_event(entry: Item) -> OutcomeEvent | None:
     """The event that an audit entry gives rise to; None for one that changes nothing outside."""
     status = Status(entry["status"])
-    if status in _SILENT or entry["event"] in (DELETED_EVENT, RESTORED_EVENT):
+    if status in _SILENT or entry["event"] in SAME_STATUS_EVENTS:
         return None
     details = entry["details"]
     detail: Item = {

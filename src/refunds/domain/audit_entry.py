@@ -20,6 +20,11 @@ MAX_VERSION = 999_999
 DELETED_EVENT = "refund.deleted"
 RESTORED_EVENT = "refund.restored"
 """The record was put back from a backup, or from the trail: no change of status or money."""
+PROPOSED_EVENT = "refund.decision_proposed"
+"""One person has decided a refund in review, and another must confirm it: still in review."""
+
+SAME_STATUS_EVENTS = frozenset({DELETED_EVENT, RESTORED_EVENT, PROPOSED_EVENT})
+"""Events of entries that keep the status, and that nobody outside needs to hear of."""
 
 _AT_TOP_LEVEL = frozenset(
     {
@@ -86,8 +91,11 @@ def audit_entry(image: Item) -> Item:
 
 
 def _event(image: Item, status: Status) -> str:
-    if "restored" in (image.get("changed_fields") or ()):
+    changed = image.get("changed_fields") or ()
+    if "restored" in changed:
         return RESTORED_EVENT
+    if "proposal" in changed:
+        return PROPOSED_EVENT
     return f"refund.{status.lower()}"
 
 

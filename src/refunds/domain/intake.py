@@ -66,9 +66,10 @@ class Intake:
     failing_since: str | None = None
     paused_at: str | None = None
     paused_by: str | None = None
+    paused_on_behalf_of: str | None = None
     paused_why: str | None = None
     history: tuple[Mapping[str, str], ...] = ()
-    """The last changes, oldest first: ``at``, ``by``, ``what`` and ``why``."""
+    """The last changes, oldest first: ``at``, ``by``, ``what``, ``why``, and ``on_behalf_of``."""
 
     @property
     def paused(self) -> bool:
@@ -215,29 +216,48 @@ def _moved(  # noqa: PLR0917 - who, why and when, as in every change of an intak
 # --- A person's switch ----------------------------------------------------------------------------
 
 
-def paused(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+def paused(
+    intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
+) -> Intake:
     """Held by a person, until a person resumes. Who has paused first stays named."""
     if intake.paused:
         return intake
     held = replace(
-        intake, paused_at=rfc3339(now), paused_by=short_text(by), paused_why=short_text(why)
+        intake,
+        paused_at=rfc3339(now),
+        paused_by=short_text(by),
+        paused_on_behalf_of=short_text(on_behalf_of),
+        paused_why=short_text(why),
     )
-    return _noted(held, "paused", by, why, now)
+    return _noted(held, "paused", by, why, now, on_behalf_of)
 
 
-def resumed(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+def resumed(
+    intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
+) -> Intake:
     """No longer held by a person; an open breaker still holds."""
     if not intake.paused:
         return intake
-    free = replace(intake, paused_at=None, paused_by=None, paused_why=None)
-    return _noted(free, "resumed", by, why, now)
+    free = replace(
+        intake, paused_at=None, paused_by=None, paused_on_behalf_of=None, paused_why=None
+    )
+    return _noted(free, "resumed", by, why, now, on_behalf_of)
 
 
-def _noted(intake: Intake, what: str, by: str, why: str, now: datetime) -> Intake:
+def _noted(  # noqa: PLR0917 - who, why and when, as in every change of an intake
+    intake: Intake,
+    what: str,
+    by: str,
+    why: str,
+    now: datetime,
+    on_behalf_of: str | None = None,
+) -> Intake:
     change = {
         "at": rfc3339(now),
         "by": short_text(by) or "",
         "what": what,
         "why": short_text(why) or "",
     }
+    if note := short_text(on_behalf_of):
+        change["on_behalf_of"] = note
     return replace(intake, history=(*intake.history, change)[-MAX_HISTORY:])

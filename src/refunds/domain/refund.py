@@ -97,7 +97,11 @@ class Refund:
     line_items: tuple[Mapping[str, str | int], ...] | None = None
     expected_refundable_minor: int | None = None
     review: Mapping[str, str] | None = None
-    """A person's decision: ``by``, ``why`` and ``evidence``."""
+    """A person's decision: ``by``, ``on_behalf_of``, ``why``, ``evidence``, what ``gateway`` and
+    ``balance`` showed, and ``proposed_by`` when two people decided."""
+    proposal: Mapping[str, str] | None = None
+    """The decision that one person proposed, and that another must confirm: the same, ``decision``
+    and ``at``."""
     restored: Mapping[str, str] | None = None
     """The latest restore of this record from a backup: ``at``, ``by``, ``why``, ``source``."""
     created_at: str
@@ -196,12 +200,18 @@ def change_status(
     """
     changed = replace(refund, status=to, processed_by=by, **changes)
     check_transition(refund, changed)
+    return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
+
+
+def _next_version(
+    before: Refund, after: Refund, follows: int, *, at: str, previous_hash: str
+) -> Refund:
     return replace(
-        changed,
+        after,
         updated_at=at,
-        version=refund.version + 1,
-        previous_status=refund.status,
-        changed_fields=_changed_fields(refund, changed),
+        version=follows + 1,
+        previous_status=before.status,
+        changed_fields=_changed_fields(before, after),
         previous_hash=previous_hash,
     )
 
@@ -214,6 +224,16 @@ def _changed_fields(before: Refund, after: Refund) -> tuple[str, ...]:
     )
 
 
+def proposed_version(
+    refund: Refund, proposal: Mapping[str, str], *, at: str, by: str, previous_hash: str
+) -> Refund:
+    """The version that records a proposed decision: the refund stays in review."""
+    if refund.status is not Status.IN_REVIEW:
+        raise IllegalTransitionError(f"{refund.refund_id} is {refund.status}: nothing to decide")
+    changed = replace(refund, processed_by=by, proposal={**proposal, "at": at})
+    return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
+
+
 def restored_version(
     refund: Refund,
     *,
@@ -223,25 +243,19 @@ def restored_version(
     by: str,
     why: str,
     source: str,
+    on_behalf_of: str | None = None,
 ) -> Refund:
     """The version that puts a lost or damaged record back: same status, same money.
 
     ``follows`` is the latest version in the audit trail, and ``previous_hash`` its entry's hash.
     Nobody may finish an attempt that began before the restore, so its token and lease are gone.
     """
-    changed = replace(
-        refund, processed_by=by, restored={"at": at, "by": by, "why": why, "source": source}
-    )
-    return replace(
-        changed,
-        updated_at=at,
-        version=follows + 1,
-        previous_status=refund.status,
-        changed_fields=_changed_fields(refund, changed),
-        previous_hash=previous_hash,
-        attempt_token=None,
-        lease_until=None,
-    )
+    how = {"at": at, "by": by, "why": why, "source": source}
+    if on_behalf_of is not None:
+        how["on_behalf_of"] = on_behalf_of
+    changed = replace(refund, processed_by=by, restored=how)
+    restored = _next_version(refund, changed, follows, at=at, previous_hash=previous_hash)
+    return replace(restored, attempt_token=None, lease_until=None)
 
 
 def short_text(text: str | None) -> str | None:

@@ -5,13 +5,20 @@ What needs no gateway is here: the operator's decisions go through it too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import Clock, from_rfc3339, rfc3339
-from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status, change_status
+from refunds.domain.refund import (
+    ENDED_WITHOUT_MONEY,
+    Refund,
+    Status,
+    change_status,
+    proposed_version,
+)
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable, shard_of
 
@@ -74,6 +81,18 @@ class Recorder:
         if not self._refunds.save(refund, new):
             return Later("another attempt took the refund on")
         return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
+
+    def propose(self, refund: Refund, proposal: Mapping[str, str]) -> Refund | None:
+        """Record a person's decision that another person must confirm; None when somebody else has
+        changed the refund since."""
+        proposed = proposed_version(
+            refund,
+            proposal,
+            at=rfc3339(self._clock.now()),
+            by=self.processed_by,
+            previous_hash=audit_entry(refund.item())["entry_hash"],
+        )
+        return proposed if self._refunds.save(refund, proposed) else None
 
     def give_back(self, refund: Refund, *, stored: Refund | None = None) -> Recorded:
         """Release what a refund that ended without money still holds, then close it (rule 3)."""

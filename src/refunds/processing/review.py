@@ -1,17 +1,23 @@
-"""A person's decision on a refund that no automatic step can settle safely."""
+"""A person's decision on a refund that no automatic step can settle safely.
+
+Above ``ApproveAboveMinor`` two people decide: the first one's decision is recorded as proposed, and
+counts when another person decides the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from refunds.domain.card_numbers import has_card_number
 from refunds.domain.clock import Deadline
+from refunds.domain.identity import Identity
 from refunds.domain.money import Money
 from refunds.domain.refund import Refund, Status, short_text
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler, mismatch
+from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 
@@ -30,29 +36,38 @@ class Reasons:
     Raises ``ReviewError`` when one is empty or holds a card number.
     """
 
-    by: str
+    who: Identity
     why: str
     evidence: str
 
     def __post_init__(self) -> None:
-        given = {"by": self.by, "why": self.why, "evidence": self.evidence}
+        given = {"why": self.why, "evidence": self.evidence}
         if empty := [name for name, value in given.items() if not value.strip()]:
             raise ReviewError(f"say {' and '.join(empty)}: the audit trail keeps it")
         if any(has_card_number(value) for value in given.values()):
             raise ReviewError("leave card numbers out: the audit trail is kept for years")
 
-    def recorded(self, shown: str) -> dict[str, str]:
-        """``shown``: what the gateway showed at that moment."""
-        given = {"by": self.by, "why": self.why, "evidence": self.evidence, "gateway": shown}
-        return {name: short_text(value) or "" for name, value in given.items()}
+    def recorded(self, shown: str, balance: str) -> dict[str, str]:
+        """``shown`` and ``balance``: what gateway and ledger showed at that moment."""
+        given = {"why": self.why, "evidence": self.evidence, "gateway": shown, "balance": balance}
+        return self.who.recorded() | {n: short_text(value) or "" for n, value in given.items()}
 
 
 class Reviewer:
-    """``settler`` asks the gateway before a person's word counts."""
+    """``settler`` asks the gateway before a person's word counts. ``approve_above``: by currency,
+    the amount above which two people decide; none when it isn't there."""
 
-    def __init__(self, refunds: RefundsTable, settler: Settler) -> None:
+    def __init__(
+        self,
+        refunds: RefundsTable,
+        settler: Settler,
+        ledger: LedgerTable,
+        approve_above: Mapping[str, int] | None = None,
+    ) -> None:
         self._refunds = refunds
         self._settler = settler
+        self._ledger = ledger
+        self._approve_above = approve_above or {}
 
     def decide(
         self,
@@ -64,7 +79,8 @@ class Reviewer:
         against_gateway: bool = False,
     ) -> Refund:
         """Record that the refund was paid (``SUCCEEDED``) or not (``FAILED``, which frees its
-        money).
+        money). Above ``approve_above`` the first person's decision is only proposed, and the
+        refund stays ``IN_REVIEW``.
 
         ``against_gateway``: also when the gateway shows otherwise, or can't be asked. Raises
         ``AgainstGatewayError`` without it, ``ReviewError`` for what can't be decided.
@@ -85,9 +101,16 @@ class Reviewer:
             agrees = paid if to is Status.SUCCEEDED else not live
         if not agrees and not against_gateway:
             raise AgainstGatewayError(f"the gateway says otherwise: {shown}")
-        review = reasons.recorded(shown)
+        review = reasons.recorded(shown, self.balance(refund))
         if not agrees:
             review["against_gateway"] = "true"
+        if self._needs_two(refund):
+            proposal = review | {"decision": "paid" if to is Status.SUCCEEDED else "not_paid"}
+            if not _same_decision(refund.proposal, proposal):
+                return self._propose(refund, proposal)
+            assert refund.proposal is not None
+            self._check_another(refund.proposal, reasons.who)
+            review["proposed_by"] = refund.proposal["by"]
         kept_minor = moved_minor if to is Status.FAILED and moved_minor else None
         if to is Status.FAILED:
             return self._finish(refund, to, review=review, kept_minor=kept_minor)
@@ -117,7 +140,7 @@ class Reviewer:
             refund = self._finish(
                 refund,
                 Status.SUCCEEDED,
-                review=reasons.recorded(shown),
+                review=reasons.recorded(shown, self.balance(refund)),
                 amount_minor=amount_minor,
                 gateway_refund_id=paid.gateway_refund_id,
                 kept_minor=None,
@@ -132,6 +155,33 @@ class Reviewer:
         except GatewayUnavailableError as exc:
             raise ReviewError(f"corrected; its payment could not be counted: {exc}") from exc
         return refund
+
+    def balance(self, refund: Refund) -> str:
+        """What the ledger has of the refund's payment, in words."""
+        ledger = self._ledger.get(refund.transaction_id)
+        if ledger is None or ledger.captured is None or ledger.remaining is None:
+            return "the ledger has no balance of the payment"
+        held = ledger.reservations.get(refund.refund_id, 0)
+        captured, left, mine = (
+            Money(minor, refund.currency) for minor in (ledger.captured, ledger.remaining, held)
+        )
+        return f"{captured} captured, {left} still refundable, {mine} reserved for this refund"
+
+    def _needs_two(self, refund: Refund) -> bool:
+        above = self._approve_above.get(refund.currency)
+        return above is not None and (refund.amount_minor is None or refund.amount_minor > above)
+
+    def _check_another(self, proposal: Mapping[str, str], who: Identity) -> None:
+        if who.is_any_of(proposal["by"]):
+            raise ReviewError(
+                f"{who.name} has proposed this decision; another person must confirm it"
+            )
+
+    def _propose(self, refund: Refund, proposal: Mapping[str, str]) -> Refund:
+        proposed = self._settler.recorder.propose(refund, proposal)
+        if proposed is None:
+            raise ReviewError(f"{refund.refund_id} was changed meanwhile; look at it again")
+        return proposed
 
     def _get(self, refund_id: str) -> Refund:
         if (refund := self._refunds.get(refund_id)) is None:
@@ -164,6 +214,11 @@ def describe_shown(gateway: str, found: Sequence[GatewayRefund]) -> str:
         for one in found[:3]
     )
     return f"{gateway} shows {each}"
+
+
+def _same_decision(proposal: Mapping[str, str] | None, decided: Mapping[str, str]) -> bool:
+    names = ("decision", "against_gateway")
+    return proposal is not None and all(proposal.get(n) == decided.get(n) for n in names)
 
 
 def _live(found: Sequence[GatewayRefund]) -> list[GatewayRefund]:

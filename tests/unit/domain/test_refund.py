@@ -104,6 +104,7 @@ def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
         *("refund_id", "transaction_id", "user_id", "amount_minor", "currency", "status"),
         *("reason", "requested_by", "requested_at", "processed_by", "gateway"),
         *("gateway_refund_id", "failure_code", "failure_message", "metadata", "review", "restored"),
+        "proposal",
         *("created_at", "updated_at", "version", "previous_status", "changed_fields"),
         *("previous_hash", "sent_by", "reason_code", "note", "line_items"),
         *("expected_refundable_minor", "gateway_account", "gateway_reference", "gateway_trace"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.builders import VISA, body, refund, request
 from tests.support.command_line import Refunds
+from tests.support.people import MOTO
 from tests.support.world import World
 
 from refunds.domain.clock import from_rfc3339, rfc3339
@@ -137,7 +138,8 @@ def test_a_resent_message_says_when_it_was_first_sent(world: World, refunds: Ref
     first_sent = from_rfc3339(message["MessageAttributes"]["resent"]["StringValue"])
     assert abs(first_sent - LONG_AGO) < timedelta(seconds=1)
     (kept,) = closed(world)
-    assert (kept["action"], kept["by"]) == ("resent", "operator:jo")
+    assert (kept["action"], kept["by"]) == ("resent", MOTO)
+    assert kept["on_behalf_of"] == "operator:jo"
     assert kept["why"] == "the table is back, TICKET-7"
     assert json.loads(kept["body"]) == body()
     assert refunds("dead-letters", "list").status == 0

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 from tests.support.builders import NOW, VISA, refund
 from tests.support.moto_stack import REGION, Stack
+from tests.support.people import MOTO, session_arn, sign_in
 from tests.support.world import World
 
 from refunds.backup.digest import Digest, digest_key
@@ -103,7 +104,7 @@ def run(*arguments: str) -> Result:
 
 
 def pause(*arguments: str) -> Result:
-    return run("pause", "--why", "gateway maintenance", "--by", "jo", *arguments)
+    return run("pause", "--why", "gateway maintenance", *arguments)
 
 
 def run_raising(*arguments: str) -> None:
@@ -120,25 +121,36 @@ def test_pausing_stops_the_queue_and_keeps_who_and_why(world: World, mapping: Ma
     assert result.exit_code == 0, result.output
     assert mapping.state == "Disabled"
     intake = state_of(world)
-    assert (intake.paused_by, intake.paused_why) == ("jo", "gateway maintenance")
+    assert (intake.paused_by, intake.paused_why) == (MOTO, "gateway maintenance")
     assert intake.history[-1]["what"] == "paused"
 
 
 def test_resuming_lets_requests_flow_and_keeps_who_and_why(world: World, mapping: Mapping) -> None:
     pause()
-    result = run("resume", "--why", "maintenance is over", "--by", "sam")
+    result = run("resume", "--why", "maintenance is over", "--on-behalf-of", "the shop")
 
     assert result.exit_code == 0, result.output
     assert mapping.state == "Enabled"
     assert not state_of(world).paused
-    assert {"by": "sam", "what": "resumed", "why": "maintenance is over"}.items() <= dict(
-        state_of(world).history[-1]
-    ).items()
+    assert dict(state_of(world).history[-1]) == {
+        "at": state_of(world).history[-1]["at"],
+        "by": MOTO,
+        "on_behalf_of": "the shop",
+        "what": "resumed",
+        "why": "maintenance is over",
+    }
 
 
-def test_who_is_the_login_unless_named(world: World, mapping: Mapping) -> None:
-    run("pause", "--why", "a look")
-    assert str(state_of(world).paused_by).startswith("operator:")
+def test_who_pauses_is_asked_of_aws_and_a_name_given_is_only_a_note(
+    world: World, mapping: Mapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(monkeypatch, "ada", "Operator")
+    run("pause", "--why", "a look", "--by", "somebody else")
+    found = state_of(world)
+    assert found.paused_by == session_arn("ada", "Operator")
+    assert found.paused_on_behalf_of == "somebody else"
+    shown = run("status").output
+    assert "ada as Operator, on behalf of somebody else" in " ".join(shown.split())
 
 
 def test_pausing_twice_names_the_first_and_finishes_what_was_begun(
@@ -150,10 +162,10 @@ def test_pausing_twice_names_the_first_and_finishes_what_was_begun(
     assert mapping.state == "Enabled"
     mapping.fails = False
 
-    result = run("pause", "--why", "me too", "--by", "sam")
+    result = run("pause", "--why", "me too")
 
     assert result.exit_code == 0
-    assert "by jo" in result.output
+    assert "by moto" in result.output
     assert mapping.state == "Disabled"
 
 
@@ -226,10 +238,10 @@ def test_a_lambda_that_never_follows_is_told_after_a_while(
 
 
 def test_one_of_several_gateways_can_be_paused_and_resumed(world: World, mapping: Mapping) -> None:
-    result = pause("--only", "stripe")
+    result = pause("--gateway", "stripe")
     assert result.exit_code == 0, result.output
-    assert "refunds resume --only stripe" in result.output
-    assert world.control.intake("stripe").paused_by == "jo"
+    assert "refunds resume --gateway stripe" in result.output
+    assert world.control.intake("stripe").paused_by == MOTO
     assert not world.control.intake("flair").paused
     assert not state_of(world).paused
     assert mapping.state == "Enabled"
@@ -237,11 +249,11 @@ def test_one_of_several_gateways_can_be_paused_and_resumed(world: World, mapping
     status = run("status", "--json")
     assert status.exit_code == 1
     found = json.loads(status.output)
-    assert "by jo since" in found["gateways_paused"]["stripe"]
+    assert "by moto since" in found["gateways_paused"]["stripe"]
     assert "requests for stripe are paused" in found["attention"]
     assert "gateway maintenance" in run("status").output
 
-    resumed = run("resume", "--why", "over", "--by", "jo", "--only", "stripe", "--json")
+    resumed = run("resume", "--why", "over", "--only", "stripe", "--json")
     assert json.loads(resumed.output)["changed"] is True
     assert not world.control.intake("stripe").paused
     assert run("status").exit_code == 0
@@ -284,7 +296,7 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
 
     assert result.exit_code == 1
     found = json.loads(result.output)
-    assert found["paused_by"] == "jo"
+    assert found["paused_by"] == MOTO
     assert found["paused_why"] == "gateway maintenance"
     assert (found["waiting"], found["dead_letters"]) == (3, 1)
     assert (found["open_refunds"], found["in_review"]) == (1, 1)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.support.builders import refund, shown
 from tests.support.moto_stack import REGION, Stack
+from tests.support.people import session_arn, sign_in
 from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status
@@ -73,22 +74,28 @@ def test_nothing_waiting_is_a_clean_exit(world: World) -> None:
     assert "No refund waits" in result.output
 
 
-def test_a_refund_decided_as_paid_succeeds_and_keeps_its_money(world: World) -> None:
+def test_a_refund_decided_as_paid_succeeds_and_keeps_its_money(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(monkeypatch, "ana")
     waiting_for_a_person(world)
     world.gateway.refunds.append(shown())
 
-    result = decide("--paid", "--by", "operator:ana")
+    result = decide("--paid", "--on-behalf-of", "the shop")
 
     assert result.exit_code == 0, result.output
     found = world.refunds.get("refund-1")
     assert found is not None
     assert (found.status, found.failure_code) == (Status.SUCCEEDED, None)
-    assert found.processed_by == "operator:ana"
+    assert found.processed_by == session_arn("ana")
     assert found.review == {
-        "by": "operator:ana",
+        "by": session_arn("ana"),
+        "on_behalf_of": "the shop",
         "why": "seen",
         "evidence": "T-7",
         "gateway": "flair shows gw-1 25.00 USD succeeded",
+        "balance": "100.00 USD captured, 75.00 USD still refundable, 25.00 USD reserved for this "
+        "refund",
     }
     ledger = world.ledger.get("payment-1")
     assert ledger is not None

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from tests.support.audit_backups import Backups
 from tests.support.audit_rows import Trail, named, stream_record
-from tests.support.builders import NOW
+from tests.support.builders import NOW, person
 from tests.support.failed_records import keep_as_lambda, records_of
+from tests.support.people import session_arn
 
 from refunds.domain.refund import Item, Status
 from refunds.tables.audit_trail import AuditTable
@@ -33,7 +34,7 @@ def rebuild(
     rebuilder = Rebuilder(
         audit,
         trail.clock,
-        "operator:test",
+        person("jo"),
         backed_up=backed_up(backup, {refund_id}) if backup else None,
         dry_run=dry_run,
     )
@@ -57,7 +58,7 @@ def test_a_lost_entry_is_made_again_from_lambdas_failed_records(trail: Trail, ve
     again = trail.entry("r4", version)
     assert outcome.why_not is None
     assert told(again) == told(lost)
-    assert again["rebuilt"]["by"] == "operator:test"
+    assert again["rebuilt"]["by"] == session_arn("jo")
     assert trail.verify().findings == []
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.support.backup_commands import Run
 from tests.support.backup_parts import BackedUp, refund
+from tests.support.people import MOTO
 from tests.support.refund_trail import RefundTrail
 
 from refunds.domain.refund import Status
@@ -159,7 +160,7 @@ def test_a_damaged_record_is_replaced_by_name(
     restored = trail.get("rf-000001")
     assert (restored.amount_minor, restored.user_id) == (101, "user-1")
     assert restored.fingerprint == refund(1).fingerprint
-    assert restored.processed_by == "operator:ann"
+    assert restored.processed_by == MOTO
     assert restored.restored is not None
     assert restored.restored["why"] == "TICKET-7"
     assert trail.events(1) == ["processing", "succeeded", "restored"]
