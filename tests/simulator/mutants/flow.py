@@ -89,7 +89,7 @@ MUTANTS = (
     ),
     mutant(
         "version not raised",
-        ("domain.refund:change_status", "version=refund.version + 1", "version=refund.version"),
+        ("domain.refund:change_status", "changed, refund.version,", "changed, refund.version - 1,"),
     ),
     mutant(
         "the audit chain does not chain",
