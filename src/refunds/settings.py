@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
+from refunds.domain.limits import DEFAULT_APPROVAL_DAYS, NO_LIMITS, Limits, parse_amounts
 from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Route
 
@@ -101,6 +102,30 @@ class GatewaySettings:
         )
 
 
+def read_limits(environment: Environment) -> Limits:
+    """The limits, each off when it is not set. Raises ``SettingsError``."""
+
+    def amounts(name: str) -> dict[str, int] | None:
+        try:
+            return parse_amounts(environment.get(name, ""))
+        except ValueError as exc:
+            raise SettingsError(f"{name} {exc}") from exc
+
+    def count(name: str, least: int, most: int) -> int | None:
+        return number(environment, name, least, most) if environment.get(name) else None
+
+    return Limits(
+        per_refund=amounts("LIMIT_PER_REFUND"),
+        user_day=amounts("LIMIT_PER_USER_DAY"),
+        day=amounts("LIMIT_PER_DAY"),
+        user_count=count("LIMIT_COUNT_PER_USER_DAY", 0, 100_000) or None,
+        approve_above=amounts("APPROVE_ABOVE_MINOR"),
+        second_approval_above=amounts("SECOND_APPROVAL_ABOVE_MINOR"),
+        stop_above=amounts("STOP_ABOVE_MINOR"),
+        approval_days=count("APPROVAL_DAYS", 1, 30) or DEFAULT_APPROVAL_DAYS,
+    )
+
+
 @dataclass(frozen=True)
 class ProcessRefundSettings:
     tables: TableNames
@@ -112,6 +137,7 @@ class ProcessRefundSettings:
     not_ready_for: timedelta
     """How long a request waits for a payment that is not captured, or not visible, yet."""
     processed_by: str
+    limits: Limits = NO_LIMITS
 
     @classmethod
     def read(cls, environment: Environment) -> ProcessRefundSettings:
@@ -124,6 +150,7 @@ class ProcessRefundSettings:
             first_retry_seconds=number(environment, "FIRST_RETRY_SECONDS", 1, 900),
             not_ready_for=timedelta(seconds=number(environment, "NOT_READY_SECONDS", 0, 86_400)),
             processed_by=function_identity(environment),
+            limits=read_limits(environment),
         )
 
 
@@ -139,6 +166,7 @@ class ReconcileRefundsSettings:
     """The event source mapping that brings the stream of Refunds to WriteAudit."""
     maximum_concurrency: int
     processed_by: str
+    limits: Limits = NO_LIMITS
 
     @classmethod
     def read(cls, environment: Environment) -> ReconcileRefundsSettings:
@@ -151,6 +179,7 @@ class ReconcileRefundsSettings:
             audit_mapping_id=text(environment, "AUDIT_MAPPING_ID"),
             maximum_concurrency=number(environment, "MAXIMUM_CONCURRENCY", 2, 1000),
             processed_by=function_identity(environment),
+            limits=read_limits(environment),
         )
 
 

@@ -13,6 +13,7 @@ from tests.simulator.expressions import (
     check_placeholders,
     compile_condition,
     compile_update,
+    updated_names,
 )
 from tests.simulator.kernel import Kernel
 from tests.simulator.tap import STREAM_ARN
@@ -134,11 +135,13 @@ class DynamoDB:
         keys = [table.key_of(key) for key in asked["Keys"]]
         assert len(set(keys)) == len(keys), "DynamoDB refuses a key twice"
 
+        consistent = asked.get("ConsistentRead", False)
+
         def apply() -> dict[str, Any]:
             read = [key for key in keys if not self._kernel.fault("dynamodb leaves keys out")]
             items = [
                 table.before.get(key, table.items.get(key))
-                if self._kernel.random.random() < 0.5
+                if not consistent and self._kernel.random.random() < 0.5
                 else table.items.get(key)
                 for key in read
             ]
@@ -184,6 +187,7 @@ class DynamoDB:
         ExpressionAttributeNames: dict[str, str] | None = None,  # noqa: N803
         ExpressionAttributeValues: Item | None = None,  # noqa: N803
         ReturnValuesOnConditionCheckFailure: str = "NONE",  # noqa: N803
+        ReturnValues: str = "NONE",  # noqa: N803
     ) -> dict[str, Any]:
         table = self._tables[TableName]
         key = table.key_of(Key)
@@ -207,7 +211,11 @@ class DynamoDB:
             except ExpressionError as exc:
                 raise client_error("UpdateItem", "ValidationException") from exc
             table.write(key, new)
-            return {}
+            if ReturnValues == "NONE":
+                return {}
+            assert ReturnValues == "UPDATED_NEW"
+            updated = updated_names(UpdateExpression, names or {})
+            return {"Attributes": {name: new[name] for name in updated}}
 
         return self._call("update", table, key, apply, writes=True)
 

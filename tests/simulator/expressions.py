@@ -55,6 +55,11 @@ def check_paths(update: str, names: Names) -> None:
         raise ExpressionError("two paths overlap")
 
 
+def updated_names(update: str, names: Names) -> list[str]:
+    """The attributes that an update sets."""
+    return [_name(target, names) for target, _ in compile_update(update).sets]
+
+
 def check_placeholders(expressions: list[str], names: Names, values: Values) -> None:
     """DynamoDB refuses a name or value that no expression uses, and one that isn't there."""
     used: set[str] = set()

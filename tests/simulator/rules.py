@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 MAY_FOLLOW = {
-    None: {"REJECTED", "PROCESSING"},
+    None: {"REJECTED", "PROCESSING", "AWAITING_APPROVAL"},
+    "AWAITING_APPROVAL": {"PROCESSING", "REJECTED"},
     "PROCESSING": {"SUCCEEDED", "FAILED", "PENDING", "IN_REVIEW"},
     "PENDING": {"SUCCEEDED", "FAILED", "IN_REVIEW"},
     "IN_REVIEW": {"SUCCEEDED", "FAILED"},
@@ -12,8 +13,8 @@ MAY_FOLLOW = {
     "REJECTED": {"SUCCEEDED"},
     "REVERSED": set(),
 }
-UNFINISHED = {"PROCESSING", "PENDING", "IN_REVIEW"}
-HOLDS_MONEY = {"PROCESSING", "PENDING", "IN_REVIEW", "SUCCEEDED"}
+UNFINISHED = {"AWAITING_APPROVAL", "PROCESSING", "PENDING", "IN_REVIEW"}
+HOLDS_MONEY = {"AWAITING_APPROVAL", "PROCESSING", "PENDING", "IN_REVIEW", "SUCCEEDED"}
 NEVER_CHANGES = (
     "transaction_id",
     "user_id",
@@ -36,6 +37,8 @@ INTERNAL = {
     "called_at",
     "order_format",
     "kept_minor",
+    "counted",
+    "uncounted",
     "shown_at",
     "seen_paid_at",
     "open_since",

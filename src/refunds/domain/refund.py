@@ -19,6 +19,7 @@ MAX_FAILURE_TEXT_BYTES = 256
 
 
 class Status(StrEnum):
+    AWAITING_APPROVAL = "AWAITING_APPROVAL"
     PROCESSING = "PROCESSING"
     PENDING = "PENDING"
     IN_REVIEW = "IN_REVIEW"
@@ -29,6 +30,7 @@ class Status(StrEnum):
 
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.AWAITING_APPROVAL: frozenset({Status.PROCESSING, Status.REJECTED}),
     Status.PROCESSING: frozenset(
         {Status.SUCCEEDED, Status.FAILED, Status.PENDING, Status.IN_REVIEW}
     ),
@@ -48,13 +50,16 @@ ONLY_BY_A_PERSON = frozenset(
 ENDED_WITHOUT_MONEY = frozenset({Status.REJECTED, Status.FAILED, Status.REVERSED})
 """Final statuses that release the reserved money."""
 
-UNFINISHED = frozenset({Status.PROCESSING, Status.PENDING, Status.IN_REVIEW})
+UNFINISHED = frozenset(
+    {Status.AWAITING_APPROVAL, Status.PROCESSING, Status.PENDING, Status.IN_REVIEW}
+)
 
 OUTCOMES: Mapping[Status, str] = {
     Status.SUCCEEDED: "Refund Successful",
     Status.FAILED: "Refund Failed",
     Status.REJECTED: "Refund Failed",
     Status.REVERSED: "Refund Failed",
+    Status.AWAITING_APPROVAL: "Refund Pending",
     Status.PROCESSING: "Refund Pending",
     Status.PENDING: "Refund Pending",
     Status.IN_REVIEW: "Refund Pending",
@@ -102,6 +107,12 @@ class Refund:
     proposal: Mapping[str, str] | None = None
     """The decision that one person proposed, and that another must confirm: the same, ``decision``
     and ``at``."""
+    awaiting: Mapping[str, str] | None = None
+    """Why the refund needs approval, fixed when it began: the rule (``over``), its ``limit``, how
+    many ``approvers``, and ``expires_at``."""
+    approvals: tuple[Mapping[str, str], ...] | None = None
+    """Decisions on it, in order: ``decision``, ``by``, ``on_behalf_of``, ``why``, ``evidence`` and
+    ``at``."""
     restored: Mapping[str, str] | None = None
     """The latest restore of this record from a backup: ``at``, ``by``, ``why``, ``source``."""
     created_at: str
@@ -125,6 +136,10 @@ class Refund:
     kept_minor: int | None = None
     """What the gateway has moved for a refund that a person ended as failed: it is not given back
     to the payment."""
+    counted: Mapping[str, str] | None = None
+    """By counter, the day and the token with which the refund was counted against its limit."""
+    uncounted: Mapping[str, str] | None = None
+    """By counter, the token with which its share was given back, once and for all."""
     shown_at: str | None = None
     """When the gateway last showed the pending refund."""
     seen_paid_at: str | None = None
@@ -165,7 +180,7 @@ class Refund:
         for name in ("status", "previous_status"):
             if name in known:
                 known[name] = Status(known[name])
-        for name in ("changed_fields", "line_items"):
+        for name in ("changed_fields", "line_items", "approvals"):
             if name in known:
                 known[name] = tuple(known[name])
         return cls(**known)
@@ -231,6 +246,21 @@ def proposed_version(
     if refund.status is not Status.IN_REVIEW:
         raise IllegalTransitionError(f"{refund.refund_id} is {refund.status}: nothing to decide")
     changed = replace(refund, processed_by=by, proposal={**proposal, "at": at})
+    return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
+
+
+def approved_version(
+    refund: Refund,
+    approvals: tuple[Mapping[str, str], ...],
+    *,
+    at: str,
+    by: str,
+    previous_hash: str,
+) -> Refund:
+    """The version that records one approval of those that a refund needs: it goes on waiting."""
+    if refund.status is not Status.AWAITING_APPROVAL:
+        raise IllegalTransitionError(f"{refund.refund_id} is {refund.status}: nothing to approve")
+    changed = replace(refund, processed_by=by, approvals=approvals)
     return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.failures import Failure, FailureKind, classify
+from refunds.processing.approval import Approvals
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.settler import MAY_BE_SHOWN_LATER, Settler
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
@@ -52,10 +53,12 @@ class OpenResult:
     settled: int = 0
     still_open: int = 0
     in_review: int = 0
+    awaiting_approval: int = 0
     failed: int = 0
     unreadable: int = 0
     oldest_open_seconds: int = 0
     oldest_review_seconds: int = 0
+    oldest_approval_seconds: int = 0
     paid_though_ended: int = 0
     """Refunds that ended here without money and that the gateway shows as paid."""
     overdue_seconds: int = 0
@@ -80,10 +83,17 @@ class _Shard:
 
 class OpenRefunds:
     def __init__(
-        self, *, refunds: RefundsTable, settler: Settler, clock: Clock, pool: Pool
+        self,
+        *,
+        refunds: RefundsTable,
+        settler: Settler,
+        approvals: Approvals,
+        clock: Clock,
+        pool: Pool,
     ) -> None:
         self._refunds = refunds
         self._settler = settler
+        self._approvals = approvals
         self._clock = clock
         self._pool = pool
 
@@ -108,12 +118,16 @@ class OpenRefunds:
         unread = tuple(shard.failure for shard in shards if shard.failure is not None)
         return _result(looked, unread, self._clock)
 
-    def next_step(self, refund: Refund, deadline: Deadline) -> Refund:
+    def next_step(  # noqa: PLR0911 - one return a status
+        self, refund: Refund, deadline: Deadline
+    ) -> Refund:
         """Take an open refund one step further; returns it as it then is."""
         if refund.status in ENDED_WITHOUT_MONEY:
             if refund.seen_paid_at is not None:
                 return self._settler.look_at_paid(refund, deadline)
             return self._settler.recorder.give_back(refund).refund
+        if refund.status is Status.AWAITING_APPROVAL:
+            return self._approvals.look_again(refund, deadline)
         if refund.status is Status.SUCCEEDED:
             # A correction that ended between its two writes.
             return self._settler.recorder.hold_corrected(refund)
@@ -213,14 +227,19 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
         and refund.status not in ENDED_WITHOUT_MONEY
     ]
     settled = [refund for refund in worked if refund not in waits]
+    approvals = [refund for refund in waits if refund.status is Status.AWAITING_APPROVAL]
+    waits = [refund for refund in waits if refund not in approvals]
     reviews = [refund for refund in waits if refund.status is Status.IN_REVIEW]
     # Of a refund that could not be read only this is known: its look is overdue by so much.
     unseen = max((each.late for each in failed if not each.refund), default=timedelta(0))
     oldest_open = oldest(refund.open_since or "" for refund in waits)
     return OpenResult(
         settled=len(settled),
-        still_open=len(worked) - len(settled) - sum(each in reviews for each in worked),
+        still_open=len(worked)
+        - len(settled)
+        - sum(each in reviews or each in approvals for each in worked),
         in_review=len(reviews),
+        awaiting_approval=len(approvals),
         failed=len(failed) + len(unread),
         unreadable=sum(each.unreadable for each in looked),
         oldest_open_seconds=(
@@ -230,6 +249,7 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
             each.refund.seen_paid_at is not None for each in looked if each.refund
         ),
         oldest_review_seconds=int(oldest(refund.updated_at for refund in reviews)),
+        oldest_approval_seconds=int(oldest(refund.open_since or "" for refund in approvals)),
         overdue_seconds=int(
             max((each.late for each in looked), default=timedelta(0)).total_seconds()
         ),

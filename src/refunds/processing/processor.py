@@ -16,6 +16,7 @@ from refunds.domain.refund import UNFINISHED, Item, Refund, Status
 from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
 from refunds.gateways.routing import Gateways
+from refunds.processing.limit_checks import CountersContendedError, LimitChecks, Over
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.processing.settler import Settler
@@ -60,6 +61,7 @@ class Processor:
         audit: AuditTable,
         reserver: Reserver,
         settler: Settler,
+        limits: LimitChecks,
         gateways: Gateways,
         clock: Clock,
         not_ready_for: timedelta = timedelta(0),
@@ -69,6 +71,7 @@ class Processor:
         self._audit = audit
         self._reserver = reserver
         self._settler = settler
+        self._limits = limits
         self._gateways = gateways
         self._clock = clock
         self._not_ready_for = not_ready_for
@@ -89,6 +92,8 @@ class Processor:
             return Later(str(exc), exc.retry_after_seconds, misconfiguration=exc.reason.value)
         except GatewayUnavailableError as exc:
             return Later(str(exc), exc.retry_after_seconds)
+        except CountersContendedError:
+            return Later("many refunds are counted at once")
 
     def resume_reserved(self, request: RefundRequest) -> Refund | None:
         """Make a reservation whose message is leaving the queues a refund that the reconciler
@@ -120,7 +125,7 @@ class Processor:
             refund = _continued(refund, last)
             if last.get("status") not in (Status.PROCESSING, Status.PENDING):
                 refund = replace(refund, key_used_at=LONG_AGO)  # it had ended: never called again
-        opened = self._settler.recorder.opened(refund)
+        opened = self._settler.recorder.opened(self._admitted(refund))
         return self._refunds.put_new(opened) or opened
 
     def _process(
@@ -197,16 +202,35 @@ class Processor:
                 return self._resume(request, there or known, deadline)
             refund = _continued(refund, last)
             may_call = may_call and last.get("status") in (Status.PROCESSING, Status.PENDING)
+        if may_call:
+            refund = self._admitted(refund, deadline if ask_first else None)
         if self._message_is_old(delivery):
             refund = self._settler.recorder.opened(refund)
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
+        if refund.status is Status.AWAITING_APPROVAL:
+            return Recorded(refund)
         if not may_call:
             return self._settler.ask_then_review(refund, deadline)
         if ask_first:
             return self._settler.ask_then_call(refund, deadline)
         return self._settler.call(refund, deadline)
+
+    def _admitted(self, refund: Refund, ask_within: Deadline | None = None) -> Refund:
+        """The refund as it may be claimed: counted against its limits, or waiting for approval.
+
+        ``ask_within``: it may have been paid before, so the gateway is asked before a person is.
+        Raises ``GatewayUnavailableError``, ``CountersContendedError``.
+        """
+        admitted = self._limits.admit(refund)
+        if not isinstance(admitted, Over):
+            return admitted
+        if ask_within is not None and self._settler.is_at_gateway(refund, ask_within):
+            return refund
+        waiting = self._settler.recorder.opened(self._limits.waiting(refund, admitted))
+        # Nothing is sent before it is approved. Only a chain that goes on may have sent something.
+        return waiting if refund.version > 1 else replace(waiting, key_used_at=None)
 
     def _reject(
         self, request: RefundRequest, why: NotPossible, deadline: Deadline, delivery: Delivery

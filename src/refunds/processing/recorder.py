@@ -5,7 +5,7 @@ What needs no gateway is here: the operator's decisions go through it too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from refunds.domain.refund import (
     change_status,
     proposed_version,
 )
+from refunds.processing.limit_checks import CountersContendedError
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable, shard_of
 
@@ -44,7 +45,7 @@ class Later:
 
 class Recorder:
     """``processed_by`` is who is named in the audit trail; ``recheck_after`` how soon the
-    reconciler first looks at what was left open."""
+    reconciler first looks at what was left open. ``give_back_share``: ``LimitChecks.give_back``."""
 
     def __init__(
         self,
@@ -54,12 +55,14 @@ class Recorder:
         clock: Clock,
         processed_by: str,
         recheck_after: timedelta,
+        give_back_share: Callable[[Refund], Mapping[str, str] | None] = lambda refund: None,
     ) -> None:
         self._refunds = refunds
         self._ledger = ledger
         self._clock = clock
         self.processed_by = processed_by
         self._recheck_after = recheck_after
+        self._give_back_share = give_back_share
 
     def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
         """Record the outcome, fenced by our token, then give back what it no longer holds (9)."""
@@ -95,15 +98,23 @@ class Recorder:
         return proposed if self._refunds.save(refund, proposed) else None
 
     def give_back(self, refund: Refund, *, stored: Refund | None = None) -> Recorded:
-        """Release what a refund that ended without money still holds, then close it (rule 3)."""
+        """Release what a refund that ended without money still holds, of its payment and of its
+        limits, then close it (rules 3, 15)."""
         back_minor = None
         if refund.kept_minor is not None:
             back_minor = max(0, (refund.amount_minor or 0) - refund.kept_minor)
         if self._ledger.release(refund.transaction_id, refund.refund_id, back_minor=back_minor):
             self._hold_if_corrected(refund.refund_id)
-        if refund.open_shard is not None and refund.seen_paid_at is None:
+        if refund.seen_paid_at is not None:
+            return Recorded(refund)
+        try:
+            uncounted = self._give_back_share(refund)
+        except CountersContendedError:
+            return Recorded(refund)  # it stays in the index and is looked at again
+        if refund.open_shard is not None or uncounted is not None:
             # Lost to somebody else's write, it stays in the index and is looked at again.
-            self._refunds.save(stored or refund, _closed(refund))
+            closed = replace(_closed(refund), uncounted=uncounted or refund.uncounted)
+            self._refunds.save(stored or refund, closed)
         return Recorded(refund)
 
     def _hold_if_corrected(self, refund_id: str) -> None:

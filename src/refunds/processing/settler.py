@@ -248,6 +248,11 @@ class Settler:
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
         return gateway.find_refunds(refund.reference, refund.transaction_id, within)
 
+    def is_at_gateway(self, refund: Refund, deadline: Deadline) -> bool:
+        """Whether the gateway has it, paid or pending. Raises ``GatewayUnavailableError``."""
+        found = self.look_up(refund, deadline)
+        return any(each.status is not GatewayStatus.FAILED for each in found)
+
     def count_balance(self, refund: Refund, deadline: Deadline) -> None:
         """Bring the payment's ledger up to what the gateway shows.
 

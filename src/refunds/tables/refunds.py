@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,22 @@ class RefundsTable:
             TableName=self._table, Key={"refund_id": {"S": refund_id}}, ConsistentRead=True
         )
         return Refund.from_item(item_from_wire(answer["Item"])) if "Item" in answer else None
+
+    def get_many(self, refund_ids: Sequence[str]) -> dict[str, Refund]:
+        """At most 100 refunds, by id, as a consistent read has them. Those that are not there, that
+        can't be read, or that DynamoDB has no capacity for now, are left out."""
+        if not refund_ids:
+            return {}
+        keys: Any = [{"refund_id": {"S": refund_id}} for refund_id in refund_ids]
+        answer = self._client.batch_get_item(
+            RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
+        )
+        found: dict[str, Refund] = {}
+        for wire in answer["Responses"].get(self._table, []):
+            with suppress(TypeError, ValueError, KeyError):
+                refund = Refund.from_item(item_from_wire(wire))
+                found[refund.refund_id] = refund
+        return found
 
     def statuses(self, refund_ids: Sequence[str]) -> dict[str, Status]:
         """The statuses of refunds, as they were a moment ago. Those that are not there, or that
@@ -126,12 +143,16 @@ class RefundsTable:
         if old.attempt_token is not None:
             same_attempt = "attempt_token = :old_token"
             fence[":old_token"] = to_wire(old.attempt_token)
+        condition = f"{same_version} AND {same_status} AND {same_attempt}"
+        if new.uncounted is not None and old.uncounted is None:
+            # Whoever comes second gives nothing back (tables/limit_counters.py).
+            condition += " AND attribute_not_exists(uncounted)"
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key={"refund_id": {"S": old.refund_id}},
                 UpdateExpression=update.expression,
-                ConditionExpression=f"{same_version} AND {same_status} AND {same_attempt}",
+                ConditionExpression=condition,
                 ExpressionAttributeNames={
                     **update.names,
                     "#status": "status",

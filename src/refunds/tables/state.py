@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.intake import Intake
+from refunds.domain.limits import Exceptions
 from refunds.domain.refund import Item
 from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LOOK_UP_FIRST = "#look-up-first"
 SWEEP = "#sweep"
 INTAKE = "#intake"
+LIMIT_EXCEPTIONS = "#limit-exceptions"
 
 CHANGE_TRIES = 8
 
@@ -84,6 +86,17 @@ class Control:
             f"{SWEEP}#{gateway}",
             {"created_from": created_from, "cursor": cursor, "failures": failures},
         )
+
+    def read_exceptions(self) -> Exceptions:
+        """The exceptions from the limits, and who changed them last."""
+        return Exceptions.from_item(self._get(LIMIT_EXCEPTIONS))
+
+    def write_exceptions(self, new: Exceptions, *, expected_version: int) -> bool:
+        """Replace the exceptions; False when somebody else has changed them since that version.
+
+        ``new`` is made by ``Exceptions.changed``, which records who and why.
+        """
+        return self._replace(LIMIT_EXCEPTIONS, expected_version, new.item())
 
     def intake(self, gateway: str | None = None) -> Intake:
         """Whether requests flow from the queue, and if not, why.

@@ -28,6 +28,7 @@ def build_process_refund(
         processed_by=settings.processed_by,
         recheck_after=settings.gateways.recheck_after,
         not_ready_for=settings.not_ready_for,
+        limits=settings.limits,
     )
     bus = OutcomeBus(surroundings.clients.events, settings.event_bus)
     breaker = Breaker(

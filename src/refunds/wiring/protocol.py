@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from refunds.domain.limits import NO_LIMITS, Limits
 from refunds.gateways.routing import Gateways
+from refunds.processing.approval import Approvals
 from refunds.processing.balance import Balance
+from refunds.processing.limit_checks import LimitChecks
 from refunds.processing.processor import Processor
 from refunds.processing.recorder import Recorder
 from refunds.processing.reserver import Reserver
@@ -14,6 +18,7 @@ from refunds.processing.settler import Settler
 from refunds.settings import TableNames
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
+from refunds.tables.limit_counters import LimitCounters
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
 from refunds.wiring.surroundings import Surroundings
@@ -30,6 +35,8 @@ class Protocol:
     recorder: Recorder
     settler: Settler
     processor: Processor
+    approvals: Approvals
+    counters: LimitCounters
 
 
 def build_protocol(
@@ -40,17 +47,32 @@ def build_protocol(
     processed_by: str,
     recheck_after: timedelta,
     not_ready_for: timedelta = timedelta(0),
+    limits: Limits = NO_LIMITS,
+    on_day_total: Callable[[str, int], None] = lambda currency, total_minor: None,
 ) -> Protocol:
+    """``on_day_total``: what is done once a day's total is above ``limits.stop_above``."""
     dynamodb, clock = surroundings.clients.dynamodb, surroundings.clock
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
     balance = Balance(ledger, refunds)
+    control = Control(dynamodb, tables.ledger)
+    counters = LimitCounters(dynamodb, tables.ledger)
+    limit_checks = LimitChecks(
+        limits=limits,
+        counters=counters,
+        refunds=refunds,
+        control=control,
+        clock=clock,
+        new_token=surroundings.new_token,
+        on_day_total=on_day_total,
+    )
     recorder = Recorder(
         refunds=refunds,
         ledger=ledger,
         clock=clock,
         processed_by=processed_by,
         recheck_after=recheck_after,
+        give_back_share=limit_checks.give_back,
     )
     audit = AuditTable(dynamodb, tables.audit)
     reserver = Reserver(ledger, gateways, balance)
@@ -66,7 +88,7 @@ def build_protocol(
         refunds=refunds,
         ledger=ledger,
         audit=audit,
-        control=Control(dynamodb, tables.ledger),
+        control=control,
         gateways=gateways,
         reserver=reserver,
         recorder=recorder,
@@ -77,8 +99,11 @@ def build_protocol(
             audit=audit,
             reserver=reserver,
             settler=settler,
+            limits=limit_checks,
             gateways=gateways,
             clock=clock,
             not_ready_for=not_ready_for,
         ),
+        approvals=Approvals(refunds=refunds, settler=settler, clock=clock),
+        counters=counters,
     )

@@ -29,7 +29,11 @@ def build_reconciler(
     return Reconciler(
         archiver=archiver,
         open_refunds=OpenRefunds(
-            refunds=protocol.refunds, settler=protocol.settler, clock=clock, pool=pool
+            refunds=protocol.refunds,
+            settler=protocol.settler,
+            approvals=protocol.approvals,
+            clock=clock,
+            pool=pool,
         ),
         sweep=ReversalSweep(
             refunds=protocol.refunds,
@@ -56,6 +60,7 @@ def build_reconcile_refunds(
         surroundings,
         processed_by=settings.processed_by,
         recheck_after=settings.gateways.recheck_after,
+        limits=settings.limits,
     )
     archiver = DeadLetterArchiver(
         client=clients.sqs,

@@ -34,6 +34,9 @@ def of(status: Status) -> Refund:
         return refund(
             **PERSONAL, status=status, failure_code="payment_not_found", failure_message=EMAIL
         )
+    if status is Status.AWAITING_APPROVAL:
+        approval = {"by": EMAIL, "name": EMAIL, "why": VISA}
+        return refund(**PERSONAL, status=status, approvals=(approval,))
     at, hash_ = rfc3339(NOW), "0" * 64
     why = {} if status in (Status.SUCCEEDED, Status.PENDING) else {"failure_code": "declined"}
     if status is Status.REVERSED:

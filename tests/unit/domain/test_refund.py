@@ -27,6 +27,8 @@ from refunds.domain.refund import (
 )
 
 LEGAL = {
+    ("AWAITING_APPROVAL", "PROCESSING"),
+    ("AWAITING_APPROVAL", "REJECTED"),
     ("PROCESSING", "SUCCEEDED"),
     ("PROCESSING", "FAILED"),
     ("PROCESSING", "PENDING"),
@@ -58,6 +60,7 @@ def test_every_status_has_transitions_and_the_outcome_shown_to_people() -> None:
         Status.FAILED: "Failed",
         Status.REJECTED: "Failed",
         Status.REVERSED: "Failed",
+        Status.AWAITING_APPROVAL: "Pending",
         Status.PROCESSING: "Pending",
         Status.PENDING: "Pending",
         Status.IN_REVIEW: "Pending",
@@ -107,6 +110,7 @@ def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
         "proposal",
         *("created_at", "updated_at", "version", "previous_status", "changed_fields"),
         *("previous_hash", "sent_by", "reason_code", "note", "line_items"),
+        *("awaiting", "approvals"),
         *("expected_refundable_minor", "gateway_account", "gateway_reference", "gateway_trace"),
     }
 
@@ -132,6 +136,7 @@ def test_a_refund_read_from_its_item_is_the_one_that_was_stored(
         previous_status=previous,
         changed_fields=changed,
         line_items=line_items,
+        approvals=({"by": "AIDAJO", "why": "known"},),
     )
 
     item = there.item()
