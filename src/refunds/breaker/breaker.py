@@ -1,7 +1,7 @@
-"""The circuit breakers, as ProcessRefund sees them: which gateways may be called, and which calls
-show that one is down.
+"""The circuit breakers in ProcessRefund: which gateways may be called, and which calls show that
+one is down.
 
-Each gateway has a breaker of its own, so that an outage of one never holds another's requests up.
+Each gateway has its own breaker, so that an outage of one never delays the requests of another.
 
 With one gateway configured, an open breaker stops the queue (``queue_mapping.py``). Nothing is read
 or written while all is well; a batch of which every call failed writes one item.
@@ -54,11 +54,11 @@ PROBE_TRIES = 2
 MIN_PROBE_SECONDS = 2.0
 
 HOLD_SECONDS = 60.0
-"""How long a message is put back that was already on its way when the queue was stopped."""
+"""How long a message is put back that was delivered while the queue was being stopped."""
 
 DEFER_SECONDS = 900.0
-"""How long a request for a gateway that is down is sent away: the longest delay that SQS has. It is
-also the longest that a request waits after its gateway is back."""
+"""The delay of a request whose gateway is down: SQS's maximum. It is also the longest that a
+request waits after its gateway is back."""
 
 RECOVERY_DEFER_SECONDS = 120.0
 """The same for requests that are not among the first ones that a recovering gateway gets."""
@@ -158,7 +158,7 @@ class WatchedGateway:
         self, order: RefundOrder, deadline: Deadline, *, not_after: datetime
     ) -> Answer:
         answer = self._gateway.create_refund(order, deadline, not_after=not_after)
-        if not isinstance(answer, KeyTooOld):  # then nothing was sent
+        if not isinstance(answer, KeyTooOld):  # Nothing was sent.
             self._calls.note(
                 self.name,
                 order.transaction_id,
@@ -282,7 +282,8 @@ class Breaker:
         name = self._gateways.for_new(transaction_id).name
         state = self._states.get(name, Intake())
         if not state.flows:
-            # Spread over a third of the time: what was sent away together need not come together.
+            # Spread over a third of the time, so that requests that were deferred together do not
+            # return together.
             seconds = DEFER_SECONDS * (1 - self._random() / 3)
             return Hold(f"{name} is down", seconds, send_again=True)
         if self._random() >= recovering_share(state):
@@ -339,7 +340,8 @@ class Breaker:
         return gateway_trouble([self._by_name[name]], self._clock, deadline)
 
     def _forget_failures(self, name: str, item: str | None) -> None:
-        # Only if this environment has recorded some: otherwise every good batch would cost a read.
+        # Only if this environment has recorded failures: otherwise every successful batch would
+        # cost a read.
         if name in self._failing:
             self._control.change_intake(forget_failures, item)
             self._failing.discard(name)

@@ -1,7 +1,7 @@
 """Makes the queue's event source mapping follow the queue's state, and closes the breakers again.
 
-The state in the table changes first and the mapping follows. Whatever crashes in between, the next
-run compares the two again, so the mapping never stays different from the state.
+The state in the table changes first and the mapping follows. After a crash in between, the next run
+compares the two again, so the mapping never stays different from the state.
 """
 
 from __future__ import annotations
@@ -72,14 +72,15 @@ class Switch:
                 break
             if not updated:
                 return Switched(intake, state, settled=True)
-            # Whoever changed the state between our read and our update may have switched before us.
+            # Another function may have changed the state, and switched the mapping, between our
+            # read and our update.
             again = self._control.intake()
             if self._wanted(again) == self._wanted(intake):
                 return Switched(again, state, settled=True)
         return Switched(self._control.intake(), "being changed", settled=False)
 
     def mapping_state(self) -> str:
-        """Lambda's word: Enabled, Disabled, or on the way to one of them."""
+        """The mapping's state: Enabled, Disabled, or changing to one of them."""
         return str(self._client.get_event_source_mapping(UUID=self._mapping_id)["State"])
 
     def _wanted(self, intake: Intake) -> Any:
@@ -102,7 +103,7 @@ class Switch:
             answer = self._client.update_event_source_mapping(UUID=self._mapping_id, **change)
         except ClientError as exc:
             if exc.response["Error"]["Code"] == "ResourceInUseException":
-                return None, False  # Lambda is still busy with the change before this one
+                return None, False  # Lambda still works on the previous change.
             raise
         return str(answer["State"]), True
 
@@ -127,7 +128,7 @@ class IntakeKeeper:
         self._by = by
 
     def keep(self, deadline: Deadline) -> Switched:
-        """One look. Safe at any time, by several at once, and after any crash."""
+        """Compare and correct once. Safe at any time, in parallel, and after a crash."""
         if len(self._gateways) == 1:
             only = self._gateways[0]
             self._probe(only, None, deadline)

@@ -29,5 +29,5 @@ _process_refund = build_process_refund(
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Returns SQS's partial batch response: the messages that must come back."""
+    """Returns the partial batch response: the messages that SQS must deliver again."""
     return _process_refund.handle(event, deadline_of(context, _clock))

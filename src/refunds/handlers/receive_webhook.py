@@ -1,7 +1,7 @@
-"""ReceiveWebhook: a gateway says that a refund has changed; the reconciler is told to look.
+"""ReceiveWebhook: a gateway reports that a refund has changed, and the reconciler looks at it.
 
-Whoever calls may be anybody: what isn't signed changes nothing. This function can read its own
-secret and start the reconciler, no more.
+Anybody can call the URL, so a request that isn't signed changes nothing. The function may read its
+signing secret and start the reconciler, nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _functions = boto3.client("lambda", config=DEFAULT_CLIENT_CONFIG)
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Returns the HTTP answer: 202 once the reconciler is on its way, or nothing is to be done."""
+    """Returns the HTTP response: 202 when the reconciler was started, or when there is nothing to
+    do."""
     secrets = str(_secrets.get(_settings.secret_arn, max_age=SECRET_SECONDS))
     try:
         refund_id = refund_to_look_at(event, secrets, _clock.now())
@@ -46,7 +47,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return {"statusCode": refused.status}
     metrics.add_metric("WebhooksReceived", MetricUnit.Count, 1)
     if refund_id is not None:
-        # Without waiting: it asks the gateway, which may be waiting for this answer.
+        # Asynchronous: the reconciler asks the gateway, and the gateway may be waiting for this
+        # response.
         _functions.invoke(
             FunctionName=_settings.reconcile_function,
             InvocationType="Event",

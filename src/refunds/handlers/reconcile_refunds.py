@@ -1,4 +1,5 @@
-"""ReconcileRefunds: every few minutes, one run of the reconciler; takes any event, ``{}`` too."""
+"""ReconcileRefunds: one run of the reconciler every few minutes. Any event starts one, even
+``{}``."""
 
 from __future__ import annotations
 

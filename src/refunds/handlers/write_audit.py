@@ -1,4 +1,5 @@
-"""WriteAudit: a batch of the Refunds table's stream into the audit trail, then onto the bus."""
+"""WriteAudit: writes a batch of the Refunds table's stream to the audit trail, then to the event
+bus."""
 
 from __future__ import annotations
 
@@ -33,5 +34,5 @@ _write_audit = build_write_audit(
 @logger.inject_lambda_context
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Returns the stream's partial batch response: the records that must come again."""
+    """Returns the partial batch response: the records that Lambda must deliver again."""
     return _write_audit.handle(event)

@@ -1,7 +1,7 @@
-"""What is left of a payment: the ledger brought up to what the gateway shows.
+"""What is left of a payment: updates the ledger from what the gateway shows.
 
-A refund that the ledger does not know is learnt from the gateway: those of other systems, and those
-of ours whose tables were lost.
+The gateway also shows refunds that the ledger does not know: other systems' refunds, and our own
+whose tables were lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 MAX_REFUND_PAGES = 50
-"""Pages of one payment's refunds that are read before giving up."""
+"""The number of pages of one payment's refunds to read before giving up."""
 
 COUNT_TRIES = 4
 
@@ -26,7 +26,7 @@ class PaymentGoneError(Exception):
 
 
 class BalanceContendedError(Exception):
-    """The ledger kept changing while it was counted. Try again later."""
+    """The ledger kept changing during the count. Try again later."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ class Balance:
         if refund_id not in ledger.reservations:
             adopted = next((each for each in shown if each.reference == refund_id), None)
         held_minor = (forgotten_minor() or adopted.amount_minor) if adopted else 0
-        # What an adopted refund has moved is already off what remains, as another's. It holds what
-        # it was asked to move: more than that stays off, less is taken off besides.
+        # The amount that an adopted refund has moved is already subtracted from what remains, like
+        # another system's refund. Its reservation is the amount that was asked for. If it moved
+        # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
         remaining_minor = (
             payment.captured_minor
@@ -119,14 +120,15 @@ class Balance:
         for each in shown:
             moved_for[self._reservation_of(each, ledger)] += each.amount_minor
         others = moved_for.pop(None, 0)
-        # A double, or more than was asked for: it has left the payment all the same.
+        # A second refund, or a larger one than was asked for: the money has left the payment all
+        # the same.
         excess = sum(
             max(0, moved - ledger.reservations[refund_id])
             for refund_id, moved in moved_for.items()
             if refund_id is not None
         )
-        # A list may lag behind the payment. What it does not show yet is ours as far as our
-        # reservations are not shown either, and another system's beyond that.
+        # The list may lag behind the payment. Money that it does not show yet belongs to our
+        # reservations that it does not show either. Anything beyond them belongs to another system.
         unlisted = payment.refunded_minor - sum(each.amount_minor for each in shown)
         ours_unlisted = sum(
             max(0, held - moved_for.get(refund_id, 0))
@@ -138,7 +140,7 @@ class Balance:
         """The refund id whose reservation covers ``shown``; None when another system made it."""
         if ledger.reservations.get(shown.reference, 0) > 0:
             return shown.reference
-        # Begun in another stage of ours: its own record knows the reference it began with.
+        # It began in another of our stages. Its own record has the reference that it began with.
         reference = shown.gateway_reference or ""
         refund_id = reference.rpartition(".")[2]
         if ledger.reservations.get(refund_id, 0) > 0:

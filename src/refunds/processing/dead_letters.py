@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 ARCHIVE_AFTER = timedelta(days=4)
 MAX_ARCHIVE_BATCHES = 50
-"""Of ten messages: bounds how many a run looks at, and so how long they are hidden from others."""
+"""Batches of ten messages. Limits how many a run looks at, and therefore how long they are hidden
+from others."""
 
 LOOK_SECONDS = 60
 """How long a message stays hidden if the run dies before it shows it again."""
@@ -34,7 +35,7 @@ STREAM_RECORDS = ("audit", "aws/lambda")
 """Prefixes of stream records that did not become audit entries: WriteAudit's and Lambda's."""
 
 UNKNOWN_AGE_SECONDS = 30 * 86_400
-"""Reported when the queue can't be read: above every threshold, so that no alarm ends by it."""
+"""Reported when the queue can't be read. It is above every threshold, so that no alarm ends."""
 
 
 class NotYetError(Exception):
@@ -113,7 +114,8 @@ class DeadLetterArchiver:
                     if not looked.archived:
                         stays.append(message["ReceiptHandle"])
         except Exception as exc:
-            # A failure here must not keep refunds from being settled. The next run tries again.
+            # A failure here must not stop open refunds from being settled. The next run tries
+            # again.
             result = replace(result.with_failure(exc), oldest_seconds=UNKNOWN_AGE_SECONDS)
         return self._count(self._show_again(stays, result))
 
@@ -128,7 +130,7 @@ class DeadLetterArchiver:
         return list(answer.get("Messages", []))
 
     def _show_again(self, receipts: list[str], result: ArchiveResult) -> ArchiveResult:
-        """Let others see at once what was only looked at."""
+        """Make the messages that stay visible again at once."""
         try:
             for start in range(0, len(receipts), 10):
                 self._client.change_message_visibility_batch(
@@ -139,7 +141,7 @@ class DeadLetterArchiver:
                     ],
                 )
         except Exception as exc:
-            return result.with_failure(exc)  # they show again after LOOK_SECONDS
+            return result.with_failure(exc)  # They become visible again after LOOK_SECONDS.
         return result
 
     def _count(self, result: ArchiveResult) -> ArchiveResult:
@@ -150,7 +152,7 @@ class DeadLetterArchiver:
                 unhandled_records=sum(map(self._failures.count, STREAM_RECORDS)),
             )
         except Exception as exc:
-            # What could not be counted may be there: it must not end the alarms.
+            # The objects may be there although they can't be counted, so the alarms must stay on.
             return replace(result.with_failure(exc), unhandled=1, unhandled_records=1)
 
     def _look_at(self, message: dict[str, Any]) -> ArchiveResult:

@@ -1,11 +1,11 @@
-"""Sends a request away for some minutes because its gateway is down.
+"""Sends a request back to the queue for some minutes, because its gateway is down.
 
-A message that is put back stays in flight and uses up a receive each time: a long outage would fill
-the queue's 120,000 places in flight, and then send the messages to the dead-letter queue. So the
-message is sent again with a delay, and the received one is deleted.
+A message that is put back stays in flight, and each delivery counts as a receive. A long outage
+would reach SQS's limit of 120,000 messages in flight, and then move the messages to the dead-letter
+queue. So a copy is sent with a delay, and the received message is deleted.
 
-If this dies between the two, the message is there twice, which is harmless: ``refund_id`` makes
-them one request. What SQS says about the first message is kept in attributes of the second.
+After a crash between the two there are two messages, which is harmless: they have the same
+``refund_id``. The copy's attributes keep what SQS says about the first message.
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ def first_sent_at(record: dict[str, Any]) -> str | None:
 
 
 def first_sent_by(record: dict[str, Any]) -> str | None:
-    """Who sent the message first. Anyone can set the attribute, so SQS's own word stays with it."""
+    """Who sent the message first. Anyone can set the attribute, so the sender that SQS has seen is
+    kept beside it."""
     sender: str | None = record["attributes"].get("SenderId")
     first = _attribute(record, FIRST_SENT_BY)
     if first is None or first == sender:
         return sender
-    # Deferred before: the first sender, then whoever SQS has seen sending it again.
+    # It was deferred before: keep the first sender, and the one that SQS has seen sending it again.
     return first if first.endswith(f" via {sender}") else f"{first} via {sender}"
 
 

@@ -1,4 +1,4 @@
-"""Settles open refunds, the longest overdue first, whatever shard of the index they are in."""
+"""Settles open refunds: the longest overdue first, across all shards of the index."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from refunds.batches import Pool
 
 PAGE = 100
-"""Refunds read from a shard at once: enough for every thread of the pool, twice."""
+"""Refunds to read from a shard at once: two for each thread of the pool."""
 
 MAX_ROUNDS = 300
 
 UNREADABLE_RECHECK = timedelta(hours=1)
 
 UNKNOWN_AGE_SECONDS = 30 * 86_400
-"""Reported for ages that could not be read: above every alarm's threshold. Silence would end the
-alarm while the cause of it is still there."""
+"""Reported for ages that can't be read. It is above every alarm's threshold: no data would end the
+alarm while its cause is still there."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """One open refund after its turn.
+    """What became of one open refund.
 
-    ``refund`` as it then is, None if it could not be read or is gone. ``late`` is how long its look
-    was overdue.
+    ``refund`` is its new state, None if it can't be read or has gone. ``late`` is how long it was
+    overdue.
     """
 
     late: timedelta
@@ -62,7 +62,7 @@ class OpenResult:
     paid_though_ended: int = 0
     """Refunds that ended here without money and that the gateway shows as paid."""
     overdue_seconds: int = 0
-    """How late the latest look was; of a refund that was not reached, how late it is by now."""
+    """How long the longest overdue refund has waited, including those that were not reached."""
     failures: tuple[Failure, ...] = ()
 
 
@@ -98,10 +98,10 @@ class OpenRefunds:
         self._pool = pool
 
     def settle(self, turn: Turn, down: Collection[str] = ()) -> OpenResult:
-        """Settle what is due, until nothing is or the turn is over. Never raises.
+        """Settle due refunds until there are none, or the turn ends. Never raises.
 
-        ``down``: gateways whose refunds are only put off, since no call to them is answered. A
-        timeout for each would use up the other gateways' time.
+        ``down``: gateways that do not answer. Their refunds are only postponed: a timeout for each
+        would use up the time of the others.
         """
         now = rfc3339(self._clock.now())
         shards = [_Shard(str(number)) for number in range(OPEN_SHARDS)]
@@ -129,7 +129,7 @@ class OpenRefunds:
         if refund.status is Status.AWAITING_APPROVAL:
             return self._approvals.look_again(refund, deadline)
         if refund.status is Status.SUCCEEDED:
-            # A correction that ended between its two writes.
+            # A correction that crashed between its two writes.
             return self._settler.recorder.hold_corrected(refund)
         if refund.status is Status.IN_REVIEW and refund.failure_code in MAY_BE_SHOWN_LATER:
             result = self._settler.look_again(refund, deadline)
@@ -146,13 +146,13 @@ class OpenRefunds:
         return refund if isinstance(result, Later) else result.refund
 
     def _fill(self, shards: Sequence[_Shard], now: str) -> None:
-        """Read on in each shard of which nothing is waiting."""
+        """Read more of each shard that has nothing waiting."""
 
         def read(shard: _Shard) -> None:
             try:
                 shard.waiting = self._refunds.due_page(shard.name, now, PAGE, after=shard.read_to)
             except Exception as exc:
-                # The other shards' refunds do not wait for this one's.
+                # The refunds of the other shards do not wait for this shard.
                 shard.failure, shard.ended = classify(exc), True
                 return
             shard.ended = len(shard.waiting) < PAGE
@@ -170,7 +170,7 @@ class OpenRefunds:
         try:
             refund = self._refunds.get(due.refund_id)
             if refund is None or refund.open_shard is None:
-                return Looked(late)  # the index was behind
+                return Looked(late)  # The index lagged behind the table.
             if refund.gateway in down and refund.status not in ENDED_WITHOUT_MONEY:
                 self._settler.recorder.recheck(refund)
                 return Looked(late, refund)
@@ -182,14 +182,14 @@ class OpenRefunds:
             return Looked(late, refund, failure, unreadable)
 
     def _put_off(self, due: Due, refund: Refund | None, *, unreadable: bool) -> None:
-        # A refund that fails each time would stay first in line and starve the others.
+        # A refund that fails each time would otherwise stay first and starve the others.
         try:
             if refund is not None:
                 self._settler.recorder.recheck(refund)
             elif unreadable:
                 self._refunds.put_off(due, rfc3339(self._clock.now() + UNREADABLE_RECHECK))
         except Exception:
-            return  # then it does stay first; its failure is counted all the same
+            return  # Then it stays first. Its failure is counted all the same.
 
     def _not_reached(self, due: Due) -> Looked:
         return Looked(self._late(due), reached=False)
@@ -230,7 +230,7 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
     approvals = [refund for refund in waits if refund.status is Status.AWAITING_APPROVAL]
     waits = [refund for refund in waits if refund not in approvals]
     reviews = [refund for refund in waits if refund.status is Status.IN_REVIEW]
-    # Of a refund that could not be read only this is known: its look is overdue by so much.
+    # The refund can't be read. All that is known is how long it is overdue.
     unseen = max((each.late for each in failed if not each.refund), default=timedelta(0))
     oldest_open = oldest(refund.open_since or "" for refund in waits)
     return OpenResult(

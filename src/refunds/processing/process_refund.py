@@ -39,7 +39,8 @@ class ProcessRefund:
         self._log = log
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Handle an SQS event. Returns its partial batch response: the messages that come back."""
+        """Handle an SQS event. Returns the partial batch response: the messages that SQS must
+        deliver again."""
         self._breaker.before_batch()
         results: list[tuple[dict[str, Any], Result]] = []
         response = handle_batch(
@@ -68,8 +69,8 @@ class ProcessRefund:
         try:
             return self._control.look_up_first(self._clock.now())
         except Exception as exc:
-            # To ask the gateway first is always safe. To fail here would send the whole batch round
-            # without a delay that grows, and to the dead-letter queue within hours.
+            # Looking up first is always safe. Failing here would redeliver the whole batch without
+            # a growing delay, and move it to the dead-letter queue within hours.
             self._failed("restore marker not read", exc)
             return True
 
@@ -79,7 +80,8 @@ class ProcessRefund:
                 self._metrics.add_metric("BreakerOpened", "Count", 1)
                 self._log.error("requests to the gateway stop", reason=opened.why)
         except Exception as exc:
-            # The batch is done. It must not come again because its calls were not counted.
+            # The batch is done. It must not be delivered again only because its calls were not
+            # counted.
             self._failed("calls to the gateway not counted", exc)
 
     def _failed(self, message: str, error: Exception) -> None:

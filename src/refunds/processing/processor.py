@@ -1,7 +1,7 @@
 """One request from the queue: reserve, claim, call, finish.
 
-Each step is one conditional write, and a place to go on from after a crash; docs/protocol.md says
-why. Nothing here knows of SQS or Lambda.
+Each step is one conditional write, and a state to continue from after a crash. docs/protocol.md
+says why. Nothing here knows of SQS or Lambda.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 MIN_START_SECONDS = 10.0
-"""With less than this left of the invocation no request is begun. It goes back at once."""
+"""With less than this left of the invocation, no request is started. It goes back to the queue at
+once."""
 
 QUEUE_KEEPS = timedelta(days=7)
 """The queue's MessageRetentionPeriod."""
 
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
-"""As the first use of a key: too long ago for any gateway to remember it."""
+"""Stands for the first use of a key that no gateway remembers any more."""
 
 LAST_DAY = timedelta(days=1)
-"""A message this close to its end in the queue may not come back after a crash."""
+"""A message this close to the end of its retention may not come back after a crash."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What is known of a message beside its body.
+    """What is known about a message besides its body.
 
-    ``sent_at``: when it was first sent; None if that is not known. ``look_up_first``: the tables
-    may have forgotten its refund, so the gateway is asked before it is called.
+    ``sent_at``: when it was first sent, None if unknown. ``look_up_first``: the tables may not know
+    its refund, so the gateway is asked for it before a call.
     """
 
     sent_at: datetime | None = None
@@ -79,10 +80,10 @@ class Processor:
     def process(
         self, request: RefundRequest, deadline: Deadline, delivery: Delivery = Delivery()
     ) -> Recorded | Later:
-        """Bring one request as far as it goes now.
+        """Process one request as far as possible now.
 
         Raises ``RefusedError`` when its refund id belongs to another request. Any other exception
-        means: not settled, come back.
+        means that it is not settled and must be delivered again.
         """
         if deadline.left_seconds() < MIN_START_SECONDS:
             return Later("too little time left to begin")

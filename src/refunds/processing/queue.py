@@ -1,5 +1,5 @@
-"""What becomes of one message of the queue: done, refused to the DLQ, put back with a delay, or
-sent again later because its gateway is down."""
+"""Handles one message of the queue. It is deleted when done, refused to the DLQ, put back with a
+delay, or sent again later because its gateway is down."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def retry_delay_seconds(
     ``random`` gives 0 ≤ x < 1; ``least`` is a wait that is known to be needed.
     """
     ceiling = min(LONGEST_DELAY_SECONDS, first_seconds << min(receive_count - 1, 20))
-    # What the refund protocol or the gateway asked for, then jitter on top of it.
+    # The wait that the protocol or the gateway asked for, plus jitter.
     wanted = (least or 0.0) + ceiling * random()
     return min(LONGEST_DELAY_SECONDS, math.ceil(wanted))
 
@@ -108,7 +108,8 @@ class RefundQueue:
             self._refuse(record, refused)
             return refused
         except Exception as exc:
-            # A throttled table, an expired credential, a bug: the message is worth another try.
+            # A throttled table, an expired credential or a bug: the message deserves another
+            # attempt.
             raise self._put_back(record, type(exc).__name__, None) from exc
         if isinstance(result, Later):
             raise self._put_back(
@@ -155,7 +156,7 @@ class RefundQueue:
                 VisibilityTimeout=delay_seconds,
             )
         except (ClientError, BotoCoreError):
-            # It comes back all the same, after the queue's own visibility timeout.
+            # The message comes back anyway, after the queue's visibility timeout.
             return PutBackError(reason, None, misconfiguration)
         return PutBackError(reason, delay_seconds, misconfiguration)
 
@@ -166,7 +167,7 @@ def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
         try:
             return Delivery(from_rfc3339(str(resent.get("stringValue"))), look_up_first=True)
         except ValueError:
-            return Delivery(look_up_first=True)  # not ours: anybody may set the attribute
+            return Delivery(look_up_first=True)  # The attribute is not ours: anybody can set it.
     if (sent_ms := record["attributes"].get("SentTimestamp")) is None:
         return Delivery(look_up_first=look_up_first)
     return Delivery(datetime.fromtimestamp(int(sent_ms) / 1000, UTC), look_up_first=look_up_first)

@@ -3,7 +3,7 @@
 Takes any event, ``{}`` too. Two events ask for a part of a run: a gateway that is down, and a
 refund that a webhook has named.
 
-What can't be read is reported as bad. A metric that is left out ends its alarm while the cause is
+What can't be read is reported as bad: leaving a metric out would end its alarm while the cause is
 still there.
 """
 
@@ -77,7 +77,7 @@ class ReconcileRefunds:
         count_failures(self._metrics, FUNCTION, result.failures)
 
     def _keep_intake(self, deadline: Deadline) -> dict[str, Any]:
-        """Start or stop the queue as its state asks; says how it is."""
+        """Start or stop the queue as its state asks. Returns how it is."""
         try:
             switched = self._keeper.keep(deadline)
         except Exception as exc:

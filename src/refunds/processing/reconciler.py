@@ -21,10 +21,11 @@ from refunds.processing.turns import Turn
 from refunds.tables.refunds import RefundsTable
 
 ARCHIVE_SHARE = 0.15
-"""Of a run's time. First, because a message that is not archived in time is lost."""
+"""The archiver's share of a run. It comes first, because a message that is not archived in time is
+lost."""
 
 SWEEP_SHARE = 0.35
-"""Of a run's time, kept for the sweep. Settling has what is in between."""
+"""The sweep's share of a run. Settling has the time in between."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Reconciler:
         self._gateways = gateways
 
     def run(self, deadline: Deadline, down: Collection[str] = ()) -> RunResult:
-        """One whole run; returns when nothing is due or the time is up.
+        """One whole run. Returns when nothing is due, or when the time is up.
 
         ``down``: gateways that do not answer now.
         """
@@ -77,10 +78,11 @@ class Reconciler:
         )
 
     def look_at(self, refund_id: str, deadline: Deadline) -> Refund | None:
-        """Take one step for a refund out of turn, because a webhook says that it changed.
+        """Take one step for a refund at once, because a webhook says that it changed.
 
-        The gateway is asked whatever the webhook says. Returns the refund as it then is, None when
-        there is none. Never postpones a refund's next look. Raises ``GatewayUnavailableError``.
+        The gateway is asked, whatever the webhook says. Returns the refund's new state, or None if
+        there is no such refund. Never postpones a refund's next look. Raises
+        ``GatewayUnavailableError``.
         """
         refund = self._refunds.get(refund_id)
         if refund is None:

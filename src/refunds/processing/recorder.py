@@ -1,6 +1,6 @@
-"""Recording what became of a refund: each write fenced, each unfinished refund findable.
+"""Records the outcome of a refund. Each write is fenced, and each unfinished refund stays findable.
 
-What needs no gateway is here: the operator's decisions go through it too.
+Nothing here calls a gateway. An operator's decisions are recorded here too.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ LONGEST_RECHECK = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Recorded:
-    """The refund stands as it should; its message may go."""
+    """The refund is settled or findable. Its message can be deleted."""
 
     refund: Refund
 
 
 @dataclass(frozen=True)
 class Later:
-    """Not settled: come back. ``delay_seconds`` is the least wait, if one is known;
-    ``misconfiguration`` names what a person must mend before it can be settled."""
+    """The refund is not settled: try again. ``delay_seconds`` is the shortest wait, if known.
+    ``misconfiguration`` names what a person must correct first."""
 
     reason: str
     delay_seconds: float | None = None
@@ -110,9 +110,9 @@ class Recorder:
         try:
             uncounted = self._give_back_share(refund)
         except CountersContendedError:
-            return Recorded(refund)  # it stays in the index and is looked at again
+            return Recorded(refund)  # It stays in the index and is looked at again.
         if refund.open_shard is not None or uncounted is not None:
-            # Lost to somebody else's write, it stays in the index and is looked at again.
+            # If another write came first, the refund stays in the index and is looked at again.
             closed = replace(_closed(refund), uncounted=uncounted or refund.uncounted)
             self._refunds.save(stored or refund, closed)
         return Recorded(refund)
@@ -125,7 +125,7 @@ class Recorder:
             self._ledger.hold_again(refund.transaction_id, refund_id, refund.amount_minor)
 
     def holds(self, refund: Refund) -> bool:
-        """Whether the refund's payment still holds money for it."""
+        """Whether the payment still holds money for the refund."""
         ledger = self._ledger.get(refund.transaction_id)
         return ledger is not None and ledger.reservations.get(refund.refund_id, 0) > 0
 

@@ -24,7 +24,8 @@ PAYMENT_NOT_CAPTURED = "payment_not_captured"
 REFUNDABLE_MISMATCH = "refundable_mismatch"
 
 MAY_PASS = frozenset({PAYMENT_NOT_FOUND, PAYMENT_NOT_CAPTURED})
-"""Reasons that may pass by themselves: a payment that is captured, or visible, a moment later."""
+"""Reasons that may pass by themselves: the payment may be captured, or become visible, a moment
+later."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class NotPossible:
 
 @dataclass(frozen=True)
 class Seen:
-    """The ledger already knows this refund: another delivery of the request was here."""
+    """The ledger already has this refund, from another delivery of the request."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Reserver:
         deadline: Deadline,
         forgotten_minor: Callable[[], int | None],
     ) -> Answer:
-        """The payment has a ledger. It decides what fits, the gateway what does not."""
+        """The payment has a ledger. It accepts an amount that fits. Only the gateway can refuse
+        one."""
         if not _depends_on_balance(request):
             answer = self._hold(request, ledger)
             if not (isinstance(answer, NotPossible) and answer.code == BALANCE_EXCEEDED):
@@ -114,7 +116,7 @@ class Reserver:
         look_up_first: bool,
         forgotten_minor: Callable[[], int | None],
     ) -> Answer:
-        """The payment has no ledger yet. The gateway knows what it is."""
+        """The payment has no ledger yet. Ask the gateway for it."""
         payment = read_payment(gateway, request.transaction_id, deadline)
         if why := _not_refundable(payment, request.currency):
             return why
@@ -137,7 +139,7 @@ class Reserver:
             amount_minor=amount,
         ):
             return Reserved(amount)
-        # Another delivery has begun it, for this refund or for another one.
+        # Another delivery has created the ledger, for this refund or for another one.
         if (ledger := self._ledger.get(request.transaction_id)) is None:
             return Contended()
         if request.refund_id in ledger.reservations:
@@ -186,7 +188,8 @@ class Reserver:
                 request.transaction_id,
                 request.refund_id,
                 amount,
-                # What depends on the balance holds only while the balance is what was read.
+                # The amount depends on the balance, so it is held only if the balance is still what
+                # was read.
                 remaining_minor=remaining if _depends_on_balance(request) else None,
             ):
                 return Reserved(amount, seen_at_gateway=seen)
@@ -199,7 +202,7 @@ def _depends_on_balance(request: RefundRequest) -> bool:
 
 
 def _amount_of(request: RefundRequest, left_minor: int) -> int | NotPossible:
-    """What to hold of what is left, or why nothing can be held."""
+    """The amount to hold, or why nothing can be held."""
     expected = request.expected_refundable_minor
     if expected is not None and expected != left_minor:
         return NotPossible(

@@ -1,4 +1,4 @@
-"""Finds late reversals: reads the gateway's list of refunds for those that the bank sent back."""
+"""Finds late reversals: refunds in the gateway's list that the bank has sent back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SweepResult:
     unreadable: int = 0
     complete: bool = True
     behind_seconds: int = 0
-    """How long the longest sweep that has not ended yet has been going on."""
+    """How long the longest unfinished sweep has been running."""
     failures: tuple[Failure, ...] = ()
 
     def plus(self, other: SweepResult) -> SweepResult:
@@ -81,7 +81,8 @@ class ReversalSweep:
         self._clock = clock
 
     def sweep(self, deadline: Deadline) -> SweepResult:
-        """Continue each gateway's sweep, each in its share of the time left. Never raises."""
+        """Continue the sweep of each gateway, each within its share of the time left. Never
+        raises."""
         gateways = [gateway for gateway in self._gateways if gateway.can_reverse]
         result = SweepResult()
         for place, gateway in enumerate(gateways):
@@ -91,7 +92,8 @@ class ReversalSweep:
         return result
 
     def reverse(self, gateway: Gateway, shown: GatewayRefund, deadline: Deadline) -> bool:
-        """Reverse our refund if the gateway shows that the bank sent it back; whether it was."""
+        """Reverse our refund if the gateway shows that the bank sent it back. Returns whether it
+        did."""
         if shown.status is not GatewayStatus.FAILED:
             return False
         refund_id = _refund_id_of(shown)
@@ -103,7 +105,7 @@ class ReversalSweep:
         ):
             return False
         if refund.gateway_refund_id is None:
-            # A person decided that it was paid, not by which of the gateway's refunds.
+            # A person decided that it was paid, but not by which of the gateway's refunds.
             found = gateway.find_refunds(
                 refund.reference,
                 refund.transaction_id,
@@ -158,7 +160,7 @@ class ReversalSweep:
                     return replace(result, complete=True)
             return replace(result, behind_seconds=self._behind(position))
         except Exception as exc:
-            # The other gateways' sweeps and the other parts go on; the next run tries again.
+            # The other sweeps and the other parts of the run continue. The next run tries again.
             return result.with_failure(exc)
 
     def _next_page(self, gateway: Gateway, position: Item, turn: Turn) -> RefundPage:
@@ -171,7 +173,7 @@ class ReversalSweep:
                 cursor=cursor,
             )
         except GatewayUnavailableError:
-            # A cursor that the gateway no longer takes would stop the sweep for good.
+            # A cursor that the gateway no longer accepts would stop the sweep for good.
             failures = position.get("failures", 0) + 1
             again = cursor is not None and failures >= MAX_CURSOR_FAILURES
             self._control.set_sweep_position(

@@ -26,7 +26,7 @@ class ReviewError(Exception):
 
 
 class AgainstGatewayError(ReviewError):
-    """The decision says otherwise than the gateway."""
+    """The decision contradicts what the gateway shows."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Reviewer:
         kept_minor = moved_minor if to is Status.FAILED and moved_minor else None
         if to is Status.FAILED:
             return self._finish(refund, to, review=review, kept_minor=kept_minor)
-        # By this id the bank's reversal is told later. With several refunds, or none, it is left
-        # out: only when all of them have failed is the refund reversed.
+        # A later reversal by the bank is recognized by this id. It is left out when there are
+        # several refunds, or none: then the refund is reversed only when all of them have failed.
         paid_by = live[0].gateway_refund_id if len(live) == 1 else None
         return self._finish(refund, to, review=review, gateway_refund_id=paid_by)
 

@@ -45,14 +45,15 @@ MIN_CALL_SECONDS = 2.0
 """With less than this left for a call, none is begun."""
 
 KEY_MARGIN = timedelta(minutes=10)
-"""For clocks that differ, and for bytes that are slow on their way."""
+"""Allows for clocks that differ, and for requests that are slow to arrive."""
 
 CALL_UNDER_WAY_AT_MOST = timedelta(minutes=30)
-"""How long after its attempt began a call may still reach the gateway: an invocation lasts 15
-minutes at most, its bytes are given as much again."""
+"""How long after the start of its attempt a call may still reach the gateway. An invocation lasts
+15 minutes at most, and a request may take as long again to arrive."""
 
 MAX_GATEWAY_TEXT_CHARACTERS = 2000
-"""Of a gateway's text. To search a megabyte for card numbers would take seconds."""
+"""The longest text of a gateway that is searched. Searching a megabyte for card numbers takes
+seconds."""
 
 PENDING_UNSEEN = timedelta(hours=24)
 """How long the gateway may not show a refund that it said was pending, before a person looks."""
@@ -96,7 +97,7 @@ class Settler:
         self.new_token = new_token
 
     def new_lease(self, deadline: Deadline) -> Lease:
-        """A lease to just past the invocation's end."""
+        """A lease that ends shortly after the invocation must have."""
         until = self._clock.now() + timedelta(
             seconds=deadline.left_seconds() + LEASE_MARGIN_SECONDS
         )
@@ -110,8 +111,8 @@ class Settler:
         return max(0.0, left.total_seconds())
 
     def take_over(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
-        """Go on with a refund whose attempt ended without a word. Its outcome is unknown, so it
-        enters the index of open refunds, and the gateway is asked before anything else."""
+        """Continue a refund whose last attempt ended without an outcome. It enters the index of
+        open refunds, and the gateway is asked before anything else."""
         lease = self.new_lease(deadline)
         taken = replace(
             self.recorder.opened(refund),
@@ -145,9 +146,10 @@ class Settler:
         return self.call(refund, deadline, unanswered=unanswered or refund)
 
     def ask_then_review(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
-        """Settle by what the gateway shows; if it shows nothing, a person decides.
+        """Settle by what the gateway shows. If it shows nothing, a person decides.
 
-        For a refund that had ended, and whose record was lost: it is never called for again.
+        For a refund that had ended and whose record was lost: the gateway is never called for it
+        again.
         """
         try:
             found = self.look_up(refund, deadline)
@@ -264,7 +266,7 @@ class Settler:
                 refund.transaction_id, refund.refund_id, self._gateway_of(refund), in_time
             )
         except PaymentGoneError:
-            return  # nothing of it can be refunded any more, so nothing can be overdrawn
+            return  # The payment is gone: no more of it can be refunded, so it can't be overdrawn.
 
     def _gateway_of(self, refund: Refund) -> Gateway:
         return self._gateways.named(refund.gateway, refund.gateway_account)
@@ -330,8 +332,8 @@ class Settler:
             failure_message=_safe_text(answer.message),
         )
         if answer.over_balance and isinstance(result, Recorded):
-            # Others refunded without us. The ledger learns it for the requests after this one; if
-            # it can't now, the next rejection counts again.
+            # Another system has refunded the payment. Update the ledger for the requests after this
+            # one. If that fails now, the next rejection counts again.
             with suppress(GatewayUnavailableError, BalanceContendedError):
                 self.count_balance(refund, deadline)
         return result
@@ -365,7 +367,7 @@ class Settler:
     def _review(
         self, refund: Refund, code: str, message: str, **seen: str | None
     ) -> Recorded | Later:
-        """No safe automatic step is left: a person decides, the money stays reserved (I6)."""
+        """No safe automatic step is left. The money stays reserved until a person decides (I6)."""
         return self.recorder.finish(
             refund,
             Status.IN_REVIEW,
@@ -408,7 +410,7 @@ class Settler:
 
 
 def mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
-    """In what the gateway's refund differs from what was asked for; None when in nothing."""
+    """How the gateway's refund differs from what was asked for. None if it doesn't."""
     if (shown.gateway_reference or shown.reference) != refund.reference:
         return "reference"
     if shown.transaction_id != refund.transaction_id:
@@ -446,5 +448,5 @@ def _list(found: Sequence[GatewayRefund]) -> str:
 
 
 def _safe_text(text: str | None) -> str | None:
-    """A gateway's own words, short and without card numbers."""
+    """A gateway's text, shortened and without card numbers."""
     return short_text(redacted(text[:MAX_GATEWAY_TEXT_CHARACTERS])) if text else None

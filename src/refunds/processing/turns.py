@@ -1,4 +1,4 @@
-"""Time shares: each part of a run has time of its own, whatever the others do."""
+"""Time shares: each part of a run has its own time, whatever the others do."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def build_backup_refunds(
     new_token: Callable[[], str],
 ) -> BackupRun:
     """Raises ``ValueError`` for a compression that does not exist."""
-    compressor(settings.compression)  # a wrong setting shows at the cold start, not after the scan
+    compressor(
+        settings.compression
+    )  # A wrong setting fails the cold start, not the end of a long scan.
     tables = settings.tables
 
     def invoke_again(event: dict[str, Any]) -> None:

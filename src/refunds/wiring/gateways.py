@@ -40,7 +40,7 @@ class SecretKey:
 
     def get(self) -> str:
         if self._provider is None:
-            # Built at the first call to the gateway: many cold starts never make one.
+            # Built at the first call to the gateway: many environments never make one.
             self._provider = SecretsProvider(
                 boto_config=DEFAULT_CLIENT_CONFIG, boto3_client=self._client
             )
@@ -48,7 +48,7 @@ class SecretKey:
         self._stale = False
         if self._field is not None:
             value = _field_of(str(value), self._field)
-        # A line break that was stored with the key cannot go into a header.
+        # Strips a line break that was stored with the key: a header can't hold one.
         return str(value).strip()
 
     def forget(self) -> None:
@@ -69,8 +69,8 @@ def _field_of(secret: str, field: str) -> str:
 
 @dataclass(frozen=True)
 class GatewayAccess:
-    """How accounts are reached. Each gets a transport of its own: how old an idle connection is
-    must not depend on another gateway's traffic."""
+    """How accounts are reached. Each account has its own transport, so that the age of its idle
+    connections does not depend on another gateway's traffic."""
 
     api_key: Callable[[GatewayAccount], ApiKey]
     transport: Callable[[GatewayAccount], HttpTransport]

@@ -27,9 +27,9 @@ class Surroundings:
     clock: Clock
     pool: Pool
     new_token: Callable[[], str]
-    """Text that never repeats."""
+    """Returns text that never repeats."""
     random: Callable[[], float]
-    """0 <= x < 1."""
+    """Returns a number from 0 to below 1."""
     open_gateways: Callable[[GatewaySettings], Sequence[Gateway]]
     """The gateways of a function's settings, the first for whatever no route sends elsewhere."""
     metrics: Metrics
@@ -37,7 +37,7 @@ class Surroundings:
 
 
 def lambda_surroundings(metrics: Metrics, log: Log) -> Surroundings:
-    """Those of a function in Lambda."""
+    """The surroundings of a function that runs in Lambda."""
     clock = SystemClock()
     return Surroundings(
         clients=lambda_clients("dynamodb"),
