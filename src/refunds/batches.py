@@ -26,7 +26,8 @@ class _SideBySide(BatchProcessor):
     def __init__(
         self, event_type: EventType, pool: Pool, in_order: Callable[[Record], str] | None
     ) -> None:
-        # An exception for a wholly failed batch would hide which records to hand back.
+        # Powertools raises when every record has failed. The partial batch response says the same
+        # without an error.
         super().__init__(event_type=event_type, raise_on_entire_batch_failure=False)
         self._pool = pool
         self._in_order = in_order
@@ -55,7 +56,8 @@ def run_batch(
     *,
     in_order: Callable[[Record], str] | None = None,
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Handle all records; a batch takes about as long as its slowest. Each fails for itself.
+    """Handle all records; a batch takes about as long as its slowest. One failure does not affect
+    the others.
 
     Records for which ``in_order`` says the same are handled one after the other. Returns the
     results in the records' order, None for those that raised, and Lambda's partial batch response,

@@ -1,4 +1,4 @@
-"""What kind of failure an exception is: which metric counts it, and who must act.
+"""Classifies exceptions: which metric counts a failure, and who must act.
 
 An exception that this code does not expect is a bug until somebody has looked. It counts as
 ``UNEXPECTED`` and raises an alarm at once.
@@ -19,7 +19,7 @@ from refunds.telemetry import Metrics
 
 class FailureKind(StrEnum):
     UNEXPECTED = "unexpected"
-    """A bug, or something that nobody has thought of."""
+    """A bug, or an error that this code does not know."""
     MISCONFIGURED = "misconfigured"
     """Our own key, permission, encryption key or resource is wrong. A person has to correct it."""
     UNAVAILABLE = "unavailable"
@@ -108,7 +108,7 @@ def _of_code(code: str) -> Failure:
 
 
 def misconfiguration(name: str | None) -> Failure | None:
-    """The failure for what a person must mend before a refund can be tried again; None for none."""
+    """The failure that a person must correct before a refund can be tried again, if any."""
     return Failure(FailureKind.MISCONFIGURED, name) if name else None
 
 

@@ -34,12 +34,12 @@ DEFAULT_CLIENT_CONFIG = Config(
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=POOL_WIDTH,
-    # What we send is typed, and AWS validates it in any case.
+    # Our parameters are typed, and AWS validates them in any case.
     parameter_validation=False,
-    # botocore would build its own twice for each call.
+    # Botocore would otherwise build its own twice for each call.
     user_agent=f"Botocore/{botocore.__version__} refunds",
 )
-"""Short limits, so that a lost answer leaves time for another attempt."""
+"""Short timeouts, so that a lost answer leaves time for another attempt."""
 
 _SPARE_SECONDS = 1.0
 
@@ -48,8 +48,8 @@ _SPARE_SECONDS = 1.0
 class Clients:
     """botocore's clients, which are those of boto3 too.
 
-    Never our own: what signs requests, retries them and reads AWS's answers is not ours to keep
-    right (docs/decisions/0006-libraries-for-aws.md).
+    Not our own clients: signing requests, retrying them and reading AWS's answers is a library's
+    work (docs/decisions/0006-libraries-for-aws.md).
     """
 
     dynamodb: DynamoDBClient
@@ -111,7 +111,7 @@ def thread_pool() -> ThreadPoolExecutor:
 
 def _stay_on_one_processor() -> None:
     if hasattr(os, "sched_setaffinity"):  # Linux has it
-        with suppress(OSError):  # not allowed here: slower, nothing worse
+        with suppress(OSError):  # Not allowed here. That is slower, nothing worse.
             allowed = sorted(os.sched_getaffinity(0))
             # By process, so that functions on one laptop do not all take the same processor.
             os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})

@@ -1,4 +1,4 @@
-"""What each function is told by its environment: one frozen dataclass a function.
+"""The settings of each function, read from its environment: one frozen dataclass for each.
 
 Nothing here reads the environment. A handler passes ``os.environ``, tests pass a dict.
 """
@@ -63,7 +63,7 @@ class GatewaySettings:
     stage: Stage
     timeout_seconds: float
     recheck_after: timedelta
-    """How soon the reconciler first looks at a refund that was left open."""
+    """How soon the reconciler first looks at a refund that stays open."""
 
     @classmethod
     def read(cls, environment: Environment) -> GatewaySettings:
@@ -299,7 +299,7 @@ def _routing_rules(environment: Environment, rules: str) -> list[_Rule]:
 
 
 def _tls_url(environment: Environment, setting: str, url: str) -> str:
-    # The key goes to whoever answers there. Plain HTTP is for one's own machine only.
+    # The API key is sent to this address. Plain HTTP is for the local machine only.
     if not url.startswith("https://") and text(environment, "STAGE") != "local":
         raise SettingsError(f"{setting}: a gateway's address must begin with https://")
     return url

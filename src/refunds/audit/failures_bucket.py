@@ -1,4 +1,4 @@
-"""The bucket of what could not be handled: kept whole, for a person or a replay."""
+"""The bucket of records that could not be handled, kept whole for a person or a replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much was requested, refunded, failed …, by currency: read from the changes of refunds.
+"""How much was requested, refunded, failed and so on, by currency, from the changes of refunds.
 
 WriteAudit sees every change of every refund, whether the queue, the reconciler or a person made it.
 Amounts are integers of minor units. A stream record that is delivered twice is counted twice, so
@@ -35,7 +35,7 @@ def money_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Counter[str]]:
             status, currency = new["status"]["S"], new["currency"]["S"]
             name, amount_minor = _NAMES[status], int(new.get("amount_minor", {"N": "0"})["N"])
         except (AttributeError, KeyError, TypeError, ValueError):
-            continue  # the audit writer says what is wrong with it
+            continue  # The audit writer reports what is wrong with it.
         if status != was:
             found[currency].update({name + "Minor": amount_minor, name + "Count": 1})
     return dict(found)

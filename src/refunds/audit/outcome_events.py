@@ -57,7 +57,7 @@ def outcome_event(entry: Item) -> OutcomeEvent | None:
 
 
 def refused_event(message_id: str, error: RefusedError) -> OutcomeEvent:
-    """The event for a message that never became a refund; what it said stays in the DLQ."""
+    """The event for a message that never became a refund. Its contents stay in the DLQ."""
     return OutcomeEvent(
         "Refund Refused",
         {

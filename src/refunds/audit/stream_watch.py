@@ -1,4 +1,4 @@
-"""Whether the changes of the Refunds table reach WriteAudit at all.
+"""Whether the changes of the Refunds table reach WriteAudit.
 
 A function that is not invoked has no errors and no lag. So the reconciler looks at the event source
 mapping and at the table's stream.
@@ -31,7 +31,7 @@ class StreamWatch:
         self._table = refunds_table
 
     def trouble(self) -> str | None:
-        """Why no audit entries are written now, None when they are. Raises what AWS raises."""
+        """Why no audit entries are being written. None when they are. Raises what AWS raises."""
         mapping = self._functions.get_event_source_mapping(UUID=self._mapping_id)
         if mapping["State"] not in READING:
             return f"the event source mapping of WriteAudit is {mapping['State']}"

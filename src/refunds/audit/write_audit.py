@@ -1,4 +1,4 @@
-"""WriteAudit: a batch of the Refunds table's stream, and what is reported of it."""
+"""WriteAudit: handles a batch of the Refunds table's stream, and reports its results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WriteAudit:
         self._log = log
 
     def handle(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Returns the stream's partial batch response: the records that come back."""
+        """Returns the partial batch response: the records that Lambda must deliver again."""
         results: list[str | Exception | None] = []
         written: list[dict[str, Any]] = []
 

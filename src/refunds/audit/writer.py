@@ -1,7 +1,7 @@
 """From a record of the Refunds table's stream to its audit entry.
 
-Nothing is read to make an entry, so order, replays and bisected batches don't matter. A record
-that can't be made into one is kept in S3 and reported: failing it would block its shard.
+An entry is made from the record alone, so order, replays and bisected batches don't matter. A
+record that makes no entry is kept in S3 and reported: failing it would block its shard.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from refunds.tables.wire import from_wire
 _POISON_CODES = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
 NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading a record raises when it doesn't hold a refund."""
+"""What reading a record can raise when it holds no refund."""
 
 
 class Failures(Protocol):
-    """Where records are kept that make no entry; ``failures.FailureStore`` is one."""
+    """Where records that make no entry are kept."""
 
     def keep(self, kind: str, name: str | None, content: dict[str, Any]) -> str:
         """Store it, and return where."""
@@ -53,12 +53,13 @@ class AuditWriter:
         self._clock = clock
 
     def write(self, record: dict[str, Any]) -> Written:
-        """Store the record's entry, or keep the record. Raises what a second try may mend."""
+        """Store the record's entry, or keep the record. Raises errors that another attempt may
+        resolve."""
         try:
             entry = entry_of(record)
             if entry is None:
                 return Written()
-            # Before it is stored: what makes no event would fail again at each try.
+            # Before the entry is stored: a record that makes no event would fail at every attempt.
             event = outcome_event(entry)
             stored = self._audit.put_new(entry | {"recorded_at": rfc3339(self._clock.now())})
         except ClientError as exc:
@@ -83,11 +84,11 @@ def handle_stream_batch(
     writer: AuditWriter,
     bus: OutcomeBus,
     pool: Pool,
-    tell: Callable[[dict[str, Any], str | Exception | None], None],
+    on_result: Callable[[dict[str, Any], str | Exception | None], None],
 ) -> dict[str, Any]:
     """Write the entries of a stream event side by side, then publish what they give rise to.
 
-    Returns the partial batch response. ``tell`` is called with each record and None, why it was
+    Returns the partial batch response. ``on_result`` is called with each record and None, why it was
     kept in S3, or the error that brings it back. Raises when the bus does not take the events:
     the whole batch comes again, changes nothing in the trail, and publishes at least once.
     """
@@ -96,15 +97,15 @@ def handle_stream_batch(
         try:
             written = writer.write(record)
         except Exception as exc:
-            tell(record, exc)
+            on_result(record, exc)
             raise
-        tell(record, written.kept)
+        on_result(record, written.kept)
         return written.event
 
     results, response = run_batch(
         records, handle, EventType.DynamoDBStreams, pool, in_order=_refund_of
     )
-    # In the stream's order: two versions of a refund are announced one after the other.
+    # In the stream's order, so that the versions of a refund are announced one after the other.
     bus.publish([each for each in results if isinstance(each, OutcomeEvent)])
     return response
 
@@ -117,7 +118,7 @@ def _refund_of(record: dict[str, Any]) -> str:
 
 
 class UnversionedChangeError(ValueError):
-    """Audited attributes changed without a new version: nothing of ours does that."""
+    """Audited attributes changed without a new version. Nothing in this system does that."""
 
 
 def entry_of(record: dict[str, Any]) -> Item | None:
@@ -138,7 +139,7 @@ def entry_of(record: dict[str, Any]) -> Item | None:
     try:
         old = _audited(change.get("OldImage", {}))
     except NOT_AN_IMAGE:
-        old = {}  # a damaged record that a restore replaces: the new image alone makes the entry
+        old = {}  # A restore replaced a damaged record: the new image alone makes the entry.
     if old and new == old:
         return None
     if old and new.get("version") == old.get("version"):
@@ -147,7 +148,8 @@ def entry_of(record: dict[str, Any]) -> Item | None:
 
 
 def same_entry(stored: Item, entry: Item) -> bool:
-    """Whether ``stored`` is ``entry``: a changed entry that kept its hash is another one."""
+    """Whether ``stored`` is ``entry``. Compares every field: a changed entry may have kept its
+    hash."""
     return stored.get("entry_hash") == entry["entry_hash"] and hashed_fields(
         stored
     ) == hashed_fields(entry)

@@ -49,7 +49,7 @@ RESERVED_SECONDS = 60.0
 MAX_STEPS = 60
 """Invocations of one run: fifteen hours at fifteen minutes each."""
 MAX_RUNS_A_DAY = 100
-"""With ``MAX_STEPS``, the bound on what a fault or a caller in a loop can cost in a day."""
+"""Together with ``MAX_STEPS``, limits what a fault or a caller in a loop can cost in a day."""
 MAX_NAME_TRIES = 60
 
 

@@ -54,7 +54,7 @@ def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[So
 
 
 class ReadLimit:
-    """Limits the read units per second over all segments together; 0 is no limit.
+    """Limits the read units per second of all segments together. 0 sets no limit.
 
     Nobody waits longer than ``MAX_WAIT_SECONDS``, so that pages of 256 units in four segments make
     some fifty units a second at least.
@@ -74,7 +74,7 @@ class ReadLimit:
         self._paid_until = 0.0
 
     def spend(self, units: float) -> None:
-        """Wait until what was read before is within the limit; then count ``units`` as read."""
+        """Wait until the units read before are within the limit, then count ``units`` as read."""
         if not self._units_per_second:
             return
         with self._lock:

@@ -153,7 +153,7 @@ def closed(intake: Intake, by: str, why: str, now: datetime) -> Intake:
 
 
 def recovering_share(intake: Intake) -> float:
-    """Which share of its requests a gateway among several gets; 1.0 unless it is recovering."""
+    """The share of its requests that a gateway among several gets: 1.0 unless it is recovering."""
     if intake.breaker is not BreakerState.RECOVERING:
         return 1.0
     return min(1.0, (intake.concurrency or FIRST_CONCURRENCY) / FULL_SHARE_AT)
@@ -184,7 +184,7 @@ def after_probe(
         first = min(FIRST_CONCURRENCY, maximum_concurrency)
         return _moved(intake, BreakerState.RECOVERING, first, by, answers, now)
     if _recently_failing(intake, now):
-        return intake  # it answers reads, but makes no refunds yet
+        return intake  # It answers reads, but makes no refunds yet.
     more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR
     if more >= maximum_concurrency:
         return _moved(intake, BreakerState.CLOSED, None, by, answers, now)
@@ -219,7 +219,7 @@ def _moved(  # noqa: PLR0917 - who, why and when, as in every change of an intak
 def paused(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
-    """Held by a person, until a person resumes. Who has paused first stays named."""
+    """Stopped by a person until a person resumes. Keeps the name of the first who paused."""
     if intake.paused:
         return intake
     held = replace(
@@ -235,7 +235,7 @@ def paused(
 def resumed(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
-    """No longer held by a person; an open breaker still holds."""
+    """No longer stopped by a person. An open breaker still stops requests."""
     if not intake.paused:
         return intake
     free = replace(

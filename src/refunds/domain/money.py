@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from refunds.domain.currencies import EXPONENTS as EXPONENTS  # for whoever deals in money
+from refunds.domain.currencies import EXPONENTS as EXPONENTS  # part of this module's interface
 
 MAX_AMOUNT_MINOR = 10**12
 

@@ -1,6 +1,6 @@
 """A refund: its statuses, the transitions that are legal, and what each change records.
 
-Plain rules: no AWS, no clock, no environment. Instants are text in the form of ``clock.rfc3339``.
+Pure rules: no AWS, no clock, no environment. Instants are text in the form of ``clock.rfc3339``.
 """
 
 from __future__ import annotations
@@ -84,11 +84,12 @@ class Refund:
     requested_by: str
     requested_at: str | None = None
     sent_by: str | None = None
-    """Who put the request into the queue, by SQS's own word (``SenderId``)."""
+    """Who put the request into the queue, according to SQS (``SenderId``)."""
     processed_by: str
     gateway: str
     gateway_account: str | None = None
-    """The account the refund began with. It is asked at no other, whatever is configured later."""
+    """The account that the refund began with. No other account is asked, whatever is configured
+    later."""
     gateway_reference: str | None = None
     """Idempotency key and reference at the gateway, fixed when the refund began; None: its id."""
     gateway_refund_id: str | None = None
@@ -124,13 +125,13 @@ class Refund:
 
     fingerprint: str
     attempt_token: str | None = None
-    """Who may finish: the token of the latest attempt to take it on."""
+    """The token of the latest attempt. Only that attempt may finish the refund."""
     lease_until: str | None = None
     """Until when that attempt may still be running."""
     key_used_at: str | None = None
     """When the gateway's idempotency key may first have been sent."""
     called_at: str | None = None
-    """When the last attempt began whose answer is not known; None: at ``key_used_at``."""
+    """When the last attempt whose answer is not known began. None: at ``key_used_at``."""
     order_format: int | None = None
     """The format of what is sent to the gateway, fixed when the refund began; None: format 1."""
     kept_minor: int | None = None
@@ -143,10 +144,10 @@ class Refund:
     shown_at: str | None = None
     """When the gateway last showed the pending refund."""
     seen_paid_at: str | None = None
-    """When the gateway showed as paid what ended here without money. It stays in the open index
-    until a person corrects it, or the gateway shows it no more."""
+    """When the gateway showed a refund as paid that had ended here without money. It stays in the
+    open index until a person corrects it, or until the gateway no longer shows it."""
     open_since: str | None = None
-    """Since when the refund is unfinished with no message bound to come back for it."""
+    """Since when the refund has been unfinished without a message that will come back for it."""
     open_shard: str | None = None
     """Hash key of the index of open refunds; absent in finished ones."""
     check_at: str | None = None

@@ -67,7 +67,7 @@ class ErrorCode(StrEnum):
 
 
 class RefusedError(Exception):
-    """A message that can never become a refund as it stands; trying again can't help."""
+    """A message that can never become a refund. Trying again does not help."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -273,7 +273,7 @@ def _place(error: ErrorDetails) -> str:
 
 
 def _shown(name: str) -> str:
-    """A field's name, if it is harmless to repeat; digits could be an account's or a secret's."""
+    """A field's name, if it is safe to repeat. Digits could be an account number or a secret."""
     return name if re.fullmatch(r"[A-Za-z_]{1,40}", name) else "(a name that is not shown)"
 
 
@@ -296,7 +296,7 @@ def _free_text(request: RefundRequest) -> Iterator[tuple[str, str]]:
 
 
 def named_refund_id(body: str) -> str | None:
-    """The refund id in a body, even one that is refused; None when it names none."""
+    """The refund id in a body, even in one that is refused. None when it names none."""
     try:
         named = json.loads(body)["refund_id"]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Text from outside, without the characters that nobody sees and that act on a screen."""
+"""Text from outside, without invisible characters that act on a screen."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ NOT_OURS = "(not ours)"
 
 @dataclass(frozen=True)
 class Stage:
-    """Tells our refunds apart where several stages share one gateway account.
+    """Distinguishes our refunds where several stages share one gateway account.
 
     In stage ``dev`` a refund's idempotency key and reference are ``dev.<refund id>``. A refund id
     never contains a dot, so no stage can mistake another's refunds for its own.

@@ -1,4 +1,5 @@
-"""Which gateway a refund goes to: today's route for a new one, its own for one that has begun."""
+"""Which gateway a refund goes to: today's route for a new refund, its own gateway for one that has
+begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ProcessRefund: a batch of requests from the queue, and what is reported of it."""
+"""ProcessRefund: handles a batch of requests from the queue, and reports its results."""
 
 from __future__ import annotations
 

@@ -60,20 +60,20 @@ class Ledger:
 
     def item(self) -> Item:
         """The stored form."""
-        told = {
+        balance = {
             "captured": self.captured,
             "remaining": self.remaining,
             "currency": self.currency,
         }
         return (
             {"transaction_id": self.transaction_id}
-            | {name: value for name, value in told.items() if value is not None}
+            | {name: value for name, value in balance.items() if value is not None}
             | {f"{_RESERVATION}{name}": value for name, value in self.reservations.items()}
         )
 
 
 class LedgerTable:
-    """Reads are consistent, writes are conditional and idempotent; nothing here deletes."""
+    """Reads are consistent. Writes are conditional and idempotent. Nothing here deletes."""
 
     def __init__(self, client: DynamoDBClient, table_name: str) -> None:
         self._client = client
@@ -114,8 +114,8 @@ class LedgerTable:
         )
 
     def hold_again(self, transaction_id: str, refund_id: str, amount_minor: int) -> bool:
-        """Hold what a refund had released, since the gateway has moved it after all. What remains
-        may fall below zero. False when the refund holds something already."""
+        """Hold again what a refund had released, because the gateway has moved it after all.
+        ``remaining`` may fall below zero. False when the refund holds something already."""
         return self._update(
             transaction_id,
             "SET remaining = remaining - :amount, #r = :amount",
@@ -162,7 +162,7 @@ class LedgerTable:
         currency: str,
         adopt: tuple[str, int] | None = None,
     ) -> bool:
-        """Set the balance anew; False when the ledger has changed since it was ``read``.
+        """Set the balance again. False when the ledger has changed since it was ``read``.
 
         ``adopt``: a refund id and amount that the gateway has and the ledger had not; already
         taken off ``remaining_minor``. Reserving and releasing keep remaining + Σ reservations, so
@@ -193,12 +193,14 @@ class LedgerTable:
         )
 
     def replace(self, read: Ledger | None, new: Ledger) -> bool:
-        """Put a ledger that a restore rebuilt; False when the one ``read`` has changed since.
+        """Store a ledger that a restore has rebuilt. False when the one that was ``read`` has
+        changed since.
 
-        The queue is closed then, but the reconciler may release: so reservations are fenced too.
+        The queue is stopped during a restore, but the reconciler may release money, so the
+        reservations are part of the condition.
         """
         before = read or Ledger(new.transaction_id)
-        # The sum of all changes with each; an expression has room for so many.
+        # The most reservations that one expression can compare.
         watched = list(new.reservations)[:MAX_CONDITIONS]
         expected: dict[str, int | None] = {
             "captured": before.captured,
@@ -233,7 +235,7 @@ class LedgerTable:
     def release(
         self, transaction_id: str, refund_id: str, *, back_minor: int | None = None
     ) -> bool:
-        """Give back what a refund that ended without money holds, and bar it from reserving again.
+        """Give back what a refund that ended without money holds, and keep it from reserving again.
         Returns whether it held anything.
 
         A slow duplicate may have read the ledger long ago: without the tombstone it could still

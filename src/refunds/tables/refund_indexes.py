@@ -99,7 +99,7 @@ class RefundIndexes:
                 yield Found(item["created_at"], item["refund_id"])
 
     def open(self) -> Iterator[str]:
-        """Every refund that is not finished and that no message is bound to come back for."""
+        """Every unfinished refund that no message will come back for."""
         for shard in range(OPEN_SHARDS):
             for item in self._query(
                 IndexName=OPEN_INDEX,

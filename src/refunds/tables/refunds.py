@@ -1,4 +1,4 @@
-"""The table ``Refunds``: every expression that touches it, and the fence that each write has."""
+"""The table ``Refunds``: all of its expressions, and the fence of every write."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def day_shard_of(refund_id: str, created_at: str) -> str:
 
 @dataclass(frozen=True)
 class Due:
-    """An entry of the open index: a refund, and when its look is due."""
+    """An entry of the open index: a refund, and when it is due."""
 
     check_at: str
     refund_id: str
@@ -45,7 +45,7 @@ def shard_of(refund_id: str) -> str:
 
 
 class RefundsTable:
-    """Reads are consistent, writes are conditional; nothing here deletes."""
+    """Reads are consistent. Writes are conditional. Nothing here deletes."""
 
     def __init__(self, client: DynamoDBClient, table_name: str) -> None:
         self._client = client
@@ -74,8 +74,8 @@ class RefundsTable:
         return found
 
     def statuses(self, refund_ids: Sequence[str]) -> dict[str, Status]:
-        """The statuses of refunds, as they were a moment ago. Those that are not there, or that
-        DynamoDB has no capacity for now, are left out."""
+        """The statuses of refunds, eventually consistent. Leaves out refunds that don't exist, and
+        those that DynamoDB can't return now."""
         found: dict[str, Status] = {}
         for start in range(0, len(refund_ids), _MOST_KEYS):
             keys: Any = [
@@ -168,7 +168,8 @@ class RefundsTable:
         return True
 
     def _is_stored(self, refund: Refund, refused: ClientError) -> bool:
-        """Whether exactly ``refund`` is what refused the write: our earlier try, answer lost."""
+        """Whether the stored item that refused the write is exactly ``refund``: an earlier attempt
+        of this write whose answer was lost."""
         there = old_item(refused)
         stored = Refund.from_item(there) if there else self.get(refund.refund_id)
         return stored is not None and _same(stored, refund)
@@ -201,7 +202,8 @@ class RefundsTable:
         ]
 
     def put_off(self, due: Due, check_at: str) -> bool:
-        """Postpone the look at a refund that can't be read; False when it has changed meanwhile.
+        """Postpone the next look at a refund that can't be read. False when the refund has changed
+        meanwhile.
 
         Nothing audited changes, so the refund keeps its version.
         """
@@ -231,13 +233,13 @@ class _Update:
 
 
 def _update_from(old: Refund, new: Refund) -> _Update | None:
-    """What makes ``new`` of ``old``; None when they are stored alike."""
+    """The update that turns ``old`` into ``new``. None when they are stored alike."""
     before, after = old.item(), new.item()
     changed = [name for name in after if after[name] != before.get(name)]
     removed = [name for name in before if name not in after]
     if not changed and not removed:
         return None
-    # Whoever put it into the index meanwhile did so for the attempt that ends here.
+    # If it was put into the index meanwhile, that was for the attempt that ends here.
     removed += [name for name in _INDEXED if name not in before and name not in after]
     clauses = []
     if changed:

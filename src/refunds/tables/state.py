@@ -1,6 +1,6 @@
-"""What the functions remember between runs: a few items in the ledger table under ids with '#'.
+"""State of the functions between runs: a few items in the ledger table, under ids with '#'.
 
-A transaction's id never has a '#', so they can't meet.
+No transaction id has a '#', so they can't collide.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Control:
     def set_sweep_position(
         self, gateway: str, created_from: str, cursor: str | None, failures: int
     ) -> None:
-        """``failures``: how often in a row the list could not be read from there."""
+        """``failures``: how many times in a row the list could not be read from there."""
         self._put(
             f"{SWEEP}#{gateway}",
             {"created_from": created_from, "cursor": cursor, "failures": failures},
@@ -108,7 +108,7 @@ class Control:
     def change_intake(
         self, step: Callable[[Intake], Intake], gateway: str | None = None
     ) -> tuple[Intake, Intake]:
-        """Replace the state by what ``step`` makes of it. Returns it before and after.
+        """Replace the state with the result of ``step``. Returns the state before and after.
 
         ``step`` may be called several times, once for each state it finds. Raises
         ``ContendedError``.
@@ -125,7 +125,7 @@ class Control:
         raise ContendedError(name)
 
     def _replace(self, name: str, version: int, item: Item) -> bool:
-        """Put the next version of an item; False when another has come in between."""
+        """Store the next version of an item. False when another version was stored in between."""
         item = {"transaction_id": name} | item
         as_read: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(#version)"}
         if version:
@@ -144,7 +144,7 @@ class Control:
         except ClientError as exc:
             if not condition_failed(exc):
                 raise
-            # Exactly ours is our own earlier try whose answer was lost.
+            # If it is exactly ours, it is an earlier attempt of this write whose answer was lost.
             return (old_item(exc) or self._get(name)) == item
         return True
 

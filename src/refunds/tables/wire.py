@@ -1,4 +1,4 @@
-"""DynamoDB's wire form and the one error that is an answer: a failed condition.
+"""DynamoDB's wire format, and the one error that is an answer: a failed condition.
 
 boto3's own deserializer makes ``Decimal`` of every number; here a number is an int or an error.
 """
@@ -60,7 +60,7 @@ def item_from_wire(wire: Mapping[str, Any]) -> Item:
 
 
 def condition_failed(error: ClientError) -> bool:
-    """Whether the write was refused by its own condition (and so surely did not happen)."""
+    """Whether the write was refused by its own condition, so that it did not happen."""
     return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
 
 
