@@ -196,7 +196,7 @@ def _id_of(identity: Mapping[str, Any]) -> str:
 
 
 def _suspicious(rows: Sequence[Row]) -> list[str]:
-    """What a person should look at: the same id or payment twice."""
+    """What a person should check: the same id or payment twice."""
     requests = [(row.number, row.request) for row in rows if row.request is not None]
     ids = Counter(request.refund_id for _, request in requests)
     payments = Counter(request.transaction_id for _, request in requests)
@@ -327,7 +327,7 @@ def follow(
 
 
 def check_payments(stack: Stack, requests: Sequence[RefundRequest]) -> list[str]:
-    """What the gateways say against the requests: unknown payments, or more than is left."""
+    """What the gateways object to: unknown payments, or amounts above what is left."""
     from refunds_ops.audit import sources
 
     gateways = sources.gateways(stack)

@@ -74,7 +74,7 @@ class DeadLetter:
 
     @property
     def first_sent_at(self) -> str:
-        """That of the first time, however often it was resent."""
+        """When it was first sent, however often it was resent."""
         return self.attributes.get(RESENT) or self.sent_at
 
     @property
@@ -86,7 +86,7 @@ class DeadLetter:
 
     @property
     def refund_id(self) -> str:
-        """As far as the body says it; nothing that could be a card number."""
+        """As far as the body names it. Never a possible card number."""
         if request := self.request:
             return request.refund_id
         found = re.search(r'"refund_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"', self.body)

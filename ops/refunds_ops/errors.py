@@ -7,7 +7,7 @@ REFUSED = 1
 """Findings, or a request that is not valid."""
 USAGE = 2
 ENVIRONMENT = 3
-"""No stack, network or permission: the command found nothing out about refunds."""
+"""No stack, network or permission: the command could not find out anything about refunds."""
 
 
 class CommandError(Exception):
@@ -22,7 +22,7 @@ class CommandError(Exception):
 
 
 class RefusedError(CommandError):
-    """The command is understood, and its answer is no."""
+    """The command is valid, and it refuses."""
 
 
 class NotReadyError(CommandError):

@@ -1,4 +1,5 @@
-"""Which refunds a command is about: chosen by an index, then filtered. Never by reading a table."""
+"""Finds the refunds that a command is about: through an index, then filtered. Never scans a
+table."""
 
 from __future__ import annotations
 
@@ -109,7 +110,7 @@ def span_of(
 
 
 def last_days(now: datetime) -> Span:
-    """The default span: the last seven days, and what clocks that differ put after now."""
+    """The default span: the last seven days, with a margin for clocks that are ahead."""
     return Span(rfc3339(now - DEFAULT_SPAN), rfc3339(now + timedelta(minutes=5)))
 
 

@@ -18,7 +18,7 @@ _AGREES = {
     Status.FAILED: "failed",
     Status.REVERSED: "failed",
 }
-"""What a gateway shows of a refund that ended so. An open one may have gone on at the gateway."""
+"""What a gateway shows for each final status. An open refund may have changed at the gateway."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class GatewayView:
 
     @property
     def differs(self) -> list[str]:
-        """In which ways the gateway's view contradicts ours."""
+        """How the gateway's view contradicts ours."""
         status, shown = self.refund["status"], self.refunds
         found = []
         if len(shown) > 1:

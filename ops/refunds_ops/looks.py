@@ -21,7 +21,7 @@ def status_text(status: str) -> Text:
 
 @dataclass(frozen=True)
 class Moment:
-    """One line of a timeline: when, what, and in which colour; ``note`` is said below it."""
+    """One line of a timeline: when, what, and in which colour. ``note`` is shown below it."""
 
     at: str
     what: str

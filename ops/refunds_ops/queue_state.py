@@ -1,4 +1,4 @@
-"""Whether a request that nobody has seen yet is being processed, and why not."""
+"""Why a request that is not a refund yet may still be waiting."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def held_gateways(control: Control) -> dict[str, Intake]:
 
 
 def why_not_processed(stack: Stack) -> list[str]:
-    """Where a request may be that has become no refund yet, most likely first."""
+    """Where a request that is not a refund yet may be, most likely first."""
     from refunds.domain.intake import BreakerState
     from refunds.tables.state import Control
     from refunds_ops.statuses import acting

@@ -36,13 +36,13 @@ class BackupCheck:
             " b.rebuilt FROM backup_entries b"
             " LEFT JOIN entries e ON e.refund_id = b.refund_id AND e.version = b.version"
             " AND e.transaction_id = b.transaction_id WHERE e.entry_hash IS NOT b.entry_hash"
-            # One that was made again says so, and when: then only the hash is the lost one's.
+            # A recreated entry says so, and when. Only its hash is that of the lost entry.
             " OR (e.rebuilt IS NULL"
             " AND (e.recorded_at IS NOT b.recorded_at OR b.rebuilt IS NOT NULL))"
         ):
             wire = self._tables.at(transaction_id, entry_id(refund_id, version))
             if wire is not None and _is_backed_up(wire, hash_, recorded_at, rebuilt):
-                continue  # put back since the scan
+                continue  # It was put back since the scan.
             kind, what = "backup_entry_differs", "its hash is not the backup's"
             if wire is None or wire.get("record_type") != {"S": RECORD_TYPE}:
                 kind = "backup_entry_gone"
@@ -93,8 +93,8 @@ class BackupCheck:
         yield Finding(kind=kind, what=what, refund_id=refund_id, version=version)
 
     def _captured_more(self, store: RowStore) -> Iterator[Finding]:
-        """More captured than in the backup: by another capture, or by a hand that wants more
-        room."""
+        """More is captured than in the backup: after another capture, or after a manipulation that
+        allows more refunds."""
         for transaction_id, before in store.ask(
             "SELECT b.transaction_id, b.captured FROM backup_ledger b JOIN ledger l"
             " ON l.transaction_id = b.transaction_id WHERE l.captured > b.captured"

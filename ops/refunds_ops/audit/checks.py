@@ -33,7 +33,7 @@ class Story:
 
 
 def check_story(story: Story) -> list[Finding]:
-    """All that is wrong with a refund, its entries and its reservation."""
+    """Everything that is wrong with a refund, its entries and its reservation."""
     return [*check_trail(story), *_check_reservation(story)]
 
 
@@ -92,7 +92,7 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:  # noqa: PLR0911 
         return [_of(after, "chain", f"previous_hash is not version {before.version}'s entry_hash")]
     if begins(after):
         if before.event == DELETED_EVENT:
-            return []  # the request came again: the chain goes on
+            return []  # The request was sent again, and the chain continues.
         what = f"it begins again after {before.status}, and no removal was audited"
         return [_of(after, "transition", what)]
     if (after.amount_minor, after.currency) != (before.amount_minor, before.currency):
@@ -176,7 +176,7 @@ def _check_reservation(story: Story) -> list[Finding]:  # noqa: PLR0911 - each r
 
 
 def check_ledger(ledger: LedgerRow, reserved: int) -> list[Finding]:
-    """What is wrong with a payment's balance; ``reserved`` is the sum of its reservations."""
+    """What is wrong with a payment's balance. ``reserved`` is the sum of its reservations."""
     transaction_id = ledger.transaction_id
     if ledger.problem:
         kind, what = ledger.problem
@@ -195,7 +195,7 @@ def check_ledger(ledger: LedgerRow, reserved: int) -> list[Finding]:
 
 
 def check_gateway(refund: RefundRow, shown: Sequence[GatewayRefund]) -> list[Finding]:
-    """What is wrong between a refund and all that the gateway shows under its id."""
+    """How a refund differs from everything that the gateway shows under its id."""
     if refund.problem:
         return []
     status = Status(refund.status)
@@ -228,7 +228,7 @@ def _differs(refund: RefundRow, status: Status, shown: GatewayRefund) -> tuple[s
         return "gateway_differs", "SUCCEEDED here, still pending there"
     if refund.gateway_refund_id not in (None, shown.gateway_refund_id):
         return "gateway_differs", f"{refund.gateway_refund_id} here, another id there"
-    return None  # the same, on its way to it, or in a person's hands already
+    return None  # The same, about to become the same, or already waiting for a person.
 
 
 def _gap(story: Story, by_version: Mapping[int, EntryRow], first: int, last: int) -> Finding:

@@ -43,15 +43,15 @@ class FailureReader:
         self.bucket = bucket
 
     def keys(self) -> Iterator[str]:
-        """Of what lies below ``audit/`` and ``aws/lambda/``, and waits to be handled."""
+        """The objects below ``audit/`` and ``aws/lambda/`` that are not handled yet."""
         yield from self._keys(OURS, LAMBDAS)
 
     def unhandled(self) -> Iterator[Kept]:
-        """The same, read an object at a time."""
+        """The same, read one object at a time."""
         yield from map(self.read, self.keys())
 
     def everything(self) -> Iterator[Kept]:
-        """What was handled or closed, too: its images may be the last of their kind."""
+        """Handled and closed objects as well: they may hold the last image of a version."""
         yield from map(self.read, self._keys(OURS, LAMBDAS, HANDLED, CLOSED))
 
     def _keys(self, *prefixes: str) -> Iterator[str]:
@@ -100,13 +100,13 @@ def parse(key: str, body: bytes) -> Kept:
 
 
 def entries_seen(record: dict[str, Any]) -> list[Item]:
-    """Every entry that a record's images allow to make: its own, and that of the version before."""
+    """Every entry that a record's images can make: its own, and the one of the version before."""
     found: list[Item] = []
     try:
         if (entry := entry_of(record)) is not None:
             found.append(entry)
     except NOT_AN_IMAGE:
-        pass  # changed without a new version, say: its old image may be sound all the same
+        pass  # For example, changed without a new version. Its old image may still be sound.
     for name in ("OldImage", "NewImage"):
         try:
             image = record["dynamodb"][name]

@@ -8,24 +8,25 @@ from typing import Any
 
 TO_DO: Mapping[str, str] = {
     # The trail itself
-    "changed": "Somebody changed a stored entry. Compare it with a backup or receipt; who could "
-    "write to the table is in CloudTrail.",
-    "unreadable": "The entry lacks what every entry has: treat it as changed.",
-    "misplaced": "The entry stands under a key that isn't its own: somebody copied or forged it.",
+    "changed": "Somebody changed a stored entry. Compare it with a backup or a receipt. "
+    "CloudTrail shows who wrote to the table.",
+    "unreadable": "The entry lacks required attributes. Treat it as changed.",
+    "misplaced": "The entry has a key that isn't its own: somebody copied or forged it.",
     "double": "One version has two entries: keep the one that its successor's previous_hash names.",
     "gap": "refunds audit rebuild REFUND_ID. What can't be rebuilt stays a gap.",
     "chain": "The entry before was replaced, or this one was: compare both with a backup.",
-    "transition": "No code of ours makes this change: look at who processed it.",
+    "transition": "This system never makes this change. Find out who made it.",
     # The trail against the refunds
-    "no_entries": "refunds audit rebuild REFUND_ID makes the latest; is WriteAudit running?",
+    "no_entries": "Is WriteAudit running? To recreate the latest entry: "
+    "refunds audit rebuild REFUND_ID",
     "orphan": "The refund's record is gone, and no removal was audited: "
     "refunds backup restore --refund REFUND_ID.",
-    "removed": "A hand or a TTL removed the refund: refunds backup restore --refund REFUND_ID.",
+    "removed": "A person or a TTL removed the refund: refunds backup restore --refund REFUND_ID.",
     "refund_changed": "Somebody changed the refund without a new version, or the entry. If the "
     "trail is sound: refunds backup restore --refund REFUND_ID.",
     "refund_behind": "The refund's record is older than its trail, so its next change can't be "
     "audited: refunds backup restore --refund REFUND_ID.",
-    "refund_unreadable": "The item in Refunds is no refund of ours: who wrote it?",
+    "refund_unreadable": "The item in Refunds is no refund of this system. Find out who wrote it.",
     # The ledger
     "reservation_missing": "This money could be refunded again: add r#<refund id> by hand and take "
     "it off remaining.",
@@ -38,28 +39,30 @@ TO_DO: Mapping[str, str] = {
     "captured_raised": "More could be refunded than was paid: correct captured and remaining by "
     "hand.",
     "overdrawn": "More is reserved than was captured, or remaining is below zero.",
-    "ledger_unreadable": "The item in the ledger is none of ours: who wrote it?",
+    "ledger_unreadable": "The item in the ledger is not of this system. Find out who wrote it.",
     # The latest backup
     "backup_entry_differs": "The trail was rewritten after the backup (or the backup was): "
-    "refunds backup verify tells which.",
+    "refunds backup verify shows which.",
     "backup_entry_gone": "An entry of the backup is no longer in the trail: "
     "refunds audit rebuild REFUND_ID.",
-    "backup_entry_new": "The entry says that it was recorded before the backup, which hasn't got "
-    "it: it was made later and backdated.",
+    "backup_entry_new": "The entry says that it was recorded before the backup, which does not "
+    "have it. It was made later and backdated.",
     "backup_refund_differs": "The refund's record is not what it was in the backup, at the same "
     "version.",
     "backup_refund_gone": "A refund of the backup is no longer in Refunds: restore it.",
-    "backup_damaged": "refunds backup verify says more; take a new backup.",
+    "backup_damaged": "Details: refunds backup verify. Then make a new backup: refunds backup run",
     # The gateway
-    "gateway_missing": "We say the money moved, the gateway shows no such refund: ask the gateway.",
-    "gateway_paid": "The gateway moved money that we say did not move: ask the gateway, then "
+    "gateway_missing": "Our records say that the money moved, and the gateway shows no such "
+    "refund: ask the gateway.",
+    "gateway_paid": "The gateway moved money, and our records say it did not: ask the gateway, "
+    "then "
     "correct the ledger.",
     "gateway_failed": "The money came back; the reconciler records it as REVERSED: is it running?",
     "gateway_differs": "The gateway's refund has other terms than ours: ask the gateway.",
     "gateway_double": "The gateway shows more than one refund for this id: it may be paid twice.",
     "gateway_overpaid": "The gateway refunded more of the payment than was captured.",
     # What the stream could not deliver
-    "stream_failure": "refunds audit replay puts it back; what it can't is for a person, then "
+    "stream_failure": "refunds audit replay writes it. If that fails, look into it, then: "
     "refunds audit close KEY --why TEXT.",
 }
 

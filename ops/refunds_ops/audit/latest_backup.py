@@ -1,4 +1,4 @@
-"""Reads a published backup to compare the tables with, and checks it on the way."""
+"""Reads a published backup to compare the tables with, and verifies it while reading."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Row = TypeVar("Row")
 
 
 class BackupReader:
-    """The data of one backup, a page at a time. What is wrong with it is in ``findings`` once it is
-    read. ``key`` None leaves the digest's signature unchecked."""
+    """The data of one backup, one page at a time. After reading, ``findings`` has what is wrong
+    with it. ``key`` None leaves the digest's signature unchecked."""
 
     def __init__(self, storage: BackupStorage, stored: StoredDigest, key: PublicKey | None) -> None:
         self._storage = storage

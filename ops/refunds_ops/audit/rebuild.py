@@ -1,4 +1,4 @@
-"""Rebuilds lost entries: only those that the chain proves to be the lost ones, bit by bit.
+"""Rebuilds lost entries, but only those that the chain proves to be identical to the lost ones.
 
 An entry is a pure function of a refund's image, so any stored image of a version makes its entry
 again. Images are in the stream records that failed, in the refund itself for its latest version,
@@ -29,7 +29,7 @@ from refunds_ops.audit.tables import Read
 _MISSING = frozenset({"gap", "no_entries", "orphan", "stream_failure"})
 
 OWN_RECORD = "the refund's record"
-"""The source of what no other image backs."""
+"""The source of an entry that no other image confirms."""
 
 Key = tuple[str, int]
 """A refund id and a version."""
@@ -44,7 +44,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one lost entry: ``source`` it was made from, or why it can't be made."""
+    """The result for one lost entry: the ``source`` it was rebuilt from, or why it can't be
+    rebuilt."""
 
     refund_id: str
     version: int
@@ -121,7 +122,7 @@ class Rebuilder:
         self._dry_run = dry_run
 
     def rebuild(self, read: Read, seen: Mapping[Key, Sequence[Candidate]]) -> Iterator[Outcome]:
-        """Make a refund's missing entries again, latest first: each proves the one before it."""
+        """Rebuild a refund's missing entries, latest first: each proves the one before it."""
         story = read.story
         hashes = {entry.version: entry.entry_hash for entry in story.entries if not entry.problem}
         previous = {
@@ -134,7 +135,7 @@ class Rebuilder:
             previous.setdefault(current.entry["version"], current.entry["previous_hash"])
         last = max([*hashes, *taken], default=0)
         while story.refund is None and (story.refund_id, last + 1) in seen:
-            last += 1  # up to its removal, which nothing else tells of
+            last += 1  # Up to its removal, which is recorded nowhere else.
         for version in range(last, 0, -1):
             if version in taken:
                 continue

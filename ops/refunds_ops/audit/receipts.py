@@ -1,4 +1,4 @@
-"""A refund's receipt: one file that proves what became of it to whoever has the public key.
+"""A refund's receipt: one file that proves its story to anybody who has the public key.
 
 It holds the audit entries, the signed digest of a backup that covers them, and for each covered
 entry the Merkle path from its hash to a root in that digest. docs/audit.md describes the format.
@@ -123,7 +123,7 @@ def _audit_files(digest: Digest) -> list[DataFile]:
 
 
 def check_receipt(content: bytes, key: PublicKey | None) -> Checked:
-    """Verify a receipt with nothing but itself and the public key that is trusted.
+    """Verify a receipt with only itself and the public key that is trusted.
 
     With ``key``, what it doesn't prove is a problem. Without, the receipt's own is taken: then it
     may be consistent, and nothing of it is proven.

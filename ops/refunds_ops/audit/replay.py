@@ -1,4 +1,4 @@
-"""Putting failed stream records back through the writer."""
+"""Writes failed stream records to the trail again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refunds_ops.audit.failures import HANDLED, FailureReader, Kept
 
 @dataclass
 class Replayed:
-    """What became of one object: entries that are in the trail now, and why others are not."""
+    """The result for one object: the entries that are in the trail now, and why others are not."""
 
     key: str
     stored: int = 0

@@ -1,4 +1,4 @@
-"""Scanned rows in a temporary SQLite file, where they are joined whatever their number and order.
+"""Scanned rows in a temporary SQLite file, which joins any number of them in any order.
 
 The file is deleted when the command ends.
 """
@@ -24,7 +24,7 @@ _CACHE_KIB = 16 * 1024
 _ENTRY = ", ".join(field.name for field in fields(EntryRow)[:-1])
 _REFUND = ", ".join(field.name for field in fields(RefundRow)[:-1])
 _LEDGER = ", ".join(field.name for field in fields(LedgerRow)[:-1])
-_REFUND_COLUMNS = len(fields(RefundRow)) + 1  # a problem is two
+_REFUND_COLUMNS = len(fields(RefundRow)) + 1  # A problem takes two columns.
 
 _SCHEMA = f"""
 CREATE TABLE entries ({_ENTRY}, kind, what);

@@ -41,7 +41,7 @@ FIXED = (
     "expected_refundable_minor",
     "gateway",
 )
-"""What no version of a refund changes, besides its amount."""
+"""Attributes that no version of a refund changes, besides its amount."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Tables:
     ) -> None:
         self._client = client
         self._scan = scan
-        # What a backup holds is what is verified: no payment records, no notes of the functions.
+        # Only what a backup holds is verified: no payment records, no state of the functions.
         self._sources = {each.name: each for each in sources(refunds, ledger, audit)}
         self.refunds = refunds
         self.ledger = ledger
@@ -80,7 +80,7 @@ class Tables:
         return until
 
     def at(self, transaction_id: str, entry_id: str) -> Wire | None:
-        """Whatever stands at a key of the audit table, whoever wrote it."""
+        """The item at a key of the audit table, whoever wrote it."""
         return self._get(
             self.audit, {"transaction_id": {"S": transaction_id}, "entry_id": {"S": entry_id}}
         )

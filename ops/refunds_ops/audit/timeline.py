@@ -1,4 +1,4 @@
-"""The trail of a refund, or of all refunds of a payment, as a person likes to read it."""
+"""The trail of a refund, or of all refunds of a payment, for people."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _when(times: Sequence[datetime], number: int) -> Text:
 
 
 def _span(seconds: float) -> str:
-    """A span as a person says it: 0.412 s, 12.3 s, 5 min 12 s, 3 h 20 min, 2 d 4 h."""
+    """A time span for people: 0.412 s, 12.3 s, 5 min 12 s, 3 h 20 min, 2 d 4 h."""
     for below, decimals in ((10, 3), (60, 1)):
         if seconds < below:
             return f"{seconds:.{decimals}f} s"

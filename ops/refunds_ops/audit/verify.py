@@ -187,12 +187,13 @@ class Verification:
         if self._backup is None:
             return
         yield from self._backup.findings
-        if not self._backup.findings:  # else what it lacks would look like what was added
+        # What a damaged backup lacks would look like added entries.
+        if not self._backup.findings:
             yield from self._in_backup.findings(store, self._backup.audited_until)
 
 
 def _rebuilt(store: RowStore) -> list[str]:
-    """Rebuilt entries stay visible, above all those that nothing else proves."""
+    """Notes about rebuilt entries, and which of them nothing else proves."""
     again = store.count("entries WHERE rebuilt IS NOT NULL")
     if not again:
         return []

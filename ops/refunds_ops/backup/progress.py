@@ -61,7 +61,8 @@ class Progress:
     of: str = ""
     begun_at: str = ""
     tables: dict[str, str] = field(default_factory=dict)
-    """The tables that were filled, and what tells each from a later one of its name."""
+    """The tables that were filled, each with the identity that distinguishes it from a later table
+    of its name."""
     tokens: dict[str, str] = field(default_factory=dict)
     """By table, the token of its import: calling again with it finds the same import."""
     imports: dict[str, str] = field(default_factory=dict)

@@ -123,7 +123,8 @@ def _ended_import(  # noqa: PLR0917 - one import's parts, in order
 
 
 def table_identity(dynamodb: DynamoDBClient, table: str) -> str:
-    """Tells a table from a later one of the same name; empty when there is none."""
+    """Distinguishes a table from a later one of the same name. Empty when there is no such
+    table."""
     try:
         described = dynamodb.describe_table(TableName=table)["Table"]
     except dynamodb.exceptions.ResourceNotFoundException:
@@ -218,7 +219,7 @@ class RowRestore:
         try:
             return self._chains.continued(item) if self._chains else None
         except NOT_AN_IMAGE:
-            return None  # no refund of ours, so no chain: put as it was
+            return None  # It is no refund, so it has no chain: put it as it was.
 
     def _get(self, kind: str, table: str, item: Wire) -> Wire:
         # Not every engine returns the item that failed the condition.

@@ -35,7 +35,7 @@ class Key(Protocol):
 
 @dataclass(frozen=True)
 class BackupFinding:
-    """One thing that is wrong. ``kind``: ``modified``, ``missing``, ``moved``, ``extra``, ``gap``,
+    """Something that is wrong. ``kind``: ``modified``, ``missing``, ``moved``, ``extra``, ``gap``,
     ``signature``, ``chain``, ``overwritten`` or ``deleted``."""
 
     kind: str
@@ -45,7 +45,7 @@ class BackupFinding:
 
 @dataclass
 class BackupReport:
-    """What was found, what was checked, and what is worth knowing though nothing is wrong."""
+    """The findings, what was checked, and notes about what is not wrong."""
 
     findings: list[BackupFinding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -233,7 +233,8 @@ class BackupVerification:
     def _strays(
         self, report: BackupReport, keys: Iterable[str], digests: Sequence[Digest], named: set[str]
     ) -> tuple[set[str], set[str]]:
-        """What is among the published backups without being part of one; and what is elsewhere."""
+        """Objects among the published backups that are part of none, and files that are
+        elsewhere."""
         prefixes = {digest.backup_prefix for digest in digests}
         strays, elsewhere = set(), set()
         for key in keys:

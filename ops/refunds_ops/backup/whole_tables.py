@@ -54,7 +54,7 @@ class NotWholeError(Exception):
 
 @dataclass(frozen=True)
 class TableSettings:
-    """What differs from stack to stack."""
+    """The values that differ between stacks."""
 
     key_arn: str | None = None
     deletion_protection: bool = False
@@ -63,7 +63,8 @@ class TableSettings:
 
 @dataclass(frozen=True)
 class Deviation:
-    """``what`` is not as in the template. ``mend`` puts it right; None if only ``step`` can."""
+    """``what`` deviates from the template. ``mend`` corrects it. None: only a person can, with
+    ``step``."""
 
     what: str
     step: str

@@ -1,4 +1,4 @@
-"""`refunds audit rebuild`, `replay` and `close`: what became of entries that are missing."""
+"""`refunds audit rebuild`, `replay` and `close`: repair missing audit entries."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _must_be_known(reads: Iterable[Read], seen: set[str]) -> None:
 
 
 def _backed_up(stack: Stack, key: Path | None, wanted: set[str]) -> Mapping[Key, str | None]:
-    """What the newest backup that can be read says of the wanted refunds."""
+    """The entries of the wanted refunds in the newest backup that can be read."""
     storage, public_key = backup_storage(stack, None), sources.public_key(stack, key)
     for number in reversed(published(storage)):
         try:
@@ -211,7 +211,7 @@ def replay(
                 done.append({"key": key, "records": len(kept.records), "left": [reason]})
                 continue
             result = replayer.replay(kept)
-        except (ClientError, PublishError) as exc:  # one failure must not stop the others
+        except (ClientError, PublishError) as exc:  # One failure must not stop the others.
             result = Replayed(key, left=[_why_not(exc, failures.bucket)])
         done.append(
             {

@@ -73,7 +73,7 @@ def drill(
     except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
         why = _why(exc)
     finally:
-        # Whatever ended it: a drill that says nothing raises no alarm.
+        # Whatever ended it, report it: a drill that reports nothing raises no alarm.
         seconds = time.monotonic() - began
         passed = done is not None and done.passed
         if not no_metric:

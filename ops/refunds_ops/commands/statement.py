@@ -281,7 +281,7 @@ def _write_receipts(
         path.write_text(json.dumps(made, indent=1) + "\n")
     if len(chosen) < len(refunds):
         notes.append(
-            f"Receipts are here for {len(chosen)} of {len(refunds)} refunds. For another: "
+            f"There are receipts for {len(chosen)} of {len(refunds)} refunds. For another: "
             "refunds audit receipt REFUND_ID"
         )
     return len(chosen)

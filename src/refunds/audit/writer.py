@@ -88,9 +88,10 @@ def handle_stream_batch(
 ) -> dict[str, Any]:
     """Write the entries of a stream event side by side, then publish what they give rise to.
 
-    Returns the partial batch response. ``on_result`` is called with each record and None, why it was
-    kept in S3, or the error that brings it back. Raises when the bus does not take the events:
-    the whole batch comes again, changes nothing in the trail, and publishes at least once.
+    Returns the partial batch response. ``on_result`` is called with each record and None, the
+    reason why it was kept in S3, or the error that has it delivered again. Raises when the bus does
+    not take the events. Lambda then delivers the whole batch again, which changes nothing in the
+    trail.
     """
 
     def handle(record: dict[str, Any]) -> OutcomeEvent | None:
