@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -47,44 +47,56 @@ def reconcile(
     ours: Mapping[str, Item],
     theirs: Iterable[tuple[str, GatewayRefund]],
     is_ours: Callable[[str], bool],
+    look_up: Callable[[Item], Sequence[GatewayRefund]],
 ) -> Iterator[Line]:
-    """``theirs`` with each gateway's name; ``is_ours`` tells a refund of another month from one
-    that we don't have at all."""
+    """``theirs`` with each gateway's name.
+
+    ``is_ours`` tells a refund of another month from one that we don't have at all. ``look_up`` asks
+    the gateway for a refund that it must have and does not list, such as Stripe's direct charges.
+    """
     seen: set[str] = set()
     by_reference = {refund.get("gateway_reference"): refund for refund in ours.values()}
     for gateway, shown in theirs:
-        there = f"{shown.status.value} {shown.amount_minor} {shown.currency}"
         refund = ours.get(shown.reference)
         if refund is None and shown.gateway_reference is not None:
             refund = by_reference.get(shown.gateway_reference)
-        if refund is None:
-            if not is_ours(shown.reference):
-                yield Line(
-                    "only there", shown.reference, gateway, shown.gateway_refund_id, "", there
-                )
-            continue
-        here = f"{refund['status']} {refund.get('amount_minor')} {refund['currency']}"
-        agrees = (
-            _EXPECTED.get(refund["status"], shown.status.value) == shown.status.value
-            and refund["status"] != "REJECTED"
-            and refund.get("amount_minor") == shown.amount_minor
-            and refund["currency"] == shown.currency
-            and refund["refund_id"] not in seen  # two under one reference: paid twice
-        )
-        seen.add(refund["refund_id"])
-        yield Line(
-            "matched" if agrees else "different",
-            refund["refund_id"],
-            gateway,
-            shown.gateway_refund_id,
-            here,
-            there,
-        )
+        if refund is not None:
+            yield _compared(refund, gateway, shown, seen)
+        elif not is_ours(shown.reference):
+            yield Line(
+                "only there", shown.reference, gateway, shown.gateway_refund_id, "", _there(shown)
+            )
     for refund_id, refund in ours.items():
         if refund_id in seen:
             continue
-        here = f"{refund['status']} {refund.get('amount_minor')} {refund['currency']}"
+        gateway = str(refund["gateway"])
         # The others need not have reached the gateway.
         reached = refund["status"] in ("SUCCEEDED", "REVERSED")
-        result = "only here" if reached else "matched"
-        yield Line(result, refund_id, str(refund["gateway"]), "", here, "")
+        looked_up = look_up(refund) if reached else ()
+        for shown in looked_up:
+            yield _compared(refund, gateway, shown, seen)
+        if not looked_up:
+            result = "only here" if reached else "matched"
+            yield Line(result, refund_id, gateway, "", _here(refund), "")
+
+
+def _compared(refund: Item, gateway: str, shown: GatewayRefund, seen: set[str]) -> Line:
+    refund_id = refund["refund_id"]
+    agrees = (
+        _EXPECTED.get(refund["status"], shown.status.value) == shown.status.value
+        and refund["status"] != "REJECTED"
+        and refund.get("amount_minor") == shown.amount_minor
+        and refund["currency"] == shown.currency
+        and refund_id not in seen  # two under one reference: paid twice
+    )
+    seen.add(refund_id)
+    result = "matched" if agrees else "different"
+    return Line(result, refund_id, gateway, shown.gateway_refund_id, _here(refund), _there(shown))
+
+
+def _here(refund: Item) -> str:
+    return f"{refund['status']} {refund.get('amount_minor')} {refund['currency']}"
+
+
+def _there(shown: GatewayRefund) -> str:
+    return f"{shown.status.value} {shown.amount_minor} {shown.currency}"

@@ -14,8 +14,8 @@ from refunds_ops.audit.rows import RefundRow, refund_row
 from refunds_ops.audit.tables import Tables
 
 Ask = Callable[[str, str, str], Sequence[GatewayRefund] | None]
-"""Returns what the named gateway shows for a refund id and its payment, or None when no such
-gateway is configured."""
+"""Returns what the named gateway shows for a refund's stored reference and its payment, or None
+when no such gateway is configured."""
 
 
 class GatewayCheck:
@@ -89,10 +89,17 @@ class GatewayCheck:
     def _shown(
         self, listed: Sequence[GatewayRefund], refund: RefundRow
     ) -> Sequence[GatewayRefund] | None:
-        """What the gateway shows of a refund: from its list, or asked again when the refund may
-        have changed since the list was begun. None when the gateway can't be asked."""
-        if (refund.updated_at or "") < later(self._listed_at, -CLOCK_SKEW):
+        """What the gateway shows of a refund. None when the gateway can't be asked.
+
+        Its list is enough, unless the refund may have changed since the list was begun, or is not
+        in it: the list has no refunds of connected accounts (Stripe's direct charges), and those
+        that began under another ``GatewayStage`` have another name in it.
+        """
+        is_settled = (refund.updated_at or "") < later(self._listed_at, -CLOCK_SKEW)
+        if listed and is_settled:
             return listed
-        if self._ask is None or not (refund.gateway and refund.transaction_id):
-            return None
-        return self._ask(refund.gateway, refund.refund_id, refund.transaction_id)
+        shown = None
+        if self._ask is not None and refund.gateway and refund.transaction_id:
+            reference = refund.gateway_reference or refund.refund_id
+            shown = self._ask(refund.gateway, reference, refund.transaction_id)
+        return listed if shown is None and is_settled else shown

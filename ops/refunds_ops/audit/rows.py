@@ -82,6 +82,7 @@ class RefundRow:
     previous_hash: str | None
     gateway: str | None
     gateway_refund_id: str | None
+    gateway_reference: str | None
     updated_at: str | None
     open_since: str | None
     problem: tuple[str, str] | None = None
@@ -186,6 +187,7 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
         previous_hash=_text(image.get("previous_hash")),
         gateway=_text(image.get("gateway")),
         gateway_refund_id=_text(image.get("gateway_refund_id")),
+        gateway_reference=_text(other.get("gateway_reference")),
         updated_at=_text(image.get("updated_at")),
         open_since=_text(other.get("open_since")),
         problem=problem,

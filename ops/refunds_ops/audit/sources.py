@@ -135,10 +135,9 @@ def ask_again(gateways: Sequence[Gateway]) -> Ask:
     """What one of the gateways shows of a single refund now."""
     by_name = {gateway.name: gateway for gateway in gateways}
 
-    def ask(name: str, refund_id: str, transaction_id: str) -> Sequence[GatewayRefund] | None:
+    def ask(name: str, reference: str, transaction_id: str) -> Sequence[GatewayRefund] | None:
         if (gateway := by_name.get(name)) is None:
             return None
-        reference = gateway.reference_for(refund_id)
         return answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
 
     return ask

@@ -29,6 +29,7 @@ from refunds_ops.terminal import print_json, print_line, print_note
 from refunds_ops.totals import from_table, totals
 
 if TYPE_CHECKING:
+    from refunds.gateways.contract import GatewayRefund
     from refunds_ops.stack.stack import Stack
 
 README = """\
@@ -221,17 +222,24 @@ def _write_reconciliation(
     from refunds_ops.stack.records import refund_item
 
     since = from_rfc3339(span.since)
+    gateways = sources.gateways(stack)
     theirs = (
-        (gateway.name, shown)
-        for gateway in sources.gateways(stack)
-        for shown in listed_since(gateway, since)
+        (gateway.name, shown) for gateway in gateways for shown in listed_since(gateway, since)
     )
+    ask = sources.ask_again([*gateways])
     counts = {"matched": 0, "only_here": 0, "only_there": 0, "different": 0}
+
+    def look_up(refund: Item) -> Sequence[GatewayRefund]:
+        reference = refund.get("gateway_reference") or refund["refund_id"]
+        return ask(str(refund["gateway"]), reference, refund["transaction_id"]) or ()
 
     def lines() -> Iterator[Line]:
         ours = {refund["refund_id"]: refund for refund in refunds}
         for line in reconcile(
-            ours, theirs, lambda refund_id: refund_item(stack, refund_id) is not None
+            ours,
+            theirs,
+            is_ours=lambda refund_id: refund_item(stack, refund_id) is not None,
+            look_up=look_up,
         ):
             counts[line.result.replace(" ", "_")] += 1
             yield line

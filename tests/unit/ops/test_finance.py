@@ -110,7 +110,7 @@ def test_a_statement_is_compared_with_the_gateway_and_proves_itself(
 ) -> None:
     add(world, "r1", 0, amount_minor=1000)
     add(world, "r2", 0, amount_minor=2001, transaction_id="p2", user_id="=cmd()")
-    add(world, "r3", 0, became=Status.REJECTED if False else Status.FAILED, transaction_id="p3")
+    add(world, "r3", 0, became=Status.FAILED, transaction_id="p3")
     world.gateway.refunds += [
         shown(reference="r1", amount_minor=1000),
         shown(reference="other", gateway_refund_id="gw-9"),
@@ -172,10 +172,38 @@ def test_reconciliation(status: str, amount: int, there: list[Any], expected: li
         ("flair", shown(reference="r1", status=status_, amount_minor=amount_))
         for status_, amount_ in there
     ]
-    found = reconcile({"r1": ours}, theirs, lambda refund_id: False)
+    found = reconcile({"r1": ours}, theirs, lambda refund_id: False, look_up=lambda refund: ())
+    assert [line.result for line in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ([(GatewayStatus.SUCCEEDED, 100)], ["matched"]),
+        ([(GatewayStatus.FAILED, 100)], ["different"]),
+        ([(GatewayStatus.SUCCEEDED, 100)] * 2, ["matched", "different"]),
+        ([], ["only here"]),
+    ],
+)
+def test_a_refund_that_the_gateway_does_not_list_is_looked_up(
+    there: list[Any], expected: list[str]
+) -> None:
+    # Stripe lists no refunds of connected accounts.
+    ours: Item = {
+        "refund_id": "r1",
+        "status": "SUCCEEDED",
+        "amount_minor": 100,
+        "currency": "USD",
+        "gateway": "stripe",
+    }
+    looked_up = [
+        shown(reference="r1", status=status, amount_minor=amount) for status, amount in there
+    ]
+    found = reconcile({"r1": ours}, [], lambda refund_id: False, look_up=lambda refund: looked_up)
     assert [line.result for line in found] == expected
 
 
 def test_a_refund_of_another_month_is_not_only_there() -> None:
     theirs = [("flair", shown(reference="march"))]
-    assert list(reconcile({}, theirs, lambda refund_id: refund_id == "march")) == []
+    lines = reconcile({}, theirs, lambda refund_id: refund_id == "march", lambda refund: ())
+    assert list(lines) == []

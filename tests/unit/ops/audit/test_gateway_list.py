@@ -155,6 +155,41 @@ def test_what_was_refunded_since_the_list_was_begun_does_not_overpay(trail: Trai
     assert report.findings == []
 
 
+@pytest.mark.parametrize(
+    ("status", "kinds"),
+    [
+        (GatewayStatus.SUCCEEDED, set()),
+        (GatewayStatus.FAILED, {("gateway_failed", "r1", 2)}),
+        (None, {("gateway_missing", "r1", 2)}),
+    ],
+)
+def test_a_refund_that_is_in_no_list_is_asked_for_by_its_payment(
+    trail: Trail, status: GatewayStatus | None, kinds: set[Any]
+) -> None:
+    # Stripe lists no refunds of connected accounts.
+    trail.clock.advance(hours=1)
+    there = listed()[0]
+    missing: dict[str, Any] = {"r1": None}
+    ask = asker(trail, **({"r1": replace(there, status=status)} if status else {}))
+    assert named(trail.verify(gateway=[listed(**missing)], ask=ask).findings) == kinds
+
+
+def test_a_refund_is_asked_for_by_the_reference_that_it_began_with(trail: Trail) -> None:
+    # The stage was named otherwise then, so its row in the list counts as another system's.
+    begun = trail.begin("r5", "p4", 700, gateway_reference="before.r5")
+    trail.finish(begun, Status.SUCCEEDED, gateway_refund_id="gw-r5")
+    trail.deliver()
+    trail.clock.advance(hours=1)
+    there = shown(
+        reference=NOT_OURS, gateway_refund_id="gw-r5", transaction_id="p4", amount_minor=700
+    )
+
+    def ask(name: str, reference: str, transaction_id: str) -> list[GatewayRefund]:
+        return [there] if reference == "before.r5" else []
+
+    assert trail.verify(gateway=[[*listed(), there]], ask=ask).findings == []
+
+
 def test_single_questions_go_to_the_gateway_that_knows() -> None:
     gateway = FakeGateway()
     there = gateway.move(RefundOrder("refund-1", "payment-1", 2500, "USD", "other", "refund-1"))
