@@ -57,14 +57,14 @@ def reconcile(
     seen: set[str] = set()
     by_reference = {refund.get("gateway_reference"): refund for refund in ours.values()}
     for gateway, shown in theirs:
-        refund = ours.get(shown.reference)
+        refund = ours.get(shown.refund_id)
         if refund is None and shown.gateway_reference is not None:
             refund = by_reference.get(shown.gateway_reference)
         if refund is not None:
             yield _compared(refund, gateway, shown, seen)
-        elif not is_ours(shown.reference):
+        elif not is_ours(shown.refund_id):
             yield Line(
-                "only there", shown.reference, gateway, shown.gateway_refund_id, "", _there(shown)
+                "only there", shown.refund_id, gateway, shown.gateway_refund_id, "", _there(shown)
             )
     for refund_id, refund in ours.items():
         if refund_id in seen:

@@ -70,7 +70,7 @@ def test_received_is_never_taken_for_an_outcome(adyen: AdyenHarness, case: Case 
     made = accepted(refund(gateway, paid))
 
     assert made.status is GatewayStatus.PENDING
-    assert (made.transaction_id, made.reference) == (paid, id_for(paid))
+    assert (made.transaction_id, made.refund_id) == (paid, id_for(paid))
     assert (made.amount_minor, made.currency) == (2_500, "USD")
 
 

@@ -138,9 +138,9 @@ def shown(**changes: Any) -> GatewayRefund:
     fields: dict[str, Any] = {
         "gateway_refund_id": "gw-1",
         "transaction_id": "payment-1",
-        "reference": "refund-1",
+        "refund_id": "refund-1",
         "amount_minor": 2500,
         "currency": "USD",
         "status": GatewayStatus.SUCCEEDED,
     } | changes
-    return GatewayRefund(**({"gateway_reference": fields["reference"]} | fields))
+    return GatewayRefund(**({"gateway_reference": fields["refund_id"]} | fields))

@@ -83,7 +83,7 @@ class FakeGateway:
         made = GatewayRefund(
             gateway_refund_id=f"gw-{len(self.refunds) + 1}",
             transaction_id=order.transaction_id,
-            reference=order.refund_id,
+            refund_id=order.refund_id,
             gateway_reference=order.reference,
             amount_minor=order.amount_minor,
             currency=order.currency,

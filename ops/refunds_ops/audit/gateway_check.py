@@ -67,13 +67,13 @@ class GatewayCheck:
         there = self._tables.ledger_of(transaction_id)
         captured = there[0].captured if there else None
         shown = store.listed("transaction_id", transaction_id)
-        for refund_id in {each.reference for each in shown}:
+        for refund_id in {each.refund_id for each in shown}:
             wire = self._tables.refund(refund_id)
-            mine = [each for each in shown if each.reference == refund_id]
+            mine = [each for each in shown if each.refund_id == refund_id]
             now = self._shown(mine, refund_row(wire)) if wire else mine
             if now is None:
                 return
-            shown = [each for each in shown if each.reference != refund_id] + [*now]
+            shown = [each for each in shown if each.refund_id != refund_id] + [*now]
         moved = sum(
             each.amount_minor
             for each in shown

@@ -135,7 +135,7 @@ class RowStore:
                 (
                     each.gateway_refund_id,
                     each.transaction_id,
-                    each.reference,
+                    each.refund_id,
                     each.amount_minor,
                     each.currency,
                     each.status.value,

@@ -139,7 +139,7 @@ def rebuilt_ledger(
     moved: Counter[str] = Counter()
     for each in at_gateway:
         if each.status is not GatewayStatus.FAILED:
-            moved[each.reference] += each.amount_minor
+            moved[each.refund_id] += each.amount_minor
     # Other systems' refunds, and what the gateway moved for ours beyond what was asked.
     foreign = sum(
         max(0, amount - max(0, reservations.get(reference, 0)))
@@ -165,7 +165,7 @@ def rebuilt_ledger(
 def _doubled(at_gateway: Iterable[GatewayRefund]) -> bool:
     """Whether two refunds of ours that didn't fail have one reference."""
     references = Counter(
-        each.reference for each in at_gateway if each.status is not GatewayStatus.FAILED
+        each.refund_id for each in at_gateway if each.status is not GatewayStatus.FAILED
     )
     return any(count > 1 for name, count in references.items() if name != NOT_OURS)
 

@@ -204,7 +204,7 @@ class AdyenGateway:
             GatewayRefund(
                 gateway_refund_id=shown.pspReference,
                 transaction_id=shown.paymentPspReference,
-                reference=self._stage.refund_id(shown.reference),
+                refund_id=self._stage.refund_id(shown.reference),
                 gateway_reference=shown.reference,
                 amount_minor=shown.amount.value,
                 currency=shown.amount.currency,

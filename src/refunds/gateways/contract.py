@@ -123,8 +123,8 @@ class GatewayRefund:
 
     gateway_refund_id: str
     transaction_id: str
-    reference: str
-    """The refund id it stands for in today's stage; ``NOT_OURS`` if another system made it."""
+    refund_id: str
+    """Ours, by its reference and today's stage; ``NOT_OURS`` if another system made it."""
     amount_minor: int
     currency: str
     status: GatewayStatus
@@ -132,7 +132,7 @@ class GatewayRefund:
     failure_message: str | None = None
     gateway_reference: str | None = None
     """The reference exactly as the gateway stores it. Compare it with the one that was stored when
-    the refund began: unlike ``reference`` it does not depend on today's stage."""
+    the refund began: unlike ``refund_id`` it does not depend on today's stage."""
     trace: str | None = None
     """The bank's own number for the transfer, such as a card's ARN. The customer's bank finds the
     money by it. It arrives hours or days after the refund."""

@@ -79,7 +79,7 @@ class _Refund(BaseModel):
         return GatewayRefund(
             gateway_refund_id=self.id,
             transaction_id=self.transaction_id,
-            reference=stage.refund_id(self.reference),
+            refund_id=stage.refund_id(self.reference),
             gateway_reference=self.reference,
             amount_minor=self.amount,
             currency=self.currency,

@@ -180,7 +180,7 @@ def read_refund(row: object, transaction_id: str | None, stage: Stage) -> Gatewa
         gateway_refund_id=refund.id,
         transaction_id=(transaction_id if is_asked else None) or first,
         other_payment_id=None if is_asked or refund.charge == first else refund.charge,
-        reference=stage.refund_id(reference),
+        refund_id=stage.refund_id(reference),
         gateway_reference=reference,
         amount_minor=from_stripe(refund.amount, currency),
         currency=currency,

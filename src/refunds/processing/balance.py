@@ -90,7 +90,7 @@ class Balance:
         ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
         adopted = None
         if refund_id not in ledger.reservations:
-            adopted = next((each for each in shown if each.reference == refund_id), None)
+            adopted = next((each for each in shown if each.refund_id == refund_id), None)
         held_minor = (forgotten_minor() or adopted.amount_minor) if adopted else 0
         # The amount that an adopted refund has moved is already subtracted from what remains, like
         # another system's refund. Its reservation is the amount that was asked for. If it moved
@@ -138,8 +138,8 @@ class Balance:
 
     def _reservation_of(self, shown: GatewayRefund, ledger: Ledger) -> str | None:
         """The refund id whose reservation covers ``shown``; None when another system made it."""
-        if ledger.reservations.get(shown.reference, 0) > 0:
-            return shown.reference
+        if ledger.reservations.get(shown.refund_id, 0) > 0:
+            return shown.refund_id
         # It began in another of our stages. Its own record has the reference that it began with.
         reference = shown.gateway_reference or ""
         refund_id = reference.rpartition(".")[2]

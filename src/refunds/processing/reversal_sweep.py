@@ -219,14 +219,14 @@ class ReversalSweep:
 
 def _refund_id_of(shown: GatewayRefund) -> str | None:
     """The refund id that the gateway's refund may be of, whatever stage it began in."""
-    if shown.reference != NOT_OURS:
-        return shown.reference
+    if shown.refund_id != NOT_OURS:
+        return shown.refund_id
     refund_id = (shown.gateway_reference or "").rpartition(".")[2]
     return refund_id if REFUND_ID.fullmatch(refund_id) else None
 
 
 def _is_of(shown: GatewayRefund, refund: Refund, gateway: Gateway) -> bool:
-    reference = shown.gateway_reference or shown.reference
+    reference = shown.gateway_reference or shown.refund_id
     return (
         refund.gateway == gateway.name
         and refund.gateway_account in (None, gateway.account)

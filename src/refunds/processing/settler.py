@@ -411,7 +411,7 @@ class Settler:
 
 def mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
     """How the gateway's refund differs from what was asked for. None if it doesn't."""
-    if (shown.gateway_reference or shown.reference) != refund.reference:
+    if (shown.gateway_reference or shown.refund_id) != refund.reference:
         return "reference"
     if shown.transaction_id != refund.transaction_id:
         return "transaction"

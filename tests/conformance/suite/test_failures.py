@@ -70,7 +70,7 @@ def test_a_lost_answer_is_unknown_found_by_a_look_up_and_paid_once(
         answer = gateway.create_refund(order(gateway, paid), until, not_after=FAR)
     assert isinstance(answer, Unknown)
     (found,) = look_up(gateway, paid)
-    assert (found.reference, found.amount_minor, found.currency) == (id_for(paid), 2_500, "USD")
+    assert (found.refund_id, found.amount_minor, found.currency) == (id_for(paid), 2_500, "USD")
     # Calling again with the same key pays nothing more.
     refund(gateway, paid)
     assert harness.paid_out_minor(paid) == 2_500
@@ -86,7 +86,7 @@ def test_a_wrong_answer_is_not_taken_for_ours(harness: Harness, case: Case) -> N
 
     if isinstance(answer, Accepted):
         shown = answer.refund
-        told = (shown.transaction_id, shown.reference, shown.amount_minor, shown.currency)
+        told = (shown.transaction_id, shown.refund_id, shown.amount_minor, shown.currency)
         assert told != (paid, id_for(paid), 2_500, "USD")
     else:
         assert isinstance(answer, Unknown)

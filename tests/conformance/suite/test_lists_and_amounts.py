@@ -51,8 +51,8 @@ def test_a_payments_list_has_everybodys_refunds_of_it_and_no_others(harness: Har
         (paid, 500),
         (paid, 1_000),
     ]
-    assert listed[1].reference == id_for(paid)
-    assert listed[0].reference != id_for(paid)
+    assert listed[1].refund_id == id_for(paid)
+    assert listed[0].refund_id != id_for(paid)
 
 
 def test_the_whole_list_ends_and_misses_nothing(harness: Harness) -> None:

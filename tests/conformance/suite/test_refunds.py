@@ -171,7 +171,7 @@ def test_a_paid_refund_that_the_bank_sends_back_is_shown_as_failed(harness: Harn
     harness.settle(made.gateway_refund_id, GatewayStatus.FAILED)
 
     (listed,) = whole_list(gateway, transaction_id=paid)
-    assert (listed.gateway_refund_id, listed.reference) == (made.gateway_refund_id, id_for(paid))
+    assert (listed.gateway_refund_id, listed.refund_id) == (made.gateway_refund_id, id_for(paid))
     assert listed.status is GatewayStatus.FAILED
     assert harness.paid_out_minor(paid) == 0
 

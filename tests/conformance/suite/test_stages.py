@@ -26,7 +26,7 @@ def test_two_stages_may_have_a_refund_of_the_same_id(harness: Harness) -> None:
         accepted(refund(gateway, paid, 1_000 + number)) for number, gateway in enumerate(stages)
     ]
 
-    assert [each.reference for each in made] == [id_for(paid)] * 3
+    assert [each.refund_id for each in made] == [id_for(paid)] * 3
     assert harness.paid_out_minor(paid) == 3_003
     for gateway, ours in zip(stages, made, strict=True):
         assert look_up(gateway, paid) == [ours]
@@ -40,7 +40,7 @@ def test_anothers_stage_is_foreign(harness: Harness) -> None:
     accepted(refund(dev, paid, 2_000))
     listed = whole_list(dev, transaction_id=paid)
 
-    assert [(each.reference, each.amount_minor) for each in listed] == [
+    assert [(each.refund_id, each.amount_minor) for each in listed] == [
         (id_for(paid), 2_000),
         (NOT_OURS, 500),
         (NOT_OURS, 1_000),

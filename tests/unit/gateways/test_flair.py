@@ -152,7 +152,7 @@ def test_another_stages_refund_is_never_taken_for_ours(reference: str) -> None:
     account.wire.says(200, {"data": [REFUND | {"reference": reference}]})
     page = account.gateway.list_refunds(account.deadline())
 
-    assert page.refunds[0].reference == NOT_OURS
+    assert page.refunds[0].refund_id == NOT_OURS
 
 
 # What must not get out

@@ -190,7 +190,7 @@ def test_one_bad_row_does_not_hide_the_others(account: Account) -> None:
 
     assert page.refunds == (
         shown(),
-        shown(gateway_refund_id="gw-2", reference=NOT_OURS, gateway_reference=None),
+        shown(gateway_refund_id="gw-2", refund_id=NOT_OURS, gateway_reference=None),
     )
     assert page.unreadable == 4
 

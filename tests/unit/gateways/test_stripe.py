@@ -103,7 +103,7 @@ def test_a_stages_name_is_on_key_and_reference() -> None:
     assert script.asked[0][2]["Idempotency-Key"] == "dev.refund-1"
     assert script.asked[0][3][f"metadata[{REFERENCE_KEY}]"] == "dev.refund-1"
     assert isinstance(answer, Accepted)
-    assert answer.refund.reference == "refund-1"
+    assert answer.refund.refund_id == "refund-1"
 
 
 @pytest.mark.parametrize("transaction_id", ["pay_1", "cus_1", "re_1", "p", "PI_1"])

@@ -117,7 +117,7 @@ def test_what_others_did_is_not_ours() -> None:
     listed = a_list(*(a_refund(metadata=each) for each in metadata))
     page = gateway(Script((200, listed)), stage="dev").list_refunds(soon())
 
-    assert {each.reference for each in page.refunds} == {NOT_OURS}
+    assert {each.refund_id for each in page.refunds} == {NOT_OURS}
 
 
 def test_the_list_starts_at_a_second() -> None:

@@ -78,7 +78,7 @@ def living(
     monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
     add(world, "r1", 1, user_id="u-1042", transaction_id="pay_42")
     add(world, "r2", 2, became=Status.FAILED, failure_code="card_declined")
-    world.gateway.refunds += [shown(reference="r1", transaction_id="pay_42")]
+    world.gateway.refunds += [shown(refund_id="r1", transaction_id="pay_42")]
     return refunds
 
 

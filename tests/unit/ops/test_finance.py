@@ -112,8 +112,8 @@ def test_a_statement_is_compared_with_the_gateway_and_proves_itself(
     add(world, "r2", 0, amount_minor=2001, transaction_id="p2", user_id="=cmd()")
     add(world, "r3", 0, became=Status.FAILED, transaction_id="p3")
     world.gateway.refunds += [
-        shown(reference="r1", amount_minor=1000),
-        shown(reference="other", gateway_refund_id="gw-9"),
+        shown(refund_id="r1", amount_minor=1000),
+        shown(refund_id="other", gateway_refund_id="gw-9"),
     ]
     folder = tmp_path / "november"
     ran = refunds("statement", "--month", MONTH, "--output", str(folder), "--json")
@@ -169,7 +169,7 @@ def test_reconciliation(status: str, amount: int, there: list[Any], expected: li
         "gateway": "flair",
     }
     theirs = [
-        ("flair", shown(reference="r1", status=status_, amount_minor=amount_))
+        ("flair", shown(refund_id="r1", status=status_, amount_minor=amount_))
         for status_, amount_ in there
     ]
     found = reconcile({"r1": ours}, theirs, lambda refund_id: False, look_up=lambda refund: ())
@@ -197,13 +197,13 @@ def test_a_refund_that_the_gateway_does_not_list_is_looked_up(
         "gateway": "stripe",
     }
     looked_up = [
-        shown(reference="r1", status=status, amount_minor=amount) for status, amount in there
+        shown(refund_id="r1", status=status, amount_minor=amount) for status, amount in there
     ]
     found = reconcile({"r1": ours}, [], lambda refund_id: False, look_up=lambda refund: looked_up)
     assert [line.result for line in found] == expected
 
 
 def test_a_refund_of_another_month_is_not_only_there() -> None:
-    theirs = [("flair", shown(reference="march"))]
+    theirs = [("flair", shown(refund_id="march"))]
     lines = reconcile({}, theirs, lambda refund_id: refund_id == "march", lambda refund: ())
     assert list(lines) == []

@@ -90,11 +90,11 @@ def test_a_key_is_checked(
 @pytest.mark.parametrize(
     ("there", "status", "said"),
     [
-        ([shown(reference="r1")], 0, "gw-1 succeeded, 25.00 USD"),
+        ([shown(refund_id="r1")], 0, "gw-1 succeeded, 25.00 USD"),
         ([], 1, "does not know this refund"),
-        ([shown(reference="r1", amount_minor=1)], 1, "shows 0.01 USD"),
-        ([shown(reference="r1"), shown(reference="r1", gateway_refund_id="gw-2")], 1, "2 refunds"),
-        ([shown(reference="r1", trace="ARN-74")], 0, "trace number ARN-74"),
+        ([shown(refund_id="r1", amount_minor=1)], 1, "shows 0.01 USD"),
+        ([shown(refund_id="r1"), shown(refund_id="r1", gateway_refund_id="gw-2")], 1, "2 refunds"),
+        ([shown(refund_id="r1", trace="ARN-74")], 0, "trace number ARN-74"),
     ],
 )
 def test_the_gateways_view_is_compared(

@@ -108,7 +108,7 @@ def test_a_request_that_cant_be_done_is_rejected_and_the_gateway_not_called(
 
 def test_a_rejected_refund_that_named_no_amount_has_none(world: World) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
-    world.gateway.refunds.append(shown(reference="theirs", amount_minor=10_000))
+    world.gateway.refunds.append(shown(refund_id="theirs", amount_minor=10_000))
 
     assert recorded(process(world, amount_minor=LEFT_OUT)) is Status.REJECTED
     assert world.stored().amount_minor is None

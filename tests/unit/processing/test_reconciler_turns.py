@@ -78,7 +78,7 @@ def test_no_shard_starves_when_every_run_ends_before_all_is_done(world: World) -
     for refund_id in ids:
         opened(world, refund_id, status=Status.PENDING)
         world.gateway.refunds.append(
-            shown(reference=refund_id, amount_minor=100, status=GatewayStatus.PENDING)
+            shown(refund_id=refund_id, amount_minor=100, status=GatewayStatus.PENDING)
         )
     seen: list[str] = []
     find = world.gateway.find_refunds

@@ -113,7 +113,7 @@ def test_what_is_over_the_balance_is_not_possible_after_a_recount(
     if begun:
         world.open_ledger("payment-1", "refund-0", taken)
     else:
-        world.gateway.refunds.append(shown(reference="refund-0", amount_minor=taken))
+        world.gateway.refunds.append(shown(refund_id="refund-0", amount_minor=taken))
         world.gateway.payments["payment-1"] = payment(refunded_minor=taken)
 
     answer = reserve(world, amount_minor=amount)
@@ -135,7 +135,7 @@ def test_before_rejecting_the_ledger_learns_that_others_refunds_failed(world: Wo
         amount_minor=1000,
     )
     world.gateway.refunds.append(
-        shown(reference="theirs", amount_minor=8000, status=GatewayStatus.FAILED)
+        shown(refund_id="theirs", amount_minor=8000, status=GatewayStatus.FAILED)
     )
 
     assert reserve(world) == Reserved(2500)
@@ -153,7 +153,7 @@ def test_a_payment_that_became_disputed_is_noticed_before_rejecting(world: World
 
 def test_a_refund_that_only_the_gateway_has_is_adopted(world: World) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
-    world.gateway.refunds += [shown(), shown(reference="theirs", amount_minor=7500)]
+    world.gateway.refunds += [shown(), shown(refund_id="theirs", amount_minor=7500)]
 
     assert reserve(world) == Reserved(2500, seen_at_gateway=True)
     assert (world.held(), world.remaining()) == (2500, 0)
@@ -161,7 +161,7 @@ def test_a_refund_that_only_the_gateway_has_is_adopted(world: World) -> None:
 
 def test_without_an_amount_an_adopted_refunds_is_its_own(world: World) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
-    world.gateway.refunds += [shown(amount_minor=4000), shown(reference="x", amount_minor=6000)]
+    world.gateway.refunds += [shown(amount_minor=4000), shown(refund_id="x", amount_minor=6000)]
 
     assert reserve(world, amount_minor=LEFT_OUT) == Reserved(4000, seen_at_gateway=True)
 
@@ -191,9 +191,9 @@ def test_ours_are_counted_once_though_both_sides_have_them(world: World) -> None
 def test_foreign_pending_and_succeeded_refunds_count_and_failed_ones_do_not(world: World) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
     world.gateway.refunds += [
-        shown(reference="a", amount_minor=100, status=GatewayStatus.PENDING),
-        shown(reference="b", amount_minor=20, status=GatewayStatus.SUCCEEDED),
-        shown(reference="c", amount_minor=3, status=GatewayStatus.FAILED),
+        shown(refund_id="a", amount_minor=100, status=GatewayStatus.PENDING),
+        shown(refund_id="b", amount_minor=20, status=GatewayStatus.SUCCEEDED),
+        shown(refund_id="c", amount_minor=3, status=GatewayStatus.FAILED),
     ]
 
     assert recounted(world) == 10_000 - 2500 - 120
@@ -212,7 +212,7 @@ def test_a_released_refund_that_the_gateway_paid_all_the_same_counts_as_foreign(
 def test_all_pages_of_the_gateways_refunds_are_counted(world: World) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
     world.gateway.page_size = 2
-    world.gateway.refunds += [shown(reference=f"x{n}", amount_minor=10) for n in range(5)]
+    world.gateway.refunds += [shown(refund_id=f"x{n}", amount_minor=10) for n in range(5)]
 
     assert recounted(world) == 7450
     assert world.gateway.calls.count("list_refunds") == 3
@@ -221,7 +221,7 @@ def test_all_pages_of_the_gateways_refunds_are_counted(world: World) -> None:
 def test_endless_pages_are_given_up_rather_than_half_counted(world: World) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
     world.gateway.page_size = 1
-    world.gateway.refunds += [shown(reference=f"x{n}", amount_minor=10) for n in range(52)]
+    world.gateway.refunds += [shown(refund_id=f"x{n}", amount_minor=10) for n in range(52)]
 
     with pytest.raises(RuntimeError, match="pages"):
         recounted(world)

@@ -32,7 +32,7 @@ def test_a_refund_that_came_back_from_the_bank_is_reversed_and_its_money_freed(
     "listed",
     [
         bounced(gateway_refund_id="gw-2"),
-        bounced(reference="others"),
+        bounced(refund_id="others"),
         shown(),
         shown(status=GatewayStatus.PENDING),
     ],
@@ -97,7 +97,7 @@ def test_the_sweep_goes_back_as_far_as_a_bank_may_take(
 
 def test_every_page_is_swept_and_the_sweep_starts_anew(world: World) -> None:
     world.gateway.page_size = 2
-    world.gateway.refunds += [shown(reference=f"x{n}") for n in range(5)]
+    world.gateway.refunds += [shown(refund_id=f"x{n}") for n in range(5)]
     summary = run(world)
 
     assert (summary.sweep.pages, summary.sweep.complete) == (3, True)
@@ -106,7 +106,7 @@ def test_every_page_is_swept_and_the_sweep_starts_anew(world: World) -> None:
 
 def test_a_sweep_that_runs_out_of_time_goes_on_from_there(world: World) -> None:
     world.gateway.page_size = 1
-    world.gateway.refunds += [shown(reference=f"x{n}") for n in range(4)]
+    world.gateway.refunds += [shown(refund_id=f"x{n}") for n in range(4)]
     world.gateway.on_call = lambda name: world.clock.advance(seconds=100)
 
     first = run(world, seconds=210)
@@ -120,7 +120,7 @@ def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paid(world)
-    world.gateway.refunds += [bounced(reference="broken"), bounced()]
+    world.gateway.refunds += [bounced(refund_id="broken"), bounced()]
     get = world.refunds.get
 
     def broken(refund_id: str) -> Refund | None:
@@ -153,7 +153,7 @@ def test_a_cursor_that_the_gateway_no_longer_takes_is_dropped_after_a_few_tries(
 def test_a_page_that_was_read_forgives_the_failures_before_it(world: World) -> None:
     world.control.set_sweep_position("flair", HOUR_AGO, "0", MAX_CURSOR_FAILURES - 1)
     world.gateway.page_size = 1
-    world.gateway.refunds += [shown(reference=f"x{n}") for n in range(3)]
+    world.gateway.refunds += [shown(refund_id=f"x{n}") for n in range(3)]
 
     def then_down(name: str) -> None:
         world.gateway.down = len(world.gateway.calls) > 1

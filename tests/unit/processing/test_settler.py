@@ -143,7 +143,7 @@ def test_what_cant_be_settled_safely_is_for_a_person_with_the_money_kept(
         {"amount_minor": 2499},
         {"currency": "EUR"},
         {"transaction_id": "payment-2"},
-        {"reference": "refund-2"},
+        {"refund_id": "refund-2"},
     ],
     ids=str,
 )

@@ -53,7 +53,7 @@ def test_a_decline_that_cant_be_checked_stays_unknown(world: World, claimed: Ref
 
 
 def test_a_decline_for_the_balance_has_the_ledger_learn_why(world: World, claimed: Refund) -> None:
-    world.gateway.refunds.append(shown(reference="theirs", amount_minor=9000))
+    world.gateway.refunds.append(shown(refund_id="theirs", amount_minor=9000))
     world.gateway.answers.append(Declined("amount_exceeds_balance", "no", over_balance=True))
     call(world, claimed)
 

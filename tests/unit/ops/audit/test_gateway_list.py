@@ -25,7 +25,7 @@ def listed(**changes: dict[str, Any]) -> list[GatewayRefund]:
         if change is None:
             continue
         fields = {
-            "reference": refund_id,
+            "refund_id": refund_id,
             "gateway_refund_id": f"gw-{refund_id}",
             "transaction_id": transaction_id,
             "amount_minor": amount,
@@ -37,8 +37,8 @@ def listed(**changes: dict[str, Any]) -> list[GatewayRefund]:
 
 def test_others_refunds_are_no_finding(trail: Trail) -> None:
     others = [
-        shown(reference=NOT_OURS, transaction_id="p1", amount_minor=9),
-        shown(reference="by-hand", transaction_id="p8", amount_minor=9),
+        shown(refund_id=NOT_OURS, transaction_id="p1", amount_minor=9),
+        shown(refund_id="by-hand", transaction_id="p8", amount_minor=9),
     ]
     trail.clock.advance(hours=1)
     report = trail.verify(gateway=[listed(), others])
@@ -73,7 +73,7 @@ def test_a_difference_is_named(trail: Trail, changes: Any, kind: str) -> None:
 
 def test_two_refunds_for_one_id(trail: Trail) -> None:
     trail.clock.advance(hours=1)
-    twice = [*listed(), shown(reference="r2", gateway_refund_id="gw-x", amount_minor=1000)]
+    twice = [*listed(), shown(refund_id="r2", gateway_refund_id="gw-x", amount_minor=1000)]
     found = trail.verify(gateway=[twice]).findings
     assert ("gateway_double", "r2", 2) in named(found)
 
@@ -99,7 +99,7 @@ def test_what_changed_since_the_list_was_begun_is_asked_again(trail: Trail, aske
     trail.deliver()
     trail.clock.advance(hours=1)
     pending = shown(
-        reference="r5",
+        refund_id="r5",
         gateway_refund_id="gw-r5",
         transaction_id="p4",
         amount_minor=700,
@@ -120,7 +120,7 @@ def test_what_changed_since_the_list_was_begun_is_asked_again(trail: Trail, aske
         "r5": replace(pending, status=GatewayStatus.SUCCEEDED),
         "r6": replace(
             pending,
-            reference="r6",
+            refund_id="r6",
             gateway_refund_id="gw-r6",
             transaction_id="p5",
             amount_minor=10**8,
@@ -141,8 +141,8 @@ def test_what_the_gateway_answers_about_a_recent_refund_counts(trail: Trail) -> 
 
 def test_what_was_refunded_since_the_list_was_begun_does_not_overpay(trail: Trail) -> None:
     trail.clock.advance(hours=1)
-    much = shown(reference="r5", transaction_id="p1", amount_minor=10**8 - 3500)
-    more = shown(reference=NOT_OURS, gateway_refund_id="x", transaction_id="p1", amount_minor=1)
+    much = shown(refund_id="r5", transaction_id="p1", amount_minor=10**8 - 3500)
+    more = shown(refund_id=NOT_OURS, gateway_refund_id="x", transaction_id="p1", amount_minor=1)
 
     def between(name: str) -> None:
         if name == "refunds":  # it was listed while it was under way, and failed
@@ -181,7 +181,7 @@ def test_a_refund_is_asked_for_by_the_reference_that_it_began_with(trail: Trail)
     trail.deliver()
     trail.clock.advance(hours=1)
     there = shown(
-        reference=NOT_OURS, gateway_refund_id="gw-r5", transaction_id="p4", amount_minor=700
+        refund_id=NOT_OURS, gateway_refund_id="gw-r5", transaction_id="p4", amount_minor=700
     )
 
     def ask(name: str, reference: str, transaction_id: str) -> list[GatewayRefund]:
@@ -201,7 +201,7 @@ def test_single_questions_go_to_the_gateway_that_knows() -> None:
 
 def test_more_than_was_captured(trail: Trail) -> None:
     trail.clock.advance(hours=1)
-    much = shown(reference=NOT_OURS, transaction_id="p1", amount_minor=10**8)
+    much = shown(refund_id=NOT_OURS, transaction_id="p1", amount_minor=10**8)
     assert named(trail.verify(gateway=[[*listed(), much]]).findings) == {
         ("gateway_overpaid", None, None)
     }

@@ -64,7 +64,7 @@ class PaidAtGateway(OneGateway):
         self, reference: str, transaction_id: str, deadline: Any
     ) -> tuple[GatewayRefund, ...]:
         page = self.list_refunds(deadline, transaction_id=transaction_id)
-        return tuple(each for each in page.refunds if each.reference == reference)
+        return tuple(each for each in page.refunds if each.refund_id == reference)
 
 
 class Operator:
