@@ -1,23 +1,31 @@
-"""The files in docs/contracts/: what producers and consumers may rely on, for machines to read.
+"""The documents of both borders, made from the code: `refunds-dev contracts` writes them.
 
-Made from the code that checks messages: `refunds-dev contracts` writes them.
+docs/contracts/ has what producers and consumers may rely on, for machines to read, made from the
+code that checks messages. docs/gateways.md has a table of what the gateways' adapters declare.
 """
 
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from refunds.domain.clock import SystemClock
 from refunds.domain.money import EXPONENTS
 from refunds.domain.request import MAX_BODY_BYTES, MAX_ERROR_MESSAGE_BYTES, ErrorCode, RefundRequest
+from refunds.gateways.adyen import AdyenGateway
+from refunds.gateways.contract import Gateway, Stage
+from refunds.gateways.registry import ADAPTERS, open_gateway
+from refunds.gateways.requirements import unmet_demands
 
 Document = dict[str, Any]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FOLDER = DOCS / "contracts"
+GATEWAYS = DOCS / "gateways.md"
 SCHEMA_FILE = "refund-request.schema.json"
 ASYNCAPI_FILE = "asyncapi.json"
 
@@ -222,10 +230,89 @@ def contracts() -> dict[str, str]:
     }
 
 
+# --- The gateways' border -------------------------------------------------------------------------
+
+TABLE_BEGINS = "<!-- `refunds-dev contracts` writes this table -->"
+TABLE_ENDS = "<!-- end of the table -->"
+
+
+def with_gateway_table(page: str) -> str:
+    """docs/gateways.md with today's table of what the adapters declare."""
+    before, _, rest = page.partition(TABLE_BEGINS)
+    _, _, after = rest.partition(TABLE_ENDS)
+    return f"{before}{TABLE_BEGINS}\n{_gateway_table()}{TABLE_ENDS}{after}"
+
+
+def _gateway_table() -> str:
+    gateways = [*(_opened(name) for name in ADAPTERS), _adyen()]
+    options = [adapter.options for adapter in ADAPTERS.values()] + [frozenset()]
+    rows: dict[str, list[str]] = {
+        "": [gateway.name.capitalize() for gateway in gateways],
+        "remembers an idempotency key for at least": [
+            _duration(gateway.key_lifetime) for gateway in gateways
+        ],
+        "answers a repeated key with the first decline": [
+            "yes" if gateway.remembers_declines else "not documented" for gateway in gateways
+        ],
+        "shows payments and refunds": [_yes(gateway.shows_refunds) for gateway in gateways],
+        "a new refund may be missing from look-ups for": [
+            _duration(gateway.look_up_lag) for gateway in gateways
+        ],
+        "a refund can fail after it succeeded": [_yes(gateway.can_reverse) for gateway in gateways],
+        "options of a route": [
+            ", ".join(f"`{option}`" for option in sorted(each)) or "–" for each in options
+        ],
+        "can be used": [
+            f"**no**: {'; '.join(unmet)}" if (unmet := unmet_demands(gateway)) else "yes"
+            for gateway in gateways
+        ],
+    }
+    lines = [f"| {' | '.join([name, *values])} |" for name, values in rows.items()]
+    return "\n".join([lines[0], "|" + " --- |" * (len(gateways) + 1), *lines[1:]]) + "\n"
+
+
+class _Unused:
+    """Stands in for a key and a transport: what an adapter declares needs neither."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError("only declarations are read")
+
+
+def _opened(name: str) -> Gateway:
+    return open_gateway(ADAPTERS[name], stage=Stage(), **_parts())
+
+
+def _adyen() -> Gateway:
+    return AdyenGateway(**_parts())
+
+
+def _parts() -> dict[str, Any]:
+    return {
+        "base_url": "https://gateway.example",
+        "api_key": _Unused(),
+        "transport": _Unused(),
+        "clock": SystemClock(),
+        "timeout_seconds": 5.0,
+    }
+
+
+def _yes(declared: bool) -> str:
+    return "yes" if declared else "no"
+
+
+def _duration(duration: timedelta) -> str:
+    if not duration:
+        return "–"
+    return (
+        f"{duration.days} days" if duration.days > 1 else f"{duration.total_seconds() / 3600:g} h"
+    )
+
+
 @click.command("contracts")
 def write_contracts() -> None:
-    """Write the JSON Schema and the AsyncAPI file in docs/contracts/."""
+    """Write docs/contracts/, and the table of gateways in docs/gateways.md."""
     FOLDER.mkdir(exist_ok=True)
     for name, text in contracts().items():
         (FOLDER / name).write_text(text)
-    click.echo(f"{len(contracts())} files written to {FOLDER}")
+    GATEWAYS.write_text(with_gateway_table(GATEWAYS.read_text()))
+    click.echo(f"{len(contracts())} files written to {FOLDER}, and the table in {GATEWAYS}")

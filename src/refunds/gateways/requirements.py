@@ -38,7 +38,8 @@ def _evidence(gateway: Gateway) -> Iterator[str]:
     if not gateway.shows_refunds:
         yield (
             "it shows neither payments nor refunds: nothing would prove what became of a call "
-            "whose answer was lost, what was captured, or what others have refunded"
+            "whose answer was lost, what was captured, or what others have refunded "
+            "(docs/adding-a-gateway.md, section 5, says what it would take)"
         )
     if gateway.key_lifetime < MIN_KEY_LIFETIME:
         yield (

@@ -14,7 +14,15 @@ from tests.support.messages import refused_fields, valid_bodies
 from tests.support.world import World
 
 from refunds.domain.request import ErrorCode, parse_message
-from refunds_devkit.contracts import ASYNCAPI_FILE, EXAMPLES, FOLDER, SCHEMA_FILE, contracts
+from refunds_devkit.contracts import (
+    ASYNCAPI_FILE,
+    EXAMPLES,
+    FOLDER,
+    GATEWAYS,
+    SCHEMA_FILE,
+    contracts,
+    with_gateway_table,
+)
 
 SCHEMA = json.loads((FOLDER / SCHEMA_FILE).read_text())
 ASYNCAPI = json.loads((FOLDER / ASYNCAPI_FILE).read_text())
@@ -25,6 +33,13 @@ def test_the_committed_files_are_what_the_code_makes() -> None:
     there = {path.name: path.read_text() for path in FOLDER.glob("*.json")}
 
     assert there == contracts(), "run refunds-dev contracts"
+
+
+def test_the_table_of_gateways_is_what_the_adapters_declare() -> None:
+    page = GATEWAYS.read_text()
+
+    assert page == with_gateway_table(page), "run refunds-dev contracts"
+    assert "| can be used | yes | yes | **no**: it shows neither" in page
 
 
 def test_the_schema_is_one() -> None:
