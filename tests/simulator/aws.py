@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from tests.simulator.kernel import Clock, Kernel
 
-from refunds.audit.outcome_events import GATEWAY_DOWN
+from refunds.audit.outcome_events import INTAKE_EVENTS
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class EventBridge:
                     failed += 1
                     continue
                 detail = json.loads(entry["Detail"])
-                if entry["DetailType"] == GATEWAY_DOWN:
+                if entry["DetailType"] in INTAKE_EVENTS:
                     for listener in self.on_gateway_down:
                         listener()
                 elif "message_id" in detail:

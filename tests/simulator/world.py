@@ -21,7 +21,7 @@ from tests.simulator.tap import Tap
 from tests.simulator.watch import Watch
 from tests.support.builders import person
 
-from refunds.audit.outcome_events import GATEWAY_DOWN
+from refunds.audit.outcome_events import INTAKE_EVENTS
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import Status
 from refunds.processing.deferral import RESENT
@@ -183,7 +183,7 @@ class World:
     def _stop_requests(self) -> None:
         if self.kernel.fault("gateway-down event lost"):
             return
-        event = {"detail-type": GATEWAY_DOWN}
+        event = {"detail-type": INTAKE_EVENTS[0]}
         self.functions.invoke(
             "reconcile",
             lambda env, deadline: env.reconcile_refunds.handle(event, deadline),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SOURCE = "refunds"
 GATEWAY_DOWN = "Gateway Down"
+REQUESTS_STOPPED = "Requests Stopped"
+INTAKE_EVENTS = (GATEWAY_DOWN, REQUESTS_STOPPED)
+"""These have the reconciler stop the queue at once."""
 _BATCH = 10  # PutEvents takes no more
 
 _SILENT = frozenset({Status.PROCESSING})
@@ -71,6 +74,11 @@ def refused_event(message_id: str, error: RefusedError) -> OutcomeEvent:
 def gateway_down_event(intake: Intake) -> OutcomeEvent:
     """The event that has the reconciler stop the queue at once; see ``breaker.queue_mapping``."""
     return OutcomeEvent(GATEWAY_DOWN, {"since": intake.since, "why": intake.why})
+
+
+def requests_stopped_event(intake: Intake) -> OutcomeEvent:
+    """The event of an automatic stop; see ``breaker.kill_switch``."""
+    return OutcomeEvent(REQUESTS_STOPPED, {"since": intake.paused_at, "why": intake.paused_why})
 
 
 class OutcomeBus:

@@ -3,18 +3,19 @@
 Plain rules over one state. There is one state for the queue and, with several gateways, one for
 each gateway. ``tables/state.py`` stores them, ``breaker/breaker.py`` opens a breaker, and
 ``breaker/queue_mapping.py`` makes the event source mapping follow and closes the breakers again.
-A breaker opens and closes by itself. Only a person pauses and resumes. Requests flow when neither
-holds them.
+A breaker opens and closes by itself. A person pauses; so does the automatic stop, when a day's
+total is above ``StopAboveMinor``. Only a person resumes. Requests flow when nothing holds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.money import Money
 from refunds.domain.refund import Item, short_text
 
 FAILURE_WINDOW = timedelta(minutes=10)
@@ -68,6 +69,9 @@ class Intake:
     paused_by: str | None = None
     paused_on_behalf_of: str | None = None
     paused_why: str | None = None
+    stops: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
+    """By currency, its last automatic stop: ``day``, ``total_minor`` as last seen, ``level_minor``
+    above which it stops, and ``step_minor``, by how much a resume raises that above the total."""
     history: tuple[Mapping[str, str], ...] = ()
     """The last changes, oldest first: ``at``, ``by``, ``what``, ``why``, and ``on_behalf_of``."""
 
@@ -85,6 +89,7 @@ class Intake:
         item["breaker"] = self.breaker.value
         item["failing"] = list(self.failing)
         item["history"] = [dict(change) for change in self.history]
+        item["stops"] = {currency: dict(stop) for currency, stop in self.stops.items()} or None
         return {name: value for name, value in item.items() if value is not None}
 
     @classmethod
@@ -213,7 +218,7 @@ def _moved(  # noqa: PLR0917 - who, why and when, as in every change of an intak
     return _noted(moved, what, by, why, now)
 
 
-# --- A person's switch ----------------------------------------------------------------------------
+# --- A person's switch, and the automatic stop ----------------------------------------------------
 
 
 def paused(
@@ -235,13 +240,62 @@ def paused(
 def resumed(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
-    """No longer stopped by a person. An open breaker still stops requests."""
+    """No longer stopped, by a person or automatically. An open breaker still stops requests.
+
+    A currency whose total was above its level stops again a step above that total.
+    """
     if not intake.paused:
         return intake
     free = replace(
-        intake, paused_at=None, paused_by=None, paused_on_behalf_of=None, paused_why=None
+        intake,
+        paused_at=None,
+        paused_by=None,
+        paused_on_behalf_of=None,
+        paused_why=None,
+        stops={currency: _raised(stop) for currency, stop in intake.stops.items()},
     )
     return _noted(free, "resumed", by, why, now, on_behalf_of)
+
+
+def stopped(
+    intake: Intake, currency: str, total_minor: int, *, above_minor: int, by: str, now: datetime
+) -> Intake:
+    """Held when the day's total in a currency is above its level."""
+    day = rfc3339(now)[:10]
+    known = _stop_of(intake, currency, day)
+    level_minor = stop_level_minor(intake, currency, above_minor=above_minor, now=now)
+    if total_minor <= level_minor:
+        return intake
+    stop: dict[str, str | int] = {
+        "day": day,
+        "total_minor": max(total_minor, int(known.get("total_minor", 0))),
+        "level_minor": level_minor,
+        "step_minor": above_minor,
+    }
+    why = (
+        f"StopAboveMinor: refunds of {day} come to {Money(total_minor, currency)}, "
+        f"above {Money(level_minor, currency)}"
+    )
+    return paused(replace(intake, stops={**intake.stops, currency: stop}), by, why, now)
+
+
+def stop_level_minor(intake: Intake, currency: str, *, above_minor: int, now: datetime) -> int:
+    """The total of the day above which requests stop: ``above_minor``, or what the last resume of
+    this day has raised it to."""
+    known = _stop_of(intake, currency, rfc3339(now)[:10])
+    return int(known.get("level_minor", above_minor))
+
+
+def _stop_of(intake: Intake, currency: str, day: str) -> Mapping[str, str | int]:
+    known = intake.stops.get(currency, {})
+    return known if known.get("day") == day else {}
+
+
+def _raised(stop: Mapping[str, str | int]) -> Mapping[str, str | int]:
+    total_minor, level_minor = int(stop["total_minor"]), int(stop["level_minor"])
+    if total_minor <= level_minor:
+        return stop
+    return {**stop, "level_minor": total_minor + int(stop["step_minor"])}
 
 
 def _noted(  # noqa: PLR0917 - who, why and when, as in every change of an intake

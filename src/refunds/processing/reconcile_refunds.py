@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from refunds.audit.outcome_events import GATEWAY_DOWN
+from refunds.audit.outcome_events import INTAKE_EVENTS
 from refunds.audit.stream_watch import StreamWatch
 from refunds.breaker.queue_mapping import RUNNING, IntakeKeeper
 from refunds.domain.clock import Deadline
@@ -45,7 +45,7 @@ class ReconcileRefunds:
         if refund_id := event.get("look_at"):
             return self._look_at(refund_id, deadline)
         intake = self._keep_intake(deadline)
-        if event.get("detail-type") == GATEWAY_DOWN:
+        if event.get("detail-type") in INTAKE_EVENTS:
             return intake
         self._watch_stream()
         result = self._reconciler.run(deadline, intake.get("gateways_down", ()))

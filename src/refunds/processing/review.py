@@ -54,8 +54,11 @@ class Reasons:
 
 
 class Reviewer:
-    """``settler`` asks the gateway before a person's word counts. ``approve_above``: by currency,
-    the amount above which two people decide; none when it isn't there."""
+    """``settler`` asks the gateway before a person's word counts.
+
+    ``approve_above``: by currency, the amount above which two people decide. None: one decides. A
+    currency that it does not name counts as 0.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Reviewer:
         self._refunds = refunds
         self._settler = settler
         self._ledger = ledger
-        self._approve_above = approve_above or {}
+        self._approve_above = approve_above
 
     def decide(
         self,
@@ -168,8 +171,10 @@ class Reviewer:
         return f"{captured} captured, {left} still refundable, {mine} reserved for this refund"
 
     def _needs_two(self, refund: Refund) -> bool:
-        above = self._approve_above.get(refund.currency)
-        return above is not None and (refund.amount_minor is None or refund.amount_minor > above)
+        if self._approve_above is None:
+            return False
+        above_minor = self._approve_above.get(refund.currency, 0)
+        return refund.amount_minor is None or refund.amount_minor > above_minor
 
     def _check_another(self, proposal: Mapping[str, str], who: Identity) -> None:
         if who.is_any_of(proposal["by"]):

@@ -22,7 +22,7 @@ from tests.support.expanded_template import (
     put,
 )
 
-from refunds.audit.outcome_events import GATEWAY_DOWN, SOURCE
+from refunds.audit.outcome_events import INTAKE_EVENTS, SOURCE
 
 MAPPING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:ProcessRefundRefundRequests"
 AUDIT_MAPPING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:event-source-mapping:WriteAuditRefundChanges"
@@ -99,7 +99,7 @@ def test_only_the_reconciler_may_switch_the_queue_and_nothing_else(stack: Expand
 def test_a_gateway_that_is_down_stops_the_queue_at_once(stack: ExpandedTemplate) -> None:
     rule = stack["ReconcileRefundsGatewayDown"]
     assert rule["EventBusName"] == "RefundEvents"
-    assert rule["EventPattern"] == {"source": [SOURCE], "detail-type": [GATEWAY_DOWN]}
+    assert rule["EventPattern"] == {"source": [SOURCE], "detail-type": list(INTAKE_EVENTS)}
     (target,) = rule["Targets"]
     assert target["Arn"] == "ReconcileRefundsAliaslive"
     assert set(stack.of_type("AWS::Events::Rule")) == {
