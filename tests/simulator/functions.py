@@ -23,6 +23,7 @@ from tests.simulator.telemetry import Metric, Telemetry
 from refunds.audit.write_audit import WriteAudit
 from refunds.breaker.queue_mapping import Switch
 from refunds.domain.clock import Deadline
+from refunds.domain.limits import NO_LIMITS, Limits
 from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Gateways
 from refunds.lambda_runtime import Clients, deadline_of
@@ -76,6 +77,7 @@ class Services:
     former: GatewaySettings = GATEWAYS
     """The settings of the last generation, which serves as well until ``gradual_until``."""
     gradual_until: float = 0.0
+    limits: Limits = NO_LIMITS
     metrics: list[Metric] = field(default_factory=list)
     """Every metric that the functions reported, in order."""
     aws_metrics: list[Metric] = field(default_factory=list)
@@ -144,6 +146,7 @@ class Environment:
         )
         self._surroundings = surroundings
         self._most = services.tap.most
+        self._limits = services.limits
 
     @cached_property
     def process_refund(self) -> ProcessRefund:
@@ -156,6 +159,7 @@ class Environment:
             first_retry_seconds=2,
             not_ready_for=timedelta(minutes=15),
             processed_by=f"{self.function}:1",
+            limits=self._limits,
         )
         return build_process_refund(settings, self._surroundings)
 
@@ -170,6 +174,7 @@ class Environment:
             audit_mapping_id=AUDIT_MAPPING_ID,
             maximum_concurrency=self._most,
             processed_by=f"{self.function}:1",
+            limits=self._limits,
         )
         return build_reconcile_refunds(settings, self._surroundings)
 
@@ -200,6 +205,7 @@ class Environment:
             self._surroundings,
             processed_by=f"{self.function}:1",
             recheck_after=self._gateways.recheck_after,
+            limits=self._limits,
         )
 
     @cached_property

@@ -23,6 +23,7 @@ from tests.support.builders import person
 
 from refunds.audit.outcome_events import INTAKE_EVENTS
 from refunds.domain.clock import Deadline, from_rfc3339, rfc3339
+from refunds.domain.limits import NO_LIMITS, Limits
 from refunds.domain.refund import Status
 from refunds.processing.deferral import RESENT
 from refunds.processing.review import Reasons, Reviewer
@@ -59,6 +60,7 @@ class World:
         page_size: int = 100,
         new_tables: bool = False,
         gateways: GatewaySettings = GATEWAYS,
+        limits: Limits = NO_LIMITS,
         kernel: Kernel | None = None,
     ) -> None:
         self.kernel = kernel = kernel or Kernel(seed, trace=trace)
@@ -97,6 +99,7 @@ class World:
             secret=self.secret,
             network=self.network,
             gateways=gateways,
+            limits=limits,
         )
         self.functions = Functions(self.services)
         self.source = QueueSource(

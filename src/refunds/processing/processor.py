@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from refunds.breaker.kill_switch import STOPPED_SECONDS, StoppedError
 from refunds.domain.audit_entry import audit_entry, image_of
 from refunds.domain.clock import Clock, Deadline, rfc3339
 from refunds.domain.refund import UNFINISHED, Item, Refund, Status
@@ -95,6 +96,8 @@ class Processor:
             return Later(str(exc), exc.retry_after_seconds)
         except CountersContendedError:
             return Later("many refunds are counted at once")
+        except StoppedError as exc:
+            return Later(str(exc), STOPPED_SECONDS)
 
     def resume_reserved(self, request: RefundRequest) -> Refund | None:
         """Make a reservation whose message is leaving the queues a refund that the reconciler

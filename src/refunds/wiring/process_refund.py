@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refunds.audit.outcome_events import OutcomeBus, gateway_down_event
+from refunds.audit.outcome_events import OutcomeBus, gateway_down_event, requests_stopped_event
 from refunds.breaker.breaker import Breaker, GatewayCalls, WatchedGateway
 from refunds.gateways.routing import Gateways
 from refunds.processing.process_refund import ProcessRefund
@@ -21,6 +21,7 @@ def build_process_refund(
         WatchedGateway(gateway, calls) for gateway in surroundings.open_gateways(settings.gateways)
     ]
     gateways = Gateways(watched, settings.gateways.routes)
+    bus = OutcomeBus(surroundings.clients.events, settings.event_bus)
     protocol = build_protocol(
         settings.tables,
         gateways,
@@ -29,8 +30,8 @@ def build_process_refund(
         recheck_after=settings.gateways.recheck_after,
         not_ready_for=settings.not_ready_for,
         limits=settings.limits,
+        announce_stop=lambda intake: bus.publish([requests_stopped_event(intake)]),
     )
-    bus = OutcomeBus(surroundings.clients.events, settings.event_bus)
     breaker = Breaker(
         control=protocol.control,
         gateways=gateways,

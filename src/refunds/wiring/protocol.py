@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from refunds.breaker.kill_switch import KillSwitch
+from refunds.domain.intake import Intake
 from refunds.domain.limits import NO_LIMITS, Limits
 from refunds.gateways.routing import Gateways
 from refunds.processing.approval import Approvals
@@ -48,9 +50,9 @@ def build_protocol(
     recheck_after: timedelta,
     not_ready_for: timedelta = timedelta(0),
     limits: Limits = NO_LIMITS,
-    on_day_total: Callable[[str, int], None] = lambda currency, total_minor: None,
+    announce_stop: Callable[[Intake], None] = lambda intake: None,
 ) -> Protocol:
-    """``on_day_total``: what is done once a day's total is above ``limits.stop_above``."""
+    """``announce_stop``: has the reconciler stop the queue at once, not at its next run."""
     dynamodb, clock = surroundings.clients.dynamodb, surroundings.clock
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
@@ -64,7 +66,13 @@ def build_protocol(
         control=control,
         clock=clock,
         new_token=surroundings.new_token,
-        on_day_total=on_day_total,
+        on_day_total=KillSwitch(
+            control=control,
+            clock=clock,
+            stop_above=limits.stop_above or {},
+            by=processed_by,
+            announce=announce_stop,
+        ),
     )
     recorder = Recorder(
         refunds=refunds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulator.mutants import calls, edges, flow, money, outages, two_gateways
+from tests.simulator.mutants import calls, edges, flow, money, outages, people, two_gateways
 
 MUTANTS = (
     *calls.MUTANTS,
@@ -11,4 +11,5 @@ MUTANTS = (
     *two_gateways.MUTANTS,
     *outages.MUTANTS,
     *edges.MUTANTS,
+    *people.MUTANTS,
 )

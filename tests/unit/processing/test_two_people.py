@@ -52,7 +52,8 @@ def test_the_first_decision_is_only_proposed_and_audited(world: World) -> None:
         "why": "seen",
         "evidence": "T-7",
         "gateway": "flair shows no such refund",
-        "balance": "the ledger has no balance of the payment",
+        "balance": "100.00 USD captured, 75.00 USD still refundable, 25.00 USD reserved for this "
+        "refund",
         "decision": "not_paid",
         "at": proposed.updated_at,
     }

@@ -1,0 +1,77 @@
+"""Faults in what people decide, and in the automatic stop. Scripted histories catch each."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.simulator.mutation import mutant
+from tests.simulator.scripts import run_scripted
+
+people_mutant = partial(mutant, play=run_scripted)
+
+MUTANTS = (
+    people_mutant(
+        "the second person may be the first",
+        (
+            "processing.review:Reviewer._check_another",
+            'if who.is_any_of(proposal["by"]):',
+            "if False:",
+        ),
+    ),
+    people_mutant(
+        "another role is another person",
+        (
+            "domain.identity:Identity.is_any_of",
+            "same_person(self.arn, name) or same_person(self.user_id, name) for name in names",
+            "name == self.arn for name in names",
+        ),
+    ),
+    people_mutant(
+        "one person decides whatever the amount",
+        (
+            "processing.review:Reviewer._needs_two",
+            "return refund.amount_minor is None or refund.amount_minor > above_minor",
+            "return False",
+        ),
+    ),
+    people_mutant(
+        "what is above the level goes out all the same",
+        (
+            "breaker.kill_switch:KillSwitch.__call__",
+            'raise StoppedError(f"requests are stopped: {after.paused_why}")',
+            "return",
+        ),
+    ),
+    people_mutant(
+        "the automatic stop pauses nothing",
+        (
+            "domain.intake:stopped",
+            "return paused(replace(intake, stops={**intake.stops, currency: stop}), by, why, now)",
+            "return replace(intake, stops={**intake.stops, currency: stop})",
+        ),
+    ),
+    people_mutant(
+        "a resume raises no level",
+        (
+            "domain.intake:_raised",
+            "if total_minor <= level_minor:",
+            "if True:",
+        ),
+    ),
+    people_mutant(
+        "a resume ends the stop for the whole day",
+        (
+            "domain.intake:_raised",
+            'total_minor + int(stop["step_minor"])',
+            "10**12",
+        ),
+    ),
+    people_mutant(
+        "a request that is stopped is dropped",
+        (
+            "processing.processor:Processor.process",
+            "return Later(str(exc), STOPPED_SECONDS)",
+            'raise RefusedError(ErrorCode.INVALID_FIELD, "stopped")',
+        ),
+    ),
+)
