@@ -30,7 +30,7 @@ CUSTOMER: Mapping[str, str] = {
 """What to tell the customer, by status. Who is not paid yet is never hears that they are."""
 
 
-_SENTENCES: Mapping[str, str] = {
+SENTENCES: Mapping[str, str] = {
     "PROCESSING": "{asker} asked to refund {amount} of payment {payment} ({reason}).",
     "AWAITING_APPROVAL": "{amount} is over a limit: a person must approve it.",
     "REJECTED": "Refused before any money moved: {because}.",
@@ -40,17 +40,22 @@ _SENTENCES: Mapping[str, str] = {
     "IN_REVIEW": "No safe automatic step is left: {because}. A person must decide.",
     "REVERSED": "The bank sent the money back. It can be refunded again.",
 }
+"""What an audit entry says, by status."""
+OTHER_STATUS = "Its status became {status}."
+DELETED = "The refund's record was deleted."
+NO_REASON = "no reason was given"
+ALL_THAT_IS_LEFT = "all that is left"
 
 
 def sentence(entry: Item) -> str:
     """One audit entry as a sentence, without its time."""
     details: Item = entry["details"]
     if entry["event"] == DELETED_EVENT:
-        return "The refund's record was deleted."
+        return DELETED
     if entry["event"] == PROPOSED_EVENT and (proposal := details.get("proposal")):
         return f"Proposed as {proposal.get('decision')} by {decision(proposal)}."
     # Each value is one field of its own: nothing in it is read as a pattern.
-    text = _SENTENCES.get(entry["status"], "Its status became {status}.").format(
+    text = SENTENCES.get(entry["status"], OTHER_STATUS).format(
         asker=entry["requested_by"],
         amount=_amount(details),
         payment=entry["transaction_id"],
@@ -77,10 +82,10 @@ def decision(decided: Item) -> str:
 def because(refund: Item) -> str:
     """Why a refund stands as it does."""
     code, message = refund.get("failure_code"), refund.get("failure_message")
-    return ": ".join(str(each) for each in (code, message) if each) or "no reason was given"
+    return ": ".join(str(each) for each in (code, message) if each) or NO_REASON
 
 
 def _amount(refund: Item) -> str:
     if (minor := refund.get("amount_minor")) is None:
-        return "all that is left"
+        return ALL_THAT_IS_LEFT
     return amount_text(minor, refund["currency"])

@@ -33,12 +33,14 @@ class Signer:
         self._key = _key(name)
 
     @property
-    def public(self) -> PublicKey:
-        return PublicKey(
-            self._key.public_key().public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
+    def der(self) -> bytes:
+        return self._key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
+
+    @property
+    def public(self) -> PublicKey:
+        return PublicKey(self.der)
 
     def fingerprint(self) -> str:
         return self.public.fingerprint

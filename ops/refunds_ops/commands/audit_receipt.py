@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
 from refunds.domain.clock import rfc3339
+from refunds.domain.refund import Item
 from refunds_ops.audit import sources
-from refunds_ops.audit.receipts import (
+from refunds_ops.audit.receipt_check import (
     MAX_RECEIPT_BYTES,
     Checked,
     check_receipt,
-    make_receipt,
-    missing_in,
     receipt_problems,
     versions_text,
 )
+from refunds_ops.audit.receipt_page import html_receipt
+from refunds_ops.audit.receipts import make_receipt, missing_in
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.storage import AbsentError, backup_storage
 from refunds_ops.commands.audit_show import entries_of, nothing_of
@@ -28,6 +30,9 @@ from refunds_ops.json_output import json_option
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_json, print_line, print_note, safe_text
 
+if TYPE_CHECKING:
+    from refunds_ops.stack.stack import Stack
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -35,8 +40,12 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command()
 @click.argument("refund_id")
 @click.option("--transaction", "transaction_id", metavar="ID", help="Of a refund that was removed.")
+@click.option("--html", is_flag=True, help="Write a page that checks itself in any browser.")
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="[default: REFUND_ID.receipt.json]"
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="[default: REFUND_ID.receipt.json, or .html]",
 )
 @click.option(
     "--backup",
@@ -70,6 +79,7 @@ def receipt(
     as_json: bool,
     refund_id: str,
     transaction_id: str | None,
+    html: bool,
     output: Path | None,
     sequence: int | None,
     backup_folder: Path | None,
@@ -79,9 +89,42 @@ def receipt(
 
     It needs neither this stack nor its code: it holds the audit entries and, once a backup covers
     them, the backup's signed digest and the path from each entry to it. Nothing is written for a
-    damaged chain.
+    damaged chain. With --html it is a page that an auditor opens in a browser, offline: it
+    recomputes every hash and checks the signature by the public key that the auditor gives.
     """
-    stack = find_stack(stack_name)
+    made = receipt_of(
+        find_stack(stack_name),
+        refund_id,
+        transaction_id,
+        sequence=sequence,
+        backup_folder=backup_folder,
+        public_key=public_key,
+    )
+    path = output or Path(f"{refund_id}.receipt.{'html' if html else 'json'}")
+    path.write_text(html_receipt(made) if html else json.dumps(made, indent=1) + "\n")
+    entries, covered = len(made["entries"]), len(made["proofs"])
+    if as_json:
+        print_json({"file": str(path), "entries": entries, "covered": covered})
+        return
+    print_line(f"{path}: {entries} entries, {covered} covered by a signed digest")
+    if covered < entries:
+        print_note("The next backup covers the rest.")
+
+
+def receipt_of(
+    stack: Stack,
+    refund_id: str,
+    transaction_id: str | None = None,
+    *,
+    sequence: int | None = None,
+    backup_folder: Path | None = None,
+    public_key: Path | None = None,
+) -> Item:
+    """A refund's receipt, proven by the newest backup or the one of ``sequence``.
+
+    Raises ``RefusedError`` for a refund that isn't there, a chain that is damaged or not in the
+    backup that should have it, and a backup that can't be read.
+    """
     entries = entries_of(sources.tables(stack), refund_id, transaction_id)
     if not entries:
         raise nothing_of(refund_id)
@@ -100,15 +143,7 @@ def receipt(
     problems = [*receipt_problems(made), *(missing_in(stored.digest, made) if stored else ())]
     if problems:
         raise RefusedError(f"No receipt: {problems[0]}.", "More: refunds verify")
-    path = output or Path(f"{refund_id}.receipt.json")
-    path.write_text(json.dumps(made, indent=1) + "\n")
-    covered = len(made["proofs"])
-    if as_json:
-        print_json({"file": str(path), "entries": len(entries), "covered": covered})
-        return
-    print_line(f"{path}: {len(entries)} entries, {len(made['proofs'])} covered by a signed digest")
-    if len(made["proofs"]) < len(entries):
-        print_note("The next backup covers the rest.")
+    return made
 
 
 @click.command("check-receipt")
@@ -128,7 +163,7 @@ def receipt(
     }
 )
 def check_receipt_(file: Path, public_key: Path | None, as_json: bool) -> None:
-    """Check a receipt offline.
+    """Check a receipt, JSON or HTML, offline.
 
     Checks entries, chain, Merkle paths and the digest's signature. Exit status 0 only when every
     entry is proven by --public-key: without a key that you trust, nothing is proven.

@@ -39,12 +39,15 @@ refunds.csv         one line a refund; amount as people write it, amount_minor i
 totals.csv          sums by day, currency and what became of the money
 reconciliation.csv  each refund compared with the gateway's own list
 proof/              receipts: each refund's audit entries, signed with the backups' key
+                    .html opens in any browser and checks itself; .json is for programs
 SHA256SUMS          digests of all these files
 
 How to check, without the stack and offline:
 
 1. No file was changed:              sha256sum -c SHA256SUMS
-2. A refund's story was not changed: refunds audit check-receipt proof/REFUND_ID.receipt.json \\
+2. A refund's story was not changed: open proof/REFUND_ID.receipt.html in a browser, and give it
+                                     the public key. Or on the command line:
+                                     refunds audit check-receipt proof/REFUND_ID.receipt.html \\
                                        --public-key proof/public-key.pem
    Compare public-key.pem with the copy that was kept outside of the account when backups began.
    An entry that no backup covers yet is not proven: make the statement again after the next one.
@@ -267,6 +270,7 @@ def _write_receipts(
     folder: Path, stack: Stack, refunds: list[Item], most: int, notes: list[str]
 ) -> int:
     from refunds_ops.audit import sources
+    from refunds_ops.audit.receipt_page import html_receipt
     from refunds_ops.audit.receipts import make_receipt
     from refunds_ops.commands.audit_show import entries_of
 
@@ -280,19 +284,25 @@ def _write_receipts(
         return 0
     chosen = sorted(refunds, key=lambda refund: refund["status"] != "SUCCEEDED")[:most]
     tables = sources.tables(stack)
+    written = 0
     for refund in chosen:
         entries = entries_of(tables, refund["refund_id"], refund["transaction_id"])
+        if not entries:
+            notes.append(f"{refund['refund_id']} has no audit entry yet, and so no receipt.")
+            continue
         made = make_receipt(
             entries, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
         )
-        path = folder / f"{refund['refund_id']}.receipt.json"
-        path.write_text(json.dumps(made, indent=1) + "\n")
-    if len(chosen) < len(refunds):
+        name = f"{refund['refund_id']}.receipt"
+        (folder / f"{name}.json").write_text(json.dumps(made, indent=1) + "\n")
+        (folder / f"{name}.html").write_text(html_receipt(made))
+        written += 1
+    if written < len(refunds):
         notes.append(
-            f"There are receipts for {len(chosen)} of {len(refunds)} refunds. For another: "
-            "refunds audit receipt REFUND_ID"
+            f"There are receipts for {written} of {len(refunds)} refunds. For another: "
+            "refunds audit receipt REFUND_ID --html"
         )
-    return len(chosen)
+    return written
 
 
 def _write_sums(folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_every_command_of_the_page_exists(
     line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("key.pem", "REFUND_ID.receipt.json", "refunds.csv"):
+    for name in ("key.pem", "REFUND_ID.receipt.html", "refunds.csv"):
         Path(name).touch()
     command: click.Command = cli
     context = cli.make_context("refunds", [*line], resilient_parsing=False)

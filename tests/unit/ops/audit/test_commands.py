@@ -393,3 +393,40 @@ def test_a_receipt_goes_out_and_is_checked_offline(run: Run, trail: Trail, capsy
     path.write_text(json.dumps(receipt))
     assert run("audit", "check-receipt", str(path), "--public-key", "key.pem", "--json") == 1
     assert not json.loads(capsys.readouterr().out)["sound"]
+
+
+def test_a_receipt_can_be_a_page_that_checks_itself(
+    run: Run, trail: Trail, capsys: Any, tmp_path: Path
+) -> None:
+    Backups(trail).publish()
+    assert run("audit", "receipt", "r4", "--html", "--public-key", "key.pem") == 0
+    page = Path("r4.receipt.html")
+    assert page.read_text().startswith("<!doctype html>")
+    assert run("audit", "check-receipt", str(page), "--public-key", "key.pem") == 0
+    page.write_text(page.read_text().replace('"amount_minor": 500', '"amount_minor": 5', 1))
+    assert run("audit", "check-receipt", str(page), "--public-key", "key.pem") == 1
+    assert "entry 1 was changed" in capsys.readouterr().out
+    assert (
+        run("audit", "receipt", "r4", "--html", "-o", "mine.html", "--public-key", "key.pem") == 0
+    )
+    assert Path("mine.html").exists()
+
+
+def test_a_statement_has_pages_that_prove_each_refund(
+    run: Run, trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Backups(trail).publish()
+    begun = trail.begin("r9", "p9", 700)  # the stream has yet to deliver its entry
+    monkeypatch.setattr(sources, "public_key", lambda stack, path: Signer().public)
+    month = begun.created_at[:7]
+    assert run("statement", "--month", month, "--output", "month", "--no-gateway") == 0
+    proof = Path("month/proof")
+    assert sorted(path.name for path in proof.glob("*.html")) == [
+        f"r{number}.receipt.html" for number in (1, 2, 3, 4)
+    ]
+    key = str(proof / "public-key.pem")
+    for page in proof.glob("*.receipt.*"):
+        assert run("audit", "check-receipt", str(page), "--public-key", key) == 0
+    readme = Path("month/README.txt").read_text()
+    assert "open proof/REFUND_ID.receipt.html in a browser" in readme
+    assert "r9 has no audit entry yet" in readme

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 from tests.support.audit_backups import Backups, Signer
-from tests.support.audit_rows import Trail, rehashed
+from tests.support.audit_rows import Trail
+from tests.support.receipts import FORGERIES, Receipt, receipt_of, rewrite_chain
 
-from refunds.domain.clock import rfc3339
-from refunds_ops.audit.latest_backup import chosen
-from refunds_ops.audit.receipts import Checked, check_receipt, make_receipt
+from refunds_ops.audit.receipt_check import Checked, check_receipt
+from refunds_ops.audit.receipt_page import html_receipt, script_hash
 from refunds_ops.backup.data_files import DamagedError
-
-Receipt = dict[str, Any]
-
-
-def receipt_of(trail: Trail, refund_id: str, backups: Backups | None = None) -> Receipt:
-    made = make_receipt(
-        trail.entries(refund_id),
-        made_at=rfc3339(trail.clock.now()),
-        storage=backups.storage if backups else None,
-        stored=chosen(backups.storage, None) if backups else None,
-        public_key=backups.signer.public if backups else None,
-    )
-    return json.loads(json.dumps(made))  # type: ignore[no-any-return]
 
 
 def check(receipt: Receipt, signer: Signer | None = None) -> Checked:
@@ -82,86 +69,53 @@ def test_what_came_after_the_backup_is_told_as_uncovered(trail: Trail, backups: 
     assert "Version 3" in checked.notes[0]
 
 
-FORGED: dict[str, Callable[[Receipt], None]] = {
-    "an amount": lambda receipt: receipt["entries"][1]["details"].update(amount_minor=1),
-    "an actor": lambda receipt: receipt["entries"][0].update(processed_by="mallory"),
-    "the order": lambda receipt: receipt["entries"].reverse(),
-    "a missing middle": lambda receipt: receipt["entries"].pop(1),
-    "a missing first": lambda receipt: receipt["entries"].pop(0),
-    "no entries": lambda receipt: receipt["entries"].clear(),
-    "another refund's id": lambda receipt: receipt.update(refund_id="r1"),
-    "the digest": lambda receipt: receipt["digest"].update(
-        content=receipt["digest"]["content"].replace("audit", "Audit", 1)
-    ),
-    "the signature": lambda receipt: receipt["digest"].update(signature="00" * 256),
-    "no signature": lambda receipt: receipt["digest"].update(signature=""),
-    "a path": lambda receipt: receipt["proofs"][0].update(path=["00" * 32]),
-    "a leaf's place": lambda receipt: receipt["proofs"][0].update(leaf_index=0),
-    "a file": lambda receipt: receipt["proofs"][0].update(file="x"),
-    "a tree's size": lambda receipt: receipt["proofs"][0].update(tree_size=10**9),
-    "text for a place": lambda receipt: receipt["proofs"][0].update(leaf_index="0"),
-    "another kind": lambda receipt: receipt.update(kind="x"),
-    "a later version": lambda receipt: receipt.update(version=2),
-    "a cut": lambda receipt: receipt.pop("entries"),
-}
-
-
-@pytest.mark.parametrize("what", FORGED)
-def test_a_forged_receipt_is_refused(receipt: Receipt, what: str) -> None:
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_forged_receipt_is_refused_and_the_forgery_named(receipt: Receipt, what: str) -> None:
     before = json.dumps(receipt)
-    FORGED[what](receipt)
+    FORGERIES[what].forge(receipt)
     assert json.dumps(receipt) != before
-    assert check(receipt, Signer()).problems
+    assert FORGERIES[what].says in check(receipt, Signer()).problems[0]
+    assert not check(receipt).proven
 
 
-def test_a_whole_chain_made_anew_is_refused(receipt: Receipt) -> None:
-    previous = None
-    for number, entry in enumerate(receipt["entries"]):
-        details = entry["details"] | {"amount_minor": 1}
-        new = rehashed(entry | {"details": details, "previous_hash": previous})
-        receipt["entries"][number], previous = new, new["entry_hash"]
+def test_a_rewritten_chain_is_refused_in_every_version(receipt: Receipt) -> None:
+    rewrite_chain(receipt, user_id="mallory")
     assert check(receipt, Signer()).problems == [
         f"entry {version} is not among those of the signed digest" for version in (1, 2, 3)
     ]
 
 
-def made_anew(receipt: Receipt) -> None:
-    previous = None
-    for number, entry in enumerate(receipt["entries"]):
-        new = rehashed(entry | {"user_id": "mallory", "previous_hash": previous})
-        receipt["entries"][number], previous = new, new["entry_hash"]
-
-
-def without_proofs(receipt: Receipt) -> None:
-    made_anew(receipt)
-    receipt["proofs"] = []
-
-
-def without_a_digest(receipt: Receipt) -> None:
-    made_anew(receipt)
-    receipt["digest"] = None
-
-
-def with_another_end(receipt: Receipt) -> None:
-    end = {"status": "SUCCEEDED", "outcome": "Refund Successful"}
-    receipt["entries"][2] = rehashed(receipt["entries"][2] | end)
-    receipt["proofs"] = receipt["proofs"][:2]
-
-
 @pytest.mark.parametrize(
-    ("forge", "versions"),
+    "digest",
     [
-        (without_proofs, "versions 1, 2 and 3"),
-        (without_a_digest, "versions 1, 2 and 3"),
-        (with_another_end, "version 3"),
+        {"merkleRoot": "zz"},
+        {"merkleRoot": ""},
+        {"itemCount": True},
+        {"itemCount": -1},
     ],
 )
-def test_what_was_forged_and_has_no_proof_is_refused(
-    receipt: Receipt, forge: Callable[[Receipt], None], versions: str
+def test_a_strange_digest_that_its_own_key_signed_proves_nothing(
+    receipt: Receipt, digest: Receipt
 ) -> None:
-    forge(receipt)
-    assert check(receipt, Signer()).problems == [f"not proven: {versions}"]
+    content = json.loads(receipt["digest"]["content"])
+    for export in content["exports"]:
+        for file in export["dataFiles"]:
+            file.update(digest)
+    text, mallory = json.dumps(content), Signer("mallory")
+    signature = mallory.sign(hashlib.sha256(text.encode()).digest()).hex()
+    receipt["digest"] |= {"content": text, "signature": signature}
+    receipt["digest"]["public_key"] = mallory.public.pem.decode()
+    assert check(receipt).problems
     assert not check(receipt).proven
+
+
+@pytest.mark.parametrize("own_key", [None, "", "no key"])
+def test_a_receipt_without_a_key_of_its_own_asks_for_one(
+    receipt: Receipt, own_key: str | None
+) -> None:
+    receipt["digest"]["public_key"] = own_key
+    assert "public key" in check(receipt).problems[0]
+    assert check(receipt, Signer()).proven
 
 
 def test_a_digest_of_another_key_is_refused(trail: Trail) -> None:
@@ -172,7 +126,17 @@ def test_a_digest_of_another_key_is_refused(trail: Trail) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"kind": "refund-receipt"}'])
+def test_the_page_of_a_receipt_is_checked_like_the_receipt(receipt: Receipt) -> None:
+    receipt["made_at"] = "</script><b>"
+    page = html_receipt(receipt).encode("ascii")
+    assert check_receipt(page, Signer().public).proven
+    changed = page.replace(b'"user_id": "user-1"', b'"user_id": "user-2"', 1)
+    assert "entry 1 was changed" in check_receipt(changed, Signer().public).problems[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"NaN", b"[]", b"{}", b"\xff", b'{"kind": "refund-receipt"}']
+)
 def test_what_is_no_receipt_is_refused(content: bytes) -> None:
     assert check_receipt(content, None).problems
 
@@ -195,3 +159,10 @@ def test_a_tampered_line_of_the_backup_is_damage(
     backups.rewrite(key, gzip.compress(line + b"\n"))
     with pytest.raises(DamagedError):
         receipt_of(trail, "r4", backups)
+
+
+def test_the_page_can_run_its_own_program_only_which_the_docs_name(receipt: Receipt) -> None:
+    docs = (Path(__file__).parents[4] / "docs/audit.md").read_text()
+    assert f"\n{script_hash()}\n" in docs
+    head = html_receipt(receipt).partition("<title>")[0]
+    assert f"default-src 'none'; script-src '{script_hash()}'; style-src 'sha256-" in head
