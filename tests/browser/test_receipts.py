@@ -14,7 +14,7 @@ import rfc8785
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from tests.support.audit_backups import Signer
 from tests.support.audit_rows import rehashed
-from tests.support.receipts import FORGERIES, Receipt, signed_receipt
+from tests.support.receipts import FORGERIES, Receipt, rewrite_chain, signed_receipt
 
 from refunds.backup.merkle import inclusion_path, merkle_root
 from refunds.domain.audit_entry import PROPOSED_EVENT
@@ -49,8 +49,12 @@ def open_page(page: Page, tmp_path: Path) -> Open:
 @pytest.fixture(scope="module")
 def tab(browser: Browser) -> Iterator[Page]:
     """One for many receipts: a new profile for each would take most of the time."""
+    errors: list[str] = []
     with browser.new_context() as context:
-        yield context.new_page()
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+    assert errors == []
 
 
 @pytest.fixture
@@ -232,7 +236,22 @@ def damage(receipt: Receipt, rng: random.Random) -> None:
     """Change, remove, repeat or add one value anywhere."""
     places = list(places_in(receipt))
     where, name = rng.choice(places)
-    others = [0, 1, -1, 2**31, 2**32, "", "x", HOSTILE, None, True, [], {}, "0" * 64]
+    others = [
+        0,
+        1,
+        -1,
+        2**31,
+        2**32,
+        "",
+        "x",
+        HOSTILE,
+        None,
+        True,
+        [],
+        {},
+        "0" * 64,
+        {"toString": 1},
+    ]
     match rng.randrange(4):
         case 0:
             del where[name]
@@ -348,6 +367,18 @@ def test_entries_are_told_as_the_command_line_tells_them(
     give_receipt(one_page, json.dumps(receipt | {"entries": entries}).encode())
     told = one_page.locator("#entries > li .what").all_text_contents()
     assert told == [sentence(entry) for entry in entries]
+
+
+def test_a_chain_of_strange_values_is_shown(one_page: Page, receipt: Receipt) -> None:
+    """They are well hashed, so nothing is wrong with the chain but that nobody signed it."""
+    strange = {"toString": 1, "valueOf": []}
+    members = ("outcome", "user_id", "requested_by", "event", "status", "processed_by", "details")
+    receipt |= {"digest": None, "proofs": [], "made_at": strange}
+    rewrite_chain(receipt, **dict.fromkeys(members, strange))
+    give_receipt(one_page, json.dumps(receipt).encode())
+    assert verdict_on(one_page)[0] == "open"
+    expect(one_page.locator("#entries > li")).to_have_count(3)
+    expect(one_page.locator("#facts")).to_contain_text('{"toString":1,"valueOf":[]}')
 
 
 def test_names_are_text_and_hidden_characters_are_written_out(

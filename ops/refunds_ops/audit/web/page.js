@@ -94,25 +94,26 @@ function showStory({ receipt, digest, marks }, trustworthy) {
   byId("distrust").hidden = trustworthy;
   if (receipt === null) return;
   const { entries } = receipt;
-  const last = entries[entries.length - 1];
-  const details = last ? detailsOf(last) : {};
+  const last = flat(entries[entries.length - 1] ?? {});
+  const details = detailsOf(entries[entries.length - 1] ?? {});
   byId("refund").textContent = visible(`Refund ${receipt.refund_id}`);
   fill("facts", [
-    ["Outcome", last?.outcome],
+    ["Outcome", last.outcome],
     ["Amount", amountText(details)],
     ["Payment", receipt.transaction_id],
-    ["To", last?.user_id],
-    ["Asked by", last?.requested_by],
+    ["To", last.user_id],
+    ["Asked by", last.requested_by],
     ["Reason", details.reason],
-    ["Receipt made", timeText(receipt.made_at)],
+    ["Receipt made", timeText(flat(receipt).made_at)],
   ].flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value ?? DASH)]));
   fill("entries", entries.map((entry, index) => entryItem(receipt, digest, entry, marks[index] ?? {})));
 }
 
 function entryItem(receipt, digest, entry, mark) {
   const proof = receipt.proofs.find((each) => each.entry_id === entry.entry_id);
-  const at = element("time", {}, timeText(entry.occurred_at));
-  const head = element("p", { class: "when" }, at, ` ${DOT} ${entry.event} ${DOT} by ${entry.processed_by}`);
+  const { occurred_at: at, event, processed_by: by } = flat(entry);
+  const head = element("p", { class: "when" },
+    element("time", {}, timeText(at)), ` ${DOT} ${event} ${DOT} by ${by}`);
   return element("li", { class: Object.values(mark).includes(false) ? "bad" : "" },
     head,
     element("p", { class: "what" }, sentence(entry)),
@@ -140,12 +141,13 @@ function markText(holds, yes, no, unknown = "not checked") {
   return element("span", { class: kind }, `${sign} ${text}`);
 }
 
-function sentence(entry) {
-  const details = detailsOf(entry);
-  const { proposal, review } = details;
+function sentence(whole) {
+  const entry = flat(whole);
+  const details = detailsOf(whole);
+  const { proposal, review, changed_fields: changed } = isObject(whole.details) ? whole.details : {};
   if (entry.event === WORDS.deleted_event) return WORDS.deleted;
   if (entry.event === WORDS.proposed_event && isObject(proposal)) {
-    return `Proposed as ${proposal.decision} by ${decisionText(proposal)}.`;
+    return `Proposed as ${flat(proposal).decision} by ${decisionText(proposal)}.`;
   }
   const pattern = Object.hasOwn(WORDS.sentences, entry.status)
     ? WORDS.sentences[entry.status] : WORDS.other_status;
@@ -157,7 +159,6 @@ function sentence(entry) {
   };
   // Each value is one field of its own: nothing in it is read as a pattern.
   let text = pattern.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
-  const changed = details.changed_fields;
   if (isObject(review) && Array.isArray(changed) && changed.includes("review")) {
     text += ` Decided by ${decisionText(review)}.`;
   }
@@ -165,7 +166,8 @@ function sentence(entry) {
 }
 
 // Identities in full: the command line shortens them, a proof must not.
-function decisionText(decided) {
+function decisionText(whole) {
+  const decided = flat(whole);
   let text = `${decided.by}`;
   if (decided.on_behalf_of) text += `, on behalf of ${decided.on_behalf_of}`;
   if (decided.proposed_by) text += `, proposed by ${decided.proposed_by}`;
@@ -175,7 +177,14 @@ function decisionText(decided) {
 }
 
 function detailsOf(entry) {
-  return isObject(entry.details) ? entry.details : {};
+  return flat(isObject(entry.details) ? entry.details : {});
+}
+
+// An object's members with what is nested in them as JSON: a stranger's object may not even have a
+// text form.
+function flat(object) {
+  return Object.fromEntries(Object.entries(object).map(([name, value]) =>
+    [name, typeof value === "object" && value !== null ? JSON.stringify(value) : value]));
 }
 
 function amountText({ amount_minor: minor = null, currency }) {
