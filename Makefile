@@ -66,8 +66,8 @@ check-template: setup
 	$(VENV)/cfn-lint template.yaml docs/backup-copy.template.yaml
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(VENV)/sam validate --lint
 
-simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again
-	@$(VENV)/python -m tests.simulator $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
+simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again; WALLS=1 only those at the edges
+	@$(VENV)/python -m tests.simulator $(if $(WALLS),--walls) $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
 
 explore: setup  ## every schedule of small worlds: WORLD=1 … 6 for one of them, SECONDS=300
 	@$(VENV)/python -m tests.simulator.explore $(if $(WORLD),--world $(WORLD)) $(if $(SECONDS),--seconds $(SECONDS))

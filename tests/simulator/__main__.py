@@ -19,7 +19,7 @@ from tests.simulator.mutants import MUTANTS
 from tests.simulator.mutation import MAX_SEEDS, hunt
 from tests.simulator.outages import run_outage
 from tests.simulator.report import show_history, show_mutants, show_summary
-from tests.simulator.walls import play
+from tests.simulator.walls import play, run_walls
 from tests.simulator.watch import bounds_table
 
 CHUNK = 25
@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--histories", type=int, help="how many (20000; with --seed, 1)")
     parser.add_argument("--seed", type=int, help="of the first history (1)")
     parser.add_argument("--mutants", action="store_true", help="hunt the deliberate faults")
+    parser.add_argument("--walls", action="store_true", help="all of them at the edges")
     parser.add_argument("--outages", action="store_true", help="days of outage, in their stead")
     parser.add_argument("--full", action="store_true", help="show every step of a history")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
@@ -45,12 +46,13 @@ def main() -> int:
     if asked.mutants:
         return _mutants(console, first, asked.processes)
     if histories == 1:
-        outcome = (run_outage if asked.outages else play)(first, trace=True)
+        kind = run_outage if asked.outages else run_walls if asked.walls else play
+        outcome = kind(first, trace=True)
         show_history(console, outcome, full=asked.full)
         return int(outcome.violation is not None)
     if asked.outages:
         return _outages(console, first, histories, asked.processes)
-    violated = _histories(console, first, histories, asked.processes)
+    violated = _histories(console, first, histories, asked.processes, walls=asked.walls)
     return violated or _outages(console, first, max(1, histories // 500), asked.processes)
 
 
@@ -79,12 +81,12 @@ def _day(seed: int) -> tuple[int, Counter[str], bool]:
     return seed, outcome.counts, outcome.violation is not None
 
 
-def _histories(console: Console, first: int, histories: int, processes: int) -> int:
+def _histories(console: Console, first: int, histories: int, processes: int, *, walls: bool) -> int:
     began, done = time.monotonic(), 0
     counts: Counter[str] = Counter()
     failed: list[int] = []
     starts = [
-        (start, min(CHUNK, first + histories - start))
+        (start, min(CHUNK, first + histories - start), walls)
         for start in range(first, first + histories, CHUNK)
     ]
     with _progress(console) as bar, multiprocessing.Pool(processes) as pool:
@@ -100,17 +102,19 @@ def _histories(console: Console, first: int, histories: int, processes: int) -> 
     if not failed:
         console.print("no violation", style="green")
         return 0
-    show_history(console, play(min(failed), trace=True), full=False)
+    show_history(console, (run_walls if walls else play)(min(failed), trace=True), full=False)
+    if walls:
+        console.print("at the edges: add WALLS=1")
     return 1
 
 
-def _chunk(seeds: tuple[int, int]) -> tuple[int, Counter[str], list[int]]:
+def _chunk(seeds: tuple[int, int, bool]) -> tuple[int, Counter[str], list[int]]:
     """A few histories; which of them failed."""
-    first, size = seeds
+    first, size, walls = seeds
     counts: Counter[str] = Counter()
     failed = []
     for seed in range(first, first + size):
-        outcome = play(seed)
+        outcome = run_walls(seed) if walls else play(seed)
         counts.update(outcome.counts)
         if outcome.violation is not None:
             failed.append(seed)

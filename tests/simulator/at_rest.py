@@ -57,7 +57,8 @@ class AtRest:
         live = [each for each in self.checker.flair.of(refund_id) if each.live]
         if status in UNFINISHED:
             raise Violation("I3", f"{refund_id} is {status} for ever", refund_id)
-        if refund_id in self.checker.careless and "review" in refund:
+        decided = refund_id in self.checker.careless and "review" in refund
+        if decided or refund_id in self.checker.unknowable:
             self._in_sight(refund_id, refund, live)
             return
         # Of a double of the gateway's own making either one is the customer's money.
@@ -74,8 +75,11 @@ class AtRest:
         """What ended here without money, and is paid at the gateway, is in front of a person."""
         swept = self.checker.kernel.now - SWEPT_SECONDS
         paid = [each for each in live if each.created_at > swept]
-        if refund["status"] == "FAILED" and paid and "seen_paid_at" not in refund:
-            raise Violation("I9", f"{refund_id} is FAILED, paid, and in nobody's sight", refund_id)
+        status = refund["status"]
+        if status in ("FAILED", "REJECTED") and paid and "seen_paid_at" not in refund:
+            raise Violation(
+                "I9", f"{refund_id} is {status}, paid, and in nobody's sight", refund_id
+            )
 
     def _nothing_stuck(self, transaction_id: str, ledger: Item) -> None:
         for name, held in ledger.items():

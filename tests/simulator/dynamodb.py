@@ -23,6 +23,9 @@ Item = dict[str, Any]
 Key = tuple[str, ...]
 OnWrite = Callable[[Key, Item | None, Item | None], None]
 
+STALE_SECONDS = 10.0
+"""How long an eventually consistent read may show what was there before."""
+
 
 @dataclass
 class Index:
@@ -46,7 +49,7 @@ class Table:
         self.key_names = key_names
         self.index = index
         self.items: dict[Key, Item] = {}
-        self.before: dict[Key, Item | None] = {}
+        self._before: dict[Key, tuple[float, Item | None]] = {}
         self.on_write: list[OnWrite] = []
         self.sizes: dict[Key, int] = {}
         self.write_units: dict[Key, int] = {}
@@ -54,10 +57,16 @@ class Table:
     def key_of(self, item: Item) -> Key:
         return tuple(item[name]["S"] for name in self.key_names)
 
+    def maybe_stale(self, key: Key) -> Item | None:
+        """An eventually consistent read: the item, or what it was a moment ago."""
+        changed_at, before = self._before.get(key, (0.0, None))
+        stale = self._kernel.now - changed_at < STALE_SECONDS and self._kernel.random.random() < 0.5
+        return before if stale else self.items.get(key)
+
     def write(self, key: Key, new: Item | None) -> None:
         """Put or remove an item, whatever is there."""
         old = self.items.get(key)
-        self.before[key] = old
+        self._before[key] = (self._kernel.now, old)
         if new is None:
             self.items.pop(key, None)
         else:
@@ -121,9 +130,7 @@ class DynamoDB:
         key = table.key_of(Key)
 
         def apply() -> dict[str, Any]:
-            item = table.items.get(key)
-            if not ConsistentRead and self._kernel.random.random() < 0.5:
-                item = table.before.get(key, item)
+            item = table.items.get(key) if ConsistentRead else table.maybe_stale(key)
             return {} if item is None else {"Item": item}
 
         return self._call("get", table, key, apply, writes=False)
@@ -140,10 +147,7 @@ class DynamoDB:
         def apply() -> dict[str, Any]:
             read = [key for key in keys if not self._kernel.fault("dynamodb leaves keys out")]
             items = [
-                table.before.get(key, table.items.get(key))
-                if not consistent and self._kernel.random.random() < 0.5
-                else table.items.get(key)
-                for key in read
+                table.items.get(key) if consistent else table.maybe_stale(key) for key in read
             ]
             return {"Responses": {name: [item for item in items if item is not None]}}
 

@@ -129,6 +129,12 @@ class StreamSource:
     def drained(self) -> bool:
         return all(lane.place == len(lane.records) for lane in self._lanes)
 
+    def forget(self) -> None:
+        """The table was made again: its stream has no record of the former one."""
+        for lane in self._lanes:
+            assert not lane.busy
+            lane.records, lane.place, lane.retries = [], 0, 0
+
     def replay(self, records: list[dict[str, Any]]) -> None:
         """An operator puts records back that were given up."""
         for record in records:

@@ -18,6 +18,7 @@ from tests.simulator.functions import GATEWAYS, Environment
 from tests.simulator.histories import FAULTS, Outcome, keep_apart, random_request, run_history
 from tests.simulator.kernel import Violation
 from tests.simulator.restores import back_up, quietly, requests_flow, restore
+from tests.simulator.rules import UNFINISHED
 from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered
 from tests.simulator.sqs import DAY, Message
 from tests.simulator.world import World
@@ -37,6 +38,9 @@ LIST_FAULTS = {
     "gateway's page is empty": 0.3,
 }
 HIDES = frozenset({"gateway hides refunds", "gateway hides a refund once", *LIST_FAULTS})
+
+ELSEWHERE = "https://elsewhere"
+"""Another account of the first gateway."""
 
 WALLS_EVERY = 4
 """Each fourth seed plays a history at the edges."""
@@ -263,7 +267,7 @@ class _Walls:
         if self.trail_lost:
             return
         first, *others = self.world.services.gateways.accounts
-        elsewhere = replace(first, url="https://elsewhere")
+        elsewhere = replace(first, url=ELSEWHERE)
         self._deploy("account changed", accounts=(elsewhere, *others))
         back = self.dice.choice((300, 2 * HOUR, DAY))
         self.world.kernel.after(back, self._first_account)
@@ -396,5 +400,22 @@ class _Walls:
         world.run_for(3 * DAY)  # nothing that a wall has begun is under way any more
         world.kernel.faults_on = False
         world.flair.archived.clear()
+        self._configure_accounts_of_unfinished()
         world.redeploy(accounts=self._accounts().accounts)
         world.settle()
+
+    def _configure_accounts_of_unfinished(self) -> None:
+        """An alarm says which account is asked for: its refunds end there, then it goes again."""
+        first, *others = self._accounts().accounts
+        for _ in range(3):
+            waiting = [
+                item
+                for item in self.world.refunds.items.values()
+                if item["status"]["S"] in UNFINISHED
+                and item["gateway_account"]["S"] == ELSEWHERE.removeprefix("https://")
+            ]
+            if not waiting:
+                return
+            self._hit("account configured again for its refunds")
+            self.world.redeploy(accounts=(replace(first, url=ELSEWHERE), *others))
+            self.world.run_schedule(DAY)

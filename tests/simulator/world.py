@@ -157,6 +157,8 @@ class World:
             for key in list(table.items):
                 table.write(key, None)
             table.on_write = listeners
+        if self.audit in tables and self.stream.drained():
+            self.stream.forget()
         self.checker.forget()
 
     def redeploy(self, *, gradual_seconds: float = 0.0, **changes: Any) -> None:
