@@ -146,9 +146,7 @@ class DynamoDB:
 
         def apply() -> dict[str, Any]:
             read = [key for key in keys if not self._kernel.fault("dynamodb leaves keys out")]
-            items = [
-                table.items.get(key) if consistent else table.maybe_stale(key) for key in read
-            ]
+            items = [table.items.get(key) if consistent else table.maybe_stale(key) for key in read]
             return {"Responses": {name: [item for item in items if item is not None]}}
 
         return self._call("batch get", table, keys[0], apply, writes=False)

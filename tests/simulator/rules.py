@@ -35,8 +35,6 @@ INTERNAL = {
     "lease_until",
     "key_used_at",
     "called_at",
-    "order_format",
-    "kept_minor",
     "counted",
     "uncounted",
     "shown_at",

@@ -9,6 +9,7 @@ from tests.simulator.sqs import Message
 from tests.simulator.world import World
 from tests.support.builders import person
 
+from refunds.domain.refund import Status
 from refunds.processing.review import Reasons, Reviewer
 
 MINUTE = 60.0
@@ -107,6 +108,21 @@ def correct(made: World) -> None:
         lambda result: None,
         lambda: None,
     )
+
+
+def decide(made: World, to: Status, refund_id: str = "r1") -> None:
+    """A person decides on a refund in review, whatever the gateway shows."""
+    reasons = Reasons(person("jo"), why="a customer's word", evidence="T-1")
+    made.checker.careless.add(refund_id)
+    made.functions.invoke(
+        "operator",
+        lambda env, deadline: Reviewer(
+            env.protocol.refunds, env.protocol.settler, env.protocol.ledger
+        ).decide(refund_id, to, reasons, deadline, against_gateway=True),
+        lambda result: None,
+        lambda: None,
+    )
+    made.run_for(MINUTE)
 
 
 def status(made: World, refund_id: str = "r1") -> str:

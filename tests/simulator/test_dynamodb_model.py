@@ -143,7 +143,7 @@ class Script:
                     amount_minor=amount,
                 )
             case 4:
-                adopt = (refund_id, amount) if dice.random() < 0.5 else None
+                hold = {refund_id: amount} if dice.random() < 0.5 else None
 
                 def recount() -> Any:
                     read = ledger.get(tx)
@@ -152,7 +152,7 @@ class Script:
                         captured_minor=120,
                         remaining_minor=amount,
                         currency="USD",
-                        adopt=adopt,
+                        hold=hold,
                     )
 
                 return recount

@@ -14,6 +14,7 @@ from refunds.processing.balance import Balance
 from refunds.processing.recorder import Recorder
 from refunds.processing.review import AgainstGatewayError, Reasons, Reviewer, ReviewError
 from refunds.processing.settler import Settler
+from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.amounts import amount_text
@@ -165,6 +166,7 @@ def _reviewer(stack: Stack, who: Identity) -> Reviewer:
     clock = SystemClock()
     refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
     ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
+    audit = AuditTable(stack.dynamodb, stack["AuditTableName"])
     settler = Settler(
         refunds=refunds,
         recorder=Recorder(
@@ -174,7 +176,7 @@ def _reviewer(stack: Stack, who: Identity) -> Reviewer:
             processed_by=who.arn,
             recheck_after=timedelta(minutes=5),
         ),
-        balance=Balance(ledger, refunds),
+        balance=Balance(ledger, refunds, audit),
         gateways=sources.gateways(stack),
         clock=clock,
         new_token=new_token,

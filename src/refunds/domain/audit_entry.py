@@ -67,6 +67,7 @@ _OPTIONAL_TEXTS = (
     "failure_message",
     "previous_hash",
 )
+_OPTIONAL_INTEGERS = ("amount_minor", "expected_refundable_minor", "order_format", "kept_minor")
 
 
 def audit_entry(image: Item) -> Item:
@@ -161,7 +162,7 @@ def _check_optional(image: Item) -> None:
     for name in _OPTIONAL_TEXTS:
         if not isinstance(image.get(name), str | None):
             raise ValueError(f"{name} must be text or absent")
-    for name in ("amount_minor", "expected_refundable_minor"):
+    for name in _OPTIONAL_INTEGERS:
         if image.get(name) is not None and not _is_int(image[name]):
             raise ValueError(f"{name} must be an integer")
     if not isinstance(image.get("line_items", []), list):

@@ -92,6 +92,8 @@ class Refund:
     later."""
     gateway_reference: str | None = None
     """Idempotency key and reference at the gateway, fixed when the refund began; None: its id."""
+    order_format: int | None = None
+    """The format of what is sent to the gateway, fixed when the refund began; None: format 1."""
     gateway_refund_id: str | None = None
     gateway_trace: str | None = None
     """The bank's own number for the transfer."""
@@ -114,6 +116,9 @@ class Refund:
     approvals: tuple[Mapping[str, str], ...] | None = None
     """Decisions on it, in order: ``decision``, ``by``, ``on_behalf_of``, ``why``, ``evidence`` and
     ``at``."""
+    kept_minor: int | None = None
+    """What the gateway has moved for a refund that a person ended as failed: it is not given back
+    to the payment."""
     restored: Mapping[str, str] | None = None
     """The latest restore of this record from a backup: ``at``, ``by``, ``why``, ``source``."""
     created_at: str
@@ -132,11 +137,6 @@ class Refund:
     """When the gateway's idempotency key may first have been sent."""
     called_at: str | None = None
     """When the last attempt whose answer is not known began. None: at ``key_used_at``."""
-    order_format: int | None = None
-    """The format of what is sent to the gateway, fixed when the refund began; None: format 1."""
-    kept_minor: int | None = None
-    """What the gateway has moved for a refund that a person ended as failed: it is not given back
-    to the payment."""
     counted: Mapping[str, str] | None = None
     """By counter, the day and the token with which the refund was counted against its limit."""
     uncounted: Mapping[str, str] | None = None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refunds.domain.clock import Deadline
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Status
 from refunds.gateways.contract import Gateway, GatewayRefund, GatewayStatus, Payment
+from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable
 
@@ -19,6 +21,10 @@ MAX_REFUND_PAGES = 50
 """The number of pages of one payment's refunds to read before giving up."""
 
 COUNT_TRIES = 4
+
+MAX_HELD_AGAIN = 50
+"""Unfinished refunds of a payment whose ledger was lost that one write can hold. With more of them
+the payment waits until some have ended."""
 
 
 class PaymentGoneError(Exception):
@@ -33,20 +39,24 @@ class BalanceContendedError(Exception):
 class Counted:
     """``payment`` as the gateway shows it, and ``remaining_minor`` as the ledger now has it.
 
+    ``unclear_minor``: how much more may remain. So much has been moved and is in no list yet, and
+    may be a refund of ours that is reserved, or another system's: it counts as both.
     ``adopted``: the gateway already had a refund under the refund id that was counted for, and the
     ledger did not know it. ``adopted_minor`` is now held for it.
     """
 
     payment: Payment
     remaining_minor: int
+    unclear_minor: int = 0
     adopted: GatewayRefund | None = None
     adopted_minor: int = 0
 
 
 class Balance:
-    def __init__(self, ledger: LedgerTable, refunds: RefundsTable) -> None:
+    def __init__(self, ledger: LedgerTable, refunds: RefundsTable, audit: AuditTable) -> None:
         self._ledger = ledger
         self._refunds = refunds
+        self._audit = audit
 
     def count(
         self,
@@ -88,19 +98,23 @@ class Balance:
             if each.status is not GatewayStatus.FAILED
         ]
         ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
+        # The ledger as it will be: a lost one holds again what is unfinished.
+        held_again = self._held_before(ledger) if ledger.captured is None else {}
+        ledger_after = replace(ledger, reservations={**ledger.reservations, **held_again})
         adopted = None
-        if refund_id not in ledger.reservations:
+        if refund_id not in ledger_after.reservations:
             adopted = next((each for each in shown if each.refund_id == refund_id), None)
         held_minor = (forgotten_minor() or adopted.amount_minor) if adopted else 0
         # The amount that an adopted refund has moved is already subtracted from what remains, like
         # another system's refund. Its reservation is the amount that was asked for. If it moved
         # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
+        moved_minor, unclear_minor = self._moved_unreserved(payment, shown, ledger_after)
         remaining_minor = (
             payment.captured_minor
             - payment.disputed_minor
-            - self._moved_unreserved(payment, shown, ledger)
-            - sum(ledger.reservations.values())
+            - moved_minor
+            - sum(ledger_after.reservations.values())
             - beyond_moved
         )
         stored = self._ledger.recount(
@@ -108,14 +122,37 @@ class Balance:
             captured_minor=payment.captured_minor,
             remaining_minor=remaining_minor,
             currency=payment.currency,
-            adopt=(refund_id, held_minor) if adopted else None,
+            hold={**held_again, refund_id: held_minor} if adopted else held_again,
         )
-        return Counted(payment, remaining_minor, adopted, held_minor) if stored else None
+        if not stored:
+            return None
+        return Counted(payment, remaining_minor, unclear_minor, adopted, held_minor)
+
+    def _held_before(self, ledger: Ledger) -> dict[str, int]:
+        """What refunds of the payment held in a ledger that was lost: those that are unfinished.
+
+        The trail knows which there are, and a refund's record how far it has come.
+        """
+        held: dict[str, int] = {}
+        for refund_id, entry in self._audit.latest_of_payment(ledger.transaction_id).items():
+            if refund_id in ledger.reservations or entry["status"] not in UNFINISHED:
+                continue
+            amount_minor = entry["details"].get("amount_minor")
+            if (refund := self._refunds.get(refund_id)) is not None:
+                if refund.status in ENDED_WITHOUT_MONEY:
+                    continue
+                amount_minor = refund.amount_minor
+            if amount_minor:
+                held[refund_id] = amount_minor
+        if len(held) > MAX_HELD_AGAIN:
+            raise BalanceContendedError(ledger.transaction_id)
+        return held
 
     def _moved_unreserved(
         self, payment: Payment, shown: Sequence[GatewayRefund], ledger: Ledger
-    ) -> int:
-        """What the gateway has moved, or is about to move, beyond what our reservations cover."""
+    ) -> tuple[int, int]:
+        """What the gateway has moved, or is about to move, beyond what our reservations cover; and
+        how much of that is unclear."""
         moved_for: dict[str | None, int] = defaultdict(int)
         for each in shown:
             moved_for[self._reservation_of(each, ledger)] += each.amount_minor
@@ -127,14 +164,24 @@ class Balance:
             for refund_id, moved in moved_for.items()
             if refund_id is not None
         )
-        # The list may lag behind the payment. Money that it does not show yet belongs to our
-        # reservations that it does not show either. Anything beyond them belongs to another system.
+        moved_minor = others + excess
+        # The list may lag behind the payment. Money that it does not show yet belongs to refunds of
+        # ours that have succeeded and that it does not show either. Anything beyond them may belong
+        # to a call of ours under way, or to another system.
         unlisted = payment.refunded_minor - sum(each.amount_minor for each in shown)
-        ours_unlisted = sum(
-            max(0, held - moved_for.get(refund_id, 0))
+        if unlisted <= 0:
+            return moved_minor, 0
+        unshown = {
+            refund_id: held - moved_for.get(refund_id, 0)
             for refund_id, held in ledger.reservations.items()
+            if held > moved_for.get(refund_id, 0)
+        }
+        statuses = self._refunds.statuses(list(unshown))
+        ours = sum(
+            minor for name, minor in unshown.items() if statuses.get(name) is Status.SUCCEEDED
         )
-        return others + excess + max(0, unlisted - ours_unlisted)
+        unlisted = max(0, unlisted - ours)
+        return moved_minor + unlisted, min(unlisted, sum(unshown.values()) - ours)
 
     def _reservation_of(self, shown: GatewayRefund, ledger: Ledger) -> str | None:
         """The refund id whose reservation covers ``shown``; None when another system made it."""

@@ -13,7 +13,7 @@ from typing import Any
 from refunds.breaker.kill_switch import STOPPED_SECONDS, StoppedError
 from refunds.domain.audit_entry import audit_entry, image_of
 from refunds.domain.clock import Clock, Deadline, rfc3339
-from refunds.domain.refund import UNFINISHED, Item, Refund, Status
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Item, Refund, Status
 from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
 from refunds.gateways.routing import Gateways
@@ -153,16 +153,18 @@ class Processor:
             case Seen():
                 return self._seen_before(request, deadline, delivery)
             case Contended():
-                return Later("many refunds of this transaction at once")
+                return Later("what is left of the payment is not clear yet")
             case NotPossible(code=code) if code in MAY_PASS and self._may_pass(request, delivery):
                 return Later(f"{code}: it may pass")
             case NotPossible():
                 return self._reject(request, answer, deadline, delivery)
-            case Reserved(amount_minor=amount, seen_at_gateway=seen):
+            case Reserved(amount_minor=amount, seen_at_gateway=seen, adopted=adopted):
                 if request.amount_minor not in (None, amount):
                     raise _conflict()  # the trail knows the refund, with another amount
                 ask_first = seen or delivery.look_up_first
-                return self._claim(request, amount, deadline, delivery, ask_first=ask_first)
+                return self._claim(
+                    request, amount, deadline, delivery, ask_first=ask_first, adopted=adopted
+                )
 
     def _seen_before(
         self, request: RefundRequest, deadline: Deadline, delivery: Delivery
@@ -188,16 +190,18 @@ class Processor:
         *,
         ask_first: bool,
         may_call: bool = True,
+        adopted: bool = False,
     ) -> Recorded | Later:
         """Claim the refund and go on with it. ``may_call`` False: it ended, and its record is gone;
-        paying "again" is for a person to decide."""
+        paying "again" is for a person to decide. ``adopted``: the gateway has shown it already, so
+        its key is no longer used, even if the gateway does not show it any more."""
         lease = self._settler.new_lease(deadline)
         refund = self._draft(request, Status.PROCESSING, amount_minor=amount_minor or None)
         refund = replace(
             refund,
             attempt_token=lease.token,
             lease_until=lease.until,
-            key_used_at=refund.created_at,
+            key_used_at=LONG_AGO if adopted else refund.created_at,
         )
         if ask_first and (last := self._audit.latest(request.transaction_id, request.refund_id)):
             if (known := self._from_trail(request, last)) is not None:
@@ -207,7 +211,7 @@ class Processor:
             refund = _continued(refund, last)
             may_call = may_call and last.get("status") in (Status.PROCESSING, Status.PENDING)
         if may_call:
-            refund = self._admitted(refund, deadline if ask_first else None)
+            refund = self._admitted(refund, deadline if ask_first else None, adopted=adopted)
         if self._message_is_old(delivery):
             refund = self._settler.recorder.opened(refund)
         there = self._refunds.put_new(refund)
@@ -221,16 +225,19 @@ class Processor:
             return self._settler.ask_then_call(refund, deadline)
         return self._settler.call(refund, deadline)
 
-    def _admitted(self, refund: Refund, ask_within: Deadline | None = None) -> Refund:
+    def _admitted(
+        self, refund: Refund, ask_within: Deadline | None = None, *, adopted: bool = False
+    ) -> Refund:
         """The refund as it may be claimed: counted against its limits, or waiting for approval.
 
         ``ask_within``: it may have been paid before, so the gateway is asked before a person is.
+        ``adopted``: the gateway has shown it already, so no approval can hold it back.
         Raises ``GatewayUnavailableError``, ``CountersContendedError``.
         """
         admitted = self._limits.admit(refund)
         if not isinstance(admitted, Over):
             return admitted
-        if ask_within is not None and self._settler.is_at_gateway(refund, ask_within):
+        if adopted or (ask_within is not None and self._settler.is_at_gateway(refund, ask_within)):
             return refund
         waiting = self._settler.recorder.opened(self._limits.waiting(refund, admitted))
         # Nothing is sent before it is approved. Only a chain that goes on may have sent something.
@@ -250,12 +257,25 @@ class Processor:
             failure_message=message,
             attempt_token=self._settler.new_token(),
         )
-        if delivery.look_up_first:
-            if (known := self._last_known(request)) is not None:
-                refund = known
-            elif self._settler.look_up(refund, deadline):
-                # Tables and trail have forgotten it, and the payment can't be refunded any more.
-                return Later(f"{why.code}, and the gateway shows a refund of this id")
+        last = self._audit.latest(request.transaction_id, request.refund_id)
+        known = self._from_trail(request, last) if last else None
+        if known is not None:
+            refund = known
+        elif last and Status(last["status"]) not in ENDED_WITHOUT_MONEY:
+            # It may have been paid before its record was removed.
+            return self._claim(
+                request,
+                last["details"].get("amount_minor") or request.amount_minor or 0,
+                deadline,
+                delivery,
+                ask_first=True,
+                may_call=False,
+            )
+        elif (last or delivery.look_up_first) and self._settler.look_up(refund, deadline):
+            # Tables and trail have forgotten it, and the payment can't be refunded any more.
+            return Later(f"{why.code}, and the gateway shows a refund of this id")
+        elif last:
+            refund = _continued(refund, last)
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
@@ -354,6 +374,7 @@ def _continued(refund: Refund, last: Item) -> Refund:
         gateway=details["gateway"],
         gateway_account=details.get("gateway_account"),
         gateway_reference=details.get("gateway_reference"),
+        order_format=details.get("order_format"),
         key_used_at=began_at,
     )
 

@@ -31,10 +31,11 @@ later."""
 @dataclass(frozen=True)
 class Reserved:
     """The amount now held. ``seen_at_gateway``: the payment shows refunds that the ledger did not
-    know, so this one may be among them."""
+    know, so this one may be among them. ``adopted``: it is."""
 
     amount_minor: int
     seen_at_gateway: bool = False
+    adopted: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Contended:
-    """Others kept changing the ledger. Try again later."""
+    """Others kept changing the ledger, or what is left of the payment is not clear yet. Try again
+    later."""
 
 
 Answer = Reserved | NotPossible | Seen | Contended
@@ -166,10 +168,14 @@ class Reserver:
             forgotten_minor=forgotten_minor,
         )
         if counted.adopted is not None:
-            return Reserved(counted.adopted_minor, seen_at_gateway=True)
+            return Reserved(counted.adopted_minor, seen_at_gateway=True, adopted=True)
         if why := _not_refundable(counted.payment, request.currency):
             return why
-        return self._hold(request, None, seen=seen)
+        if counted.unclear_minor and _depends_on_balance(request):
+            return Contended()
+        answer = self._hold(request, None, seen=seen)
+        # What is unclear counts as gone, so what fits now fits. What does not fit may fit later.
+        return Contended() if counted.unclear_minor and isinstance(answer, NotPossible) else answer
 
     def _hold(self, request: RefundRequest, ledger: Ledger | None, *, seen: bool = False) -> Answer:
         for _ in range(RESERVE_TRIES):

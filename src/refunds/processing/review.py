@@ -15,6 +15,7 @@ from refunds.domain.identity import Identity
 from refunds.domain.money import Money
 from refunds.domain.refund import Refund, Status, short_text
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
+from refunds.processing.balance import BalanceContendedError
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler, mismatch
 from refunds.tables.ledger import LedgerTable
@@ -155,7 +156,7 @@ class Reviewer:
         refund = self._settler.recorder.hold_corrected(refund)
         try:
             self._settler.count_balance(refund, deadline)
-        except GatewayUnavailableError as exc:
+        except (GatewayUnavailableError, BalanceContendedError) as exc:
             raise ReviewError(f"corrected; its payment could not be counted: {exc}") from exc
         return refund
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _LATEST_AMONG = 20
+_MAX_PAGES = 50
 
 
 class AuditTable:
@@ -58,3 +59,27 @@ class AuditTable:
             (item_from_wire(item) for item in answer["Items"] if item.get("record_type") == ours),
             None,
         )
+
+    def latest_of_payment(self, transaction_id: str) -> dict[str, Item]:
+        """The entry of the highest version of each refund of a payment, by refund id."""
+        latest: dict[str, Item] = {}
+        start: dict[str, Any] = {}
+        for _ in range(_MAX_PAGES):
+            answer = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="transaction_id = :tx AND begins_with(entry_id, :prefix)",
+                ExpressionAttributeValues={
+                    ":tx": {"S": transaction_id},
+                    ":prefix": {"S": f"{RECORD_TYPE}#"},
+                },
+                ConsistentRead=True,
+                **start,
+            )
+            for item in answer["Items"]:  # in the order of their versions
+                if item.get("record_type") == {"S": RECORD_TYPE}:
+                    entry = item_from_wire(item)
+                    latest[entry["refund_id"]] = entry
+            if "LastEvaluatedKey" not in answer:
+                return latest
+            start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        raise RuntimeError(f"more than {_MAX_PAGES} pages of the audit trail of one payment")

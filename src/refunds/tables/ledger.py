@@ -100,9 +100,8 @@ class LedgerTable:
         ``remaining_minor``: hold it only while exactly this remains.
         """
         not_yet_held = "attribute_not_exists(#r)"
-        if remaining_minor is None:
-            enough_left, values = "remaining >= :amount", {}
-        else:
+        enough_left, values = "remaining >= :amount", dict[str, Any]()
+        if remaining_minor is not None:
             enough_left, values = "remaining = :remaining", {"remaining": remaining_minor}
         return self._update(
             transaction_id,
@@ -160,11 +159,12 @@ class LedgerTable:
         captured_minor: int,
         remaining_minor: int,
         currency: str,
-        adopt: tuple[str, int] | None = None,
+        hold: Mapping[str, int] | None = None,
     ) -> bool:
         """Set the balance again. False when the ledger has changed since it was ``read``.
 
-        ``adopt``: a refund id and amount that the gateway has and the ledger had not; already
+        ``hold``: amounts by refund id to hold with the same write. The gateway has these refunds,
+        or they are unfinished, and the ledger had not; they are already
         taken off ``remaining_minor``. Reserving and releasing keep remaining + Σ reservations, so
         an unchanged ``remaining`` and ``captured`` mean an unchanged sum.
         """
@@ -179,18 +179,13 @@ class LedgerTable:
         else:
             as_read = "captured = :read_captured AND remaining = :read_remaining"
             values |= {"read_captured": read.captured, "read_remaining": read.remaining}
-        if adopt is None:
-            return self._update(read.transaction_id, update, as_read, **values)
-        refund_id, amount_minor = adopt
-        not_yet_held = "attribute_not_exists(#r)"
-        return self._update(
-            read.transaction_id,
-            f"{update}, #r = :amount",
-            f"{as_read} AND {not_yet_held}",
-            refund_id=refund_id,
-            amount=amount_minor,
-            **values,
-        )
+        names: dict[str, str] = {}
+        for place, (refund_id, amount_minor) in enumerate((hold or {}).items()):
+            names[f"#r{place}"] = _RESERVATION + refund_id
+            values[f"hold{place}"] = amount_minor
+            update += f", #r{place} = :hold{place}"
+            as_read += f" AND attribute_not_exists(#r{place})"
+        return self._update(read.transaction_id, update, as_read, names=names, **values)
 
     def replace(self, read: Ledger | None, new: Ledger) -> bool:
         """Store a ledger that a restore has rebuilt. False when the one that was ``read`` has
@@ -278,11 +273,12 @@ class LedgerTable:
         condition: str,
         *,
         refund_id: str | None = None,
+        names: Mapping[str, str] | None = None,
         **values: Any,
     ) -> bool:
-        names: Any = {}
         if refund_id is not None:
-            names = {"ExpressionAttributeNames": {"#r": _RESERVATION + refund_id}}
+            names = {"#r": _RESERVATION + refund_id}
+        named: Any = {"ExpressionAttributeNames": names} if names else {}
         try:
             self._client.update_item(
                 TableName=self._table,
@@ -292,7 +288,7 @@ class LedgerTable:
                 ExpressionAttributeValues={
                     f":{name}": to_wire(value) for name, value in values.items()
                 },
-                **names,
+                **named,
             )
         except ClientError as exc:
             if condition_failed(exc):

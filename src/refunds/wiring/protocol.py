@@ -56,7 +56,8 @@ def build_protocol(
     dynamodb, clock = surroundings.clients.dynamodb, surroundings.clock
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)
-    balance = Balance(ledger, refunds)
+    audit = AuditTable(dynamodb, tables.audit)
+    balance = Balance(ledger, refunds, audit)
     control = Control(dynamodb, tables.ledger)
     counters = LimitCounters(dynamodb, tables.ledger)
     limit_checks = LimitChecks(
@@ -82,7 +83,6 @@ def build_protocol(
         recheck_after=recheck_after,
         give_back_share=limit_checks.give_back,
     )
-    audit = AuditTable(dynamodb, tables.audit)
     reserver = Reserver(ledger, gateways, balance)
     settler = Settler(
         refunds=refunds,

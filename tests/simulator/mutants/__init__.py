@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.simulator.mutants import calls, edges, flow, money, outages, people, two_gateways
+from tests.simulator.mutants import (
+    calls,
+    edges,
+    flow,
+    lost,
+    money,
+    outages,
+    people,
+    two_gateways,
+)
 
 MUTANTS = (
     *calls.MUTANTS,
@@ -12,4 +21,5 @@ MUTANTS = (
     *outages.MUTANTS,
     *edges.MUTANTS,
     *people.MUTANTS,
+    *lost.MUTANTS,
 )

@@ -95,8 +95,8 @@ MUTANTS = (
         "a double is not counted",
         (
             "processing.balance:Balance._moved_unreserved",
-            "return others + excess +",
-            "return others +",
+            "moved_minor = others + excess",
+            "moved_minor = others",
         ),
     ),
     edge_mutant(

@@ -66,8 +66,8 @@ MUTANTS = (
         "others' refunds not counted",
         (
             "processing.balance:Balance._count",
-            "- self._moved_unreserved(payment, shown, ledger)",
-            "- 0",
+            "            - moved_minor\n",
+            "",
         ),
     ),
     mutant(

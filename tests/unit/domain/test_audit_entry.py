@@ -111,6 +111,8 @@ def test_every_audited_attribute_is_under_the_hash_and_no_other_is() -> None:
         note="n",
         line_items=({"sku": "mug", "quantity": 2, "amount_minor": 1},),
         expected_refundable_minor=2500,
+        order_format=2,
+        kept_minor=100,
     )
     image = there.item()
     others = {
@@ -119,6 +121,8 @@ def test_every_audited_attribute_is_under_the_hash_and_no_other_is() -> None:
         "version": 9,
         "amount_minor": 1,
         "expected_refundable_minor": 2,
+        "order_format": 3,
+        "kept_minor": 1,
         "line_items": [{"sku": "mug", "quantity": 3, "amount_minor": 1}],
     }
     changed = {

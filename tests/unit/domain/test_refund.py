@@ -112,6 +112,7 @@ def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
         *("previous_hash", "sent_by", "reason_code", "note", "line_items"),
         *("awaiting", "approvals"),
         *("expected_refundable_minor", "gateway_account", "gateway_reference", "gateway_trace"),
+        *("order_format", "kept_minor"),
     }
 
 

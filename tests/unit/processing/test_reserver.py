@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.builders import LEFT_OUT, payment, request, shown
+from tests.support.builders import LEFT_OUT, payment, refund, request, shown
 from tests.support.world import World
 
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.refund import Status
 from refunds.gateways.contract import GatewayStatus, PaymentStatus
-from refunds.processing.balance import Balance, PaymentGoneError
+from refunds.processing.balance import (
+    MAX_HELD_AGAIN,
+    Balance,
+    BalanceContendedError,
+    PaymentGoneError,
+)
 from refunds.processing.reserver import Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.tables.ledger import LedgerTable
 
@@ -155,7 +162,7 @@ def test_a_refund_that_only_the_gateway_has_is_adopted(world: World) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
     world.gateway.refunds += [shown(), shown(refund_id="theirs", amount_minor=7500)]
 
-    assert reserve(world) == Reserved(2500, seen_at_gateway=True)
+    assert reserve(world) == Reserved(2500, seen_at_gateway=True, adopted=True)
     assert (world.held(), world.remaining()) == (2500, 0)
 
 
@@ -163,7 +170,9 @@ def test_without_an_amount_an_adopted_refunds_is_its_own(world: World) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
     world.gateway.refunds += [shown(amount_minor=4000), shown(refund_id="x", amount_minor=6000)]
 
-    assert reserve(world, amount_minor=LEFT_OUT) == Reserved(4000, seen_at_gateway=True)
+    assert reserve(world, amount_minor=LEFT_OUT) == Reserved(
+        4000, seen_at_gateway=True, adopted=True
+    )
 
 
 def test_a_failed_refund_of_this_id_at_the_gateway_is_not_adopted(world: World) -> None:
@@ -175,7 +184,7 @@ def test_a_failed_refund_of_this_id_at_the_gateway_is_not_adopted(world: World) 
 
 
 def recounted(world: World) -> int | None:
-    Balance(world.ledger, world.refunds).count(
+    Balance(world.ledger, world.refunds, world.audit).count(
         "payment-1", "refund-9", world.gateway, world.deadline()
     )
     return world.remaining()
@@ -247,6 +256,61 @@ def test_a_reservation_between_the_list_and_the_ledger_counts_as_reserved(world:
     assert recounted(world) == 7000
 
 
+def unlisted(world: World, status: Status) -> None:
+    """refund-1 holds 3000. The payment shows 5000 as refunded, and its list nothing."""
+    world.open_ledger("payment-1", "refund-1", 3000)
+    world.refunds.put_new(refund(refund_id="refund-1", amount_minor=3000, status=status))
+    world.gateway.payments["payment-1"] = payment(refunded_minor=5000)
+
+
+def test_what_no_list_shows_is_a_refund_of_ours_that_succeeded(world: World) -> None:
+    unlisted(world, Status.SUCCEEDED)
+
+    assert recounted(world) == 5000
+    assert reserve(world, refund_id="refund-2", amount_minor=LEFT_OUT) == Reserved(5000)
+
+
+@pytest.mark.parametrize(
+    ("amount", "answer"), [(2000, Reserved(2000)), (2001, Contended()), (LEFT_OUT, Contended())]
+)
+def test_what_no_list_shows_is_nobody_elses_to_refund_while_a_refund_of_ours_is_under_way(
+    world: World, amount: Any, answer: object
+) -> None:
+    unlisted(world, Status.PROCESSING)
+
+    assert recounted(world) == 2000
+    assert reserve(world, refund_id="refund-2", amount_minor=amount) == answer
+
+
+def test_a_ledger_that_begins_again_holds_what_the_trail_knows_as_unfinished(world: World) -> None:
+    for number, status in enumerate(Status):
+        there = refund(refund_id=f"refund-{status}", amount_minor=100 + number, status=status)
+        world.audit.put_new(audit_entry(there.item()))
+    world.refunds.put_new(refund(refund_id="refund-PENDING", status=Status.FAILED, version=2))
+    world.refunds.put_new(refund(refund_id="refund-9", status=Status.PROCESSING))
+
+    recounted(world)
+    ledger = world.ledger.get("payment-1")
+    assert ledger is not None
+    # The one that is PENDING in the trail has failed since.
+    assert ledger.reservations == {
+        "refund-AWAITING_APPROVAL": 100,
+        "refund-PROCESSING": 101,
+        "refund-IN_REVIEW": 103,
+    }
+    assert ledger.remaining == 10_000 - 304
+
+
+def test_a_payment_with_too_many_unfinished_refunds_waits_for_some_to_end(world: World) -> None:
+    for number in range(MAX_HELD_AGAIN + 1):
+        there = refund(refund_id=f"refund-{number}", amount_minor=1, status=Status.PROCESSING)
+        world.audit.put_new(audit_entry(there.item()))
+
+    with pytest.raises(BalanceContendedError):
+        recounted(world)
+    assert world.ledger.get("payment-1") is None
+
+
 class ChangingLedger:
     """A ledger that others change between each read and the write that depends on it."""
 
@@ -265,9 +329,9 @@ def test_a_ledger_that_keeps_changing_is_left_for_later(world: World, amount: An
     changing: Any = ChangingLedger(world.ledger)
     asked = request(amount_minor=amount)
 
-    answer = Reserver(changing, world.gateways, Balance(changing, world.refunds)).reserve(
-        asked, world.ledger.get("payment-1"), world.deadline()
-    )
+    answer = Reserver(
+        changing, world.gateways, Balance(changing, world.refunds, world.audit)
+    ).reserve(asked, world.ledger.get("payment-1"), world.deadline())
     assert answer == Contended()
 
 

@@ -154,7 +154,7 @@ def test_a_refund_that_only_the_gateway_had_is_held_by_a_recount(ledger: LedgerT
         captured_minor=10_000,
         remaining_minor=8_500,
         currency="USD",
-        adopt=("refund-1", 500),
+        hold={"refund-1": 500},
     )
     assert read(ledger).reservations == {"refund-0": 1000, "refund-1": 500}
     assert not ledger.recount(
@@ -162,5 +162,5 @@ def test_a_refund_that_only_the_gateway_had_is_held_by_a_recount(ledger: LedgerT
         captured_minor=10_000,
         remaining_minor=0,
         currency="USD",
-        adopt=("refund-1", 500),
+        hold={"refund-1": 500},
     )

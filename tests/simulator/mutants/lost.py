@@ -1,0 +1,88 @@
+"""Faults of what is rebuilt after a loss. The scripted histories have to catch each."""
+
+from __future__ import annotations
+
+from tests.simulator.mutants.edges import edge_mutant
+
+MUTANTS = (
+    edge_mutant(
+        "a rebuilt record gives back what the gateway kept",
+        (
+            "processing.processor:Processor._from_trail",
+            'image | {"fingerprint": request.fingerprint()}',
+            'image | {"fingerprint": request.fingerprint(), "kept_minor": None}',
+        ),
+    ),
+    edge_mutant(
+        "a rebuilt record sends today's format",
+        (
+            "processing.processor:Processor._from_trail",
+            'image | {"fingerprint": request.fingerprint()}',
+            'image | {"fingerprint": request.fingerprint(), "order_format": None}',
+        ),
+    ),
+    edge_mutant(
+        "what a list does not show is ours, moved or not",
+        (
+            "processing.balance:Balance._moved_unreserved",
+            "for name, minor in unshown.items() if statuses.get(name) is Status.SUCCEEDED",
+            "for name, minor in unshown.items()",
+        ),
+    ),
+    edge_mutant(
+        "a ledger begins without what is under way",
+        (
+            "processing.balance:Balance._count",
+            "self._held_before(ledger) if ledger.captured is None else {}",
+            "{}",
+        ),
+    ),
+    edge_mutant(
+        "a rejection begins a second chain",
+        (
+            "processing.processor:Processor._reject",
+            "refund = _continued(refund, last)",
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "what may have been paid before its removal is rejected",
+        (
+            "processing.processor:Processor._reject",
+            'Status(last["status"]) not in ENDED_WITHOUT_MONEY',
+            "False",
+        ),
+    ),
+    edge_mutant(
+        "an adopted refund's key is new",
+        (
+            "processing.processor:Processor._claim",
+            "LONG_AGO if adopted else refund.created_at",
+            "refund.created_at",
+        ),
+    ),
+    edge_mutant(
+        "the archiver begins a second chain",
+        (
+            "processing.processor:Processor.resume_reserved",
+            "refund = _continued(refund, last)",
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "a late release takes a correction's money",
+        (
+            "processing.recorder:Recorder.give_back",
+            "self._hold_if_corrected(refund.refund_id)",
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "what is paid there and ended here is not counted",
+        (
+            "processing.reversal_sweep:ReversalSweep._mark_paid",
+            "self._settler.count_balance(refund, deadline)",
+            "pass",
+        ),
+    ),
+)

@@ -1,0 +1,110 @@
+"""What is left of a payment: what is moved, or may be, is never left for others."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulator.scripting import (
+    HOUR,
+    MINUTE,
+    attribute,
+    correct,
+    deliver_again,
+    fail_here_and_pay_there,
+    paid,
+    posts,
+    reconcile_hourly,
+    remaining,
+    request,
+    request_for_rest,
+    script_faults,
+    status,
+    world,
+)
+from tests.simulator.world import World
+
+
+def held(made: World, refund_id: str = "r1") -> int:
+    return int(made.ledger.items[("tx1",)]["r#" + refund_id]["N"])
+
+
+def holds_and_never_moved(made: World) -> None:
+    """r1 holds 300, and each of its calls is answered with 503."""
+    made.kernel.fault_rates = {"gateway takes no orders": 1.0}
+    made.send(request())
+    made.run_for(MINUTE)
+    made.kernel.fault_rates = {}
+    made.tap._source.switch(enabled=True, concurrency=3)
+    assert (status(made), held(made), paid(made)) == ("PROCESSING", 300, 0)
+
+
+def test_what_a_list_does_not_show_is_not_taken_for_a_reservation_that_never_moved() -> None:
+    made = world(enforces_balance=False)
+    holds_and_never_moved(made)
+    made.flair.refund_by_others("tx1", 500)
+    script_faults(made, **{"gateway's_list_lags": [1]})
+    made.send(request_for_rest("r2"))
+    made.run_for(HOUR)
+    assert (status(made, "r2"), attribute(made, "amount_minor", "r2")) == ("SUCCEEDED", "200")
+    made.settle()
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 0)
+
+
+@pytest.mark.parametrize("amount_minor", [1000, None])
+def test_a_ledger_that_was_lost_alone_holds_what_is_under_way(amount_minor: int | None) -> None:
+    made = world(enforces_balance=False)
+    holds_and_never_moved(made)
+    made.empty(made.ledger)
+    made.send(request("r2", amount_minor=amount_minor))
+    made.run_for(10 * MINUTE)
+    assert (held(made), remaining(made) + paid(made, "r2") * 700) == (300, 700)
+    assert status(made, "r2") == ("REJECTED" if amount_minor else "SUCCEEDED")
+    made.settle()
+    # Its reservation is back, so it goes on by itself.
+    assert (status(made), paid(made), made.kernel.counts["reviews"]) == ("SUCCEEDED", 1, 0)
+    assert sum(each.amount for each in made.flair.refunds) <= 1000
+
+
+def test_an_adopted_refund_is_never_called_for() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    made.run_for(2 * 24 * HOUR)
+    made.empty(made.refunds, made.ledger, made.audit)
+    # The payment's list shows it, and from then on nothing does.
+    made.kernel.fault_rates = {"gateway hides refunds": 1.0}
+    deliver_again(made)
+    made.run_for(2 * HOUR)
+    assert (status(made), paid(made), posts(made)) == ("IN_REVIEW", 1, 1)
+    made.kernel.fault_rates = {}
+    reconcile_hourly(made, 2)
+    assert (status(made), made.kernel.counts["reviews"]) == ("SUCCEEDED", 0)
+    made.settle()
+
+
+def test_a_late_release_takes_nothing_from_a_correction() -> None:
+    made = world()
+    made.flair.stubborn["r1"] = "declined"
+    step, corrected = made.kernel.step, list[bool]()
+
+    def slow_release(name: str, seconds: float) -> None:
+        if name == "dynamodb update Ledger" and ("r1",) in made.refunds.items and not corrected:
+            corrected.append(True)
+            made.checker.tampered.add("r1")
+            made.flair._create("tx1", "r1", 300, ours=False)
+            correct(made)
+            made.kernel.pause(20)
+        step(name, seconds)
+
+    made.send(request())
+    setattr(made.kernel, "step", slow_release)  # noqa: B010  # to a method's place
+    made.run_for(10 * MINUTE)
+    assert corrected
+    assert (status(made), held(made), remaining(made)) == ("SUCCEEDED", 300, 700)
+
+
+def test_what_is_paid_there_and_ended_here_counts_against_the_payment() -> None:
+    made = world()
+    fail_here_and_pay_there(made)
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("FAILED", 700)
