@@ -27,6 +27,7 @@ from refunds_devkit.local.deployment import (
     build,
     build_parameters,
     deploy_stack,
+    gateway_parameter,
     sam_environment,
 )
 from refunds_devkit.local.emulator import aws_settings, start_emulator, wait_for_emulator
@@ -130,7 +131,9 @@ def _copy_of_the_project(folder: Path, gateway_url: str) -> Path:
     config = config.replace(
         "parallel = true\n", f"parallel = true\nparameter_overrides = [\n{more}]\n"
     )
-    config = config.replace("https://sandbox.flair.example", gateway_url)
+    config = config.replace(
+        "GatewayUrl=https://sandbox.flair.example", f"LocalGatewayUrl={gateway_url}"
+    )
     config = config.replace('"Stage=dev"', '"Stage=local"')
     (folder / "samconfig.toml").write_text(config)
     return folder
@@ -142,7 +145,6 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
     parameters = {
         **PARAMETERS,
         **build_parameters(),
-        "GatewayUrl": walk.gateway_url,
         "AuditTableName": "PaymentAuditTrail-upgraded",
     }
     workspace = Workspace(walk.project.parent)
@@ -151,7 +153,14 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
         archive.extractall(release, filter="data")
     folder = release / "build"
     build(workspace, build_parameters(), folder, release / "template.yaml")
-    before = deploy_stack(workspace, walk.port, name, parameters, folder / "template.yaml")
+    before = deploy_stack(
+        workspace,
+        walk.port,
+        name,
+        # That release took plain http in the same parameter.
+        parameters | {"GatewayUrl": walk.gateway_url},
+        folder / "template.yaml",
+    )
     before.secrets.put_secret_value(
         SecretId=before["GatewaySecretArn"], SecretString=DEFAULT_API_KEY
     )
@@ -160,7 +169,9 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
     flow.send(body)
     entries = flow.entries(flow.refund(body, "SUCCEEDED"))
 
-    after = deploy_stack(workspace, walk.port, name, parameters)
+    after = deploy_stack(
+        workspace, walk.port, name, parameters | gateway_parameter(walk.gateway_url)
+    )
     for output in ("RefundsTableName", "LedgerTableName", "AuditTableName", "RefundQueueUrl"):
         assert after[output] == before[output], output
     for output in ("BackupBucketName", "FailuresBucketName", "GatewaySecretArn", "DataKeyArn"):
@@ -225,7 +236,7 @@ def test_a_guided_deployment_with_what_the_page_says_to_answer(walk: Walk) -> No
     would change the settings of the stages that other tests deploy."""
     answers = {
         "Stage": "local",
-        "GatewayUrl": walk.gateway_url,
+        "LocalGatewayUrl": walk.gateway_url,
         # Both are named by hand here, where dev has taken the names that Enter would give.
         "AuditTableName": "PaymentAuditTrail-guided",
         **build_parameters(),

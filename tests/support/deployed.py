@@ -34,7 +34,7 @@ class Deployed:
     ) -> None:
         """``parameters``: the template's, where the defaults don't fit."""
         self._template = template
-        self._parameters = {"Stage": "local", **parameters, "GatewayUrl": gateway_url}
+        self._parameters = {"Stage": "local", **parameters, "LocalGatewayUrl": gateway_url}
         self._api_key = api_key
         self._made: dict[str, str] = {}
         self._make("PaymentAuditTrail")
@@ -122,6 +122,8 @@ class Deployed:
                 return self._make(name)
             case {"Fn::GetAtt": [name, "Arn" | "Id"]} | {"Fn::GetAtt": [name]}:
                 return self._make(name)
+            case {"Fn::If": ["HasLocalGateway", local, _]}:
+                return self._value(local)
             case dict():
                 return f"unknown-{len(str(value))}"
         return str(value)

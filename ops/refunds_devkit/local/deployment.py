@@ -74,8 +74,13 @@ def build_parameters() -> dict[str, str]:
 def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
     """Runs `sam deploy` of what was built and returns the stack. Raises ``NotReadyError``."""
     parameters = PARAMETERS | build_parameters()
-    parameters |= {"GatewayName": gateway_name, "GatewayUrl": gateway_url}
+    parameters |= {"GatewayName": gateway_name} | gateway_parameter(gateway_url)
     return deploy_stack(workspace, port, STACK_NAME, parameters)
+
+
+def gateway_parameter(url: str) -> dict[str, str]:
+    """The parameter for a gateway's address: the template takes plain http in one of its own."""
+    return {"GatewayUrl" if url.startswith("https://") else "LocalGatewayUrl": url}
 
 
 def deploy_stack(

@@ -107,6 +107,7 @@ def test_a_version_description_fits_lambdas_256_characters(stack: ExpandedTempla
         LogLevel="DEBUG",
         AuditTableName="t" * 80,
         GatewayUrl="https://" + "x" * (parameters["GatewayUrl"]["MaxLength"] - 8),
+        LocalGatewayUrl="http://" + "x" * (parameters["LocalGatewayUrl"]["MaxLength"] - 7),
         GatewayName="stripe",
         GatewayRoutes="r" * parameters["GatewayRoutes"]["MaxLength"],
         GatewayStage="s" * 20,

@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 from tests.support.expanded_template import (
+    ENVIRONMENT,
     ROOT,
     Check,
     Edit,
@@ -43,6 +44,27 @@ def test_prod_needs_a_decision_about_locking_backups(stack: ExpandedTemplate) ->
     assert "Set BackupLockMode" in why
     assert stack.parameters["BackupLockMode"] == "UNDECIDED"
     assert stack.given(**PROD | {"BackupLockMode": "NONE"}).refused_by() == []
+
+
+def test_only_the_local_stage_calls_a_gateway_over_plain_http(stack: ExpandedTemplate) -> None:
+    local = {"GatewayUrl": "", "LocalGatewayUrl": "http://127.0.0.1:8790"}
+    assert stack.given(**local).refused_by() == []
+    assert all("GatewayUrl" in why for why in stack.given(**local, Stage="dev").refused_by())
+    for stage in (PROD, {"Stage": "dev"}):
+        assert len(stack.given(**stage | local).refused_by()) == 2
+        beside = stage | {"LocalGatewayUrl": "http://127.0.0.1:8790"}
+        (why,) = stack.given(**beside).refused_by()
+        assert "over plain http" in why
+    for name in ("ProcessRefund", "ReconcileRefunds"):
+        variables = stack.given(**local)[name]["Environment"]["Variables"]
+        assert variables["GATEWAY_URL"] == local["LocalGatewayUrl"]
+        assert stack[name]["Environment"]["Variables"]["GATEWAY_URL"] == "https://gateway.example"
+
+
+def test_a_stack_without_a_gateway_is_refused(stack: ExpandedTemplate) -> None:
+    for stage in (PROD, {"Stage": "dev"}, {"Stage": "local"}):
+        (why,) = stack.given(**stage | {"GatewayUrl": ""}).refused_by()
+        assert "Set GatewayUrl" in why
 
 
 def test_prod_keeps_its_logs_for_a_year(stack: ExpandedTemplate) -> None:
@@ -95,6 +117,7 @@ def test_every_parameter_says_what_it_is(stack: ExpandedTemplate) -> None:
 def test_the_functions_understand_what_the_parameters_allow(stack: ExpandedTemplate) -> None:
     """The environment of a function has 4 KB: the two long settings must fit beside the rest."""
     parameters = stack.template["Parameters"]
+    assert parameters["LocalGatewayUrl"]["MaxLength"] == parameters["GatewayUrl"]["MaxLength"]
     longest = parameters["GatewayUrl"]["MaxLength"] + parameters["GatewayRoutes"]["MaxLength"]
     assert longest <= 2048
     example = parameters["GatewayRoutes"]["Description"]
@@ -103,11 +126,20 @@ def test_the_functions_understand_what_the_parameters_allow(stack: ExpandedTempl
     assert re.fullmatch(parameters["GatewayRoutes"]["AllowedPattern"], documented)
 
 
+def _allows(parameter: str, value: str) -> bool:
+    pattern = load_template()["Parameters"][parameter]["AllowedPattern"]
+    return re.fullmatch(pattern, value) is not None
+
+
+@pytest.mark.parametrize("url", ["https://api.stripe.com", "https://api.flair.example:8443/eu/v1"])
+def test_gateways_that_can_be_called(url: str) -> None:
+    assert _allows("GatewayUrl", url)
+    assert _allows("GatewayRoutes", f"f-=flair@{url}")
+
+
 @pytest.mark.parametrize(
     "url",
     [
-        "https://api.stripe.com",
-        "https://api.flair.example:8443/eu/v1",
         "http://127.0.0.1:8790",
         "http://localhost:1",
         "http://host.docker.internal:8790",
@@ -116,8 +148,10 @@ def test_the_functions_understand_what_the_parameters_allow(stack: ExpandedTempl
         "http://10.1.2.3",
     ],
 )
-def test_gateways_that_can_be_called(url: str) -> None:
-    assert re.fullmatch(load_template()["Parameters"]["GatewayUrl"]["AllowedPattern"], url)
+def test_gateways_that_can_be_called_from_the_same_machine_or_network(url: str) -> None:
+    assert _allows("LocalGatewayUrl", url)
+    assert not _allows("GatewayUrl", url)
+    assert not _allows("GatewayRoutes", f"f-=flair@{url}")
 
 
 @pytest.mark.parametrize(
@@ -131,11 +165,11 @@ def test_gateways_that_can_be_called(url: str) -> None:
         "https://api.flair.example?key=1",
         "ftp://api.flair.example",
         "https://",
-        "",
     ],
 )
 def test_the_key_is_not_sent_over_plain_http_to_the_internet(url: str) -> None:
-    assert not re.fullmatch(load_template()["Parameters"]["GatewayUrl"]["AllowedPattern"], url)
+    assert not _allows("GatewayUrl", url)
+    assert not _allows("LocalGatewayUrl", url)
 
 
 def test_the_shipped_prod_stage_leaves_one_decision_to_you(template: Json) -> None:
@@ -167,6 +201,16 @@ EDITS: list[tuple[Check, Edit]] = [
         put("/Rules.ProdKeepsLogsForAYear.Assertions.0.Assert.Fn::Contains.0.0", "90"),
     ),
     (test_prod_does_not_log_at_debug, drop("/Rules.ProdLogsNoDetails")),
+    (
+        test_only_the_local_stage_calls_a_gateway_over_plain_http,
+        put("/Rules.PlainHttpStaysLocal.RuleCondition", {"Fn::Equals": ["a", "b"]}),
+    ),
+    (
+        test_only_the_local_stage_calls_a_gateway_over_plain_http,
+        put(f"ReconcileRefunds.{ENVIRONMENT}.GATEWAY_URL", {"Ref": "LocalGatewayUrl"}),
+    ),
+    (test_a_stack_without_a_gateway_is_refused, drop("/Rules.PlainHttpStaysLocal.Assertions.1")),
+    (test_a_stack_without_a_gateway_is_refused, drop("/Rules.LocalHasAGateway")),
     (test_prod_bounds_what_webhooks_may_take, drop("/Rules.ProdBoundsWebhooks")),
     (
         test_what_lambda_cannot_do_is_refused_before_anything_changes,

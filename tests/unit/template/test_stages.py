@@ -64,7 +64,7 @@ def test_every_gateway_that_has_an_adapter_can_be_chosen(stack: ExpandedTemplate
 
 @pytest.mark.parametrize(
     "rules",
-    ["", "pi_=stripe", "pi_|ch_=stripe,f-=flair@https://api.flair.example", "x=a@http://b:1"],
+    ["", "pi_=stripe", "pi_|ch_=stripe,f-=flair@https://api.flair.example", "x=a@https://b:1"],
 )
 def test_routes_that_the_functions_understand_can_be_deployed(rules: str) -> None:
     definition = load_template()["Parameters"]["GatewayRoutes"]
