@@ -1,8 +1,8 @@
 # Everything that people and CI run. `make` alone lists it.
-# Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv and .venv-emulator.
+# Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv, .venv-emulator and .venv-scanner.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template check-security fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator scanner hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -37,14 +37,14 @@ test-long: setup  ## the long ones: whole suites again, memory, hundreds of simu
 coverage: setup  ## make test, and how much of src/refunds it covers (90 % at least)
 	@$(VENV)/pytest $(PARALLEL) -m "not long" --cov --cov-report=term $(ARGS)
 
-check: check-lint check-types check-imports check-spelling check-workflows check-template  ## format, lint, types, import directions, spelling, workflows, template
+check: check-lint check-types check-imports check-spelling check-workflows check-template check-security  ## format, lint, types, import directions, spelling, workflows, template
 
 fix: setup  ## format the code and correct what can be corrected
 	$(VENV)/ruff check --fix-only --exit-zero .
 	$(VENV)/ruff format .
 	$(VENV)/codespell --write-changes
 
-# .pre-commit-config.yaml names the same six.
+# .pre-commit-config.yaml names the same seven.
 check-lint: setup
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
@@ -65,6 +65,9 @@ check-workflows: setup
 check-template: setup
 	$(VENV)/cfn-lint template.yaml docs/backup-copy.template.yaml
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(VENV)/sam validate --lint
+
+check-security: scanner
+	@$(VENV)/python -m tests.support.template_scan
 
 simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again; WALLS=1 only those at the edges
 	@$(VENV)/python -m tests.simulator $(if $(WALLS),--walls) $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
@@ -119,6 +122,9 @@ setup:  ## install what is locked into .venv (all of the above do it when needed
 emulator: setup
 	@sh ops/bootstrap.sh emulator
 
+scanner: setup
+	@sh ops/bootstrap.sh scanner
+
 hooks: setup  ## run the checks before each `git commit`
 	@$(VENV)/pre-commit install
 
@@ -143,6 +149,6 @@ release: check  ## tag VERSION=1.2.3 for a release; docs/releasing.md
 
 clean:  ## stop the local stack and delete all that was made here
 	@if [ -x $(VENV)/python ]; then $(LOCAL) down; fi
-	rm -rf .venv .venv-emulator .local .aws-sam .coverage htmlcov .hypothesis
+	rm -rf .venv .venv-emulator .venv-scanner .local .aws-sam .coverage htmlcov .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

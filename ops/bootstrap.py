@@ -1,4 +1,4 @@
-"""Create .venv (all that people run) or .venv-emulator (the AWS emulator) from a hashed lock.
+"""Create .venv (all that people run), .venv-emulator or .venv-scanner (checkov) from a hashed lock.
 
 ops/bootstrap.sh runs this with a Python that it found, so only the standard library is imported.
 It does nothing while the environment matches its lock. The file that records the match is written
@@ -52,6 +52,11 @@ ENVIRONMENTS = {
         ROOT / "requirements/emulator.txt",
         (ROOT / "requirements/emulator.txt", Path(__file__)),
     ),
+    "scanner": Environment(
+        ROOT / ".venv-scanner",
+        ROOT / "requirements/scanner.txt",
+        (ROOT / "requirements/scanner.txt", Path(__file__)),
+    ),
 }
 
 
@@ -62,7 +67,7 @@ class BootstrapError(Exception):
 def main() -> int:
     arguments = sys.argv[1:]
     if arguments not in ([name] for name in ENVIRONMENTS):
-        print("usage: ops/bootstrap.sh dev|emulator", file=sys.stderr)
+        print("usage: ops/bootstrap.sh dev|emulator|scanner", file=sys.stderr)
         return USAGE_ERROR
     [name] = arguments
     try:
@@ -99,8 +104,8 @@ def _bring_up_to_date(name: str, environment: Environment) -> None:
 
 
 def _create_empty(name: str, environment: Environment) -> None:
-    """Both environments are filled by the pip and uv of .venv."""
-    if name == "emulator":
+    """Each environment is filled by the pip and uv of .venv."""
+    if name != "dev":
         if not (ROOT / ".venv/bin/uv").exists():
             raise BootstrapError("There is no .venv yet.\n  Do: ops/bootstrap.sh dev")
         _run(

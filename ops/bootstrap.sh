@@ -1,6 +1,6 @@
 #!/bin/sh
 # Find a Python that this project runs on, and let ops/bootstrap.py make an environment with it.
-# Usage: ops/bootstrap.sh dev|emulator      PYTHON=/path/to/python chooses the Python.
+# Usage: ops/bootstrap.sh dev|emulator|scanner      PYTHON=/path/to/python chooses the Python.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Pin requirements/*.in: writes requirements/dev.txt, requirements/emulator.txt and src/requirements.txt.
+# Pin requirements/*.in: writes requirements/*.txt and src/requirements.txt.
 # Keeps the versions that are already pinned; --upgrade takes the newest.
 set -eu
 
@@ -14,6 +14,7 @@ compile() {
 
 compile requirements/dev.in --output-file requirements/dev.txt "$@"
 compile requirements/emulator.in --output-file requirements/emulator.txt "$@"
+compile requirements/scanner.in --output-file requirements/scanner.txt "$@"
 # The same versions as in dev.txt. requirements/runtime.in says why these are left out.
 compile requirements/runtime.in --constraint requirements/dev.txt --output-file src/requirements.txt \
   --no-emit-package requests --no-emit-package certifi --no-emit-package charset-normalizer \

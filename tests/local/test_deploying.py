@@ -27,7 +27,7 @@ from refunds_devkit.local.deployment import (
     build,
     build_parameters,
     deploy_stack,
-    gateway_parameter,
+    gateway_parameters,
     sam_environment,
 )
 from refunds_devkit.local.emulator import aws_settings, start_emulator, wait_for_emulator
@@ -170,7 +170,7 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
     entries = flow.entries(flow.refund(body, "SUCCEEDED"))
 
     after = deploy_stack(
-        workspace, walk.port, name, parameters | gateway_parameter(walk.gateway_url)
+        workspace, walk.port, name, parameters | gateway_parameters(walk.gateway_url)
     )
     for output in ("RefundsTableName", "LedgerTableName", "AuditTableName", "RefundQueueUrl"):
         assert after[output] == before[output], output

@@ -74,13 +74,17 @@ def build_parameters() -> dict[str, str]:
 def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
     """Runs `sam deploy` of what was built and returns the stack. Raises ``NotReadyError``."""
     parameters = PARAMETERS | build_parameters()
-    parameters |= {"GatewayName": gateway_name} | gateway_parameter(gateway_url)
+    parameters |= {"GatewayName": gateway_name} | gateway_parameters(gateway_url)
     return deploy_stack(workspace, port, STACK_NAME, parameters)
 
 
-def gateway_parameter(url: str) -> dict[str, str]:
-    """The parameter for a gateway's address: the template takes plain http in one of its own."""
-    return {"GatewayUrl" if url.startswith("https://") else "LocalGatewayUrl": url}
+def gateway_parameters(url: str) -> dict[str, str]:
+    """The template takes plain http in a parameter of its own.
+
+    Both are given: `sam deploy` repeats the previous value of a parameter that is left out.
+    """
+    tls = url.startswith("https://")
+    return {"GatewayUrl": url if tls else "", "LocalGatewayUrl": "" if tls else url}
 
 
 def deploy_stack(
@@ -118,7 +122,8 @@ def deploy_stack(
 
 
 def _overrides(parameters: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" for name, value in parameters.items()]
+    # Without quotes SAM takes no empty value.
+    return [f'{name}="{value}"' for name, value in parameters.items()]
 
 
 def _no_config(workspace: Workspace) -> Path:
