@@ -52,8 +52,8 @@ class Deployed:
     def timeout_seconds(self, function: str) -> float:
         return float(self._template["Resources"][function]["Properties"]["Timeout"])
 
-    def call(self, function: str, event: dict[str, Any]) -> Any:
-        """What the function answers to an event."""
+    def call(self, function: str, event: dict[str, Any], left_ms: int = 60_000) -> Any:
+        """What the function answers to an event when it has ``left_ms`` until its timeout."""
         module, _, name = self.handler(function).rpartition(".")
         context = SimpleNamespace(
             function_name=function,
@@ -61,7 +61,7 @@ class Deployed:
             memory_limit_in_mb=1024,
             invoked_function_arn=f"arn:aws:lambda:{REGION}:123456789012:function:{function}:1",
             aws_request_id="00000000-0000-4000-8000-000000000000",
-            get_remaining_time_in_millis=lambda: 60_000,
+            get_remaining_time_in_millis=lambda: left_ms,
         )
         return getattr(importlib.import_module(module), name)(event, context)
 

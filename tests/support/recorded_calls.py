@@ -32,6 +32,7 @@ _TARGETS = (
     "UUID",
     "FunctionName",
     "TableArn",
+    "ExportArn",
     "EventBusName",
 )
 
@@ -44,14 +45,14 @@ def recorded_calls(logical_ids: Mapping[str, str]) -> Iterator[set[Called]]:
 
     def record(client: Any, operation: str, parameters: dict[str, Json]) -> Json:
         service = client.meta.service_model.service_name
-        calls.update(_called(f"{service}:{operation}", parameters, logical_ids))
+        calls.update(called(f"{service}:{operation}", parameters, logical_ids))
         return real(client, operation, parameters)
 
     with patch.object(BaseClient, "_make_api_call", record):
         yield calls
 
 
-def _called(
+def called(
     operation: str, parameters: Mapping[str, Json], logical_ids: Mapping[str, str]
 ) -> set[Called]:
     if operation in ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"):

@@ -14,9 +14,7 @@ import boto3
 import pytest
 from moto import mock_aws
 from tests.support.moto_stack import REGION
-from tests.support.webhook_events import OTHER, SECRET, told
-
-from refunds_devkit.sandbox.webhooks import sign
+from tests.support.webhook_events import OTHER, SECRET, now_signed, told
 
 
 class Endpoint:
@@ -61,12 +59,6 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
         sys.modules.pop(name, None)
         yield Endpoint(importlib.import_module(name))
         sys.modules.pop(name, None)
-
-
-def now_signed(content: Any = None, secret: str = SECRET) -> dict[str, Any]:
-    body = json.dumps(told() if content is None else content)
-    signature = sign(secret, body.encode(), int(time.time()))
-    return {"headers": {"flair-signature": signature}, "body": body, "isBase64Encoded": False}
 
 
 def test_a_signed_event_starts_the_reconciler_for_that_refund(function: Endpoint) -> None:
