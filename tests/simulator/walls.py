@@ -411,8 +411,7 @@ class _Walls:
             waiting = [
                 item
                 for item in self.world.refunds.items.values()
-                if item["status"]["S"] in UNFINISHED
-                and item["gateway_account"]["S"] == ELSEWHERE.removeprefix("https://")
+                if item["status"]["S"] in UNFINISHED and item["gateway_account"]["S"] == ELSEWHERE
             ]
             if not waiting:
                 return

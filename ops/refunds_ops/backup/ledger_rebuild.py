@@ -8,10 +8,11 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from types import MappingProxyType
 from typing import TypeVar
 
 from refunds.domain.clock import Clock, Deadline, rfc3339
@@ -46,6 +47,8 @@ class Held:
     transaction_id: str
     amounts: dict[str, int]
     gateways: frozenset[str]
+    refund_ids: dict[str, str]
+    """By the reference that each refund began with, in whatever stage."""
 
 
 class LedgerRebuild:
@@ -103,10 +106,12 @@ class LedgerRebuild:
                 return unknown
             at_gateway = self._ask(lambda until: _refunds_of(gateway, transaction_id, until))
             read = self._ledger.get(transaction_id)
-            new = rebuilt_ledger(transaction_id, read, held.amounts, payment, at_gateway)
+            new = rebuilt_ledger(
+                transaction_id, read, held.amounts, payment, at_gateway, refund_ids=held.refund_ids
+            )
             if self._ledger.replace(read, new):
                 over = ["over_refunded"] if (new.remaining or 0) < 0 else []
-                return over + (["doubled"] if _doubled(at_gateway) else [])
+                return over + (["doubled"] if _doubled(at_gateway, held.refund_ids) else [])
         raise RestoreError(f"the ledger of {transaction_id} keeps changing; are requests paused?")
 
     def _ask(self, question: Callable[[Deadline], T]) -> T:
@@ -126,11 +131,14 @@ def rebuilt_ledger(
     held: dict[str, int],
     payment: Payment,
     at_gateway: Iterable[GatewayRefund],
+    *,
+    refund_ids: Mapping[str, str] = MappingProxyType({}),
 ) -> Ledger:
     """The ledger by what refunds and gateway say.
 
     ``held``: what each refund in the table holds, 0 when it ended without money. A reservation
     that ``read`` has of a refund that is not in the table stays (I6): its message may come yet.
+    ``refund_ids``: by reference, of refunds that began in another stage than today's.
     A tombstone stays, too: the reconciler may have released since ``held`` was read.
     """
     before = read.reservations if read else {}
@@ -139,7 +147,7 @@ def rebuilt_ledger(
     moved: Counter[str] = Counter()
     for each in at_gateway:
         if each.status is not GatewayStatus.FAILED:
-            moved[each.refund_id] += each.amount_minor
+            moved[_refund_id_of(each, refund_ids)] += each.amount_minor
     # Other systems' refunds, and what the gateway moved for ours beyond what was asked.
     foreign = sum(
         max(0, amount - max(0, reservations.get(reference, 0)))
@@ -162,10 +170,16 @@ def rebuilt_ledger(
     )
 
 
-def _doubled(at_gateway: Iterable[GatewayRefund]) -> bool:
+def _refund_id_of(shown: GatewayRefund, refund_ids: Mapping[str, str]) -> str:
+    return refund_ids.get(shown.gateway_reference or shown.refund_id, shown.refund_id)
+
+
+def _doubled(at_gateway: Iterable[GatewayRefund], refund_ids: Mapping[str, str]) -> bool:
     """Whether two refunds of ours that didn't fail have one reference."""
     references = Counter(
-        each.refund_id for each in at_gateway if each.status is not GatewayStatus.FAILED
+        _refund_id_of(each, refund_ids)
+        for each in at_gateway
+        if each.status is not GatewayStatus.FAILED
     )
     return any(count > 1 for name, count in references.items() if name != NOT_OURS)
 
@@ -190,11 +204,15 @@ class _Holdings:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute(
             "CREATE TABLE held (transaction_id TEXT, refund_id TEXT, amount INTEGER, gateway TEXT,"
+            " reference TEXT,"
             " PRIMARY KEY (transaction_id, refund_id)) WITHOUT ROWID"
         )
         self._database.executemany(
-            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)",
-            ((each.transaction_id, each.refund_id, holds(each), each.gateway) for each in refunds),
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
+            (
+                (each.transaction_id, each.refund_id, holds(each), each.gateway, each.reference)
+                for each in refunds
+            ),
         )
         self._database.commit()
 
@@ -219,11 +237,12 @@ class _Holdings:
         for found, group in groupby(rows, key=lambda row: str(row[0])):
             refunds = list(group)
             # A refund that holds nothing may have gone to a gateway that doesn't have the payment.
-            paying = {gateway for _, _, amount, gateway in refunds if amount}
+            paying = {gateway for _, _, amount, gateway, _ in refunds if amount}
             yield Held(
                 found,
-                {refund_id: amount for _, refund_id, amount, _ in refunds},
-                frozenset(paying or {gateway for *_, gateway in refunds}),
+                {refund_id: amount for _, refund_id, amount, _, _ in refunds},
+                frozenset(paying or {gateway for *_, gateway, _ in refunds}),
+                {reference: refund_id for _, refund_id, *_, reference in refunds},
             )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from tests.simulator.restores import back_up, restore
 from tests.simulator.scripting import (
     HOUR,
     MINUTE,
     attribute,
     paid,
     posts,
+    remaining,
     request,
     request_for_rest,
     script_faults,
@@ -43,6 +45,19 @@ def test_a_refund_of_another_stage_of_ours_counts_once() -> None:
     made.flair.fail(made.flair.refunds[0], "account_closed")
     made.settle()
     assert status(made) == "REVERSED"
+
+
+def test_a_restore_counts_a_refund_of_another_stage_of_ours_once() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    made.redeploy(stage=Stage("green"))
+    backup = back_up(made)
+    made.empty(made.ledger)
+    restore(made, backup)
+    made.run_for(MINUTE)
+    assert remaining(made) == 700
+    made.settle()
 
 
 def test_another_account_is_reported_and_never_called() -> None:
