@@ -324,7 +324,7 @@ class Checker:
             return  # its call was under way when a person decided; AtRest looks for it
         ledger = self.ledger.items.get((moved.transaction_id,), {})
         held = int(ledger.get("r#" + reference, {"N": "0"})["N"])
-        # Its call was under way when the ledger was lost. Whoever begins it again counts the refund.
+        # Its call was under way when the ledger was lost. Whoever begins it again counts this.
         lost = reference in self.unheld and "captured" not in ledger
         if moved.live and held != moved.amount and moved.as_asked and not lost:
             raise Violation(
