@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv, .venv-emulator and .venv-scanner.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template check-security fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator scanner hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down recording test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template check-security fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator scanner hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -25,6 +25,11 @@ up: emulator  ## start the local stack; .local/stack.env says where it is
 
 down: setup  ## stop the local stack
 	@$(LOCAL) down
+
+recording: emulator  ## the demo as docs/images/demo.svg, for README; REDRAW=1 draws the last one again
+	@$(VENV)/refunds-dev record --cast .local/demo.cast --output docs/images/demo.svg --description \
+		'The demo deploys the stack to an emulator, sends refunds of every kind, and shows what became of each.' \
+		$(if $(REDRAW),,-- $(MAKE) --no-print-directory demo)
 
 # --- Test ---
 

@@ -10,6 +10,7 @@ from refunds_devkit.cli_reference import write_cli_reference
 from refunds_devkit.contracts import write_contracts
 from refunds_devkit.cost.command import cost
 from refunds_devkit.precompile import precompile_command
+from refunds_devkit.recording.command import record
 from refunds_devkit.sample_events import write_sample_events
 from refunds_devkit.sandbox.command import sandbox_gateway
 from refunds_ops.terminal import run_command
@@ -24,6 +25,7 @@ def cli() -> None:
 cli.add_command(sandbox_gateway)
 cli.add_command(cost)
 cli.add_command(precompile_command)
+cli.add_command(record)
 cli.add_command(write_sample_events)
 cli.add_command(write_contracts)
 cli.add_command(write_cli_reference)

@@ -233,6 +233,12 @@ FORGERIES: dict[str, Forgery] = {
     ),
     "a file": Forgery(_proof(file="x"), _NOT_IN_DIGEST),
     "a tree's size": Forgery(_proof(tree_size=10**9), _NOT_IN_DIGEST),
+    "a tree's size that fits the path": Forgery(
+        lambda receipt: receipt["proofs"][0].update(
+            tree_size=receipt["proofs"][0]["tree_size"] + 1
+        ),
+        _NOT_IN_DIGEST,
+    ),
     "text for a place": Forgery(_proof(leaf_index="0"), "proof 1: leaf_index is missing"),
     # The file
     "another kind": Forgery(lambda receipt: receipt.update(kind="x"), "of a known version"),
