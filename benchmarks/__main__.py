@@ -20,6 +20,7 @@ from benchmarks.backup import LARGE_ROWS, backup_results
 from benchmarks.batch import batch_results, cpu_results
 from benchmarks.borders import borders_results
 from benchmarks.cold_start import cold_start_results
+from benchmarks.command_line import command_line_results
 from benchmarks.cost import cost_results
 from benchmarks.environment import run_folder
 from benchmarks.package import package_results
@@ -55,6 +56,7 @@ def main() -> int:
     parts: dict[str, Callable[[CannedServer], list[Result]]] = {
         "work": work_results,
         "borders": lambda server: borders_results(50_000 if quick else 1_000_000),
+        "cli": lambda server: command_line_results(server, 3 if quick else 11),
         "package": lambda server: package_results(),
         "cold": lambda server: cold_start_results(3 if quick else 11),
         "cpu": lambda server: cpu_results(server, 2 if quick else 7),
