@@ -64,6 +64,16 @@ class Zone:
                 "30m, 24h, 7d.",
             ) from None
 
+    def by(self, text: str, now: datetime) -> datetime:
+        """The same, but a day is its end, or now if it has not ended."""
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+            try:
+                end = self.start_of(self.day(text) + timedelta(days=1))
+            except OverflowError:
+                return now
+            return min(end - timedelta(microseconds=1), now)
+        return self.instant(text, now)
+
     def day(self, text: str) -> date:
         try:
             return date.fromisoformat(text)

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from refunds_ops.terminal import console, safe_text
+from refunds_ops.terminal import console, print_line, safe_text
 
 Cell = str | Text
 GAP = 2
@@ -44,6 +44,11 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> No
             out.print(facts_table(zip((each.name for each in columns), row, strict=True)))
             out.print()
         return
+    if not out.is_terminal:
+        print_line(_aligned(columns, widths, [column.name for column in columns]))
+        for row in cells:
+            print_line(_aligned(columns, widths, [cell.plain for cell in row]))
+        return
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
@@ -55,6 +60,16 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> No
     for row in cells:
         table.add_row(*row)
     out.print(table)
+
+
+def _aligned(columns: Sequence[Column], widths: Sequence[int], line: Sequence[str]) -> str:
+    """A record in one line of a pipe: nothing folded, nothing at the end."""
+    cells = []
+    for column, width, cell in zip(columns, widths, line, strict=True):
+        text = " ".join(cell.split("\n"))
+        blank = " " * (width - cell_len(text))
+        cells.append(f"{blank}{text}" if column.right else f"{text}{blank}")
+    return (" " * GAP).join(cells).rstrip()
 
 
 def facts_table(rows: Iterable[tuple[str, Cell]]) -> RenderableType:

@@ -78,13 +78,13 @@ def why_not_processed(stack: Stack) -> list[str]:
         )
     if queue.all:
         found.append(
-            f"{queue.all} requests are in the queue, so this one may be among them: try again in a "
-            "few seconds."
+            f"Requests in the queue: {queue.all:,}. This one may be among them: try again in a few "
+            "seconds."
         )
     if dead.all:
         found.append(
-            f"{dead.all} messages were refused or failed; is it one of them? refunds dead-letters "
-            "list"
+            f"Dead letters, refused or failed: {dead.all:,}. Is it one of them? "
+            "refunds dead-letters list"
         )
     if not found:
         found.append("No request waits or was refused. Was it sent to this stack?")

@@ -33,13 +33,13 @@ def as_of(
 ) -> None:
     """Show a refund as it was at an instant.
 
-    INSTANT is a day (its start), an RFC 3339 instant, or how long ago: 30m, 24h, 7d. By the audit
+    INSTANT is a day (its end), an RFC 3339 instant, or how long ago: 30m, 24h, 7d. By the audit
     trail, which is checked. Exit status 1 when there was no such refund then, or its trail is
     damaged.
     """
     stack = find_stack(stack_name)
     zone = zone_of(stack)
-    at = rfc3339(zone.instant(instant, utc_now()))
+    at = rfc3339(zone.by(instant, utc_now()))
     entries = entries_of(sources.tables(stack), refund_id, transaction_id)
     if not entries:
         raise nothing_of(refund_id)
@@ -58,7 +58,8 @@ def as_of(
         for entry in until:
             print_line(f"  {zone.show(entry['occurred_at'])}  {sentence(entry)}")
         if later := len(entries) - len(until):
-            print_line(f"It changed {later} times since: refunds show {refund_id}")
+            times = "once" if later == 1 else f"{later} times"
+            print_line(f"It changed {times} since: refunds show {refund_id}")
     if broken_links(entries):
         print_error("The audit trail is damaged.", "What is wrong: refunds verify")
         raise click.exceptions.Exit(REFUSED)

@@ -230,6 +230,9 @@ def replay(
 
 
 def _print_replayed(done: list[dict[str, Any]], *, dry_run: bool) -> None:
+    if not done:
+        print_line("No failed records: there is nothing to replay.")
+        return
     for each in done:
         why = ", ".join(each["left"])
         if dry_run:
@@ -275,7 +278,10 @@ def close(
         moved = sources.failures(stack).move(key, CLOSED, why=_metadata(why), **kept)
     except stack.s3.exceptions.ClientError as exc:
         if exc.response["Error"]["Code"] in _ABSENT:
-            raise RefusedError(f"There is no {key} in {stack['FailuresBucketName']}.") from exc
+            raise RefusedError(
+                f"There is no {key} in {stack['FailuresBucketName']}.",
+                "Which there are: refunds audit replay --dry-run",
+            ) from exc
         raise
     if as_json:
         print_json({"key": moved})

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from refunds.backup.digest import Digest, DigestError, digest_key
 from refunds_ops.backup.data_files import DamagedError
@@ -32,6 +31,7 @@ from refunds_ops.commands.drill import drill
 from refunds_ops.commands.restore import restore
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.json_output import json_option
+from refunds_ops.layout import Column, print_table
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
 
@@ -82,7 +82,7 @@ def run_(stack_name: str | None, as_json: bool) -> None:
     if as_json:
         print_json(_summary(digest))
     else:
-        console().print(_digests_table([digest]))
+        _print_digests([digest])
 
 
 def _invoke(stack: Stack) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def list_(stack_name: str | None, folder: Path | None, limit: int, as_json: bool
     if as_json:
         print_json_lines(_summary(digest) for digest in digests)
     elif digests:
-        console().print(_digests_table(digests))
+        _print_digests(digests)
     if damaged:
         raise RefusedError(f"Damaged: {', '.join(damaged)}.", "refunds backup verify says more.")
 
@@ -151,21 +151,26 @@ def _summary(digest: Digest) -> dict[str, Any]:
     }
 
 
-def _digests_table(digests: list[Digest]) -> Table:
-    table = Table()
-    for name in ("number", "begun (UTC)", *TABLES, "bytes"):
-        table.add_column(name, justify="left" if name == "begun (UTC)" else "right", no_wrap=True)
-    table.add_column("where", overflow="fold", style="dim")
+def _print_digests(digests: list[Digest]) -> None:
+    columns = [
+        Column("number", right=True),
+        Column("begun (UTC)"),
+        *(Column(name, right=True) for name in (*TABLES, "bytes")),
+        Column("where"),
+    ]
+    rows = []
     for digest in digests:
         summary = _summary(digest)
-        table.add_row(
-            str(digest.sequence),
-            digest.start_time[:19].replace("T", " "),
-            *(f"{summary['items'].get(name, 0):,}" for name in TABLES),
-            f"{summary['bytes']:,}",
-            digest.backup_prefix,
+        rows.append(
+            (
+                str(digest.sequence),
+                digest.start_time[:19].replace("T", " "),
+                *(f"{summary['items'].get(name, 0):,}" for name in TABLES),
+                f"{summary['bytes']:,}",
+                digest.backup_prefix,
+            )
         )
-    return table
+    print_table(columns, rows)
 
 
 @backup.command("public-key")

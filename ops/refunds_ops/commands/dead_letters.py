@@ -224,7 +224,8 @@ def _print(found: list[tuple[DeadLetter, Forecast]]) -> None:
                 age(letter.first_sent_at, now),
                 letter.where,
                 letter.reason,
-                forecast.what,
+                # The reason is beside it.
+                forecast.what.removesuffix(f": {letter.reason}"),
             )
             for letter, forecast in found
             if letter.kind == kind

@@ -150,15 +150,52 @@ TABLE: list[tuple[tuple[str, ...], int]] = [
     (("stack", "outputs", "RefundQueueUrl"), 0),
     (("stack", "outputs", "Nothing"), 3),
     (("key", "check"), 3),
+    (("correct", "r2"), 2),
+    (("correct", "nothing", "--why", "x", "--evidence", "y"), 3),
+    (("status",), 3),
+    (("resume",), 2),
+    (("dead-letters", "resend"), 2),
+    (("dead-letters", "resend", "--all", "--why", "x"), 0),
+    (("verify",), 1),
+    (("audit", "receipt", "r1"), 0),
+    (("audit", "receipt", "nothing"), 1),
+    (("audit", "replay", "--dry-run"), 0),
+    (("audit", "close"), 2),
+    (("audit", "close", "nothing", "--why", "x"), 1),
+    (("backup", "cat"), 1),
+    (("backup", "cat", "refunds"), 2),
+    (("backup", "drill"), 3),
+    (("backup", "public-key"), 3),
+    (("backup", "restore"), 3),
+    (("backup", "run"), 3),
+    (("backup", "verify"), 3),
+    (("doctor",), 1),
+    (("doctor", "x"), 2),
+    (("stack", "adopt"), 2),
+    (("stack", "set-key"), 3),
     (("nonsense",), 2),
 ]
 
 
+def test_every_command_has_an_exit_status_in_the_table() -> None:
+    tried = {path for arguments, _ in TABLE for path in COMMANDS if path == arguments[: len(path)]}
+    assert tried == set(COMMANDS)
+
+
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(("arguments", "status"), TABLE, ids=lambda value: str(value)[:40])
-def test_exit_statuses(refunds: Refunds, arguments: tuple[str, ...], status: int) -> None:
+def test_exit_statuses(
+    refunds: Refunds,
+    arguments: tuple[str, ...],
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     ran = refunds(*arguments)
     assert ran.status == status, ran.err
+    # Not a terminal: no boxes.
+    assert not set(ran.out) & set("┏┡│└├╭─━")
     if status >= 2:
         assert ran.out == ""
         assert ran.err
@@ -175,10 +212,19 @@ def test_exit_statuses(refunds: Refunds, arguments: tuple[str, ...], status: int
         ("as-of", "1m", "r1"),
         ("totals", "--since", "1d", "--by", "day,status"),
         ("stack", "outputs"),
+        ("verify",),
+        ("doctor",),
+        ("audit", "receipt", "r1"),
     ],
     ids=" ".join,
 )
-def test_json_has_the_documented_fields(refunds: Refunds, arguments: tuple[str, ...]) -> None:
+def test_json_has_the_documented_fields(
+    refunds: Refunds,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = next(path for path in COMMANDS if path == arguments[: len(path)])
     output = json_output_of(COMMANDS[path])
     assert output is not None

@@ -85,7 +85,7 @@ def test_a_refund_that_is_not_there_may_wait_in_the_queue(world: World, refunds:
 
     assert "Was it sent to this stack?" in why()
     world.stack.clients.sqs.send_message(QueueUrl=world.stack.queue_url, MessageBody="{}")
-    assert "1 requests are in the queue" in why()
+    assert "Requests in the queue: 1." in why()
     world.control.change_intake(lambda intake: paused(intake, "jo", "maintenance", NOW))
     assert "paused by jo" in why()
     world.control.change_intake(lambda intake: opened(intake, "P:1", "HTTP 503", NOW))

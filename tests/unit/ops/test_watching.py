@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from tests.support.builders import refund, shown
@@ -10,6 +12,7 @@ from tests.support.command_line import Refunds
 from tests.support.finished_refunds import add, at
 from tests.support.world import World
 
+from refunds.domain.clock import from_rfc3339
 from refunds.domain.refund import Status
 from refunds.gateways.contract import (
     GatewayMisconfiguredError,
@@ -63,6 +66,14 @@ def test_a_refund_as_it_was(world: World, refunds: Refunds) -> None:
     before = refunds("as-of", "6h", "r1")
     assert (before.status, "There was no refund r1 then" in before.err) == (1, True)
     assert refunds("as-of", "soon", "r1").status == 1
+
+
+def test_a_day_is_meant_as_a_whole(world: World, refunds: Refunds) -> None:
+    add(world, "r1", 5)
+    day = from_rfc3339(at(5)).astimezone(ZoneInfo("Europe/Berlin")).date()
+    assert refunds("as-of", f"{day}", "r1").status == 0
+    assert refunds("as-of", f"{day - timedelta(days=1)}", "r1").status == 1
+    assert refunds("as-of", "9999-12-31", "r1").status == 0
     assert refunds("as-of", "1h", "nothing").status == 1
 
 
