@@ -122,7 +122,6 @@ def decide(made: World, to: Status, refund_id: str = "r1") -> None:
         lambda result: None,
         lambda: None,
     )
-    made.run_for(MINUTE)
 
 
 def status(made: World, refund_id: str = "r1") -> str:

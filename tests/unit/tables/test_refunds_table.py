@@ -225,3 +225,11 @@ def test_an_error_that_is_no_failed_condition_is_never_an_answer() -> None:
     ):
         with pytest.raises(ClientError):
             write()
+
+
+def test_many_refunds_are_read_at_once_without_those_that_are_not_there(world: World) -> None:
+    there = refund(refund_id="refund-2")
+    world.refunds.put_new(there)
+
+    assert world.refunds.get_many(["refund-1", "refund-2"]) == {"refund-2": there}
+    assert world.refunds.get_many([]) == {}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from tests.support.builders import NOW
 from tests.support.world import World
+
+from refunds.domain.clock import rfc3339
+from refunds.domain.limits import LimitException
 
 
 def test_nothing_is_looked_up_first_unless_a_restore_said_so(world: World) -> None:
@@ -43,3 +47,16 @@ def test_each_gateways_sweep_has_a_position_of_its_own(world: World) -> None:
     world.control.set_sweep_position("flair", "x", "cursor-7", 0)
 
     assert world.control.sweep_position("stripe") == {}
+
+
+def test_exceptions_change_only_from_the_version_that_was_read(world: World) -> None:
+    control = world.control
+    who: Any = {"by": "jo", "why": "a refund day", "at": rfc3339(NOW)}
+    exception = LimitException(user_day={"USD": 500}, **who)
+    added = control.read_exceptions().changed("user:u-1", exception, **who)
+
+    assert control.write_exceptions(added, expected_version=0)
+    assert control.read_exceptions() == added
+    removed = added.changed("user:u-1", None, **who)
+    assert not control.write_exceptions(removed, expected_version=0)
+    assert control.read_exceptions() == added

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 from tests.support.backup_commands import OneGateway, connect, download
 from tests.support.backup_parts import BackedUp
-from tests.support.expanded_template import ROOT
 from tests.support.fake_lambda import FakeLambda
+from tests.support.recipes import recipe
 from tests.support.refund_trail import RefundTrail
 
 from refunds.domain.refund import Refund, Status
@@ -23,16 +22,6 @@ from refunds.tables.ledger import LedgerTable
 from refunds_ops import cli
 from refunds_ops.stack.stack import Stack
 from refunds_ops.terminal import run_command
-
-DOC = (ROOT / "docs" / "backup.md").read_text()
-
-
-def recipe(heading: str) -> list[str]:
-    """The commands of the ```sh blocks below a heading."""
-    section = re.search(rf"^###? {re.escape(heading)}\n(.*?)(?=^##)", DOC, re.S | re.M)
-    assert section, heading
-    blocks = re.findall(r"^```sh\n(.*?)^```", section[1], re.S | re.M)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 class PaidAtGateway(OneGateway):
