@@ -38,6 +38,9 @@ SOURCE = Path("src/refunds")
 FOLDERS = ("processing", "tables", "gateways", "domain")
 MORE_FILES = ("audit/writer.py",)
 SCRIPTED = ("tests/simulator/scripted",)
+MORE_TESTS = {"domain/intake.py": "tests/unit/breaker", "domain/limits.py": "tests/unit/processing"}
+"""Folders that have tests of a file, beside its own package's."""
+
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 UNUSED = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:terminal")
 """Plugins that a forked test has no use for."""
@@ -249,7 +252,8 @@ def _verdict(session: pytest.Session, fault: Fault | None) -> int:
 def hunt(path: Path, faults: Sequence[Fault], ends: float, *, check: bool) -> Hunt:
     plugin = Hunt(path, faults, ends, check=check)
     unit = Path("tests/unit") / path.relative_to(SOURCE).parent
-    tests = [*([str(unit)] if unit.is_dir() else []), *SCRIPTED]
+    more = MORE_TESTS.get(path.relative_to(SOURCE).as_posix())
+    tests = [*([str(unit)] if unit.is_dir() else []), *([more] if more else []), *SCRIPTED]
     options = [*("-o", "addopts=", "-m", "not long"), *UNUSED]
     with contextlib.redirect_stdout(sys.stderr):
         code = pytest.main([*options, *tests], plugins=[plugin])

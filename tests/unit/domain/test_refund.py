@@ -22,6 +22,7 @@ from refunds.domain.refund import (
     IllegalTransitionError,
     Refund,
     Status,
+    approved_version,
     change_status,
     short_text,
 )
@@ -100,6 +101,22 @@ def test_fields_that_keep_their_value_are_not_listed_as_changed() -> None:
     )
 
     assert new.changed_fields == ("status",)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_what_waits_for_approval_records_approvals(status: Status) -> None:
+    approvals = ({"decision": "approve", "by": "jo"},)
+
+    def approved() -> Refund:
+        there = refund(version=2, status=status)
+        return approved_version(there, approvals, at=LATER, by="jo", previous_hash="h")
+
+    if status is not Status.AWAITING_APPROVAL:
+        with pytest.raises(IllegalTransitionError, match="nothing to approve"):
+            approved()
+        return
+    new = approved()
+    assert (new.status, new.version, new.approvals) == (status, 3, approvals)
 
 
 def test_the_audited_attributes_are_the_designs_and_no_protocol_state() -> None:
