@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refunds.domain.audit_entry import DELETED_EVENT, PROPOSED_EVENT
+from refunds.domain.audit_entry import DELETED_EVENT, PROPOSED_EVENT, RESTORED_EVENT
 from refunds.domain.refund import Item
 from refunds_ops.amounts import amount_text
 from refunds_ops.statuses import acting
@@ -42,6 +42,7 @@ SENTENCES: Mapping[str, str] = {
 }
 """What an audit entry says, by status."""
 OTHER_STATUS = "Its status became {status}."
+UPDATED = "Its record was updated: {}."
 DELETED = "The refund's record was deleted."
 NO_REASON = "no reason was given"
 ALL_THAT_IS_LEFT = "all that is left"
@@ -54,6 +55,18 @@ def sentence(entry: Item) -> str:
         return DELETED
     if entry["event"] == PROPOSED_EVENT and (proposal := details.get("proposal")):
         return f"Proposed as {proposal.get('decision')} by {decision(proposal)}."
+    if entry["event"] == RESTORED_EVENT and (restored := details.get("restored")):
+        by = acting(restored.get("by"))
+        return f"Its record was restored from {restored.get('source')} by {by}: {restored['why']}."
+    changed = details.get("changed_fields") or ()
+    if entry["previous_status"] == entry["status"] and "review" not in changed:
+        # Nothing happened to the money: the sentence of the status has been said.
+        trace = details.get("gateway_trace") if "gateway_trace" in changed else None
+        return (
+            f"The bank's number for it is {trace}."
+            if trace
+            else UPDATED.format(", ".join(changed) or "nothing that is shown")
+        )
     # Each value is one field of its own: nothing in it is read as a pattern.
     text = SENTENCES.get(entry["status"], OTHER_STATUS).format(
         asker=entry["requested_by"],
@@ -64,7 +77,7 @@ def sentence(entry: Item) -> str:
         gateway=details.get("gateway"),
         status=entry["status"],
     )
-    if "review" in (details.get("changed_fields") or ()) and (review := details.get("review")):
+    if "review" in changed and (review := details.get("review")):
         text += f" Decided by {decision(review)}."
     return text
 

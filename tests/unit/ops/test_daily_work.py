@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import click
 import pytest
 from tests.support.builders import body, refund, shown
 from tests.support.command_line import Ran, Refunds
+from tests.support.daily_stories import PAGE, STORIES, filled_in
 from tests.support.finished_refunds import NOW, add, at
 from tests.support.world import World
 
@@ -22,28 +22,11 @@ from refunds_ops.audit import sources
 from refunds_ops.cli import cli
 from refunds_ops.commands import bulk_request
 
-PAGE = (Path(__file__).parents[3] / "docs/daily.md").read_text()
-
-
-def stories() -> dict[str, list[list[str]]]:
-    """The commands of each numbered story."""
-    found: dict[str, list[list[str]]] = {}
-    for heading, text in re.findall(r"^## (\d+)\. .*?\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S):
-        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
-        found[heading] = [
-            shlex.split(re.split(r" [|>] ", line)[0])[1:]
-            for block in blocks
-            for line in block.splitlines()
-            if line.startswith("refunds ")
-        ]
-    return found
-
-
-STORIES = stories()
+ON_A_STACK = Path(__file__).parents[2] / "local" / "test_daily_stories.py"
 
 
 def test_there_are_sixteen_stories_each_with_a_command() -> None:
-    assert list(STORIES) == [str(number) for number in range(1, 17)]
+    assert list(STORIES) == [*range(1, 17)]
     assert all(STORIES.values())
 
 
@@ -84,16 +67,7 @@ def living(
 
 def live(refunds: Refunds, story: int, **placeholders: str) -> list[Ran]:
     """Run the story's commands as they stand on the page."""
-    ran = []
-    for line in STORIES[str(story)]:
-        arguments = []
-        for part in line:
-            replaced = part
-            for name, value in placeholders.items():
-                replaced = replaced.replace(name, value)
-            arguments.append(replaced)
-        ran.append(refunds(*arguments))
-    return ran
+    return [refunds(*filled_in(line, placeholders)) for line in STORIES[story]]
 
 
 def statuses(ran: list[Ran]) -> list[int]:
@@ -229,8 +203,10 @@ def test_15_scripts(living: Refunds) -> None:
     assert ran[1].json["intact"] is True
 
 
-def test_the_other_stories_are_run_elsewhere() -> None:
-    """Outage: test_pause. Restore: backup/test_restore_commands. Failed records: audit/
-    test_commands. Alarms: doctor's and status' own tests."""
-    here = {int(name.split("_")[1]) for name in globals() if re.match(r"test_\d", name)}
-    assert {5, 10, 13, 16} == set(range(1, 17)) - here
+def test_the_other_stories_are_run_on_the_local_stack() -> None:
+    here, there = (
+        {int(number) for number in re.findall(r"^def test_(\d+)_", text, re.M)}
+        for text in (Path(__file__).read_text(), ON_A_STACK.read_text())
+    )
+    assert there == {5, 10, 13, 16}
+    assert here | there == set(STORIES)
