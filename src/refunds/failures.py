@@ -6,12 +6,13 @@ An exception that this code does not expect is a bug until somebody has looked. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from refunds.domain.redaction import describe
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
 from refunds.tables.state import ContendedError
 from refunds.telemetry import Metrics
@@ -28,10 +29,18 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """``name`` is short and stable: part of a metric's name, and what the runbook lists."""
+    """``name`` is short and stable: part of a metric's name, and what the runbook lists.
+
+    ``detail`` is what may be logged of the exception: its type and place.
+    """
 
     kind: FailureKind
     name: str
+    detail: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def needs_a_person(self) -> bool:
+        return self.kind is not FailureKind.UNAVAILABLE
 
 
 GATEWAY_UNAVAILABLE = "gateway_unavailable"
@@ -83,7 +92,7 @@ def classify(error: BaseException) -> Failure:
     kind, name = FailureKind.UNEXPECTED, type(error).__name__
     match error:
         case ClientError():
-            return _of_code(error.response["Error"].get("Code", ""))
+            kind, name = _of_code(error.response["Error"].get("Code", ""))
         case GatewayMisconfiguredError():
             kind, name = FailureKind.MISCONFIGURED, error.reason.value
         case NoCredentialsError():
@@ -94,17 +103,17 @@ def classify(error: BaseException) -> Failure:
             kind, name = FailureKind.UNAVAILABLE, "aws_unreachable"
         case ContendedError():
             kind, name = FailureKind.UNAVAILABLE, "contended"
-    return Failure(kind, name)
+    return Failure(kind, name, describe(error))
 
 
-def _of_code(code: str) -> Failure:
+def _of_code(code: str) -> tuple[FailureKind, str]:
     # Some services write a prefix: KMS.DisabledException, AWS.SimpleQueueService.NonExistentQueue.
     last = code.rpartition(".")[2]
     if last in _NAME_OF_CODE:
-        return Failure(FailureKind.MISCONFIGURED, _NAME_OF_CODE[last])
+        return FailureKind.MISCONFIGURED, _NAME_OF_CODE[last]
     if last in _BUGS:
-        return Failure(FailureKind.UNEXPECTED, last)
-    return Failure(FailureKind.UNAVAILABLE, last or "aws_unreachable")
+        return FailureKind.UNEXPECTED, last
+    return FailureKind.UNAVAILABLE, last or "aws_unreachable"
 
 
 def misconfiguration(name: str | None) -> Failure | None:

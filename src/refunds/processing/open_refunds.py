@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -179,6 +179,7 @@ class OpenRefunds:
             failure = classify(exc)
             unreadable = refund is None and failure.kind is FailureKind.UNEXPECTED
             self._put_off(due, refund, unreadable=unreadable)
+            failure = replace(failure, detail={**failure.detail, "refund_id": due.refund_id})
             return Looked(late, refund, failure, unreadable)
 
     def _put_off(self, due: Due, refund: Refund | None, *, unreadable: bool) -> None:

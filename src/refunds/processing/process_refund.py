@@ -60,7 +60,7 @@ class ProcessRefund:
             self._metrics.add_metric(_metric(result), "Count", 1)
             if failure := _failure(result):
                 count_failures(self._metrics, FUNCTION, [failure])
-            self._log_result(record["messageId"], result)
+            self._log_result(record["messageId"], result, failure)
         self._metrics.add_metric("OldestPutBackAgeSeconds", "Seconds", oldest_seconds)
         self._watch_gateway(deadline)
         return response
@@ -88,7 +88,7 @@ class ProcessRefund:
         self._log.error(message, extra=describe(error))
         count_failures(self._metrics, FUNCTION, [classify(error)])
 
-    def _log_result(self, message_id: str, result: Result) -> None:
+    def _log_result(self, message_id: str, result: Result, failure: Failure | None) -> None:
         match result:
             case Refund():
                 self._log.info(
@@ -106,7 +106,9 @@ class ProcessRefund:
             case Deferred():
                 self._log.info("message deferred", message_id=message_id, reason=result.reason)
             case PutBackError():
-                self._log.warning(
+                # What a person has to correct is an error; the rest is tried again by itself.
+                write = self._log.error if failure and failure.needs_a_person else self._log.warning
+                write(
                     "message put back",
                     message_id=message_id,
                     reason=str(result),

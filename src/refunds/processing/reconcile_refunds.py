@@ -23,6 +23,9 @@ from refunds.telemetry import Log, Metrics
 
 FUNCTION = "ReconcileRefunds"
 
+MAX_LOGGED_FAULTS = 20
+"""Lines of one run. A fault of every refund would write thousands."""
+
 
 class ReconcileRefunds:
     def __init__(
@@ -75,6 +78,9 @@ class ReconcileRefunds:
         self._count("SweepErrors", sweep.failed)
         self._count("ArchiveErrors", dead_letters.failed)
         count_failures(self._metrics, FUNCTION, result.failures)
+        faults = [each for each in result.failures if each.needs_a_person]
+        for failure in faults[:MAX_LOGGED_FAULTS]:
+            self._log.error("step of the run failed", extra=dict(failure.detail))
 
     def _keep_intake(self, deadline: Deadline) -> dict[str, Any]:
         """Start or stop the queue as its state asks. Returns how it is."""
