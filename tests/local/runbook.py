@@ -1,4 +1,4 @@
-"""docs/runbook.md as the person uses it whom an alarm has called: section by section, in a shell."""
+"""docs/runbook.md as a person uses it whom an alarm has called: by section, in a shell."""
 
 from __future__ import annotations
 

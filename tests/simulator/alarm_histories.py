@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulator.alarms import Alarm, AlarmBoard, Series, series
+from tests.simulator.alarm_expectations import Expectations, Expected
+from tests.simulator.alarms import Datapoints, Series, series
 from tests.simulator.dynamodb import DynamoDB
 from tests.simulator.watch import DAY, HOUR, MINUTE, bound_of
 from tests.simulator.world import World
@@ -26,24 +27,15 @@ from refunds.tables.audit_trail import AuditTable
 QUIET_SECONDS = 26 * HOUR
 
 
-@dataclass(frozen=True)
-class Expected:
-    """``alarm`` is on at the latest at ``by``, when ``since`` is when it went wrong."""
-
-    alarm: str
-    since: float
-    by: float
-
-
 @dataclass
-class Played:
-    """A history, its metrics, and what was expected of the alarms."""
+class Played(Expectations):
+    """A history of the simulator, and what is expected of the alarms."""
 
     world: World
-    expected: list[Expected] = field(default_factory=list)
-    quiet_from: float | None = None
-    """From when on every alarm must be off, and stay off until the end."""
-    ends: float = 0.0
+
+    @property
+    def data(self) -> dict[Series, Datapoints]:
+        return self.world.watch.board.data
 
     @property
     def now(self) -> float:
@@ -61,37 +53,6 @@ class Played:
         self.world.run_schedule(seconds)
         self.quiet_from = self.now
         self.world.run_schedule(HOUR)
-
-    def faults(self, board: AlarmBoard | None = None) -> list[str]:
-        """What the alarms of ``board`` (the template's, if None) should have done and did not."""
-        board = board or self.world.watch.advance()
-        board.advance(self.ends)
-        found = []
-        for each in self.expected:
-            if each.by > self.ends or each.alarm not in {alarm.name for alarm in board.alarms}:
-                continue
-            at = board.first_on(each.alarm, each.since)
-            if at is None or at > each.by:
-                found.append(f"{each.alarm} is not on {(each.by - each.since) / MINUTE:.0f} min on")
-        if self.quiet_from is not None:
-            found += [
-                f"{alarm.name} is on, and all is well"
-                for alarm in board.alarms
-                if board.on_after(alarm.name, self.quiet_from)
-            ]
-        return found
-
-    def faults_of(self, mutant: Alarm) -> list[str]:
-        """The same with one alarm changed."""
-        board = AlarmBoard((mutant,))
-        board.data = self.world.watch.board.data
-        only = Played(
-            self.world,
-            [each for each in self.expected if each.alarm == mutant.name],
-            self.quiet_from,
-            self.ends,
-        )
-        return only.faults(board)
 
 
 def request(refund_id: str = "r1", **changes: Any) -> dict[str, Any]:
@@ -120,7 +81,7 @@ def played(name: str) -> Played:
     world = World(1, trace=True)
     world.kernel.max_events = 2_000_000
     world.pay("tx1", 1_000_000)
-    played_ = Played(world)
+    played_ = Played(world=world)
     world.run_schedule(2 * HOUR)  # a new stack's first hours
     try:
         HISTORIES[name](played_)
@@ -586,6 +547,8 @@ def _what_only_aws_reports(played: Played) -> None:
     played.expected.append(Expected("SweepBehind", since, since + 2 * MINUTE))
     world.run_schedule(HOUR)
     played.expected.append(Expected("RecordsLost", played.now - 1, played.now))
+    world.run_schedule(2 * HOUR)
+    played.report(series("Refunds", "BackupDrillFailed", service=STACK_NAME), 0)
     played.recovers(QUIET_SECONDS)
 
 

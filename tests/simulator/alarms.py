@@ -19,9 +19,12 @@ from functools import cache
 from typing import Any, Literal
 
 from tests.simulator.kernel import START_SECONDS
-from tests.support.expanded_template import REGION, ExpandedTemplate, load_template
+from tests.simulator.metric_math import BAND, Expression, anomaly_band
+from tests.support.expanded_template import EVERY_ALARM, REGION, ExpandedTemplate, load_template
 
 MINUTE = 60.0
+DAY = 86_400.0
+BAND_DAYS = 14
 
 Series = tuple[str, str, frozenset[tuple[str, str]]]
 """Namespace, metric and dimensions."""
@@ -30,12 +33,24 @@ State = Literal["OK", "ALARM"]
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """One alarm as the template defines it. Raises ``ValueError`` for what it can't evaluate."""
+class Input:
+    """One metric of an alarm that is made of several, or of an anomaly's."""
 
-    name: str
+    id: str
     series: Series
     statistic: str
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm as the template defines it. Raises ``ValueError`` for what it can't evaluate.
+
+    ``band_width`` is the width of an anomaly detection band, in the threshold's place.
+    """
+
+    name: str
+    inputs: tuple[Input, ...]
+    expression: str
     period: float
     windows: int
     datapoints: int
@@ -44,24 +59,32 @@ class Alarm:
     missing: str
     acts: bool
     description: str
+    band_width: float | None = None
 
     @classmethod
     def read(cls, name: str, properties: Mapping[str, Any]) -> Alarm:
-        if "MetricName" not in properties:
-            raise ValueError(f"{name} is made of several metrics")
         windows = int(properties["EvaluationPeriods"])
+        queries = properties.get("Metrics") or [_only_metric(properties)]
+        stats = {each["Id"]: each["MetricStat"] for each in queries if "MetricStat" in each}
+        (period,) = {each["Period"] for each in stats.values()}
+        expressions = {each["Id"]: each["Expression"] for each in queries if "Expression" in each}
+        band = BAND.fullmatch(expressions.pop(properties.get("ThresholdMetricId"), ""))
+        (returned,) = [
+            each["Id"]
+            for each in queries
+            if each.get("ReturnData", True) and each["Id"] != properties.get("ThresholdMetricId")
+        ]
+        if band is not None and band["metric"] != returned:
+            raise ValueError(f"{name}: the band is another metric's")
         return cls(
             name=name,
-            series=series(
-                properties["Namespace"],
-                properties["MetricName"],
-                **{each["Name"]: str(each["Value"]) for each in properties["Dimensions"]},
-            ),
-            statistic=properties["Statistic"],
-            period=float(properties["Period"]),
+            inputs=tuple(_input(id_, stat) for id_, stat in stats.items()),
+            expression=expressions.get(returned, returned),
+            band_width=None if band is None else float(band["width"]),
+            period=float(period),
             windows=windows,
             datapoints=int(properties.get("DatapointsToAlarm", windows)),
-            threshold=float(properties["Threshold"]),
+            threshold=float(properties.get("Threshold", "nan")),
             comparison=properties["ComparisonOperator"],
             missing=properties["TreatMissingData"],
             # Silenced, or without anybody to tell, is no alarm.
@@ -69,7 +92,54 @@ class Alarm:
             description=properties["AlarmDescription"],
         )
 
-    def breaches(self, value: float) -> bool:
+    @property
+    def series(self) -> Series:
+        """Its metric, if it is made of one."""
+        (only,) = self.inputs
+        return only.series
+
+    @property
+    def statistic(self) -> str:
+        (only,) = self.inputs
+        return only.statistic
+
+    def breaching(
+        self, data: Mapping[Series, Datapoints], after: float, until: float
+    ) -> bool | None:
+        """Whether the window from ``after`` to ``until`` breaches; None: it has no value."""
+        value = self._value(data, after, until)
+        if value is None:
+            return None
+        if self.band_width is None:
+            return self._breaches(value)
+        earlier = [
+            self._value(data, after - day * DAY, until - day * DAY)
+            for day in range(1, BAND_DAYS + 1)
+        ]
+        band = anomaly_band(earlier, self.band_width)
+        if band is None:
+            return None
+        match self.comparison:
+            case "GreaterThanUpperThreshold":
+                return value > band[1]
+            case "LessThanLowerThreshold":
+                return value < band[0]
+            case "LessThanLowerOrGreaterThanUpperThreshold":
+                return not band[0] <= value <= band[1]
+        raise ValueError(f"{self.name}: no such comparison: {self.comparison}")
+
+    def _value(self, data: Mapping[Series, Datapoints], after: float, until: float) -> float | None:
+        values = {
+            each.id: data[each.series].statistic(each.statistic, after, until)
+            if each.series in data
+            else None
+            for each in self.inputs
+        }
+        if self.expression in values:
+            return values[self.expression]
+        return Expression(self.expression).value(values)
+
+    def _breaches(self, value: float) -> bool:
         match self.comparison:
             case "GreaterThanThreshold":
                 return value > self.threshold
@@ -81,9 +151,9 @@ class Alarm:
                 return value <= self.threshold
         raise ValueError(f"{self.name}: no such comparison: {self.comparison}")
 
-    def state(self, windows: list[float | None], before: State) -> State:
-        """The state for the windows' values, None where there is no data."""
-        there = [self.breaches(value) for value in windows if value is not None]
+    def state(self, windows: list[bool | None], before: State) -> State:
+        """The state for the windows: whether each breaches, None where there is no data."""
+        there = [each for each in windows if each is not None]
         breaching, lacking = sum(there), len(windows) - len(there)
         if self.missing == "breaching":
             breaching += lacking
@@ -92,6 +162,20 @@ class Alarm:
         if self.missing == "ignore" and breaching + lacking >= self.datapoints:
             return before  # what is missing would decide
         return "OK"
+
+
+def _only_metric(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """An alarm of one metric, written as one of several is."""
+    metric = {name: properties[name] for name in ("Namespace", "MetricName", "Dimensions")}
+    stat = {"Metric": metric, "Period": properties["Period"], "Stat": properties["Statistic"]}
+    return {"Id": "metric", "MetricStat": stat}
+
+
+def _input(id_: str, stat: Mapping[str, Any]) -> Input:
+    metric = stat["Metric"]
+    dimensions = {each["Name"]: str(each["Value"]) for each in metric["Dimensions"]}
+    where = series(metric["Namespace"], metric["MetricName"], **dimensions)
+    return Input(id_, where, stat["Stat"])
 
 
 def series(namespace: str, metric: str, **dimensions: str) -> Series:
@@ -141,18 +225,23 @@ class _Watch:
     alarm: Alarm
     state: State = "OK"
     changes: list[tuple[float, State]] = field(default_factory=list)
-    used: int = 0
-    """Datapoints whose minutes are already in ``due``."""
-    due: set[float] = field(default_factory=lambda: {START_SECONDS + MINUTE})
+    used: dict[Series, int] = field(default_factory=dict)
+    """Datapoints of each metric whose minutes are already in ``due``."""
+    due: set[float] = field(default_factory=set)
 
 
 class AlarmBoard:
     """Every alarm of the template. ``add`` the metrics, then ``advance`` to an instant."""
 
-    def __init__(self, alarms: tuple[Alarm, ...] | None = None) -> None:
+    def __init__(
+        self, alarms: tuple[Alarm, ...] | None = None, *, begins: float = START_SECONDS
+    ) -> None:
+        """``begins``: before that nothing is evaluated, but what was reported then counts."""
         self.data: dict[Series, Datapoints] = {}
+        self._begins = begins + MINUTE
         self._watches = {
-            alarm.name: _Watch(alarm) for alarm in (template_alarms() if alarms is None else alarms)
+            alarm.name: _Watch(alarm, due={self._begins})
+            for alarm in (template_alarms() if alarms is None else alarms)
         }
 
     @property
@@ -197,23 +286,24 @@ class AlarmBoard:
     def _minutes(self, watch: _Watch, now: float) -> list[float]:
         """The minutes up to ``now`` at which a datapoint enters a window or leaves it."""
         alarm = watch.alarm
-        points = self.data.get(alarm.series, Datapoints()).at
         # If one datapoint is enough, it does not matter in which of the windows it is.
         places = (0, alarm.windows) if alarm.datapoints == 1 else range(alarm.windows + 1)
-        for at in points[watch.used :]:
-            enters = math.ceil(at / MINUTE) * MINUTE
-            watch.due.update(enters + number * alarm.period for number in places)
-        watch.used = len(points)
+        for where in {each.series for each in alarm.inputs}:
+            points = self.data.get(where, Datapoints()).at
+            for at in points[watch.used.get(where, 0) :]:
+                enters = math.ceil(at / MINUTE) * MINUTE
+                due = (enters + number * alarm.period for number in places)
+                watch.due.update(minute for minute in due if minute >= self._begins)
+            watch.used[where] = len(points)
         minutes = sorted(minute for minute in watch.due if minute <= now)
         watch.due.difference_update(minutes)
         return minutes
 
     def _evaluate(self, watch: _Watch, minute: float) -> None:
         alarm = watch.alarm
-        points = self.data.get(alarm.series, Datapoints())
         windows = [
-            points.statistic(
-                alarm.statistic,
+            alarm.breaching(
+                self.data,
                 minute - (number + 1) * alarm.period,
                 minute - number * alarm.period,
             )
@@ -227,14 +317,20 @@ class AlarmBoard:
 
 @cache
 def template_alarms() -> tuple[Alarm, ...]:
-    """The alarms of template.yaml that are made of one metric, at the template's own defaults."""
+    """The alarms of template.yaml at the template's own defaults."""
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)  # SAM asks for one
     return read_alarms(ExpandedTemplate(load_template()))
+
+
+@cache
+def every_alarm() -> tuple[Alarm, ...]:
+    """Those of other stages and parameters, too."""
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
+    return read_alarms(ExpandedTemplate(load_template(), **EVERY_ALARM))
 
 
 def read_alarms(template: ExpandedTemplate) -> tuple[Alarm, ...]:
     return tuple(
         Alarm.read(name, properties)
         for name, properties in template.of_type("AWS::CloudWatch::Alarm").items()
-        if "MetricName" in properties
     )

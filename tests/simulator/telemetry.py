@@ -8,6 +8,8 @@ from typing import Any
 
 from tests.simulator.kernel import Kernel
 
+from refunds.audit.money_metrics import OUTCOME_COUNTS
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -38,7 +40,7 @@ class Telemetry:
     def add(self, money: Mapping[str, Mapping[str, int]]) -> None:
         """Counts without their currency; no alarm of the template's defaults is about amounts."""
         for values in money.values():
-            for name, value in values.items():
+            for name, value in (dict.fromkeys(OUTCOME_COUNTS, 0) | dict(values)).items():
                 if name.endswith("Count"):
                     self.add_metric(name, "Count", value)
 

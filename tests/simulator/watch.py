@@ -90,7 +90,12 @@ BOUNDS = (
     Bound("WriteAudit is throttled", "WriteAuditThrottles", 7 * MINUTE),
     Bound("no backup is published", "BackupMissing", 27 * HOUR),
     Bound("a restore drill fails", "BackupDrillFailed", 2 * MINUTE),
-    Bound("nobody drills (prod)", "BackupDrillMissing", 8 * DAY),
+    Bound("nobody drills for a month (prod)", "BackupDrillMissing", 33 * DAY),
+    Bound("more than a fifth of an hour's refunds fail", "FailureRatio", HOUR),
+    Bound("more than 2 % of a day's refunds come back", "ReversalRatio", HOUR),
+    Bound("far more requests than at this hour of other days", "RefundCountUnusual", HOUR),
+    Bound("far more money than at this hour of other days", "RefundAmountUnusual", HOUR),
+    Bound("the daily budget is exceeded", "DailyBudgetExceeded", HOUR),
 )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 import jmespath  # type: ignore[import-untyped]
 from botocore import xform_name
+from botocore.exceptions import BotoCoreError, ClientError
 
 OWN = ("--query", "--output", "--endpoint-url", "--region")
 
@@ -126,5 +127,12 @@ def _value(kind: str, value: Any, *, negated: bool) -> Any:
     return json.loads(value) if kind in ("structure", "map") else value
 
 
+FAILED = 254
+"""As the CLI has it."""
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (BotoCoreError, ClientError) as exc:
+        print(f"\n{exc}", file=sys.stderr)
+        sys.exit(FAILED)

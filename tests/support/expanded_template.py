@@ -27,6 +27,15 @@ FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds")
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
 
+EVERY_ALARM = {
+    "Stage": "prod",
+    "Webhooks": "true",
+    "AlarmEmail": "ops@example.com",
+    "ReportingCurrency": "USD",
+    "DailyBudgetMinor": "100000000",
+}
+"""Parameters with which the stack has all of its alarms."""
+
 Json = Any
 
 

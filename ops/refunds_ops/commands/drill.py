@@ -6,11 +6,12 @@ import secrets
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.markup import escape
 
+from refunds.backup.drills import record_drill
 from refunds.backup.table_scan import sources
 from refunds.domain.clock import SystemClock
 from refunds_ops.backup.data_files import DamagedError
@@ -37,7 +38,7 @@ from refunds_ops.terminal import console, print_json
 @click.command()
 @KEY
 @NUMBER
-@click.option("--no-metric", is_flag=True, help="Do not report the result to CloudWatch.")
+@click.option("--no-metric", is_flag=True, help="Do not report or record the result.")
 @json_option(
     {
         "passed": "",
@@ -59,7 +60,7 @@ def drill(
     """Restore the newest backup into tables of its own, compare, and remove them again.
 
     Compares every row with the backup and with the live tables. Exit status 1 when it failed. The
-    metric BackupDrillFailed raises an alarm.
+    metric BackupDrillFailed raises an alarm. A drill that passed is recorded beside the backups.
     """
     stack = find_stack(stack_name)
     began = time.monotonic()
@@ -76,9 +77,11 @@ def drill(
         # Whatever ended it, report it: a drill that reports nothing raises no alarm.
         seconds = time.monotonic() - began
         passed = done is not None and done.passed
+        result = _drill_json(done, passed, seconds, why)
         if not no_metric:
+            if passed:
+                record_drill(stack.s3, stack["BackupBucketName"], SystemClock().now(), result)
             _report_to_cloudwatch(stack, passed, seconds)
-    result = _drill_json(done, passed, seconds, why)
     if as_json:
         print_json(result)
     else:
@@ -144,20 +147,17 @@ def _report_to_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:
     )
     service = function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
     dimensions = [{"Name": "service", "Value": service}]
+    values: list[tuple[str, float, Literal["Count", "Seconds"]]] = [
+        ("BackupDrillFailed", int(not passed), "Count"),
+        ("BackupDrillSeconds", seconds, "Seconds"),
+    ]
+    if passed:
+        # So that the alarm ends now, and not with the next backup.
+        values.append(("DaysSinceBackupDrill", 0, "Count"))
     stack.new_client("cloudwatch").put_metric_data(
         Namespace="Refunds",
         MetricData=[
-            {
-                "MetricName": "BackupDrillFailed",
-                "Dimensions": dimensions,
-                "Value": int(not passed),
-                "Unit": "Count",
-            },
-            {
-                "MetricName": "BackupDrillSeconds",
-                "Dimensions": dimensions,
-                "Value": seconds,
-                "Unit": "Seconds",
-            },
+            {"MetricName": name, "Dimensions": dimensions, "Value": value, "Unit": unit}
+            for name, value, unit in values
         ],
     )

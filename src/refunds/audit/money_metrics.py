@@ -24,6 +24,10 @@ _NAMES = {
     "REVERSED": "Reversed",
 }
 
+OUTCOME_COUNTS = ("RefundedCount", "FailedCount", "RejectedCount", "ReversedCount")
+"""Counts that alarms set in relation to each other. Each is reported beside the others, 0 if need
+be: metric math over a count without a datapoint gives no value, and the alarm stays silent."""
+
 
 def money_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Counter[str]]:
     """By currency: ``RefundedMinor``, ``RefundedCount`` and so on. Ignores what it can't read."""
@@ -54,22 +58,25 @@ class MoneyMetrics:
 
     def add(self, money: Mapping[str, Mapping[str, int]]) -> None:
         for currency, values in money.items():
-            print(json.dumps(self._line(currency, values)))
+            print(json.dumps(self.line(currency, values)))
 
-    def _line(self, currency: str, values: Mapping[str, int]) -> dict[str, Any]:
+    def line(self, currency: str, values: Mapping[str, int]) -> dict[str, Any]:
         counts = [name for name in values if name.endswith("Count")]
         amounts = [name for name in values if not name.endswith("Count")]
+        zeros = [name for name in OUTCOME_COUNTS if name not in values]
         return {
             "_aws": {
                 "Timestamp": int(datetime.now(UTC).timestamp() * 1000),
                 "CloudWatchMetrics": [
                     self._directive([["service", "currency"]], amounts, "None"),
                     self._directive([["service"], ["service", "currency"]], counts, "Count"),
+                    self._directive([["service"]], zeros, "Count"),
                 ],
             },
             "service": self._service,
             "currency": currency,
             **values,
+            **dict.fromkeys(zeros, 0),
         }
 
     def _directive(self, dimensions: list[list[str]], names: list[str], unit: str) -> Any:

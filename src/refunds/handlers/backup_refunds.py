@@ -12,10 +12,16 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from refunds.backup.drills import UNKNOWN_DAYS
 from refunds.domain.clock import SystemClock
+from refunds.domain.redaction import describe
 from refunds.lambda_runtime import deadline_of, lambda_clients, new_token, quiet_libraries
 from refunds.settings import BackupRefundsSettings
-from refunds.wiring.backup_refunds import PATIENT_CLIENT_CONFIG, build_backup_refunds
+from refunds.wiring.backup_refunds import (
+    PATIENT_CLIENT_CONFIG,
+    build_backup_refunds,
+    build_drill_age,
+)
 
 logger = Logger()
 metrics = Metrics()
@@ -23,8 +29,10 @@ quiet_libraries()
 
 _clock = SystemClock()
 _clients = lambda_clients("dynamodb", config=PATIENT_CLIENT_CONFIG)
+_settings = BackupRefundsSettings.read(os.environ)
+_drill_age = build_drill_age(_settings, _clients)
 _run = build_backup_refunds(
-    BackupRefundsSettings.read(os.environ),
+    _settings,
     clients=_clients,
     clock=_clock,
     new_token=new_token,
@@ -48,4 +56,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     for name, table in result["tables"].items():
         metrics.add_metric(f"BackupItems{name.title()}", MetricUnit.Count, table["item_count"])
     logger.info("backup published", **result)
+    metrics.add_metric("DaysSinceBackupDrill", MetricUnit.Count, _days_since_drill())
     return result
+
+
+def _days_since_drill() -> int:
+    try:
+        return _drill_age.days(_clock.now())
+    except Exception as exc:
+        # The backup is published all the same.
+        logger.error("drills not read", extra=describe(exc))
+        return UNKNOWN_DAYS

@@ -9,6 +9,7 @@ from typing import Any
 from botocore.config import Config
 
 from refunds.backup.digest_chain import DigestChain, KmsSigner
+from refunds.backup.drills import DrillAge
 from refunds.backup.export_format import compressor
 from refunds.backup.native_export import NativeExport
 from refunds.backup.run import SEGMENTS, BackupRun
@@ -26,6 +27,15 @@ PATIENT_CLIENT_CONFIG = DEFAULT_CLIENT_CONFIG.merge(
         max_pool_connections=2 * SEGMENTS,
     )
 )
+
+
+def build_drill_age(settings: BackupRefundsSettings, clients: Clients) -> DrillAge:
+    return DrillAge(
+        s3=clients.s3,
+        bucket=settings.bucket,
+        dynamodb=clients.dynamodb,
+        refunds_table=settings.tables.refunds,
+    )
 
 
 def build_backup_refunds(

@@ -58,7 +58,7 @@ def test_amounts_stay_integers_and_carry_their_currency(
 
     assert (line["RefundedMinor"], line["RefundedCount"]) == (10**17 + 1, 2)
     assert (line["service"], line["currency"]) == ("refunds-test", "USD")
-    amounts, counts = line["_aws"]["CloudWatchMetrics"]
+    amounts, counts, zeros = line["_aws"]["CloudWatchMetrics"]
     assert amounts == {
         "Namespace": "Refunds",
         "Dimensions": [["service", "currency"]],
@@ -66,3 +66,8 @@ def test_amounts_stay_integers_and_carry_their_currency(
     }
     assert counts["Dimensions"] == [["service"], ["service", "currency"]]
     assert counts["Metrics"] == [{"Name": "RefundedCount", "Unit": "Count"}]
+    # A ratio of counts has no value where one of them has none.
+    assert zeros["Dimensions"] == [["service"]]
+    names = [each["Name"] for each in zeros["Metrics"]]
+    assert names == ["FailedCount", "RejectedCount", "ReversedCount"]
+    assert {line[name] for name in names} == {0}

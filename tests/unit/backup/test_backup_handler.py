@@ -79,7 +79,26 @@ def test_an_empty_event_is_a_whole_run(
         "audit": 2,
     }
     json.dumps(told)  # Lambda returns it
-    assert {"BackupCompleted", "BackupItemsRefunds"} <= metrics(capsys.readouterr().out)
+    assert {"BackupCompleted", "BackupItemsRefunds", "DaysSinceBackupDrill"} <= metrics(
+        capsys.readouterr().out
+    )
+
+
+def test_drills_that_cant_be_read_are_reported_as_long_ago(
+    stack: BackedUp,
+    handler: Callable[[], ModuleType],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stack.add(refund(1))
+    module = handler()
+
+    def denied(now: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(module._drill_age, "days", denied)
+    assert module.handler({}, context())["digest"]["sequence"] == 1
+    assert '"DaysSinceBackupDrill":[999.0]' in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_continued_by_the_same_version(

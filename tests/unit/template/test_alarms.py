@@ -10,6 +10,7 @@ import pytest
 from tests.support.expanded_template import (
     CHANGES,
     DAY_SECONDS,
+    EVERY_ALARM,
     FUNCTIONS,
     HOUR_SECONDS,
     ROOT,
@@ -28,15 +29,6 @@ from refunds_ops.cli import cli
 DESCRIPTION = re.compile(
     r"(.+)[.?] (First): (.+) \((SEV[123]); docs/runbook\.md#([a-z]+)\)", re.DOTALL
 )
-
-EVERY_ALARM = {
-    "Stage": "prod",
-    "Webhooks": "true",
-    "AlarmEmail": "ops@example.com",
-    "ReportingCurrency": "USD",
-    "DailyBudgetMinor": "100000000",
-}
-"""Parameters with which the stack has all of its alarms."""
 
 
 def _allows(policy: Json) -> list[Json]:
@@ -136,6 +128,21 @@ def test_an_alarm_of_ours_rolls_a_gradual_deployment_back(stack: ExpandedTemplat
     # Within the first two of the ten minutes.
     alarm = gradual["ProcessRefundUnexpectedErrors"]
     assert (alarm["Period"], alarm["DatapointsToAlarm"]) == (60, 1)
+
+
+def test_a_correction_can_be_deployed_while_the_alarm_is_on(stack: ExpandedTemplate) -> None:
+    """CodeDeploy stops a deployment whose alarm is on. Without it the alias changes at once."""
+
+    def of_codedeploy(template: ExpandedTemplate) -> list[str]:
+        policies = [name for name, each in template.resources.items() if "UpdatePolicy" in each]
+        kinds = [name for name, each in template.resources.items() if "CodeDeploy" in each["Type"]]
+        return policies + kinds
+
+    assert of_codedeploy(stack.given(GradualDeployment="true"))
+    assert of_codedeploy(stack.given(GradualDeployment="false")) == []
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    section = runbook.partition("### ProcessRefundUnexpectedErrors")[2].partition("\n### ")[0]
+    assert "--config-env prod --parameter-overrides GradualDeployment=false" in section
 
 
 def test_business_alarms_are_for_stages_that_have_business(stack: ExpandedTemplate) -> None:
@@ -242,6 +249,10 @@ EDITS: list[tuple[Check, Edit]] = [
     (
         test_an_alarm_of_ours_rolls_a_gradual_deployment_back,
         put("ProcessRefundUnexpectedErrors.Properties.Period", 300),
+    ),
+    (
+        test_a_correction_can_be_deployed_while_the_alarm_is_on,
+        put("ProcessRefund.Properties.DeploymentPreference.Enabled", True),
     ),
     (
         test_business_alarms_are_for_stages_that_have_business,
