@@ -197,13 +197,15 @@ def _id_of(identity: Mapping[str, Any]) -> str:
 
 def _suspicious(rows: Sequence[Row]) -> list[str]:
     """What a person should check: the same id or payment twice."""
-    requests = [(row.number, row.request) for row in rows if row.request is not None]
-    ids = Counter(request.refund_id for _, request in requests)
-    payments = Counter(request.transaction_id for _, request in requests)
+    by_id: dict[str, list[str]] = defaultdict(list)
+    payments: Counter[str] = Counter()
+    for row in rows:
+        if row.request is not None:
+            by_id[row.request.refund_id].append(str(row.number))
+            payments[row.request.transaction_id] += 1
     found = []
-    for refund_id, count in ids.items():
-        if count > 1:
-            numbers = [str(number) for number, each in requests if each.refund_id == refund_id]
+    for numbers in by_id.values():
+        if len(numbers) > 1:
             found.append(
                 f"rows {', '.join(numbers[:10])} are the same request: it is paid once. Give each "
                 "its refund_id if they are meant"
@@ -328,6 +330,7 @@ def follow(
 
 def check_payments(stack: Stack, requests: Sequence[RefundRequest]) -> list[str]:
     """What the gateways object to: unknown payments, or amounts above what is left."""
+    from refunds.gateways.contract import PaymentStatus
     from refunds_ops.audit import sources
 
     gateways = sources.gateways(stack)
@@ -341,9 +344,15 @@ def check_payments(stack: Stack, requests: Sequence[RefundRequest]) -> list[str]
         if payment is None:
             found.append(f"payment {transaction_id} is not known to {gateway.name}")
             continue
-        total = sum(each.amount_minor or 0 for each in of_payment)
+        # One id is one request, however often it is in the file.
+        once = {each.refund_id: each for each in of_payment}.values()
+        total = sum(each.amount_minor or 0 for each in once)
         if any(each.currency != payment.currency for each in of_payment):
             found.append(f"payment {transaction_id} is in {payment.currency}")
+        elif payment.status is not PaymentStatus.CAPTURED:
+            found.append(f"payment {transaction_id} is {payment.status.value}, not captured")
+        elif payment.refundable_minor == 0:
+            found.append(f"payment {transaction_id} has nothing left to refund")
         elif total > payment.refundable_minor:
             left = amount_text(payment.refundable_minor, payment.currency)
             asked = amount_text(total, payment.currency)

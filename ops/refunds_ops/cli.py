@@ -76,7 +76,7 @@ SECTIONS = {
         (
             "stack",
             f"{_AT}.stack:stack",
-            "Show the stack that the commands work on, give it its key, or adopt a deleted one.",
+            "Show the stack, give it its key, adopt a deleted one, or index its days.",
         ),
     ),
 }

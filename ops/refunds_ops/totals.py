@@ -12,6 +12,7 @@ from refunds.domain.refund import Item
 from refunds.tables.refund_indexes import Span
 from refunds_ops.amounts import amount_text
 from refunds_ops.dates import Zone, utc_now
+from refunds_ops.errors import RefusedError
 
 if TYPE_CHECKING:
     from refunds_ops.stack.stack import Stack
@@ -90,8 +91,8 @@ def from_table(stack: Stack, span: Span) -> Source:
 
 def from_backup(stack: Stack | None, span: Span, folder: Path | None, number: int | None) -> Source:
     """As they were in a backup, whose files are checked as they are read."""
-    from refunds_ops.backup.data_files import items, plain_item
-    from refunds_ops.backup.storage import backup_storage
+    from refunds_ops.backup.data_files import DamagedError, items, plain_item
+    from refunds_ops.backup.storage import AbsentError, backup_storage
     from refunds_ops.commands.backup_options import digest_of, stack_of
 
     storage = backup_storage(stack or stack_of(None, folder), folder)
@@ -99,9 +100,15 @@ def from_backup(stack: Stack | None, span: Span, folder: Path | None, number: in
     (export,) = [each for each in digest.exports if each.table == "refunds"]
 
     def refunds() -> Iterator[Item]:
-        for wire in items(storage, export):
-            refund = plain_item(wire)
-            if span.since <= refund["created_at"] < span.until:
-                yield refund
+        try:
+            for wire in items(storage, export):
+                refund = plain_item(wire)
+                if span.since <= refund["created_at"] < span.until:
+                    yield refund
+        except (DamagedError, AbsentError) as exc:
+            raise RefusedError(
+                f"Backup {digest.sequence} can't be read, so there are no totals: {exc}.",
+                "What is wrong with it: refunds backup verify",
+            ) from exc
 
     return Source(refunds(), digest.start_time, f"backup {digest.sequence}")

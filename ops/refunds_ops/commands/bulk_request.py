@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +13,6 @@ from refunds_ops.amounts import amount_text, minor_units
 from refunds_ops.bulk import (
     FINAL,
     Checked,
-    Progress,
     ResultFile,
     check_payments,
     follow,
@@ -25,7 +22,8 @@ from refunds_ops.bulk import (
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.identity import login
 from refunds_ops.stack.stack import Stack, find_stack
-from refunds_ops.terminal import console, print_error, print_json, print_line, print_note
+from refunds_ops.terminal import print_error, print_json, print_line, print_note
+from refunds_ops.work_progress import progress_of
 
 MAX_SHOWN = 20
 POLL_SECONDS = 2.0
@@ -55,7 +53,7 @@ def request_file(stack_name: str | None, file: IO[bytes], options: dict[str, Any
     results = ResultFile(_result_path(file, options["results"]))
     if results.results:
         print_note(f"Goes on where {results.path} ends.")
-    with _progress("sent", len(checked.rows)) as on_progress:
+    with progress_of("sent", len(checked.rows)) as on_progress:
         send(
             stack,
             checked.rows,
@@ -97,6 +95,9 @@ def _above(checked: Checked, limit: str | None) -> list[str]:
 def _show(checked: Checked) -> None:
     print_note(f"{len(checked.rows):,} requests:")
     for currency, (count, total, unnamed) in checked.totals().items():
+        if unnamed == count:
+            print_note(f"  {count:,} in {currency}: all that is left")
+            continue
         rest = f", {unnamed:,} of them for all that is left" if unnamed else ""
         print_note(f"  {count:,} in {currency}: {amount_text(total, currency)}{rest}")
     for each in checked.suspicious[:MAX_SHOWN]:
@@ -124,7 +125,7 @@ def _result_path(file: IO[bytes], path: Path | None) -> Path:
 
 
 def _wait(stack: Stack, results: ResultFile, seconds: float) -> None:
-    with _progress("finished", len(results.results)) as on_progress:
+    with progress_of("finished", len(results.results)) as on_progress:
         follow(
             stack,
             results,
@@ -156,18 +157,3 @@ def _end(results: ResultFile, *, as_json: bool, waited: bool) -> None:
         raise click.exceptions.Exit(REFUSED)
     if not waited:
         print_note("Follow them: the same command with --wait, or refunds watch")
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Progress]:
-    out = console(stderr=True)
-    if not out.is_terminal:
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=out, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)

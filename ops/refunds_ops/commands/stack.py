@@ -11,13 +11,15 @@ from refunds_ops.errors import RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.stack.adoption import adopt as adopt_kept
 from refunds_ops.stack.adoption import find_deleted
+from refunds_ops.stack.day_index import index_days, pages_without_day
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import print_json, print_line
+from refunds_ops.work_progress import progress_of
 
 
 @click.group()
 def stack() -> None:
-    """Show the stack that the commands work on, give it its key, or adopt a deleted one."""
+    """Show the stack, give it its key, adopt a deleted one, or index its days."""
 
 
 @stack.command()
@@ -65,6 +67,41 @@ def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool) -> None:
         return
     adopt_kept(cloudformation, replace(deleted, kept=kept))
     print_line(f"{stack_name} has its data again. Now deploy it: sam build && sam deploy")
+
+
+@stack.command("index-days")
+@click.option("--dry-run", is_flag=True, help="Say how many there are; change nothing.")
+@click.option(
+    "--per-second",
+    type=click.IntRange(0, 10_000),
+    default=100,
+    show_default=True,
+    help="Write at most so many a second; 0 sets no limit.",
+)
+@json_option({"missing": "refunds that the index did not have", "indexed": "of them, by this call"})
+@click.pass_obj
+def index_days_(stack_name: str | None, *, dry_run: bool, per_second: int, as_json: bool) -> None:
+    """Put refunds of release 0.1.0 into the index of days.
+
+    That release did not write the index's key, so `refunds list --day`, `totals` and `statement`
+    leave its refunds out. Run it once after the update, and after restoring a backup of that
+    release. Reads the whole table once; a refund costs two write units. Can be stopped and
+    repeated.
+    """
+    found = find_stack(stack_name)
+    missing = sum(len(page) for page in pages_without_day(found))
+    written = 0
+    if missing and not dry_run:
+        with progress_of("indexed", missing) as on_progress:
+            written = index_days(found, per_second=per_second, on_progress=on_progress)
+    if as_json:
+        print_json({"missing": missing, "indexed": written})
+    elif not missing:
+        print_line("Every refund is in the index of days.")
+    elif dry_run:
+        print_line(f"Not in the index of days: {missing:,}. Put them there: without --dry-run")
+    else:
+        print_line(f"Put into the index of days: {written:,} of {missing:,}.")
 
 
 @stack.command("set-key")

@@ -25,7 +25,7 @@ from refunds_ops.json_output import json_option
 from refunds_ops.reconciliation import Line, listed_since, reconcile
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.statuses import outcome_of
-from refunds_ops.terminal import print_json, print_line, print_note
+from refunds_ops.terminal import print_error, print_json, print_line, print_note
 from refunds_ops.totals import from_table, totals
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def statement(stack_name: str | None, /, **options: Any) -> None:
     """Write a month's refunds and proof to a folder.
 
     CSV files of refunds and totals, the comparison with the gateway's list, receipts, and a README
-    that says how to check them offline. Exit status 1 when not everything matches.
+    that says how to check them offline. Exit status 1 when not everything matches, or when the
+    newest backup can't be read.
     """
     month, folder = options["month"], options["output"]
     stack = find_stack(stack_name)
@@ -126,7 +127,7 @@ def statement(stack_name: str | None, /, **options: Any) -> None:
         notes.append("The gateway was not asked: there is no reconciliation.csv.")
     else:
         compared = _write_reconciliation(folder / "reconciliation.csv", stack, refunds, span)
-    written = _write_receipts(folder / "proof", stack, refunds, options["receipts"], notes)
+    written, damage = _write_receipts(folder / "proof", stack, refunds, options["receipts"], notes)
     (folder / "README.txt").write_text(
         README.format(
             month=month,
@@ -152,8 +153,12 @@ def statement(stack_name: str | None, /, **options: Any) -> None:
         print_json(summary)
     else:
         _print(summary, refunds, zone, notes)
-    if compared and any(count for name, count in compared.items() if name != "matched"):
+    differ = compared and any(count for name, count in compared.items() if name != "matched")
+    if differ:
         print_note(f"Not all of them match: {folder}/reconciliation.csv")
+    if damage:
+        print_error(damage, "What is wrong with it: refunds backup verify")
+    if differ or damage:
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -268,10 +273,13 @@ def _write_reconciliation(
 
 def _write_receipts(
     folder: Path, stack: Stack, refunds: list[Item], most: int, notes: list[str]
-) -> int:
+) -> tuple[int, str | None]:
+    """How many were written, and what is wrong with the backup if it ends early."""
     from refunds_ops.audit import sources
     from refunds_ops.audit.receipt_page import html_receipt
     from refunds_ops.audit.receipts import make_receipt
+    from refunds_ops.backup.data_files import DamagedError
+    from refunds_ops.backup.storage import AbsentError
     from refunds_ops.commands.audit_show import entries_of
 
     key = sources.public_key(stack, None)
@@ -281,7 +289,7 @@ def _write_receipts(
         (folder / "public-key.pem").write_bytes(key.pem)
     if key is None or stored is None:
         notes.append("There is no signed backup yet: there are no receipts.")
-        return 0
+        return 0, None
     chosen = sorted(refunds, key=lambda refund: refund["status"] != "SUCCEEDED")[:most]
     tables = sources.tables(stack)
     written = 0
@@ -290,9 +298,13 @@ def _write_receipts(
         if not entries:
             notes.append(f"{refund['refund_id']} has no audit entry yet, and so no receipt.")
             continue
-        made = make_receipt(
-            entries, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
-        )
+        try:
+            made = make_receipt(
+                entries, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
+            )
+        except (DamagedError, AbsentError) as exc:
+            notes.append("Receipts are missing: the newest backup can't be read.")
+            return written, f"The newest backup can't be read, so receipts are missing: {exc}."
         name = f"{refund['refund_id']}.receipt"
         (folder / f"{name}.json").write_text(json.dumps(made, indent=1) + "\n")
         (folder / f"{name}.html").write_text(html_receipt(made))
@@ -300,9 +312,9 @@ def _write_receipts(
     if written < len(refunds):
         notes.append(
             f"There are receipts for {written} of {len(refunds)} refunds. For another: "
-            "refunds audit receipt REFUND_ID --html"
+            "refunds audit receipt REFUND_ID --html. For all: refunds statement --receipts 10000"
         )
-    return written
+    return written, None
 
 
 def _write_sums(folder: Path) -> None:

@@ -173,6 +173,8 @@ TABLE: list[tuple[tuple[str, ...], int]] = [
     (("doctor", "x"), 2),
     (("stack", "adopt"), 2),
     (("stack", "set-key"), 3),
+    (("stack", "index-days", "--dry-run"), 0),
+    (("stack", "index-days", "--per-second", "-1"), 2),
     (("nonsense",), 2),
 ]
 

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.builders import refund, request
+from tests.support.builders import payment, refund, request
 from tests.support.command_line import Refunds
 from tests.support.world import World
 
 from refunds.domain.refund import Status
+from refunds.gateways.contract import PaymentStatus
+from refunds.gateways.routing import Gateways
 from refunds_ops import bulk
+from refunds_ops.audit import sources
 from refunds_ops.commands import bulk_request
 from refunds_ops.errors import CommandError
 
@@ -42,7 +45,7 @@ def test_a_csv_becomes_requests(world: World, refunds: Refunds, file: Path) -> N
     ran = refunds("request", "--file", str(file), "--requested-by", "agent:x", "--yes")
     assert (ran.status, ran.out.splitlines()[0]) == (0, "2 sent")
     assert "1 in USD: 25.00 USD" in ran.err
-    assert "1 in JPY: 0 JPY, 1 of them for all that is left" in ran.err
+    assert "1 in JPY: all that is left" in ran.err
     messages = sorted(sent(world), key=lambda each: each["transaction_id"])
     ids = [each.pop("refund_id") for each in messages]
     assert ids[0] != ids[1]
@@ -126,6 +129,76 @@ def test_suspicious_rows_are_pointed_out(refunds: Refunds, file: Path) -> None:
     assert "rows 2, 4 are the same request" in ran.err
     assert "payment pay_1 is refunded 2 times" in ran.err
     assert "row 5 asks for 900.00 USD" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "row", "finding"),
+    [
+        ({}, "payment-1,ada,25.00,USD,other,", None),
+        ({}, "payment-1,ada,,USD,other,", None),
+        ({}, "payment-9,ada,1.00,USD,other,", "payment payment-9 is not known to flair"),
+        ({}, "payment-1,ada,1.00,EUR,other,", "payment payment-1 is in USD"),
+        (
+            {"refunded_minor": 8000},
+            "payment-1,ada,25.00,USD,other,",
+            "payment payment-1 has 20.00 USD left, 25.00 USD is asked for",
+        ),
+        (
+            {"refunded_minor": 10_000},
+            "payment-1,ada,,USD,other,",
+            "payment payment-1 has nothing left to refund",
+        ),
+        (
+            {"status": PaymentStatus.AUTHORIZED, "captured_minor": 0},
+            "payment-1,ada,1.00,USD,other,",
+            "payment payment-1 is authorized, not captured",
+        ),
+    ],
+)
+def test_payments_are_looked_up_before_anything_is_sent(  # noqa: PLR0917 - fixtures
+    world: World,
+    refunds: Refunds,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    row: str,
+    finding: str | None,
+) -> None:
+    monkeypatch.setattr(sources, "gateways", lambda stack: Gateways([world.gateway]))
+    world.gateway.payments["payment-1"] = payment(**changes)
+    file.write_text(f"{HEADING}{row}\n")
+    ran = refunds("request", "--file", str(file), "--check-payments", "--dry-run")
+    looks = [line for line in ran.err.splitlines() if "  look: " in line]
+    assert (ran.status, looks) == (0, [f"  look: {finding}"] if finding else [])
+    assert sent(world) == []
+
+
+def test_rows_of_one_payment_are_added_up_and_one_request_counts_once(
+    world: World, refunds: Refunds, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "gateways", lambda stack: Gateways([world.gateway]))
+    row = "payment-1,ada,60.00,USD,other,"
+    file.write_text(f"{HEADING}{row}\n{row}\n")
+    assert (
+        "is asked for"
+        not in refunds("request", "--file", str(file), "--check-payments", "--dry-run").err
+    )
+    file.write_text(f"{HEADING}{row}A-1\n{row}A-2\n")
+    assert (
+        "has 100.00 USD left, 120.00 USD is asked for"
+        in refunds("request", "--file", str(file), "--check-payments", "--dry-run").err
+    )
+
+
+def test_a_gateway_that_is_down_is_said_and_nothing_is_sent(
+    world: World, refunds: Refunds, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "gateways", lambda stack: Gateways([world.gateway]))
+    monkeypatch.setattr(sources, "GATEWAY_TRIES", 1)
+    world.gateway.down = True
+    ran = refunds("request", "--file", str(file), "--check-payments", "--yes")
+    assert (ran.status, sent(world)) == (3, [])
+    assert "flair could not be asked" in ran.err
 
 
 def test_nobody_to_agree_sends_nothing(world: World, refunds: Refunds, file: Path) -> None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from tests.support.world import World
 from refunds.domain.refund import Item, Status
 from refunds.gateways.contract import GatewayStatus
 from refunds.gateways.routing import Gateways
-from refunds_ops.audit import sources
+from refunds_ops.audit import receipts, sources
+from refunds_ops.backup.data_files import DamagedError
+from refunds_ops.backup.storage import AbsentError
 from refunds_ops.dates import zone_of
 from refunds_ops.reconciliation import reconcile
 from refunds_ops.totals import DIMENSIONS, totals
@@ -137,6 +140,32 @@ def test_a_statement_is_compared_with_the_gateway_and_proves_itself(
     assert "sha256sum -c SHA256SUMS" in (folder / "README.txt").read_text()
     again = refunds("statement", "--month", MONTH, "--output", str(folder))
     assert (again.status, "not empty" in again.err) == (1, True)
+
+
+@pytest.mark.usefixtures("gateway")
+@pytest.mark.parametrize("error", [DamagedError("x.gz can't be unpacked"), AbsentError("x.gz")])
+def test_a_statement_says_that_the_backup_is_damaged(
+    world: World,
+    refunds: Refunds,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    add(world, "r1", 0, amount_minor=1000)
+    world.gateway.refunds.append(shown(refund_id="r1", amount_minor=1000))
+    monkeypatch.setattr(sources, "public_key", lambda stack, file: SimpleNamespace(pem=b"key"))
+    monkeypatch.setattr(sources, "digest", lambda storage, number: object())
+
+    def damaged(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(receipts, "make_receipt", damaged)
+    folder = tmp_path / "november"
+    ran = refunds("statement", "--month", MONTH, "--output", str(folder), "--json")
+    assert (ran.status, ran.json["receipts"]) == (1, 0)
+    assert "The newest backup can't be read" in ran.err
+    assert "refunds backup verify" in ran.err
+    assert "Receipts are missing" in (folder / "README.txt").read_text()
 
 
 @pytest.mark.parametrize("month", ["2026-13", "november", "0000-01", "9999-12", "2026-1"])
