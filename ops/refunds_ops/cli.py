@@ -67,6 +67,11 @@ SECTIONS = {
         ("backup", f"{_AT}.backup:backup", "Make, verify, restore and read backups."),
     ),
     "Stack": (
+        (
+            "console",
+            "refunds_console.command:console",
+            "Open a web page that shows the stack: refunds, what waits, backups and proof.",
+        ),
         ("key", f"{_AT}.key:key", "Check the gateways' keys."),
         (
             "doctor",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -117,8 +118,10 @@ class DeadLetters:
     """All dead letters of a stack. As a context manager it shows those in the queue again to
     others when it ends."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, at_most: int = MAX_LETTERS) -> None:
+        """``at_most``: read so many from the queue, and so many from the archive."""
         self._stack = stack
+        self._at_most = at_most
         self._queue_url = stack["RefundDeadLetterQueueUrl"]
         self._bucket = stack["FailuresBucketName"]
         self._refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
@@ -144,7 +147,7 @@ class DeadLetters:
         return sorted(found, key=lambda letter: letter.first_sent_at)
 
     def _in_queue(self) -> Iterator[DeadLetter]:
-        while len(self._taken) < MAX_LETTERS:
+        while len(self._taken) < self._at_most:
             answer: Any = self._stack.sqs.receive_message(
                 QueueUrl=self._queue_url,
                 MaxNumberOfMessages=10,
@@ -174,17 +177,18 @@ class DeadLetters:
 
     def _in_archive(self) -> Iterator[DeadLetter]:
         s3 = self._stack.s3
-        pages = s3.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{ARCHIVED}/"):
-            for listed in page.get("Contents", []):
-                key = listed["Key"]
-                try:
-                    content = s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-                except ClientError as exc:
-                    if exc.response["Error"]["Code"] in ("NoSuchKey", "404"):
-                        continue  # dealt with meanwhile
-                    raise
-                yield _archived(key, content)
+        pages = s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=f"{ARCHIVED}/"
+        )
+        keys = (listed["Key"] for page in pages for listed in page.get("Contents", []))
+        for key in islice(keys, self._at_most):
+            try:
+                content = s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                    continue  # dealt with meanwhile
+                raise
+            yield _archived(key, content)
 
     def forecast(self, letter: DeadLetter) -> Forecast:
         """What sending it again would do."""

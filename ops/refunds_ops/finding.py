@@ -4,15 +4,16 @@ table."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from refunds.domain.clock import rfc3339
+from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Item
-from refunds.tables.refund_indexes import Found, NoIndexError, Span
+from refunds.tables.refund_indexes import Found, NoIndexError, RefundIndexes, Span
 from refunds_ops.dates import Zone
 from refunds_ops.errors import NotReadyError, RefusedError
 from refunds_ops.open_refunds import UNFINISHED, indexes_of
@@ -123,6 +124,97 @@ def find(
     ``NotReadyError`` when the stack lacks the index.
     """
     indexes = indexes_of(stack)
+    for item in candidates(stack, indexes, wanted, span, now, newest_first=newest_first):
+        if wanted.matches(item):
+            yield item
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the refunds that match. ``after`` is where the next page begins; None: no more."""
+
+    refunds: list[Item]
+    after: str | None
+    read: int
+    """How many refunds were read to find them."""
+
+
+def page_of(
+    stack: Stack,
+    wanted: Wanted,
+    span: Span | None,
+    now: datetime,
+    *,
+    after: str | None,
+    limit: int,
+    at_most: int,
+    pool: Executor,
+) -> Page:
+    """At most ``limit`` refunds that match, newest first, out of at most ``at_most`` that are read:
+    what a filter leaves out costs a read too. Raises what ``find`` raises."""
+    if after is not None:
+        span = span_after(after, span, now, newest_first=True)
+    # One more than a page tells whether there is a next one.
+    indexes = indexes_of(stack, page_size=limit + 1, pool=pool)
+    read = candidates(stack, indexes, wanted, span, now, newest_first=True)
+    if after is not None:
+        read = skip_until(read, after, newest_first=True)
+    found: list[Item] = []
+    last: Item | None = None
+    count = 0
+    for item in read:
+        if len(found) == limit or count == at_most:
+            assert last is not None
+            return Page(found, position_of(last), count)
+        last, count = item, count + 1
+        if wanted.matches(item):
+            found.append(item)
+    return Page(found, None, count)
+
+
+def position_of(refund: Item) -> str:
+    return f"{refund['refund_id']}@{refund['created_at']}"
+
+
+def _position(after: str) -> tuple[str, str]:
+    refund_id, separator, created = after.partition("@")
+    try:
+        if separator:
+            return rfc3339(from_rfc3339(created)), refund_id
+    except (ValueError, OverflowError):
+        pass
+    raise click.UsageError("--after is what the last page ended with, such as rf_1@2026-11-27T…Z.")
+
+
+def span_after(after: str, span: Span | None, now: datetime, *, newest_first: bool) -> Span:
+    """The rest of the span: its index is read from there, not from its beginning."""
+    created, _ = _position(after)
+    within = span or Span(rfc3339(FIRST), rfc3339(now))
+    if newest_first:
+        end = rfc3339(from_rfc3339(created) + timedelta(microseconds=1))
+        return Span(within.since, min(within.until, end))
+    return Span(max(within.since, created), within.until)
+
+
+def skip_until(found: Iterator[Item], after: str, *, newest_first: bool) -> Iterator[Item]:
+    """What comes after the position: several refunds may share an instant."""
+    position = _position(after)
+    for refund in found:
+        here = (refund["created_at"], refund["refund_id"])
+        if here < position if newest_first else here > position:
+            yield refund
+
+
+def candidates(
+    stack: Stack,
+    indexes: RefundIndexes,
+    wanted: Wanted,
+    span: Span | None,
+    now: datetime,
+    *,
+    newest_first: bool,
+) -> Iterator[Item]:
+    """What ``find`` filters, in the order of creation."""
     everything = Span(rfc3339(FIRST), rfc3339(now + timedelta(days=1)))
     within = span or everything
     try:
@@ -141,7 +233,7 @@ def find(
         else:
             chosen = indexes.items(each.refund_id for each in found)
         for item in chosen:
-            if within.since <= item["created_at"] < within.until and wanted.matches(item):
+            if within.since <= item["created_at"] < within.until:
                 yield item
     except NoIndexError as exc:
         raise NotReadyError(

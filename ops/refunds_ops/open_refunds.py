@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from refunds.domain.refund import Item, Status
 from refunds.tables.refund_indexes import RefundIndexes
+from refunds.tables.refunds import OPEN_SHARDS
 
 if TYPE_CHECKING:
     from refunds_ops.stack.stack import Stack
@@ -13,14 +15,24 @@ if TYPE_CHECKING:
 UNFINISHED = frozenset({"PROCESSING", "PENDING", "IN_REVIEW", "AWAITING_APPROVAL"})
 
 
-def indexes_of(stack: Stack) -> RefundIndexes:
-    return RefundIndexes(stack.dynamodb, stack["RefundsTableName"])
+def indexes_of(
+    stack: Stack, *, page_size: int | None = None, pool: Executor | None = None
+) -> RefundIndexes:
+    return RefundIndexes(stack.dynamodb, stack["RefundsTableName"], page_size=page_size, pool=pool)
 
 
-def open_refunds(stack: Stack) -> list[Item]:
-    """Open refunds, longest open first. The index may lag: finished ones are left out."""
-    indexes = indexes_of(stack)
-    found = [item for item in indexes.items(indexes.open()) if item["status"] in UNFINISHED]
+def open_refunds(
+    stack: Stack, at_most: int | None = None, pool: Executor | None = None
+) -> list[Item]:
+    """Open refunds, longest open first. The index may lag: finished ones are left out.
+
+    ``at_most``: about so many, those that are due first. ``pool`` reads at the same time.
+    """
+    of_each_shard = None if at_most is None else -(-at_most // OPEN_SHARDS)
+    indexes = indexes_of(stack, page_size=of_each_shard, pool=pool)
+    found = [
+        item for item in indexes.items(indexes.open(of_each_shard)) if item["status"] in UNFINISHED
+    ]
     return sorted(found, key=open_since)
 
 

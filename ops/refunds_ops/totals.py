@@ -29,7 +29,7 @@ GROUPS: Mapping[str, str] = {
 }
 """What became of the money, by status."""
 
-DIMENSIONS = ("day", "currency", "status")
+DIMENSIONS = ("day", "hour", "currency", "status")
 
 Key = tuple[str, ...]
 
@@ -54,6 +54,7 @@ def totals(refunds: Iterable[Item], by: Sequence[str], zone: Zone) -> list[Total
     dimensions = [name for name in DIMENSIONS if name in by or name == "currency"]
     value_of: Mapping[str, Callable[[Item], str]] = {
         "day": lambda refund: f"{zone.local(refund['created_at']):%Y-%m-%d}",
+        "hour": lambda refund: f"{zone.local(refund['created_at']):%H}",
         "currency": lambda refund: str(refund["currency"]),
         "status": lambda refund: GROUPS.get(refund["status"], "open"),
     }

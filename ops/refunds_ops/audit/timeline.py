@@ -91,10 +91,10 @@ def _when(times: Sequence[datetime], number: int) -> Text:
     at = times[number]
     if number == 0:
         return Text(f"{at:%Y-%m-%d %H:%M:%S} UTC")
-    return Text(f"+ {_span((at - times[number - 1]).total_seconds())}")
+    return Text(f"+ {span_text((at - times[number - 1]).total_seconds())}")
 
 
-def _span(seconds: float) -> str:
+def span_text(seconds: float) -> str:
     """A time span for people: 0.412 s, 12.3 s, 5 min 12 s, 3 h 20 min, 2 d 4 h."""
     for below, decimals in ((10, 3), (60, 1)):
         if seconds < below:

@@ -6,6 +6,7 @@ It needs only the public key and the files, in the bucket or downloaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,6 +42,15 @@ class BackupFinding:
     kind: str
     key: str
     what: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """One digest of the chain, and what is wrong with it. ``digest`` None: it can't be read."""
+
+    sequence: int
+    digest: Digest | None
+    findings: Sequence[BackupFinding]
 
 
 @dataclass
@@ -129,6 +139,41 @@ class BackupVerification:
         for key in sorted(strays):
             report.add("extra", key, "no digest names it")
         self._versions(report, {file.key for file in chosen})
+        return report
+
+    def links(self, at_most: int, pool: Executor) -> list[Link]:
+        """The newest digests, newest first: each one's signature, and whether it follows from the
+        one before. Reads no data, and says nothing of the chain before them."""
+        there = published(self._storage)[-at_most - 1 :]
+        stored = dict(zip(there, pool.map(self._load, there), strict=True))
+        signed = dict(zip(there, pool.map(self._link_report, there, stored.values()), strict=True))
+        found = []
+        for sequence in there[-at_most:]:
+            here, before = stored[sequence], stored.get(sequence - 1)
+            report = signed[sequence]
+            if isinstance(here, StoredDigest):
+                older = before if isinstance(before, StoredDigest) else None
+                self._follows(report, here.digest, older, here.digest.key)
+                if before is None and sequence not in (FIRST_SEQUENCE, there[0]):
+                    self._gap(report, sequence - 1, sequence)
+            digest = here.digest if isinstance(here, StoredDigest) else None
+            found.append(Link(sequence, digest, report.findings))
+        return found[::-1]
+
+    def _load(self, sequence: int) -> StoredDigest | BackupFinding:
+        try:
+            return load(self._storage, sequence)
+        except DigestError as exc:
+            return BackupFinding("modified", digest_key(sequence), str(exc))
+        except AbsentError:
+            return BackupFinding("gap", digest_key(sequence), "missing in the chain of digests")
+
+    def _link_report(self, sequence: int, stored: StoredDigest | BackupFinding) -> BackupReport:
+        if isinstance(stored, BackupFinding):
+            return BackupReport([stored])
+        report, key = BackupReport(), digest_key(sequence)
+        if self._signed(report, stored, key, newest=True):
+            self._in_place(report, stored.digest, key)
         return report
 
     # --- The chain --------------------------------------------------------------------------------

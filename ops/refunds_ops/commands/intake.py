@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.open_refunds import open_refunds
-from refunds_ops.queue_state import depth, held_gateways
+from refunds_ops.queue_state import depth
 from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import acting
@@ -37,6 +38,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 SWITCH_SECONDS = 120.0
 """How long to wait for Lambda: a change takes up to a minute, and one before it may be running."""
 _ASK_AGAIN_SECONDS = 1.0
+READERS = 12
+"""Reads of AWS at the same time: botocore's pool has 10 connections for each client."""
 
 _WHY = why_option("Kept, and shown by `refunds status`.")
 
@@ -170,6 +173,14 @@ def status(stack_name: str | None, as_json: bool) -> None:
 
 
 @dataclass(frozen=True)
+class Concern:
+    """Something that a person should look at, and the command for it, if there is one."""
+
+    what: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class Found:
     """What `refunds status` shows."""
 
@@ -198,66 +209,91 @@ class Found:
 
     @property
     def attention(self) -> list[str]:
+        """What a person should look at, and by which command."""
+        return [
+            f"{each.what}: {each.command}" if each.command else each.what for each in self.concerns
+        ]
+
+    @property
+    def concerns(self) -> list[Concern]:
         """What a person should look at."""
         wrong = []
         if self.paused_at:
-            wrong.append("paused by a person")
+            wrong.append(Concern("paused by a person"))
         if self.breaker != BreakerState.CLOSED:
-            wrong.append(f"the breaker is {self.breaker}")
-        wrong += [f"the gateway {name} is down" for name in self.gateways_down]
-        wrong += [f"requests for {name} are paused" for name in self.gateways_paused]
+            wrong.append(Concern(f"the breaker is {self.breaker}"))
+        wrong += [Concern(f"the gateway {name} is down") for name in self.gateways_down]
+        wrong += [Concern(f"requests for {name} are paused") for name in self.gateways_paused]
         if self.flows != (self.mapping_state in RUNNING):
-            wrong.append(f"the event source mapping is {self.mapping_state}")
+            wrong.append(Concern(f"the event source mapping is {self.mapping_state}"))
         if self.dead_letters:
-            wrong.append("dead letters: refunds dead-letters list")
+            wrong.append(Concern("dead letters", "refunds dead-letters list"))
         if self.in_review:
-            wrong.append("refunds wait for a person: refunds review list")
+            wrong.append(Concern("refunds wait for a person", "refunds review list"))
         if self.backup_damaged:
-            wrong.append("the newest backup's digest can't be read: refunds backup verify")
+            what = "the newest backup's digest can't be read"
+            wrong.append(Concern(what, "refunds backup verify"))
         return wrong
 
 
-def look(stack: Stack) -> Found:
-    """Everything that `refunds status` shows."""
+def look(stack: Stack, at_most: int | None = None) -> Found:
+    """Everything that `refunds status` shows, read at the same time.
+
+    ``at_most``: count no more open refunds than about so many.
+    """
     control = Control(stack.dynamodb, stack["LedgerTableName"])
-    intake = control.intake()
-    queue = depth(stack, stack["RefundQueueUrl"])
-    dead = depth(stack, stack["RefundDeadLetterQueueUrl"])
-    open_now = open_refunds(stack)
-    last_backup, damaged = None, None
+    # Clients are made one after the other: botocore's session can't make two at once.
+    for client in (stack.sqs, stack.s3, stack.functions):
+        assert client
+    with ThreadPoolExecutor(READERS) as pool:
+        intake_read = pool.submit(control.intake)
+        queue_read = pool.submit(depth, stack, stack["RefundQueueUrl"])
+        dead_read = pool.submit(depth, stack, stack["RefundDeadLetterQueueUrl"])
+        mapping_read = pool.submit(_switch_of(stack).mapping_state)
+        backup_read = pool.submit(_last_backup, stack)
+        gateways_read = pool.map(control.intake, sorted(ADAPTERS))
+        open_now = open_refunds(stack, at_most, pool)
+        gateways = dict(zip(sorted(ADAPTERS), gateways_read, strict=True))
+        intake, queue = intake_read.result(), queue_read.result()
+        last_backup, damaged = backup_read.result()
+        return Found(
+            flows=intake.flows,
+            mapping_state=mapping_read.result(),
+            breaker=intake.breaker.value,
+            breaker_since=intake.since,
+            breaker_why=intake.why,
+            paused_at=intake.paused_at,
+            paused_by=intake.paused_by,
+            paused_on_behalf_of=intake.paused_on_behalf_of,
+            paused_why=intake.paused_why,
+            history=[dict(change) for change in intake.history],
+            waiting=queue.waiting,
+            in_flight=queue.in_flight,
+            dead_letters=dead_read.result().all,
+            open_refunds=len(open_now),
+            in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
+            last_backup=last_backup,
+            backup_damaged=damaged,
+            gateways_down={
+                name: f"{state.breaker} since {state.since}: {state.why}"
+                for name, state in gateways.items()
+                if state.breaker is not BreakerState.CLOSED
+            },
+            gateways_paused={
+                name: f"by {_who(state)} since {state.paused_at}: {state.paused_why}"
+                for name, state in gateways.items()
+                if state.paused
+            },
+        )
+
+
+def _last_backup(stack: Stack) -> tuple[str | None, str | None]:
+    """When the newest backup began, and why its digest can't be read, if so."""
     try:
-        if backup := newest(Bucket(stack.s3, stack["BackupBucketName"])):
-            last_backup = backup.start_time
+        backup = newest(Bucket(stack.s3, stack["BackupBucketName"]))
     except (DigestError, AbsentError) as exc:
-        damaged = str(exc)
-    return Found(
-        flows=intake.flows,
-        mapping_state=_switch_of(stack).mapping_state(),
-        breaker=intake.breaker.value,
-        breaker_since=intake.since,
-        breaker_why=intake.why,
-        paused_at=intake.paused_at,
-        paused_by=intake.paused_by,
-        paused_on_behalf_of=intake.paused_on_behalf_of,
-        paused_why=intake.paused_why,
-        history=[dict(change) for change in intake.history],
-        waiting=queue.waiting,
-        in_flight=queue.in_flight,
-        dead_letters=dead.all,
-        open_refunds=len(open_now),
-        in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
-        last_backup=last_backup,
-        backup_damaged=damaged,
-        gateways_down={
-            name: f"{state.breaker} since {state.since}: {state.why}"
-            for name, state in held_gateways(control).items()
-        },
-        gateways_paused={
-            name: f"by {_who(state)} since {state.paused_at}: {state.paused_why}"
-            for name in sorted(ADAPTERS)
-            if (state := control.intake(name)).paused
-        },
-    )
+        return None, str(exc)
+    return (backup.start_time if backup else None), None
 
 
 def _switch_of(stack: Stack) -> Switch:

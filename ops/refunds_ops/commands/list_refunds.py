@@ -5,19 +5,28 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Item
-from refunds.tables.refund_indexes import Span
 from refunds_ops.amounts import amount_text, minor_units
 from refunds_ops.dates import Zone, age, utc_now, zone_of
 from refunds_ops.errors import REFUSED
-from refunds_ops.finding import STATUSES, Wanted, find, last_days, span_of, span_options
+from refunds_ops.finding import (
+    STATUSES,
+    Wanted,
+    find,
+    last_days,
+    position_of,
+    skip_until,
+    span_after,
+    span_of,
+    span_options,
+)
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.open_refunds import open_refunds, open_since
 from refunds_ops.stack.stack import find_stack
@@ -101,10 +110,10 @@ def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **op
         span = last_days(now)
     newest_first, limit = not options["oldest_first"], options["limit"]
     if (after := options["after"]) is not None:
-        span = _after(after, span, now, newest_first=newest_first)
+        span = span_after(after, span, now, newest_first=newest_first)
     found = find(stack, wanted, span, now, newest_first=newest_first)
     if after is not None:
-        found = _skip(found, after, newest_first=newest_first)
+        found = skip_until(found, after, newest_first=newest_first)
     if options["sort"] != "created":
         found = iter(_sorted(found, options["sort"], newest_first=newest_first))
     page = list(islice(found, limit))
@@ -137,35 +146,6 @@ def _wanted(options: dict[str, Any]) -> Wanted:
     return replace(wanted, amount_minor=minor_units(options["amount"], str(options["currency"])))
 
 
-def _position(after: str) -> tuple[str, str]:
-    refund_id, separator, created = after.partition("@")
-    try:
-        if separator:
-            return rfc3339(from_rfc3339(created)), refund_id
-    except (ValueError, OverflowError):
-        pass
-    raise click.UsageError("--after is what the last page ended with, such as rf_1@2026-11-27T…Z.")
-
-
-def _after(after: str, span: Span | None, now: datetime, *, newest_first: bool) -> Span:
-    """The rest of the span: its index is read from there, not from its beginning."""
-    created, _ = _position(after)
-    within = span or Span(rfc3339(datetime(2020, 1, 1).astimezone()), rfc3339(now))
-    if newest_first:
-        end = rfc3339(from_rfc3339(created) + timedelta(microseconds=1))
-        return Span(within.since, min(within.until, end))
-    return Span(max(within.since, created), within.until)
-
-
-def _skip(found: Iterator[Item], after: str, *, newest_first: bool) -> Iterator[Item]:
-    """What comes after the position: several refunds may share an instant."""
-    position = _position(after)
-    for refund in found:
-        here = (refund["created_at"], refund["refund_id"])
-        if here < position if newest_first else here > position:
-            yield refund
-
-
 def _sorted(found: Iterator[Item], by: str, *, newest_first: bool) -> list[Item]:
     rows = list(islice(found, MAX_SORTED))
     if next(found, None) is not None:
@@ -177,7 +157,7 @@ def _sorted(found: Iterator[Item], by: str, *, newest_first: bool) -> list[Item]
 
 def _say_next(last: Item, *, by_creation: bool) -> None:
     if by_creation:
-        print_note(f"There are more: --after {last['refund_id']}@{last['created_at']}")
+        print_note(f"There are more: --after {position_of(last)}")
     else:
         print_note("There are more: --limit NUMBER")
 
@@ -266,7 +246,7 @@ def open_(stack_name: str | None, as_json: bool) -> None:
     zone, now = zone_of(stack), utc_now()
     found = open_refunds(stack)
     if as_json:
-        print_json_lines({**refund, "next": _next(refund, zone, now)} for refund in found)
+        print_json_lines({**refund, "next": next_step(refund, zone, now)} for refund in found)
     elif not found:
         print_line("Every refund is finished.")
     else:
@@ -297,14 +277,15 @@ def _print_open(found: list[Item], zone: Zone, now: datetime) -> None:
                 amount_text(refund.get("amount_minor"), refund["currency"]),
                 age(open_since(refund), now),
                 because(refund) if refund.get("failure_code") else "",
-                _next(refund, zone, now),
+                next_step(refund, zone, now),
             )
             for refund in found
         ],
     )
 
 
-def _next(refund: Item, zone: Zone, now: datetime) -> str:
+def next_step(refund: Item, zone: Zone, now: datetime) -> str:
+    """What happens next to an open refund, and by when."""
     if refund["status"] in ("IN_REVIEW", "AWAITING_APPROVAL"):
         return NEXT[refund["status"]].replace("REFUND_ID", str(refund["refund_id"]))
     due = refund.get("check_at")

@@ -77,15 +77,7 @@ def show(stack_name: str | None, refund_id: str, with_gateway: bool, as_json: bo
     there is no such refund, when its records were changed, or when --gateway shows it otherwise.
     """
     stack = find_stack(stack_name)
-    refund = refund_item(stack, refund_id)
-    if refund is None:
-        raise RefusedError(f"There is no refund {refund_id}.", *why_not_processed(stack))
-    entries, complete = audit_entries(stack, refund["transaction_id"], refund_id)
-    found = Shown(refund, entries, problems_of(refund, entries) if complete else [])
-    if with_gateway:
-        from refunds_ops.gateway_view import gateway_view
-
-        found.gateway = gateway_view(stack, refund)
+    found = look_up(stack, refund_id, with_gateway=with_gateway)
     if as_json:
         print_json(found.as_json())
     else:
@@ -117,6 +109,20 @@ class Shown:
         }
 
 
+def look_up(stack: Stack, refund_id: str, *, with_gateway: bool = False) -> Shown:
+    """What `refunds show` shows. Raises ``RefusedError`` when there is no such refund."""
+    refund = refund_item(stack, refund_id)
+    if refund is None:
+        raise RefusedError(f"There is no refund {refund_id}.", *why_not_processed(stack))
+    entries, complete = audit_entries(stack, refund["transaction_id"], refund_id)
+    found = Shown(refund, entries, problems_of(refund, entries) if complete else [])
+    if with_gateway:
+        from refunds_ops.gateway_view import gateway_view
+
+        found.gateway = gateway_view(stack, refund)
+    return found
+
+
 def problems_of(refund: Item, entries: Sequence[Item]) -> list[str]:
     """What is wrong with a refund's records. Its last entry may be on its way for a moment."""
     version = refund["version"]
@@ -143,7 +149,7 @@ def _print(stack: Stack, found: Shown) -> None:
         (f"  {outcome_of(status)}", ""),
     )
     print_line()
-    print_facts(_facts(refund, zone))
+    print_facts(facts(refund, zone))
     print_line()
     for entry in found.entries:
         print_paragraph(f"{zone.show(entry['occurred_at'])}  {sentence(entry)}")
@@ -167,7 +173,8 @@ def _print(stack: Stack, found: Shown) -> None:
         print_paragraph(f"Next: {following.replace('REFUND_ID', str(refund['refund_id']))}")
 
 
-def _facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:
+def facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:
+    """What is known of a refund: a label and a value each, which may be empty."""
     yield "amount", amount_text(refund.get("amount_minor"), refund["currency"])
     if refund.get("failure_code"):
         yield "why", because(refund)

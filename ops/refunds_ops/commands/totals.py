@@ -32,7 +32,7 @@ BAR_WIDTH = 30
     default="currency,status",
     show_default=True,
     metavar="NAMES",
-    help="Which of day, currency and status, with commas. Amounts are always by currency.",
+    help="Which of day, hour, currency and status, with commas. Amounts are always by currency.",
 )
 @span_options
 @click.option("--from-backup", is_flag=True, help="From the newest backup, not from the table.")
@@ -52,6 +52,7 @@ BAR_WIDTH = 30
 @json_option(
     {
         "day": "in the stack's zone (with --by day)",
+        "hour": "of the day, 00 to 23 (with --by hour)",
         "currency": "",
         "status": "paid out, in review, open, reversed or failed (with --by status)",
         "count": "refunds",
@@ -71,7 +72,9 @@ def totals_(stack_name: str | None, /, **options: Any) -> None:
     """
     by = [name.strip() for name in options["by"].split(",")]
     if unknown := [name for name in by if name not in DIMENSIONS]:
-        raise click.UsageError(f"--by takes day, currency and status, not {', '.join(unknown)}.")
+        raise click.UsageError(
+            f"--by takes day, hour, currency and status, not {', '.join(unknown)}."
+        )
     source, zone = _source(stack_name, options)
     found = totals(source.refunds, by, zone)
     if options["as_json"]:

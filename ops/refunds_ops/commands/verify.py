@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBars
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +18,15 @@ from refunds.domain.clock import SystemClock
 from refunds_ops.audit import sources
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader, why_no_digest
-from refunds_ops.audit.verify import Report, Verification
+from refunds_ops.audit.verify import Progress, Report, Verification
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.storage import BackupStorage, backup_storage
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.json_output import json_option
-from refunds_ops.stack.stack import find_stack
+from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json, safe_text
+
+MAX_FINDINGS = 1000
 
 
 @click.command()
@@ -60,7 +63,7 @@ from refunds_ops.terminal import console, print_json, safe_text
 @click.option(
     "--max-findings",
     type=click.IntRange(1, 100_000),
-    default=1000,
+    default=MAX_FINDINGS,
     show_default=True,
     help="Stop after this many.",
 )
@@ -91,34 +94,61 @@ def verify(
     list of findings.
     """
     stack = find_stack(stack_name)
-    backup, damage = None, None
-    if not no_backup:
-        storage, key = backup_storage(stack, backup_folder), sources.public_key(stack, public_key)
-        backup, damage = _backup(storage, sequence, key)
-    gateways = list(sources.gateways(stack)) if with_gateway else []
     out = console(stderr=True)
     with _Bars(out, quiet=as_json and not out.is_terminal) as bars:
-        report = Verification(
-            sources.tables(stack, read_units),
-            clock=SystemClock(),
-            progress=bars.over,
-            backup=backup,
-            failures=sources.failures(stack),
-            gateway=sources.gateway_refunds(gateways) if with_gateway else None,
-            ask=sources.ask_again(gateways),
-            captured=sources.captured_by(gateways) if with_gateway else None,
+        report = run_verification(
+            stack,
+            bars.over,
+            with_gateway=with_gateway,
+            with_backup=not no_backup,
+            sequence=sequence,
+            backup_folder=backup_folder,
+            public_key=public_key,
             max_findings=max_findings,
-        ).run()
-    if damage is not None:
-        report.findings.append(damage)
-    elif backup is None and not no_backup:
-        report.notes.append("There is no backup yet to compare with.")
+            read_units=read_units,
+        )
     if as_json:
         print_json(report.as_json())
     else:
         print_report(report, console())
     if not report.clean:
         raise click.exceptions.Exit(REFUSED)
+
+
+def run_verification(
+    stack: Stack,
+    progress: Progress,
+    *,
+    with_gateway: bool = False,
+    with_backup: bool = True,
+    sequence: int | None = None,
+    backup_folder: Path | None = None,
+    public_key: Path | None = None,
+    max_findings: int = MAX_FINDINGS,
+    read_units: int = 0,
+) -> Report:
+    """Compare everything that is stored. ``progress`` shows how far it is."""
+    backup, damage = None, None
+    if with_backup:
+        storage, key = backup_storage(stack, backup_folder), sources.public_key(stack, public_key)
+        backup, damage = _backup(storage, sequence, key)
+    gateways = list(sources.gateways(stack)) if with_gateway else []
+    report = Verification(
+        sources.tables(stack, read_units),
+        clock=SystemClock(),
+        progress=progress,
+        backup=backup,
+        failures=sources.failures(stack),
+        gateway=sources.gateway_refunds(gateways) if with_gateway else None,
+        ask=sources.ask_again(gateways),
+        captured=sources.captured_by(gateways) if with_gateway else None,
+        max_findings=max_findings,
+    ).run()
+    if damage is not None:
+        report.findings.append(damage)
+    elif backup is None and with_backup:
+        report.notes.append("There is no backup yet to compare with.")
+    return report
 
 
 def _backup(
@@ -184,7 +214,7 @@ class _Bars:
     """A progress bar for each table, on a terminal."""
 
     def __init__(self, out: Console, *, quiet: bool) -> None:
-        self._progress = Progress(
+        self._progress = ProgressBars(
             TextColumn("{task.description:>9}"),
             BarColumn(),
             MofNCompleteColumn(),

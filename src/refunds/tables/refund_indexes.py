@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -61,9 +63,20 @@ class Span:
 
 
 class RefundIndexes:
-    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        table_name: str,
+        *,
+        page_size: int | None = None,
+        pool: Executor | None = None,
+    ) -> None:
+        """``page_size``: keys that a query reads at once, for readers that stop early; None: as
+        many as fit. ``pool``: asks the shards of an index at the same time."""
         self._client = client
         self._table = table_name
+        self._limit = {} if page_size is None else {"Limit": page_size}
+        self._pool = pool
 
     def by_user(self, user_id: str, span: Span, *, newest_first: bool) -> Iterator[Found]:
         """A user's refunds. Raises ``NoIndexError``."""
@@ -78,7 +91,14 @@ class RefundIndexes:
                 )
                 for shard in range(OPEN_SHARDS)
             ]
-            yield from heapq.merge(*shards, reverse=newest_first)
+            yield from heapq.merge(*self._started(shards), reverse=newest_first)
+
+    def _started(self, shards: Sequence[Iterator[Found]]) -> Sequence[Iterator[Found]]:
+        """The same, with the first page of each read already, all at the same time."""
+        if self._pool is None:
+            return shards
+        first = self._pool.map(lambda shard: list(islice(shard, 1)), shards)
+        return [chain(begun, shard) for begun, shard in zip(first, shards, strict=True)]
 
     def _created(
         self, index: str, name: str, value: str, span: Span, *, newest_first: bool
@@ -98,20 +118,32 @@ class RefundIndexes:
             if item["created_at"] < span.until:
                 yield Found(item["created_at"], item["refund_id"])
 
-    def open(self) -> Iterator[str]:
-        """Every unfinished refund that no message will come back for."""
-        for shard in range(OPEN_SHARDS):
-            for item in self._query(
-                IndexName=OPEN_INDEX,
-                KeyConditionExpression="open_shard = :shard",
-                ExpressionAttributeValues={":shard": {"S": str(shard)}},
-            ):
-                yield item["refund_id"]
+    def open(self, at_most: int | None = None) -> Iterator[str]:
+        """Every unfinished refund that no message will come back for.
+
+        ``at_most``: so many of each shard, those that are due first.
+        """
+        shards = range(OPEN_SHARDS)
+        if self._pool is None:
+            for shard in shards:
+                yield from self._open(shard, at_most)
+        else:
+            for found in self._pool.map(lambda shard: list(self._open(shard, at_most)), shards):
+                yield from found
+
+    def _open(self, shard: int, at_most: int | None) -> Iterator[str]:
+        items = self._query(
+            IndexName=OPEN_INDEX,
+            KeyConditionExpression="open_shard = :shard",
+            ExpressionAttributeValues={":shard": {"S": str(shard)}},
+        )
+        for item in islice(items, at_most):
+            yield item["refund_id"]
 
     def _query(self, **arguments: Any) -> Iterator[Item]:
         while True:
             try:
-                answer: Any = self._client.query(TableName=self._table, **arguments)
+                answer: Any = self._client.query(TableName=self._table, **self._limit, **arguments)
             except ClientError as exc:
                 if _lacks_index(exc):
                     raise NoIndexError(arguments["IndexName"]) from exc

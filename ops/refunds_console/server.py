@@ -1,0 +1,56 @@
+"""Serves the console until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from refunds_console.app import build_app
+from refunds_console.security import Session
+from refunds_ops.stack.stack import Stack
+
+MAX_CONNECTIONS = 64
+MAX_HEAD_BYTES = 32 * 1024
+STOP_SECONDS = 2
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+
+def serve(
+    stack: Stack,
+    listening: socket.socket,
+    *,
+    allow_changes: bool,
+    on_ready: Callable[[str], None],
+) -> None:
+    """``on_ready`` is called with the address once it answers."""
+    session = Session(listening.getsockname()[1])
+    config = uvicorn.Config(
+        build_app(stack, session, allow_changes=allow_changes),
+        # The addresses hold the token and names of customers: no line of a log has them.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        http="h11",
+        ws="none",
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = _Server(config, lambda: on_ready(session.address))
+    with listening:
+        try:
+            asyncio.run(server.serve(sockets=[listening]))
+        except KeyboardInterrupt:
+            return

@@ -1,0 +1,78 @@
+"""What every page needs: the stack, who looks at it, and what was read of it already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTimeError
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from refunds_console.recent import RecentRefunds
+from refunds_console.security import Session
+from refunds_ops.backup.signatures import PublicKey
+from refunds_ops.dates import Zone
+from refunds_ops.errors import CommandError
+from refunds_ops.stack.stack import Stack
+from refunds_ops.terminal import explain
+
+READERS = 12
+"""Reads of AWS at the same time, of all pages."""
+PART_SECONDS = 8.0
+"""How long a page waits for one of its parts."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """One part of a page: its value, or why it can't be shown. The other parts are shown."""
+
+    value: T | None = None
+    problem: str = ""
+
+
+@dataclass
+class Console:
+    stack: Stack
+    zone: Zone
+    session: Session
+    allow_changes: bool
+    recent: RecentRefunds
+    parts_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
+    """Reads the parts of pages."""
+    inner_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
+    """Reads what one part consists of. A pool that waits for itself would wait for ever."""
+    signing_key: PublicKey | None = None
+    """Of the backups, once KMS was asked."""
+    _clients: dict[str, Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # botocore's session can't make two clients at once, and pages are read by many threads.
+        stack = self.stack
+        for client in (stack.dynamodb, stack.sqs, stack.s3, stack.functions):
+            assert client
+
+    def client(self, service: str) -> Any:
+        """A client of a service that only the console's pages need; made once."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self.stack.new_client(service)
+            return self._clients[service]
+
+    def read(self, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Part[Any]]:
+        """Read the parts of a page at the same time."""
+        started = {name: self.parts_pool.submit(read) for name, read in parts.items()}
+        found = {}
+        for name, future in started.items():
+            try:
+                found[name] = Part(future.result(PART_SECONDS))
+            except NotInTimeError:
+                found[name] = Part(problem=f"No answer within {PART_SECONDS:.0f} s.")
+            except (CommandError, ClientError, BotoCoreError) as exc:
+                found[name] = Part(problem=explain(exc)[0])
+        return found

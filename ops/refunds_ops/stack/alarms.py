@@ -1,0 +1,48 @@
+"""The stack's alarms that are on, as CloudWatch has them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from refunds.domain.clock import rfc3339
+
+if TYPE_CHECKING:
+    from refunds_ops.stack.stack import Stack
+
+MAX_ALARMS = 100
+
+
+@dataclass(frozen=True)
+class Alarm:
+    name: str
+    """Without the stack's name."""
+    what: str
+    first: str
+    """The first command to run; empty when its description names none."""
+    since: str
+
+
+def raised_alarms(stack: Stack, cloudwatch: Any) -> list[Alarm]:
+    """Those in state ALARM, longest first."""
+    answer = cloudwatch.describe_alarms(
+        AlarmNamePrefix=f"{stack.name}-", StateValue="ALARM", MaxRecords=MAX_ALARMS
+    )
+    found = [
+        _alarm(
+            each["AlarmName"].removeprefix(f"{stack.name}-"),
+            each.get("AlarmDescription", ""),
+            rfc3339(each["StateUpdatedTimestamp"]),
+        )
+        for each in answer["MetricAlarms"]
+    ]
+    return sorted(found, key=lambda alarm: alarm.since)
+
+
+def _alarm(name: str, description: str, since: str) -> Alarm:
+    # CloudFormation names an alarm <stack>-<logical id>-<random>.
+    name = re.sub(r"-[A-Za-z0-9]{8,16}$", "", name)
+    what, _, rest = description.partition(" First: ")
+    first = re.split(r" \(SEV\d|; docs/", rest)[0]
+    return Alarm(name, what, first.rstrip("."), since)
