@@ -28,6 +28,7 @@ class Job(Generic[T]):
     ended_at: str = ""
     result: T | None = None
     problem: str = ""
+    _thread: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> bool:
@@ -37,8 +38,14 @@ class Job(Generic[T]):
                 return False
             self.running = True
         self.started_at, self.problem, self.progress = rfc3339(utc_now()), "", "starting"
-        threading.Thread(target=self._run, name="console-check", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="console-check", daemon=True)
+        self._thread.start()
         return True
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end, so long at most."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         try:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from starlette.applications import Starlette
 
 from refunds_console.app import build_app
 from refunds_console.security import Session
@@ -27,17 +28,10 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def serve(
-    stack: Stack,
-    listening: socket.socket,
-    *,
-    allow_changes: bool,
-    on_ready: Callable[[str], None],
-) -> None:
-    """``on_ready`` is called with the address once it answers."""
-    session = Session(listening.getsockname()[1])
+def make_server(app: Starlette, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """``on_ready`` is called once it answers."""
     config = uvicorn.Config(
-        build_app(stack, session, allow_changes=allow_changes),
+        app,
         # The addresses hold the token and names of customers: no line of a log has them.
         access_log=False,
         log_config=None,
@@ -48,7 +42,20 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    server = _Server(config, lambda: on_ready(session.address))
+    return _Server(config, on_ready)
+
+
+def serve(
+    stack: Stack,
+    listening: socket.socket,
+    *,
+    allow_changes: bool,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve until Ctrl-C. ``on_ready`` gets the one-time address."""
+    session = Session(listening.getsockname()[1])
+    app = build_app(stack, session, allow_changes=allow_changes)
+    server = make_server(app, lambda: on_ready(session.address))
     with listening:
         try:
             asyncio.run(server.serve(sockets=[listening]))

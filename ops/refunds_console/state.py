@@ -11,8 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from refunds_console.jobs import Job
 from refunds_console.recent import RecentRefunds
 from refunds_console.security import Session
+from refunds_ops.audit import sources
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.dates import Zone
 from refunds_ops.errors import CommandError
@@ -46,8 +48,9 @@ class Console:
     """Reads the parts of pages."""
     inner_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
     """Reads what one part consists of. A pool that waits for itself would wait for ever."""
-    signing_key: PublicKey | None = None
-    """Of the backups, once KMS was asked."""
+    checks: dict[str, Job[Any]] = field(default_factory=dict)
+    """Checks that people start from a page, by name."""
+    _signing_key: PublicKey | None = None
     _clients: dict[str, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,3 +79,10 @@ class Console:
             except (CommandError, ClientError, BotoCoreError) as exc:
                 found[name] = Part(problem=explain(exc)[0])
         return found
+
+    def signing_key(self) -> PublicKey | None:
+        """The key that signs the backups, asked of KMS once; None when the stack signs nothing."""
+        with self._lock:
+            if self._signing_key is None:
+                self._signing_key = sources.public_key(self.stack, None)
+            return self._signing_key

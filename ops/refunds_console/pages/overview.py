@@ -57,14 +57,14 @@ class Overview:
 def read_overview(console: Console) -> Overview:
     stack, now = console.stack, utc_now()
     # A client is made before the readers start: botocore's session can't make two at once.
-    cloudwatch, kms = console.client("cloudwatch"), console.client("kms")
+    cloudwatch = console.client("cloudwatch")
     parts = console.read(
         {
             "status": partial(look, stack, MAX_OPEN),
             "alarms": partial(raised_alarms, stack, cloudwatch),
             "oldest_message": partial(_oldest_message, stack, cloudwatch, now),
             "lag": partial(audit_lag, stack, now, console.inner_pool),
-            "backup": partial(newest_backup, console, kms),
+            "backup": partial(newest_backup, console),
         }
     )
     return Overview(**parts)

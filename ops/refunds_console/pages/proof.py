@@ -18,7 +18,6 @@ from refunds_console.rendering import Pages, go_to
 from refunds_console.routes import Routes, get, post
 from refunds_console.state import Console
 from refunds_ops.audit.verify import Report
-from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.storage import Bucket
 from refunds_ops.backup.verification import BackupReport, BackupVerification, Link, published
 from refunds_ops.commands.verify import run_verification
@@ -50,9 +49,9 @@ class DrillRun:
     seconds: int | None
 
 
-def newest_backup(console: Console, kms: Any) -> NewestBackup | None:
+def newest_backup(console: Console) -> NewestBackup | None:
     """The last published backup; None before the first."""
-    links = chain(console, kms, at_most=1)
+    links = chain(console, at_most=1)
     if not links:
         return None
     [link] = links
@@ -65,7 +64,7 @@ def newest_backup(console: Console, kms: Any) -> NewestBackup | None:
         age(digest.start_time, now),
         now - from_rfc3339(digest.start_time) > OLD,
         rows_of(digest),
-        None if public_key(console, kms) is None else not link.findings,
+        None if console.signing_key() is None else not link.findings,
     )
 
 
@@ -81,18 +80,9 @@ def bytes_of(digest: Digest) -> int:
     return sum(file.size for export in digest.exports for file in export.files)
 
 
-def public_key(console: Console, kms: Any) -> PublicKey | None:
-    """The key that signs the backups, asked of KMS once; None when the stack signs nothing."""
-    if (arn := console.stack.outputs.get("BackupSigningKeyArn")) is None:
-        return None
-    if console.signing_key is None:
-        console.signing_key = PublicKey(kms.get_public_key(KeyId=arn)["PublicKey"])
-    return console.signing_key
-
-
-def chain(console: Console, kms: Any, at_most: int = LINKS) -> Sequence[Link]:
+def chain(console: Console, at_most: int = LINKS) -> Sequence[Link]:
     """The newest digests, and what is wrong with each."""
-    key = public_key(console, kms)
+    key = console.signing_key()
     check = BackupVerification(_bucket(console.stack), [key] if key else [])
     links = check.links(at_most, console.inner_pool)
     if key is not None:
@@ -156,7 +146,7 @@ def check_everything(console: Console, on_progress: OnProgress) -> Report:
 def check_newest_files(console: Console, on_progress: OnProgress) -> BackupReport:
     """As `refunds backup verify --latest`."""
     storage = _bucket(console.stack)
-    key = public_key(console, console.client("kms"))
+    key = console.signing_key()
     newest = (published(storage) or [0])[-1]
     return BackupVerification(storage, [key] if key else [], on_progress=on_progress).run(
         data_of=lambda digest: digest.sequence == newest
@@ -164,16 +154,15 @@ def check_newest_files(console: Console, on_progress: OnProgress) -> BackupRepor
 
 
 def routes(console: Console, pages: Pages) -> Routes:
-    checks: Mapping[str, Job[Any]] = {
-        "records": Job(partial(check_everything, console)),
-        "backup": Job(partial(check_newest_files, console)),
-    }
+    checks = console.checks
+    checks["records"] = Job(partial(check_everything, console))
+    checks["backup"] = Job(partial(check_newest_files, console))
 
     def proof(request: Request) -> Response:
-        cloudwatch, kms = console.client("cloudwatch"), console.client("kms")
+        cloudwatch = console.client("cloudwatch")
         parts = console.read(
             {
-                "chain": partial(chain, console, kms),
+                "chain": partial(chain, console),
                 "drills": partial(drills, console.stack, cloudwatch, utc_now()),
             }
         )

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+import click
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -214,6 +215,8 @@ def routes(console: Console, pages: Pages) -> Routes:
             values["page"] = listed(console, filters, after)
         except (RefusedError, NotReadyError) as exc:
             values["problem"] = " ".join((exc.what, *exc.to_do))
+        except click.UsageError as exc:
+            values["problem"] = exc.format_message()
         if values["page"] and (payment := filters["transaction_id"]):
             values["balance"] = balance_of(console, payment)
         default = not any(filters[name] for name in ("transaction_id", "user_id", "day", "since"))

@@ -75,7 +75,8 @@ class RefundIndexes:
         many as fit. ``pool``: asks the shards of an index at the same time."""
         self._client = client
         self._table = table_name
-        self._limit = {} if page_size is None else {"Limit": page_size}
+        self._limit: dict[str, Any] = {} if page_size is None else {"Limit": page_size}
+        self._batch = min(BATCH, page_size or BATCH)
         self._pool = pool
 
     def by_user(self, user_id: str, span: Span, *, newest_first: bool) -> Iterator[Found]:
@@ -158,7 +159,7 @@ class RefundIndexes:
         batch: list[str] = []
         for refund_id in refund_ids:
             batch.append(refund_id)
-            if len(batch) == BATCH:
+            if len(batch) == self._batch:
                 yield from self._items(batch)
                 batch = []
         if batch:

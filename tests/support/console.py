@@ -1,0 +1,374 @@
+"""A stack in moto that looks lived in, and the console over it: in this process, or on a port."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from tests.support.audit_backups import Backups, Signer
+from tests.support.builders import refund
+from tests.support.fake_lambda import FakeLambda
+from tests.support.moto_stack import REGION
+from tests.support.moto_stack import Stack as MotoStack
+from tests.support.world import World
+
+from refunds.domain.audit_entry import audit_entry
+from refunds.domain.clock import rfc3339
+from refunds.domain.refund import Refund, Status, change_status
+from refunds_console.app import build_app
+from refunds_console.security import Session
+from refunds_console.server import make_server
+from refunds_console.state import Console
+from refunds_ops.stack.stack import Stack
+
+NAME = "refunds-prod"
+HOSTILE = "<script>alert(1)</script>"
+HOSTILE_USER = f"\"'><img src=x onerror=alert(2)>{HOSTILE}\u202egnp.eb"
+FORMS = {"content-type": "application/x-www-form-urlencoded"}
+
+
+def outputs(stack: MotoStack) -> dict[str, str]:
+    return {
+        "StackName": NAME,
+        "RefundsTableName": stack.refunds_table,
+        "LedgerTableName": stack.ledger_table,
+        "AuditTableName": stack.audit_table,
+        "RefundQueueUrl": stack.queue_url,
+        "RefundDeadLetterQueueUrl": stack.dead_letter_queue_url,
+        "FailuresBucketName": stack.failures_bucket,
+        "BackupBucketName": stack.backup_bucket,
+        "BackupSigningKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/signing",
+        "RefundRequestsMappingId": "mapping",
+        "MaximumConcurrency": "10",
+        "ProcessRefundFunctionName": f"{NAME}-ProcessRefund",
+        "ReconcileRefundsFunctionName": f"{NAME}-ReconcileRefunds",
+        "TimeZone": "Europe/Berlin",
+    }
+
+
+def operators_stack(stack: MotoStack, functions: FakeLambda | None = None) -> Stack:
+    """The stack in moto as the operators' commands have it."""
+    found = Stack(f"the stack {NAME}", outputs(stack), {"AWS_REGION": REGION})
+    clients: dict[str, Any] = {
+        "dynamodb": stack.clients.dynamodb,
+        "sqs": stack.clients.sqs,
+        "s3": stack.clients.s3,
+        "functions": functions or FakeLambda("Enabled"),
+    }
+    # As cached_property would.
+    found.__dict__.update(clients)
+    return found
+
+
+# --- Made data ------------------------------------------------------------------------------------
+
+
+PROCESSED_BY = f"{NAME}-ProcessRefund-Ab12Cd:7"
+PATHS = {
+    Status.PROCESSING: (Status.PROCESSING,),
+    Status.REJECTED: (Status.REJECTED,),
+    Status.REVERSED: (Status.PROCESSING, Status.SUCCEEDED, Status.REVERSED),
+}
+
+
+@dataclass
+class Lived:
+    """Refunds with their ledger and trail, as the protocol would have left them."""
+
+    world: World
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def add(self, refund_id: str, ago: timedelta = timedelta(hours=1), **changes: Any) -> Refund:
+        """``became``: the status it ended with; ``failure_code`` and the like go with that."""
+        began = self.now - ago
+        became = changes.pop("became", Status.SUCCEEDED)
+        ended = {
+            name: changes.pop(name)
+            for name in (
+                "failure_code",
+                "failure_message",
+                "gateway_trace",
+                "open_since",
+                "open_shard",
+                "check_at",
+                "gateway_refund_id",
+            )
+            if name in changes
+        }
+        took = timedelta(seconds=changes.pop("took", 1.4))
+        changes.setdefault("transaction_id", f"pay_{refund_id.removeprefix('rf_')}")
+        steps = PATHS.get(became, (Status.PROCESSING, became))
+        last = refund(
+            refund_id=refund_id,
+            status=steps[0],
+            requested_at=rfc3339(began - timedelta(seconds=1.1)),
+            created_at=rfc3339(began),
+            updated_at=rfc3339(began),
+            key_used_at=rfc3339(began + timedelta(milliseconds=60)),
+            processed_by=PROCESSED_BY,
+            **changes,
+            **(ended if len(steps) == 1 else {}),
+        )
+        self._audit(last, began)
+        for number, status in enumerate(steps[1:], 1):
+            at = began + took * number
+            last = change_status(
+                last,
+                status,
+                at=rfc3339(at),
+                by=PROCESSED_BY,
+                previous_hash=audit_entry(last.item())["entry_hash"],
+                attempt_token=None,
+                lease_until=None,
+                **ended,
+            )
+            self._audit(last, at)
+        assert self.world.refunds.put_new(last) is None
+        self._hold(last)
+        return last
+
+    def _audit(self, made: Refund, at: datetime) -> None:
+        entry = audit_entry(made.item())
+        self.world.audit.put_new({**entry, "recorded_at": rfc3339(at + timedelta(seconds=1))})
+
+    def _hold(self, made: Refund) -> None:
+        amount = made.amount_minor or 0
+        if not amount or made.status in (Status.REJECTED, Status.FAILED):
+            return
+        ledger = self.world.ledger
+        if not ledger.reserve(made.transaction_id, made.refund_id, amount):
+            captured = max(amount * 4, 10_000)
+            assert ledger.open(
+                made.transaction_id,
+                captured_minor=captured,
+                remaining_minor=captured,
+                currency=made.currency,
+                refund_id=made.refund_id,
+                amount_minor=amount,
+            )
+
+    def dead_letter(self, body: str, **attributes: str) -> str:
+        sent = self.world.stack.clients.sqs.send_message(
+            QueueUrl=self.world.stack.dead_letter_queue_url,
+            MessageBody=body,
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value}
+                for name, value in attributes.items()
+            },
+        )
+        return str(sent["MessageId"])
+
+    def backups(self, count: int, signer: Signer) -> None:
+        """So many daily backups, the newest some hours old."""
+        stack = self.world.stack
+        clock = SimpleNamespace(at=self.now)
+        trail = SimpleNamespace(
+            stack=stack,
+            clock=SimpleNamespace(now=lambda: clock.at),
+            all_items=lambda: {
+                table: stack.clients.dynamodb.scan(TableName=table)["Items"]
+                for table in (stack.refunds_table, stack.ledger_table, stack.audit_table)
+            },
+        )
+        made: Any = trail
+        backups = Backups(made, signer)
+        for number in reversed(range(count)):
+            clock.at = self.now - timedelta(days=number, hours=5)
+            backups.publish()
+
+
+REASONS = ("requested_by_customer", "order_cancelled", "duplicate", "payment_error")
+
+
+def shop(world: World, *, refunds: int = 160, seed: int = 7) -> Lived:
+    """Two weeks of a shop: mostly paid, some of everything else, and hostile names."""
+    lived, dice = Lived(world), random.Random(seed)
+    midnight = timedelta(hours=lived.now.hour, minutes=lived.now.minute)
+    for number in range(refunds):
+        back = timedelta(days=dice.randrange(14), hours=-dice.triangular(0, 14, 10))
+        ago = back + midnight if back.days >= 1 else midnight * dice.random()
+        became = dice.choices(
+            (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED),
+            (88, 6, 4, 2),
+        )[0]
+        code = {Status.FAILED: "card_declined", Status.REJECTED: "amount_exceeds_balance"}
+        currency = dice.choices(("EUR", "USD", "JPY"), (70, 22, 8))[0]
+        amount = dice.choice((990, 1499, 2500, 3995, 5990, 12_900, 24_000))
+        lived.add(
+            f"rf_{number:05d}{dice.randrange(16**6):06x}",
+            max(ago, timedelta(minutes=3)),
+            user_id=f"u-{1000 + dice.randrange(90)}",
+            amount_minor=amount,
+            currency=currency,
+            reason=dice.choice(REASONS),
+            became=became,
+            gateway_refund_id=f"re_{dice.randrange(16**12):012x}",
+            gateway_trace=f"ARN{dice.randrange(10**11):011d}",
+            failure_code=code.get(became),
+        )
+    waits = {"open_shard": "3", "check_at": rfc3339(lived.now + timedelta(minutes=4))}
+    lived.add(
+        "rf_pending",
+        timedelta(hours=3),
+        became=Status.PENDING,
+        user_id="u-1042",
+        currency="EUR",
+        amount_minor=4200,
+        gateway_refund_id="re_pending",
+        open_since=rfc3339(lived.now - timedelta(hours=3)),
+        **waits,
+    )
+    lived.add(
+        "rf_review",
+        timedelta(hours=9),
+        became=Status.IN_REVIEW,
+        user_id="u-1007",
+        currency="EUR",
+        amount_minor=12_900,
+        failure_code="outcome_unknown",
+        failure_message="the gateway shows no refund, and its key has expired",
+        open_since=rfc3339(lived.now - timedelta(hours=9)),
+        **waits,
+    )
+    lived.add(
+        "rf_hostile",
+        timedelta(minutes=20),
+        user_id=HOSTILE_USER,
+        requested_by=HOSTILE,
+        currency="EUR",
+        metadata={HOSTILE[:40]: HOSTILE},
+        note=HOSTILE,
+        became=Status.FAILED,
+        failure_code="card_declined",
+        failure_message=HOSTILE,
+    )
+    lived.dead_letter(
+        '{"refund_id":"rf_malformed","amount_minor":"25.00"}',
+        error_code="invalid_field",
+        error_message="amount_minor: must be an integer of minor units",
+    )
+    return lived
+
+
+# --- The console in this process ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class Client:
+    """A browser of few words: it keeps the session's cookie, and follows nothing."""
+
+    def __init__(self, app: Starlette, session: Session) -> None:
+        self.app = app
+        self.session = session
+        self.cookie = ""
+
+    def enter(self) -> Client:
+        answer = self.get(f"/enter?token={self.session.token}")
+        assert answer.status == 303
+        self.cookie = answer.headers["set-cookie"].split(";")[0]
+        return self
+
+    def read_all(self) -> Client:
+        """Wait for what the console reads in the background."""
+        console: Console = self.app.state.console
+        console.recent.known(wait_seconds=60)
+        return self
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.send("GET", path, b"", headers)
+
+    def post(self, path: str, form: Mapping[str, str], **headers: str) -> Answer:
+        return self.send("POST", path, urlencode(form).encode(), FORMS | headers)
+
+    def change(self, path: str, **form: str) -> Answer:
+        """A form as one of the console's pages sends it."""
+        return self.post(path, {"csrf_token": self.session.csrf_token, **form})
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        path, _, query = path.partition("?")
+        sent = {"host": f"127.0.0.1:{self.session.port}", "cookie": self.cookie} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in sent.items() if value],
+            "client": ("127.0.0.1", 50_000),
+            "server": ("127.0.0.1", self.session.port),
+        }
+        got: list[Any] = []
+        bodies = [body]
+
+        async def receive() -> Any:
+            if not bodies:
+                await asyncio.Event().wait()  # it never disconnects
+            return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+
+        async def collect(message: Any) -> None:
+            got.append(message)
+
+        asyncio.run(self.app(scope, receive, collect))
+        start = got[0]
+        return Answer(
+            start["status"],
+            {name.decode(): value.decode() for name, value in start["headers"]},
+            b"".join(message.get("body", b"") for message in got[1:]),
+        )
+
+
+def console_over(stack: Stack, *, allow_changes: bool = False) -> Client:
+    session = Session(8321)
+    return Client(build_app(stack, session, allow_changes=allow_changes), session)
+
+
+@contextmanager
+def served(stack: Stack, *, allow_changes: bool = False) -> Iterator[str]:
+    """The console on a free port of this machine, in a thread. Gives its one-time address."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    session = Session(listening.getsockname()[1])
+    app = build_app(stack, session, allow_changes=allow_changes)
+    ready = threading.Event()
+    server = make_server(app, ready.set)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True
+    )
+    thread.start()
+    assert ready.wait(20)
+    yield session.address
+    server.should_exit = True
+    thread.join(20)
+    listening.close()
+
+
+def forms(text: str) -> list[str]:
+    """Where the forms of a page go that change something."""
+    return re.findall(r'<form[^>]*method="post"[^>]*action="([^"]+)"', text)
