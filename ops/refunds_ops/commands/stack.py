@@ -43,8 +43,15 @@ def outputs(stack_name: str | None, name: str | None, as_json: bool) -> None:
 @stack.command()
 @click.option("--leave", multiple=True, metavar="LOGICAL_ID", help="Not this one. Repeatable.")
 @click.option("--yes", is_flag=True, help="Do it; without it, only show what would be adopted.")
+@json_option(
+    {
+        "stack_id": "of the deleted stack",
+        "kept": "logical_id and physical_id of each resource",
+        "adopted": "whether they are the stack's again (with --yes)",
+    }
+)
 @click.pass_obj
-def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool) -> None:
+def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Give a deleted stack its data back, before it is deployed again.
 
     Deleting a stack keeps its tables, buckets, queues, secrets, keys and logs. This creates the
@@ -59,14 +66,19 @@ def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool) -> None:
     kept = tuple(each for each in deleted.kept if each.logical_id not in leave)
     if not kept:
         raise RefusedError(f"{stack_name} left nothing behind: deploy it as a new one.")
-    print_line(f"{deleted.stack_id}\nleft behind:")
-    for each in kept:
-        print_line(f"  {each.logical_id:26} {each.physical_id}")
-    if not yes:
+    if not as_json:
+        print_line(f"{deleted.stack_id}\nleft behind:")
+        for each in kept:
+            print_line(f"  {each.logical_id:26} {each.physical_id}")
+    if yes:
+        adopt_kept(cloudformation, replace(deleted, kept=kept))
+    if as_json:
+        names = [{"logical_id": each.logical_id, "physical_id": each.physical_id} for each in kept]
+        print_json({"stack_id": deleted.stack_id, "kept": names, "adopted": yes})
+    elif yes:
+        print_line(f"{stack_name} has its data again. Now deploy it: sam build && sam deploy")
+    else:
         print_line("Nothing was changed. With --yes they are the stack's again.")
-        return
-    adopt_kept(cloudformation, replace(deleted, kept=kept))
-    print_line(f"{stack_name} has its data again. Now deploy it: sam build && sam deploy")
 
 
 @stack.command("index-days")
@@ -106,8 +118,9 @@ def index_days_(stack_name: str | None, *, dry_run: bool, per_second: int, as_js
 
 @stack.command("set-key")
 @click.option("--gateway-name", help="One of GatewayRoutes; else the stack's first gateway.")
+@json_option({"secret": "where the key is stored now"})
 @click.pass_obj
-def set_key(stack_name: str | None, gateway_name: str | None) -> None:
+def set_key(stack_name: str | None, gateway_name: str | None, *, as_json: bool) -> None:
     """Store a gateway's API key in Secrets Manager.
 
     The key is asked for without being shown, or read from standard input; it is never an argument,
@@ -124,7 +137,10 @@ def set_key(stack_name: str | None, gateway_name: str | None) -> None:
         stored = found.secrets.get_secret_value(SecretId=arn)["SecretString"]
         key = json.dumps(_keys_in(stored) | {gateway_name: key})
     found.secrets.put_secret_value(SecretId=arn, SecretString=key)
-    print_line(f"Stored in {found.where}. Check it: refunds doctor")
+    if as_json:
+        print_json({"secret": arn})
+    else:
+        print_line(f"Stored in {found.where}. Check it: refunds key check")
 
 
 def _keys_in(secret: str) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from tests.support.expanded_template import REGION, expanded, load_template
 
+from refunds_ops.cli import cli
+from refunds_ops.commands import stack as stack_commands
 from refunds_ops.stack.adoption import IDENTIFIERS, DeletedStack, Kept, import_template
 
 
@@ -64,3 +67,23 @@ def test_a_property_that_refers_to_what_is_left_out_goes_alone() -> None:
     queue = import_template(deleted(*kept))["Resources"]["RefundQueue"]["Properties"]
     assert "KmsMasterKeyId" not in queue
     assert queue["VisibilityTimeout"] == 360
+
+
+@pytest.mark.parametrize("yes", [False, True])
+def test_json_says_what_was_left_behind_and_whether_it_was_adopted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], yes: bool
+) -> None:
+    gone = deleted(Kept("Refunds", "AWS::DynamoDB::Table", "refunds-1"), template={})
+    adopted: list[DeletedStack] = []
+    monkeypatch.setattr(stack_commands, "find_deleted", lambda cloudformation, name: gone)
+    monkeypatch.setattr(
+        stack_commands, "adopt_kept", lambda cloudformation, found: adopted.append(found)
+    )
+    line = ["stack", "adopt", "--stack", "refunds", "--json", *(["--yes"] if yes else [])]
+    cli(line, standalone_mode=False, prog_name="refunds")
+    assert json.loads(capsys.readouterr().out) == {
+        "stack_id": "arn:…",
+        "kept": [{"logical_id": "Refunds", "physical_id": "refunds-1"}],
+        "adopted": yes,
+    }
+    assert adopted == ([gone] if yes else [])

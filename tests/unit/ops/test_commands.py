@@ -21,8 +21,6 @@ WITHOUT_JSON = {
     "backup cat",  # JSON lines already
     "backup export",
     "backup public-key",
-    "stack adopt",
-    "stack set-key",
 }
 
 

@@ -49,6 +49,13 @@ def test_the_key_is_stored_and_not_shown(secrets: dict[str, str]) -> None:
     assert stored(secrets["RoutedGatewaySecretArn"]) == "{}"
 
 
+def test_json_says_where_the_key_is_and_not_the_key(secrets: dict[str, str]) -> None:
+    result = run("--json", typed=f"{KEY}\n")
+    shown = result.stdout[result.stdout.index("{") :]
+    assert json.loads(shown) == {"secret": secrets["GatewaySecretArn"]}
+    assert KEY not in result.output
+
+
 def test_another_gateways_key_joins_those_that_are_there(secrets: dict[str, str]) -> None:
     run("--gateway-name", "stripe", typed=f"{KEY}\n")
     run("--gateway-name", "acme", typed="other\n")
