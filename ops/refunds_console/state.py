@@ -54,12 +54,6 @@ class Console:
     _clients: dict[str, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __post_init__(self) -> None:
-        # botocore's session can't make two clients at once, and pages are read by many threads.
-        stack = self.stack
-        for client in (stack.dynamodb, stack.sqs, stack.s3, stack.functions):
-            assert client
-
     def client(self, service: str) -> Any:
         """A client of a service that only the console's pages need; made once."""
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,6 +24,7 @@ from refunds.domain.refund import Status
 from refunds.domain.request import RefundRequest, RefusedError, parse_message
 from refunds.processing.dead_letters import ARCHIVED
 from refunds.tables.refunds import RefundsTable
+from refunds_ops.errors import CommandError
 
 if TYPE_CHECKING:
     from refunds_ops.stack.stack import Stack
@@ -40,6 +41,11 @@ LOOK_SECONDS = 120
 WAIT_SECONDS = 1
 """Long polling asks every server of SQS; short polling only some."""
 MAX_LETTERS = 10_000
+
+
+class NoLetterError(CommandError):
+    """No dead letter has that message id."""
+
 
 _FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED})
 
@@ -146,6 +152,10 @@ class DeadLetters:
         found = [*self._in_queue(), *(self._in_archive() if archived else ())]
         return sorted(found, key=lambda letter: letter.first_sent_at)
 
+    def named(self, message_id: str) -> DeadLetter:
+        """Raises ``NoLetterError`` when it is not there."""
+        return named(self.all(), message_id)
+
     def _in_queue(self) -> Iterator[DeadLetter]:
         while len(self._taken) < self._at_most:
             answer: Any = self._stack.sqs.receive_message(
@@ -247,6 +257,16 @@ class DeadLetters:
         if letter.receipt is not None:
             receipt = self._taken.pop(letter.message_id, letter.receipt)
             self._stack.sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
+
+
+def named(letters: Iterable[DeadLetter], message_id: str) -> DeadLetter:
+    """Raises ``NoLetterError`` when it is not among them."""
+    for letter in letters:
+        if letter.message_id == message_id:
+            return letter
+    raise NoLetterError(
+        f"There is no dead letter {message_id}.", "Which there are: refunds dead-letters list"
+    )
 
 
 def _archived(key: str, content: bytes) -> DeadLetter:

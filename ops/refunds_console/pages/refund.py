@@ -20,7 +20,9 @@ from refunds_console.rendering import Pages
 from refunds_console.routes import Routes, get
 from refunds_console.state import Console
 from refunds_ops.audit.chain import broken_links
+from refunds_ops.audit.receipt_page import html_receipt
 from refunds_ops.audit.timeline import span_text
+from refunds_ops.commands.audit_receipt import receipt_of
 from refunds_ops.commands.list_refunds import next_step
 from refunds_ops.commands.show import Shown, facts, look_up
 from refunds_ops.dates import utc_now
@@ -164,4 +166,20 @@ def routes(console: Console, pages: Pages) -> Routes:
             raw_entries=[(entry["version"], raw(entry)) for entry in found.entries],
         )
 
-    return [get("/refunds/{refund_id}", pages.view(page))]
+    def receipt(request: Request) -> Response:
+        refund_id, kind = request.path_params["refund_id"], request.path_params["kind"]
+        if kind not in ("html", "json") or not REFUND_ID.fullmatch(refund_id):
+            raise RefusedError("There is no such receipt.")
+        made = receipt_of(console.stack, refund_id)
+        if kind == "html":
+            content, media = html_receipt(made), "text/html"
+        else:
+            content, media = json.dumps(made, indent=1) + "\n", "application/json"
+        # Never shown in the console's own origin: it is a file to keep or to send.
+        name = f'attachment; filename="{refund_id}.receipt.{kind}"'
+        return Response(content, media_type=media, headers={"content-disposition": name})
+
+    return [
+        get("/refunds/{refund_id}", pages.view(page)),
+        get("/refunds/{refund_id}/receipt.{kind}", pages.view(receipt)),
+    ]

@@ -1,9 +1,6 @@
-"""What waits for a person: reviews, approvals and dead letters, and what each action would do."""
+"""What waits for a person: reviews and approvals."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,21 +9,13 @@ from refunds.domain.refund import Item
 from refunds_console.rendering import Pages
 from refunds_console.routes import Routes, get
 from refunds_console.state import Console
-from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
+from refunds_ops.identity import identify
 from refunds_ops.open_refunds import open_refunds, open_since
 from refunds_ops.story import because
 
 MAX_WAITING = 1000
 """Open refunds that are looked through for those that wait for a person."""
-MAX_LETTERS = 100
-"""Dead letters that one page shows."""
 FOR_A_PERSON = ("IN_REVIEW", "AWAITING_APPROVAL")
-
-
-@dataclass(frozen=True)
-class Letter:
-    letter: DeadLetter
-    forecast: Forecast
 
 
 def waiting(console: Console) -> dict[str, list[Item]]:
@@ -38,10 +27,9 @@ def waiting(console: Console) -> dict[str, list[Item]]:
     }
 
 
-def letters(console: Console) -> Sequence[Letter]:
-    """The dead letters, oldest first. Reading the queue hides them from others for a moment."""
-    with DeadLetters(console.stack, at_most=MAX_LETTERS) as dead:
-        return [Letter(letter, dead.forecast(letter)) for letter in dead.all()]
+def who_acts(console: Console) -> str:
+    """The AWS identity that a change is recorded under."""
+    return identify(console.stack).arn
 
 
 def routes(console: Console, pages: Pages) -> Routes:
@@ -50,7 +38,4 @@ def routes(console: Console, pages: Pages) -> Routes:
             "work.html", waiting=waiting(console), because=because, open_since=open_since
         )
 
-    def dead_letters(request: Request) -> Response:
-        return pages.render("dead_letters.html", letters=letters(console), at_most=MAX_LETTERS)
-
-    return [get("/work", pages.view(work)), get("/work/dead-letters", pages.view(dead_letters))]
+    return [get("/work", pages.view(work))]

@@ -12,8 +12,8 @@ import click
 
 from refunds.domain.card_numbers import masked, redacted
 from refunds_ops.dates import age, utc_now, zone_of
-from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
-from refunds_ops.errors import REFUSED, RefusedError
+from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast, named
+from refunds_ops.errors import REFUSED
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.layout import Column, facts_table, print_table
@@ -98,9 +98,9 @@ def show(stack_name: str | None, message_id: str, as_json: bool) -> None:
     """Show one dead letter, its message and its reason."""
     stack = find_stack(stack_name)
     with DeadLetters(stack) as letters:
-        (letter,) = _choose(letters, (message_id,), {})
+        letter = letters.named(message_id)
         forecast = letters.forecast(letter)
-    body = _readable(letter.body)
+    body = readable(letter.body)
     if as_json:
         attributes = {name: redacted(value) for name, value in letter.attributes.items()}
         print_json({**_json(letter, forecast), "body": body, "attributes": attributes})
@@ -194,13 +194,7 @@ def _choose(
     """Those named, or those that the filters leave. Raises ``RefusedError`` for one not there."""
     found = letters.all(archived=chosen.get("where") != "queue")
     if message_ids:
-        by_id = {letter.message_id: letter for letter in found}
-        if missing := [each for each in message_ids if each not in by_id]:
-            raise RefusedError(
-                f"There is no dead letter {', '.join(missing)}.",
-                "Which there are: refunds dead-letters list",
-            )
-        return [by_id[each] for each in dict.fromkeys(message_ids)]
+        return [named(found, each) for each in dict.fromkeys(message_ids)]
     return [
         letter
         for letter in found
@@ -258,7 +252,7 @@ def _print_done(done: list[tuple[DeadLetter, Forecast, str]]) -> None:
     )
 
 
-def _readable(body: str) -> str:
+def readable(body: str) -> str:
     """The body, indented when it is JSON, without what looks like a card number."""
     with contextlib.suppress(ValueError, RecursionError):
         body = json.dumps(json.loads(body), indent=2, ensure_ascii=False)

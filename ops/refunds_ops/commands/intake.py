@@ -242,9 +242,6 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
     ``at_most``: count no more open refunds than about so many.
     """
     control = Control(stack.dynamodb, stack["LedgerTableName"])
-    # Clients are made one after the other: botocore's session can't make two at once.
-    for client in (stack.sqs, stack.s3, stack.functions):
-        assert client
     with ThreadPoolExecutor(READERS) as pool:
         intake_read = pool.submit(control.intake)
         queue_read = pool.submit(depth, stack, stack["RefundQueueUrl"])

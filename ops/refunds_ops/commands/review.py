@@ -8,7 +8,7 @@ import click
 
 from refunds.domain.clock import Deadline, SystemClock
 from refunds.domain.identity import Identity
-from refunds.domain.refund import Item, Status
+from refunds.domain.refund import Item, Refund, Status
 from refunds.lambda_runtime import new_token
 from refunds.processing.balance import Balance
 from refunds.processing.recorder import Recorder
@@ -96,8 +96,44 @@ def decide_(
     """
     stack = find_stack(stack_name)
     who = identify(stack, on_behalf_of)
+    decided = decide(
+        stack,
+        who,
+        refund_id,
+        paid=paid,
+        why=why,
+        evidence=evidence,
+        against_gateway=against_gateway,
+    )
+    if as_json:
+        print_json(decided.item())
+        return
+    if decided.status is Status.IN_REVIEW:
+        print_line(
+            f"{refund_id}: proposed as {'paid' if paid else 'not paid'}. Its amount needs a second "
+            "person, who decides the same: refunds review decide"
+        )
+        return
+    freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
+    print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
+
+
+def decide(
+    stack: Stack,
+    who: Identity,
+    refund_id: str,
+    *,
+    paid: bool,
+    why: str,
+    evidence: str,
+    against_gateway: bool,
+) -> Refund:
+    """The refund as it was decided, or still ``IN_REVIEW`` when a second person is needed.
+
+    Raises ``RefusedError``.
+    """
     try:
-        decided = _reviewer(stack, who).decide(
+        return _reviewer(stack, who).decide(
             refund_id,
             Status.SUCCEEDED if paid else Status.FAILED,
             Reasons(who, why, evidence),
@@ -112,17 +148,6 @@ def decide_(
         raise RefusedError(
             _sentence(exc), "refunds review list shows what waits for a person."
         ) from exc
-    if as_json:
-        print_json(decided.item())
-        return
-    if decided.status is Status.IN_REVIEW:
-        print_line(
-            f"{refund_id}: proposed as {'paid' if paid else 'not paid'}. Its amount needs a second "
-            "person, who decides the same: refunds review decide"
-        )
-        return
-    freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
-    print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
 
 @click.command("correct")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +38,8 @@ _AWS_SETTINGS = (
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
 )
+_ONE_AT_A_TIME = threading.Lock()
+"""A session of botocore can't make two clients at once."""
 _OUTPUT_NAME = re.compile(r"[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+")
 # A backup run may take the function's whole timeout, 15 minutes.
 _CLIENT = Config(connect_timeout=5, read_timeout=905, retries={"mode": "standard"})
@@ -82,18 +85,19 @@ class Stack:
     def new_client(self, service: str) -> Any:
         """A client that nobody else has, or one for a service that few commands need."""
         settings = self.settings
-        return self._session.create_client(
-            service,
-            region_name=settings.get("AWS_REGION")
-            or settings.get("AWS_DEFAULT_REGION")
-            # botocore itself reads only AWS_DEFAULT_REGION; Lambda and most tools read both.
-            or os.environ.get("AWS_REGION"),
-            endpoint_url=settings.get(ENDPOINT),
-            aws_access_key_id=settings.get("AWS_ACCESS_KEY_ID"),
-            aws_secret_access_key=settings.get("AWS_SECRET_ACCESS_KEY"),
-            aws_session_token=settings.get("AWS_SESSION_TOKEN"),
-            config=_CLIENT,
-        )
+        with _ONE_AT_A_TIME:
+            return self._session.create_client(
+                service,
+                region_name=settings.get("AWS_REGION")
+                or settings.get("AWS_DEFAULT_REGION")
+                # botocore itself reads only AWS_DEFAULT_REGION; Lambda and most tools read both.
+                or os.environ.get("AWS_REGION"),
+                endpoint_url=settings.get(ENDPOINT),
+                aws_access_key_id=settings.get("AWS_ACCESS_KEY_ID"),
+                aws_secret_access_key=settings.get("AWS_SECRET_ACCESS_KEY"),
+                aws_session_token=settings.get("AWS_SESSION_TOKEN"),
+                config=_CLIENT,
+            )
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:

@@ -153,7 +153,7 @@ def test_an_unknown_refund_says_where_it_may_be(console: Client, lived: Lived) -
     answer = console.get("/refunds/rf_none")
     assert answer.status == 409
     assert "There is no refund rf_none." in text_of(answer.text)
-    assert "1 messages were refused or failed" in text_of(answer.text)
+    assert "Dead letters, refused or failed: 1." in text_of(answer.text)
 
 
 @pytest.mark.parametrize("path", ["/refunds/..%2f..", "/refunds/a b", "/refunds/é", "/x/y"])
