@@ -69,6 +69,7 @@ BOUNDS = (
     Bound("more open refunds than can be settled", "OpenRefundsOverdue", 3 * HOUR),
     Bound("a refund needs a decision", "RefundsToReview", 65 * MINUTE),
     Bound("a decision is not made", "ReviewsWait", 3 * DAY + 65 * MINUTE),
+    Bound("a refund waits for approval", "ApprovalsWait", 6 * HOUR),
     Bound("a refund is paid there and ended here", "RefundsPaidThoughEnded", 65 * MINUTE),
     Bound("a row of the table can't be read", "UnreadableRefunds", 12 * MINUTE),
     Bound("the gateway lists something unreadable", "UnreadableGatewayRefunds", 12 * MINUTE),
@@ -223,8 +224,11 @@ class Watch:
             if "open_shard" not in item or "open_since" not in item or "seen_paid_at" in item:
                 continue
             since = from_rfc3339(item["open_since"]["S"]).timestamp()
-            if overdue(since, "OpenRefundsWait", "stays open"):
-                yield since, f"{refund_id} open", ("OpenRefundsWait", "ReconcileRefundsErrors")
+            alarm = "OpenRefundsWait"
+            if item["status"]["S"] == "AWAITING_APPROVAL":
+                alarm = "ApprovalsWait"
+            if overdue(since, alarm, "a refund"):
+                yield since, f"{refund_id} open", (alarm, "ReconcileRefundsErrors")
 
     def _queue_changed(self, queue: Queue) -> None:
         now = self._world.kernel.now

@@ -42,9 +42,12 @@ class Approvals:
         self._settler = settler
         self._clock = clock
 
-    def approve(self, refund_id: str, by: Identity, why: str, evidence: str = "") -> Refund:
+    def approve(
+        self, refund_id: str, by: Identity, why: str, evidence: Mapping[str, str]
+    ) -> Refund:
         """Record an approval; the refund as it then is.
 
+        ``evidence``: what this person saw (``evidence``, ``gateway``, ``balance``).
         It is PROCESSING when the last approval that it needs is there, and still AWAITING_APPROVAL
         before. Calls no gateway. Raises ``ApprovalError``.
         """
@@ -71,7 +74,12 @@ class Approvals:
         return new
 
     def deny(
-        self, refund_id: str, by: Identity, why: str, evidence: str, deadline: Deadline
+        self,
+        refund_id: str,
+        by: Identity,
+        why: str,
+        evidence: Mapping[str, str],
+        deadline: Deadline,
     ) -> Refund:
         """Reject a waiting refund, which frees its money.
 
@@ -178,19 +186,16 @@ def _check_person(refund: Refund, by: Identity) -> None:
         raise NotAllowedError(f"{by.name} has approved {refund_id} already: another person must")
 
 
-def _entry(decision: str, by: Identity, why: str, evidence: str, at: str) -> dict[str, str]:
+def _entry(
+    decision: str, by: Identity, why: str, evidence: Mapping[str, str], at: str
+) -> dict[str, str]:
     if not why.strip():
         raise ApprovalError("say why: the audit trail keeps it")
-    if has_card_number(why) or has_card_number(evidence):
+    if any(map(has_card_number, (why, *evidence.values()))):
         raise ApprovalError("leave card numbers out: the audit trail is kept for years")
-    entry = {
-        "decision": decision,
-        **by.recorded(),
-        "why": short_text(why) or "",
-        "evidence": short_text(evidence) or "",
-        "at": at,
-    }
-    return {name: value for name, value in entry.items() if value}
+    shown = {name: short_text(value) or "" for name, value in evidence.items() if value}
+    who = by.recorded() | {"why": short_text(why) or ""}
+    return {**shown, "decision": decision, **who, "at": at}
 
 
 def _expires_at(refund: Refund) -> str:
