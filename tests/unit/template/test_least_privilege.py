@@ -172,4 +172,4 @@ def test_the_measure_notices_a_permission_too_many_and_one_too_few(
     known = called["WriteAudit"] | BY_AWS["WriteAudit"]
     assert ("dynamodb:GetItem", "PaymentAuditTrail") not in known
     assert ("dynamodb:PutItem", "PaymentAuditTrail") in called["WriteAudit"]
-    assert ("dynamodb:PutItem", "Refunds") not in allowed(stack, "ReconcileRefunds")
+    assert ("dynamodb:PutItem", "Refunds") not in allowed(stack, "WriteAudit")
