@@ -71,10 +71,6 @@ class CountersContendedError(Exception):
     """Others kept changing a counter. Try again later."""
 
 
-class StoppedError(Exception):
-    """Requests stop: a day's total is too high. The request waits until a person resumes them."""
-
-
 @dataclass(frozen=True)
 class Over:
     """A refund is over a limit: the rule, and its limit."""
@@ -99,8 +95,8 @@ class LimitChecks:
     """``new_token`` gives text that never repeats.
 
     ``on_day_total`` is called with a currency and a day's total that is above ``stop_above``, after
-    each refund that is counted then. It must be safe to repeat, and may raise ``StoppedError``: the
-    refund then waits with its share counted.
+    each refund that is counted then. It must be safe to repeat, and may raise: the refund then
+    comes back, counted once.
     """
 
     def __init__(

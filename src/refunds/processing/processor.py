@@ -17,7 +17,7 @@ from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Item, Refund,
 from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
 from refunds.gateways.routing import Gateways
-from refunds.processing.limit_checks import CountersContendedError, LimitChecks, Over, StoppedError
+from refunds.processing.limit_checks import CountersContendedError, LimitChecks, Over
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.processing.settler import Settler
@@ -94,8 +94,6 @@ class Processor:
             return Later(str(exc), exc.retry_after_seconds, misconfiguration=exc.reason.value)
         except GatewayUnavailableError as exc:
             return Later(str(exc), exc.retry_after_seconds)
-        except StoppedError as exc:
-            return Later(str(exc))
         except CountersContendedError:
             return Later("many refunds are counted at once")
         except StoppedError as exc:
