@@ -135,20 +135,20 @@ def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the 
         body = random_request(dice, f"r{number}", payments, world, sent)
         sent.append(body)
         for _ in range(dice.choice((1, 1, 1, 2, 3))):
-            _at(world, dice.random() * busy_seconds, lambda body=body: world.send(body))
+            at(world, dice.random() * busy_seconds, lambda body=body: world.send(body))
     for _ in range(dice.choice((0, 0, 1, 2))):
         paid = world.flair.payments[dice.choice(payments)]
         amount = dice.randint(1, max(1, paid.captured // 2))
-        _at(
+        at(
             world,
             dice.random() * busy_seconds,
             lambda paid=paid, amount=amount: world.flair.refund_by_others(paid.id, amount),
         )
     if dice.random() < 0.1:
         paid = world.flair.payments[dice.choice(payments)]
-        _at(world, dice.random() * busy_seconds, lambda: setattr(paid, "status", "disputed"))
+        at(world, dice.random() * busy_seconds, lambda: setattr(paid, "status", "disputed"))
     if dice.random() < 0.05:
-        _at(world, dice.random() * busy_seconds, lambda: setattr(world.secret, "value", "key-2"))
+        at(world, dice.random() * busy_seconds, lambda: setattr(world.secret, "value", "key-2"))
     for _ in range(dice.choice((0, 0, 1, 2))):
         _storm(world, dice, busy_seconds)
     chance = dice.random()
@@ -179,8 +179,8 @@ def _storm(world: World, dice: Random, busy_seconds: float) -> None:
         kernel.fault_rates = calm
 
     start = dice.random() * busy_seconds
-    _at(world, start, begin)
-    _at(world, start + dice.choice((60, 600, 7200, 26 * 3600)), end)
+    at(world, start, begin)
+    at(world, start + dice.choice((60, 600, 7200, 26 * 3600)), end)
 
 
 def _outlast_the_key(world: World, dice: Random) -> None:
@@ -226,7 +226,7 @@ def _when_money_has_moved(world: World, storms: list[tuple[float, dict[str, floa
         begun = True
         for seconds, faults in storms:
             if seconds:
-                _at(world, seconds, lambda faults=faults: weather(faults))
+                at(world, seconds, lambda faults=faults: weather(faults))
             else:
                 weather(faults)
 
@@ -299,5 +299,5 @@ def _pass_time(world: World, dice: Random, busy_seconds: float, *, days: int) ->
             world.review()
 
 
-def _at(world: World, seconds: float, action: Any) -> None:
+def at(world: World, seconds: float, action: Any) -> None:
     world.kernel.after(seconds, action)

@@ -126,7 +126,8 @@ class Checker:
 
     def _changed(self, refund_id: str, old: Item, new: Item) -> None:
         for name in NEVER_CHANGES:
-            if old.get(name) != new.get(name):
+            begins = name == "key_used_at" and old["status"] == "AWAITING_APPROVAL"
+            if old.get(name) != new.get(name) and not (begins and name not in old):
                 raise Violation("rule 5", f"{refund_id}: {name} changed", refund_id)
         audited = any(
             old.get(name) != new.get(name) for name in (old.keys() | new.keys()) - INTERNAL

@@ -28,6 +28,8 @@ NEVER_CHANGES = (
     "order_format",
     "gateway_account",
     "gateway_reference",
+    "awaiting",
+    "counted",
 )
 INTERNAL = {
     "fingerprint",

@@ -13,6 +13,10 @@ DAY = 86400.0
 MAX_DELAY_SECONDS = 900
 
 
+SENDER_ID = "AROASHOP:shop"
+"""Who sends every message, by SQS's word."""
+
+
 class Message:
     """A message, wherever it is now. ``gone`` is None or how it left the queues."""
 
@@ -299,6 +303,7 @@ def event_record(message: Message) -> dict[str, Any]:
         "attributes": {
             "ApproximateReceiveCount": str(message.receive_count),
             "SentTimestamp": str(int(message.sent_at * 1000)),
+            "SenderId": SENDER_ID,
         },
         "messageAttributes": {
             name: {"dataType": value["DataType"], "stringValue": value["StringValue"]}

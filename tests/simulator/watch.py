@@ -228,7 +228,9 @@ class Watch:
             if item["status"]["S"] == "AWAITING_APPROVAL":
                 alarm = "ApprovalsWait"
             if overdue(since, alarm, "a refund"):
-                yield since, f"{refund_id} open", (alarm, "ReconcileRefundsErrors")
+                # When the index can't be read, OpenRefundsWait says so for all that is in it.
+                alarms = (alarm, "OpenRefundsWait", "ReconcileRefundsErrors")
+                yield since, f"{refund_id} open", alarms
 
     def _queue_changed(self, queue: Queue) -> None:
         now = self._world.kernel.now

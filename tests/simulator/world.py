@@ -14,7 +14,9 @@ from tests.simulator.functions import GATEWAYS, Environment, Functions, Services
 from tests.simulator.gateway import Flair, Moved, Paid
 from tests.simulator.invariants import Checker
 from tests.simulator.kernel import Kernel
+from tests.simulator.limit_rules import LimitChecker
 from tests.simulator.network import Network
+from tests.simulator.rules import UNFINISHED
 from tests.simulator.sources import QueueSource, StreamSource
 from tests.simulator.sqs import DAY, SQS, Message, Queue
 from tests.simulator.tap import Tap
@@ -130,6 +132,13 @@ class World:
             bus=self.bus,
             s3=self.s3,
             stream=self.stream,
+        )
+        self.limits = LimitChecker(
+            kernel=kernel,
+            limits=limits,
+            refunds=self.refunds,
+            ledger=self.ledger,
+            flair=self.flair,
         )
         self.watch = Watch(self)
 
@@ -264,6 +273,7 @@ class World:
             if quiet == 2:  # once more, for the sweep to see what changed last
                 break
         AtRest(self.checker).check()
+        self.limits.settled()
         self.deal_with_failures()
         self.watch.check_quiet()
 
@@ -293,7 +303,7 @@ class World:
             or any(
                 # What ended here and is paid there waits for a person, who may never come.
                 ("open_shard" in item and "seen_paid_at" not in item)
-                or item["status"]["S"] in ("PROCESSING", "PENDING", "IN_REVIEW")
+                or item["status"]["S"] in UNFINISHED
                 for item in self.refunds.items.values()
             )
         )

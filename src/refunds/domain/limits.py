@@ -30,6 +30,9 @@ MAX_EXCEPTIONS = 500
 
 MAX_CHANGES_KEPT = 50
 
+SENT_AGAIN = " via "
+"""Between the first sender and the one that sent the message again, in ``sent_by``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -182,21 +185,29 @@ def allowed(
     requested_by: str,
     sent_by: str | None,
 ) -> Allowed:
-    """What one refund may be. Of several exceptions that fit, the lowest limit holds."""
+    """What one refund may be. Of several exceptions that fit, the lowest limit holds.
+
+    Who sent a message first is only what the message says, if it was sent again: its exceptions
+    lower limits, and raise none.
+    """
     fitting = _fitting(exceptions, user_id, requested_by, sent_by)
+    may_raise = sent_by is None or SENT_AGAIN not in sent_by
+
+    def lowest(stack: int | None, others: Iterable[int | None]) -> int | None:
+        found = [each for each in others if each is not None]
+        if stack is not None and not may_raise:
+            found.append(stack)
+        return min(found, default=stack)
 
     def amount(stack: Amounts | None, others: Iterable[Amounts | None]) -> int | None:
         # An exception is about the currencies that it names.
-        found = [each[currency] for each in others if each is not None and currency in each]
-        if stack is None:
-            return min(found, default=None)
-        return min(found, default=stack.get(currency, 0))
+        named = [each.get(currency) for each in others if each is not None]
+        return lowest(None if stack is None else stack.get(currency, 0), named)
 
-    counts = [each.user_count for each in fitting if each.user_count is not None]
     return Allowed(
         per_refund_minor=amount(limits.per_refund, [each.per_refund for each in fitting]),
         user_day_minor=amount(limits.user_day, [each.user_day for each in fitting]),
-        user_count=min(counts, default=limits.user_count),
+        user_count=lowest(limits.user_count, [each.user_count for each in fitting]),
         day_minor=None if limits.day is None else limits.day.get(currency, 0),
         approve_above_minor=(
             None if limits.approve_above is None else limits.approve_above.get(currency, 0)
@@ -208,9 +219,9 @@ def _fitting(
     exceptions: Exceptions, user_id: str, requested_by: str, sent_by: str | None
 ) -> list[LimitException]:
     subjects = [f"user:{user_id}", f"requester:{requested_by}"]
-    if sent_by is not None:
+    for sender in (sent_by or "").split(SENT_AGAIN):
         # A role's sessions come and go: an exception may name the role, or one session of it.
-        subjects += {f"sender:{sent_by}", f"sender:{sent_by.partition(':')[0]}"}
+        subjects += [f"sender:{sender}", f"sender:{sender.partition(':')[0]}"]
     return [exceptions.entries[each] for each in subjects if each in exceptions.entries]
 
 

@@ -13,6 +13,7 @@ from refunds.domain.audit_entry import audit_entry
 from refunds.domain.card_numbers import has_card_number
 from refunds.domain.clock import Clock, Deadline, rfc3339
 from refunds.domain.identity import Identity
+from refunds.domain.limits import SENT_AGAIN
 from refunds.domain.refund import Refund, Status, approved_version, change_status, short_text
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.recorder import Later
@@ -148,7 +149,7 @@ class Approvals:
         )
         # No call was made before, unless its record was lost: then the key keeps its age.
         key_used_at = refund.key_used_at or at
-        opened = self._settler.recorder.opened(new)
+        opened = self._settler.recorder.opened(replace(new, open_since=None))
         return replace(opened, key_used_at=key_used_at, lease_until=None, check_at=at)
 
     def _waiting(self, refund_id: str) -> Refund:
@@ -180,7 +181,8 @@ def _check_person(refund: Refund, by: Identity) -> None:
     refund_id = refund.refund_id
     if by.is_any_of(refund.requested_by):
         raise NotAllowedError(f"{by.name} requested {refund_id}: somebody else must decide")
-    if by.is_any_of(refund.sent_by):
+    # A message that was sent again has both senders: "AROAEXAMPLE:jo via AROAOTHER:function".
+    if by.is_any_of(*(refund.sent_by or "").split(SENT_AGAIN)):
         raise NotAllowedError(f"{by.name} sent {refund_id}: somebody else must decide")
     if by.is_any_of(*(each.get("by") for each in refund.approvals or ())):
         raise NotAllowedError(f"{by.name} has approved {refund_id} already: another person must")

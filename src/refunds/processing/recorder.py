@@ -78,6 +78,8 @@ class Recorder:
             **changes,
         )
         new = replace(new, lease_until=None)
+        if refund.status is Status.AWAITING_APPROVAL:
+            new = replace(new, open_since=None, check_at=None)  # it no longer waits for a person
         # Open until the reservation is back, or until the money's fate is known.
         # A correction stays open until it holds its money again.
         new = _closed(new) if to is Status.SUCCEEDED and not corrects else self.opened(new)
