@@ -20,6 +20,7 @@ from tests.simulator.watch import DAY, HOUR, MINUTE, bound_of
 from tests.simulator.world import World
 from tests.support.expanded_template import STACK_NAME
 
+from refunds.domain.limits import Limits
 from refunds.processing.processor import Processor
 from refunds.processing.settler import Settler
 from refunds.tables.audit_trail import AuditTable
@@ -443,6 +444,21 @@ def _nobody_decides(played: Played) -> None:
     world.refunds.write(("r1",), item)
     world.run_for(60)
     world.deal_with_failures()
+    played.recovers()
+
+
+@history
+def _nobody_approves(played: Played) -> None:
+    world = played.world
+    world.services.limits = Limits(per_refund={"USD": 1}, approval_days=2)
+    world.functions.idle.clear()
+    world.send(request())
+    since = played.now
+    world.run_schedule(12 * HOUR)
+    played.expect("ApprovalsWait", since)
+    played.expected.append(Expected("ApprovalsWait", played.now - 1, played.now))
+    world.run_schedule(1.5 * DAY + 2 * HOUR)
+    assert world.refunds.items[("r1",)]["status"]["S"] == "REJECTED"
     played.recovers()
 
 

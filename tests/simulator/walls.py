@@ -17,6 +17,7 @@ from typing import Any
 from tests.simulator.functions import GATEWAYS, Environment
 from tests.simulator.histories import FAULTS, Outcome, keep_apart, random_request, run_history
 from tests.simulator.kernel import Violation
+from tests.simulator.limit_histories import LIMITS_EVERY, run_limits
 from tests.simulator.restores import back_up, quietly, requests_flow, restore
 from tests.simulator.rules import UNFINISHED
 from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered
@@ -47,9 +48,12 @@ WALLS_EVERY = 4
 
 
 def play(seed: int, *, trace: bool = False) -> Outcome:
-    """The history of a seed: at the edges, or an ordinary one."""
-    kind = run_walls if seed % WALLS_EVERY == 0 else run_history
-    return kind(seed, trace=trace)
+    """The history of a seed: at the edges, with limits, or an ordinary one."""
+    if seed % WALLS_EVERY == 0:
+        return run_walls(seed, trace=trace)
+    if seed % LIMITS_EVERY == 1:
+        return run_limits(seed, trace=trace)
+    return run_history(seed, trace=trace)
 
 
 def run_walls(seed: int, *, trace: bool = False) -> Outcome:

@@ -12,10 +12,14 @@ import tests.simulator.functions as simulated
 from botocore import xform_name
 from botocore.session import get_session
 from tests.simulator.histories import run_history
+from tests.simulator.limit_histories import run_limits
 from tests.simulator.outages import run_outage
+from tests.simulator.scripting import HOUR, crash_at, request
 from tests.simulator.second_gateway import second_gateway_registered
+from tests.simulator.sqs import DAY
 from tests.simulator.tap import AUDIT_MAPPING_ID, MAPPING_ID
 from tests.simulator.two_gateways import play_day
+from tests.simulator.world import World
 from tests.support.recorded_calls import Called, called
 
 from refunds.lambda_runtime import Clients
@@ -61,7 +65,20 @@ def simulated_calls() -> dict[str, set[Called]]:
             play_day(1, outage="refuses")
         for seed in range(HISTORIES):
             run_history(seed)
+        for seed in range(HISTORIES):
+            run_limits(seed)
+        _reserved_and_archived()
     return calls
+
+
+def _reserved_and_archived() -> None:
+    """A request that was reserved, and never claimed before its message is archived."""
+    world = World(1, max_receives=1)
+    world.pay("tx1", 1000)
+    crash_at(world, "dynamodb put Refunds")
+    world.send(request())
+    world.run_for(4 * DAY + HOUR)
+    world.settle()
 
 
 def _recorded(record: Callable[[set[Called]], None], parts: dict[str, Any]) -> Clients:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 from refunds.domain.clock import Clock, rfc3339
@@ -60,7 +60,7 @@ stays within one write unit."""
 MOST_SETTLED = 40
 """Entries that one write lets go of."""
 
-EXCEPTIONS_CACHE_SECONDS = 30.0
+EXCEPTIONS_CACHE = timedelta(seconds=30)
 """A changed exception holds for every request after that."""
 
 USER, ALL = "user", "all"
@@ -117,7 +117,7 @@ class LimitChecks:
         self._clock = clock
         self._new_token = new_token
         self._on_day_total = on_day_total
-        self._exceptions: tuple[float, Exceptions] | None = None
+        self._exceptions: tuple[datetime, Exceptions] | None = None
 
     def admit(self, refund: Refund) -> Refund | Over:
         """Count a refund that is about to be claimed, or say which limit it is over.
@@ -191,8 +191,9 @@ class LimitChecks:
         )
 
     def _read_exceptions(self) -> Exceptions:
-        now = self._clock.monotonic()
-        if self._exceptions is None or now - self._exceptions[0] > EXCEPTIONS_CACHE_SECONDS:
+        # By the wall clock: the other one stands still while Lambda keeps an environment frozen.
+        now = self._clock.now()
+        if self._exceptions is None or abs(now - self._exceptions[0]) > EXCEPTIONS_CACHE:
             self._exceptions = (now, self._control.read_exceptions())
         return self._exceptions[1]
 

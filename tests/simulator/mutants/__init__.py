@@ -6,6 +6,7 @@ from tests.simulator.mutants import (
     calls,
     edges,
     flow,
+    limits,
     lost,
     money,
     outages,
@@ -21,5 +22,6 @@ MUTANTS = (
     *outages.MUTANTS,
     *edges.MUTANTS,
     *people.MUTANTS,
+    *limits.MUTANTS,
     *lost.MUTANTS,
 )

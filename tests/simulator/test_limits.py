@@ -1,0 +1,31 @@
+"""A few random histories with limits at each test run; `make simulate` plays many more."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.simulator.limit_histories import run_limits
+
+
+def test_random_histories_with_limits_hold_every_invariant() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(40):
+        outcome = run_limits(seed)
+        assert outcome.violation is None, f"run_limits({seed}): {outcome.violation}"
+        counts.update(outcome.counts)
+    for name in (
+        "approved",
+        "approval expired",
+        "shares given back",
+        "counters that began a day",
+        "over user_day",
+        "refused to decide: NotAllowedError",
+        "fault crash",
+    ):
+        assert counts[name] > 0, f"40 histories without {name}"
+
+
+def test_a_seed_replays_exactly() -> None:
+    first, again = run_limits(7, trace=True), run_limits(7, trace=True)
+    assert first.trace == again.trace
+    assert len(first.trace) > 5
