@@ -40,6 +40,8 @@ OTHERS = ("foreign-", "other-system-")
 THREE_DECIMALS = {"BHD", "JOD", "KWD", "OMR", "TND"}
 WHOLE_UNITS_IN_HUNDREDTHS = {"ISK", "UGX"}
 REASONS = ("duplicate", "fraudulent", "requested_by_customer")
+CONNECT = ("refund_application_fee", "reverse_transfer")
+"""Accepted, and without effect: the ledger has one account, and no transfers."""
 MICROS = 1_000_000
 
 # Stripe's equivalents of the contract's codes: status, type, code and parameter.
@@ -134,13 +136,16 @@ class StripeApi(Gateway):
 
     def _requested(self, form: Mapping[str, str]) -> RefundCreate:
         reference_field = f"metadata[{REFERENCE}]"
-        known = {"charge", "payment_intent", "amount", "reason", reference_field}
+        known = {"charge", "payment_intent", "amount", "reason", reference_field, *CONNECT}
         if unknown := sorted(form.keys() - known):
             raise RefusedError.invalid(f"unknown parameter: {', '.join(unknown)[:200]}")
         transaction_id = self._requested_payment(form)
         payment = self.ledger.payment(transaction_id or "")
         if transaction_id is None or payment is None:
             raise RefusedError(404, "payment_not_found", "No such payment.")
+        for option in CONNECT:
+            if form.get(option) not in (None, "true", "false"):
+                raise RefusedError.invalid(f"{option}: true or false")
         if form.get("reason") not in (None, *REASONS):
             raise RefusedError.invalid(f"reason: one of {', '.join(REASONS)}")
         amount, currency = form.get("amount", ""), payment["currency"]
@@ -219,6 +224,7 @@ def _refund(body: Mapping[str, Any]) -> dict[str, Any]:
         "charge": charge,
         "created": _seconds(body["created_at"]),
         "currency": body["currency"].lower(),
+        "destination_details": _destination(body),
         "metadata": metadata,
         "payment_intent": intent,
         "reason": None,
@@ -228,6 +234,16 @@ def _refund(body: Mapping[str, Any]) -> dict[str, Any]:
         "transfer_reversal": None,
     }
     return shown | ({"failure_reason": reason} if reason else {})
+
+
+def _destination(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The bank's number (ARN), which is there once the refund has succeeded."""
+    card = {"type": "refund", "reference_type": "acquirer_reference_number"}
+    if body["status"] != "succeeded":
+        return {"type": "card", "card": card | {"reference_status": "pending"}}
+    number = int(hashlib.sha256(body["id"].encode()).hexdigest(), 16) % 10**22
+    reference = {"reference": f"7{number:022d}", "reference_status": "available"}
+    return {"type": "card", "card": card | reference}
 
 
 def _dispute(payment: Mapping[str, Any]) -> dict[str, Any]:

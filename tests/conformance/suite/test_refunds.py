@@ -89,6 +89,7 @@ def test_a_refund_moves_its_money_once(harness: Harness) -> None:
         "USD",
         GatewayStatus.SUCCEEDED,
         gateway_reference=id_for(paid),
+        trace=made.trace,  # not every gateway has one
     )
     assert harness.paid_out_minor(paid) == 2_500
 
