@@ -94,6 +94,10 @@ def read_counts() -> dict[str, Counts]:
     return {name: Counts(**content[name]) for name in ("ours", "sequential")}
 
 
+LIST_INDEXES = 2
+"""UserIndex and DayIndex."""
+INDEXES_LINE = "Indexes by user and day"
+
 _HERE = Path(__file__).parent
 
 
@@ -114,7 +118,7 @@ def ours(prices: Prices, counts: Counts, setup: Setup) -> Bill:
         audited
     )
     reads = counts.read_units_each + counts.read_units_batch / setup.batch
-    bill = _bill(
+    return _bill(
         "this stack",
         dollars,
         setup,
@@ -124,9 +128,6 @@ def ours(prices: Prices, counts: Counts, setup: Setup) -> Bill:
         gb_seconds=gb_seconds,
         events=1.0,
     )
-    # Keys that never change: each index costs a refund one write unit, once.
-    indexes = MILLION * setup.list_indexes * dollars["write_unit"]
-    return Bill(bill.name, bill.core, bill.more | {"Lists by user and by day": indexes})
 
 
 def sequential(prices: Prices, counts: Counts, setup: Setup) -> Bill:
@@ -177,8 +178,10 @@ def _bill(
         "Lambda requests": invocations * dollars["lambda_request"],
         "Lambda duration": gb_seconds * dollars["lambda_gb_second"],
     }
+    # The count is of both. Their keys never change: each costs a refund one write unit, once.
+    index_units = counts.write_units_optional_indexes * setup.list_indexes / LIST_INDEXES
     more = {
-        "Indexes by user and day": counts.write_units_optional_indexes * dollars["write_unit"],
+        INDEXES_LINE: index_units * dollars["write_unit"],
         "Events": events * dollars["event"],
         "Logs": counts.log_bytes / 1e9 * dollars["log_gb"],
         "KMS": kms_requests * dollars["kms_request"],

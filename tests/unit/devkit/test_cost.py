@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from refunds_devkit.cli import cli
 from refunds_devkit.cost.command import all_bills
-from refunds_devkit.cost.model import Setup, ours, read_counts, read_prices
+from refunds_devkit.cost.model import INDEXES_LINE, Setup, ours, read_counts, read_prices
 
 PRICES = read_prices()
 COUNTS = read_counts()
@@ -100,8 +100,11 @@ def test_each_list_index_costs_a_refund_one_write_unit() -> None:
     counts = read_counts()["ours"]
     assert counts.write_units <= 5
     lines = [
-        ours(prices, counts, Setup(list_indexes=indexes)).more["Lists by user and by day"]
+        ours(prices, counts, Setup(list_indexes=indexes)).more[INDEXES_LINE]
         for indexes in (0, 1, 2)
     ]
     unit = 1_000_000 * prices.dollars["write_unit"]
     assert lines == pytest.approx([0, unit, 2 * unit])
+    with_all = [ours(prices, counts, Setup(list_indexes=indexes)).with_all for indexes in (0, 1, 2)]
+    # Counted once: nothing else depends on them.
+    assert with_all[2] - with_all[0] == pytest.approx(2 * unit)
