@@ -41,6 +41,17 @@ SECTIONS = {
         ("watch", f"{_AT}.watch:watch", "Watch refunds flow, or one refund to its end."),
         ("as-of", f"{_AT}.as_of:as_of", "Show a refund as it was at an instant."),
         ("review", f"{_AT}.review:review", "Decide refunds that no automatic step can settle."),
+        ("approve", f"{_AT}.approve:approve", "Let a refund that is over a limit go out."),
+        (
+            "deny",
+            f"{_AT}.approve:deny",
+            "Reject a refund that is over a limit, which frees its money.",
+        ),
+        (
+            "limits",
+            f"{_AT}.limits:limits",
+            "Show the limits, and make exceptions from them.",
+        ),
         ("correct", f"{_AT}.review:correct", "Record as paid what the gateway shows as paid."),
     ),
     "Finance": (

@@ -14,6 +14,7 @@ COLOURS: Mapping[str, str] = {
     Status.PROCESSING: "cyan",
     Status.PENDING: "yellow",
     Status.IN_REVIEW: "bold magenta",
+    Status.AWAITING_APPROVAL: "bold magenta",
     Status.SUCCEEDED: "green",
     Status.FAILED: "red",
     Status.REJECTED: "red",

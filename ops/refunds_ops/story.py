@@ -13,7 +13,7 @@ NEXT: Mapping[str, str] = {
     "PROCESSING": "It is being processed; ReconcileRefunds takes it up if that ends early.",
     "PENDING": "The gateway has accepted it. ReconcileRefunds asks until it says how it ended.",
     "IN_REVIEW": "A person decides: refunds review decide REFUND_ID --paid|--not-paid",
-    "AWAITING_APPROVAL": "A person approves or rejects it: refunds review",
+    "AWAITING_APPROVAL": "A person decides: refunds approve REFUND_ID, or refunds deny REFUND_ID",
 }
 """By status; a final status has nothing next."""
 
@@ -32,7 +32,7 @@ CUSTOMER: Mapping[str, str] = {
 
 SENTENCES: Mapping[str, str] = {
     "PROCESSING": "{asker} asked to refund {amount} of payment {payment} ({reason}).",
-    "AWAITING_APPROVAL": "{amount} is over a limit: a person must approve it.",
+    "AWAITING_APPROVAL": "{waits}",
     "REJECTED": "Refused before any money moved: {because}.",
     "PENDING": "{gateway} accepted it and has not settled it yet.",
     "SUCCEEDED": "{amount} was paid back through {gateway}.",
@@ -76,10 +76,33 @@ def sentence(entry: Item) -> str:
         because=because(details),
         gateway=details.get("gateway"),
         status=entry["status"],
+        waits=waits_because(entry["details"]),
     )
+    if "approvals" in changed and (approvals := details.get("approvals")):
+        text += f" {str(approvals[-1].get('decision')).capitalize()} by {decision(approvals[-1])}."
     if "review" in changed and (review := details.get("review")):
         text += f" Decided by {decision(review)}."
     return text
+
+
+def waits_because(refund: Item) -> str:
+    """Which limit a refund that waits for approval is over, and until when it waits."""
+    awaiting = refund.get("awaiting") or {}
+    rule, limit = str(awaiting.get("over")), str(awaiting.get("limit", ""))
+    if rule != "user_count" and limit.isdigit():
+        limit = amount_text(int(limit), refund["currency"])
+    text = f"{_amount(refund)} is over a limit ({_RULES.get(rule, rule)} {limit}):"
+    needs = "two people" if awaiting.get("approvers") == "2" else "a person"
+    return f"{text} {needs} must approve it by {awaiting.get('expires_at')}."
+
+
+_RULES: Mapping[str, str] = {
+    "per_refund": "one refund,",
+    "approve_above": "without approval,",
+    "user_day": "one user and day,",
+    "user_count": "refunds of one user and day,",
+    "day": "all of a day,",
+}
 
 
 def decision(decided: Item) -> str:
@@ -88,7 +111,9 @@ def decision(decided: Item) -> str:
     if proposed_by := decided.get("proposed_by"):
         who += f", proposed by {acting(proposed_by)}"
     shown = [str(decided[name]) for name in ("gateway", "balance") if decided.get(name)]
-    told = f"{who}: {decided.get('why')} ({decided.get('evidence')})"
+    told = f"{who}: {decided.get('why')}"
+    if evidence := decided.get("evidence"):
+        told += f" ({evidence})"
     return f"{told}; shown: {'; '.join(shown)}" if shown else told
 
 

@@ -101,12 +101,16 @@ def backup(
     return BackupReader(where, found, key) if found else None
 
 
-def gateways(stack: Stack) -> Gateways:
-    """The gateways of the stack's functions and their routes, by the functions' own settings."""
+def settings_of(stack: Stack) -> dict[str, str]:
+    """The environment of ReconcileRefunds."""
     name = stack["ReconcileRefundsFunctionName"]
     configuration = stack.functions.get_function_configuration(FunctionName=name)
-    variables = configuration.get("Environment", {}).get("Variables", {})
-    settings = {**variables, **stack.settings}
+    return {**configuration.get("Environment", {}).get("Variables", {}), **stack.settings}
+
+
+def gateways(stack: Stack) -> Gateways:
+    """The gateways of the stack's functions and their routes, by the functions' own settings."""
+    settings = settings_of(stack)
     access = GatewayAccess(
         api_key=lambda account: SecretKey(
             account.secret_arn, account.secret_field, client=stack.new_client("secretsmanager")
@@ -117,6 +121,7 @@ def gateways(stack: Stack) -> Gateways:
         found = GatewaySettings.read(settings)
         return Gateways(open_gateways(found, access, SystemClock()), found.routes)
     except SettingsError as exc:
+        name = stack["ReconcileRefundsFunctionName"]
         raise NotReadyError(f"The settings of {name} can't be used here: {exc}.") from exc
 
 

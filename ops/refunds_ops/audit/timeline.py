@@ -127,6 +127,9 @@ def _details(entry: Item) -> Text:
         if name in changed and (decided := details.get(name)):
             what = decided.get("decision", "")
             text.append(f"\n{verb} {what}".rstrip() + f" by {decision(decided)}", style="dim")
+    if "approvals" in changed and (approvals := details.get("approvals")):
+        last = approvals[-1]
+        text.append(f"\n{last.get('decision')} by {decision(last)}", style="dim")
     if rebuilt := entry.get("rebuilt"):
         source = rebuilt.get("from") if isinstance(rebuilt, Mapping) else rebuilt
         text.append(f"\nrecreated from {source}", style="yellow")

@@ -251,8 +251,12 @@ def open_(stack_name: str | None, as_json: bool) -> None:
         print_line("Every refund is finished.")
     else:
         _print_open(found, zone, now)
-    if any(refund["status"] in ("IN_REVIEW", "AWAITING_APPROVAL") for refund in found):
+    waiting = {refund["status"] for refund in found} & {"IN_REVIEW", "AWAITING_APPROVAL"}
+    if "IN_REVIEW" in waiting:
         print_note("Some wait for a person: refunds review list")
+    if "AWAITING_APPROVAL" in waiting:
+        print_note("Some wait for approval: refunds approve REFUND_ID, refunds deny REFUND_ID")
+    if waiting:
         raise click.exceptions.Exit(REFUSED)
 
 

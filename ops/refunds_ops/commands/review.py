@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import click
 
 from refunds.domain.clock import Deadline, SystemClock
 from refunds.domain.identity import Identity
+from refunds.domain.limits import NO_LIMITS
 from refunds.domain.refund import Item, Refund, Status
-from refunds.lambda_runtime import new_token
-from refunds.processing.balance import Balance
-from refunds.processing.recorder import Recorder
-from refunds.processing.review import AgainstGatewayError, Reasons, Reviewer, ReviewError
-from refunds.processing.settler import Settler
-from refunds.tables.audit_trail import AuditTable
-from refunds.tables.ledger import LedgerTable
-from refunds.tables.refunds import RefundsTable
+from refunds.processing.review import AgainstGatewayError, Reasons, ReviewError
 from refunds_ops.amounts import amount_text
-from refunds_ops.audit import sources
 from refunds_ops.dates import age, utc_now
+from refunds_ops.deciding import GATEWAY_SECONDS, deciding, limits_of, sentence
 from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.identity import ON_BEHALF_OF, identify
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.layout import Column, print_table
 from refunds_ops.open_refunds import in_review, open_since
 from refunds_ops.stack.stack import Stack, find_stack
-from refunds_ops.statuses import outcome_of
+from refunds_ops.statuses import acting, outcome_of
 from refunds_ops.story import because
 from refunds_ops.terminal import print_json, print_json_lines, print_line, print_note
-
-GATEWAY_SECONDS = 60.0
 
 
 @click.group()
@@ -133,20 +123,24 @@ def decide(
     Raises ``RefusedError``.
     """
     try:
-        return _reviewer(stack, who).decide(
-            refund_id,
-            Status.SUCCEEDED if paid else Status.FAILED,
-            Reasons(who, why, evidence),
-            Deadline.after(SystemClock(), GATEWAY_SECONDS),
-            against_gateway=against_gateway,
+        return (
+            deciding(stack, who)
+            .reviewer(limits_of(stack))
+            .decide(
+                refund_id,
+                Status.SUCCEEDED if paid else Status.FAILED,
+                Reasons(who, why, evidence),
+                Deadline.after(SystemClock(), GATEWAY_SECONDS),
+                against_gateway=against_gateway,
+            )
         )
     except AgainstGatewayError as exc:
         raise RefusedError(
-            _sentence(exc), "If you are sure all the same: repeat it with --against-gateway"
+            sentence(exc), "If you are sure all the same: repeat it with --against-gateway"
         ) from exc
     except ReviewError as exc:
         raise RefusedError(
-            _sentence(exc), "refunds review list shows what waits for a person."
+            sentence(exc), "refunds review list shows what waits for a person."
         ) from exc
 
 
@@ -174,44 +168,28 @@ def correct(
     stack = find_stack(stack_name)
     who = identify(stack, on_behalf_of)
     try:
-        corrected = _reviewer(stack, who).correct(
-            refund_id,
-            Reasons(who, why, evidence),
-            Deadline.after(SystemClock(), GATEWAY_SECONDS),
+        corrected = (
+            deciding(stack, who)
+            .reviewer(NO_LIMITS)
+            .correct(
+                refund_id,
+                Reasons(who, why, evidence),
+                Deadline.after(SystemClock(), GATEWAY_SECONDS),
+            )
         )
     except ReviewError as exc:
-        raise RefusedError(_sentence(exc), f"refunds show {refund_id}") from exc
+        raise RefusedError(sentence(exc), f"refunds show {refund_id}") from exc
     if as_json:
         print_json(corrected.item())
         return
     print_line(f"{refund_id}: {corrected.status}, {outcome_of(corrected.status)}.")
 
 
-def _reviewer(stack: Stack, who: Identity) -> Reviewer:
-    clock = SystemClock()
-    refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
-    ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
-    audit = AuditTable(stack.dynamodb, stack["AuditTableName"])
-    settler = Settler(
-        refunds=refunds,
-        recorder=Recorder(
-            refunds=refunds,
-            ledger=ledger,
-            clock=clock,
-            processed_by=who.arn,
-            recheck_after=timedelta(minutes=5),
-        ),
-        balance=Balance(ledger, refunds, audit),
-        gateways=sources.gateways(stack),
-        clock=clock,
-        new_token=new_token,
-    )
-    return Reviewer(refunds, settler, ledger)
-
-
-def _sentence(error: ReviewError) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
+def _why(refund: Item) -> str:
+    if proposal := refund.get("proposal"):
+        who = acting(proposal.get("by"))
+        return f"{because(refund)}; {who} proposes {proposal.get('decision')}: another confirms"
+    return because(refund)
 
 
 def _print_waiting(waiting: list[Item]) -> None:
@@ -230,7 +208,7 @@ def _print_waiting(waiting: list[Item]) -> None:
                 refund["transaction_id"],
                 amount_text(refund.get("amount_minor"), refund["currency"]),
                 age(open_since(refund), now),
-                because(refund),
+                _why(refund),
             )
             for refund in waiting
         ],

@@ -21,7 +21,7 @@ from refunds_ops.queue_state import why_not_processed
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import colour_of, outcome_of
-from refunds_ops.story import CUSTOMER, NEXT, because, decision, sentence
+from refunds_ops.story import CUSTOMER, NEXT, because, decision, sentence, waits_because
 from refunds_ops.terminal import print_error, print_json, print_line
 
 if TYPE_CHECKING:
@@ -184,13 +184,22 @@ def facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:
         yield f"· {key}", str(value)
     for line in refund.get("line_items") or ():
         yield "· item", ", ".join(f"{name} {value}" for name, value in line.items())
+    yield from _decisions(refund)
+    for label, name in _INSTANTS:
+        if name in refund:
+            yield label, _instant(refund[name], zone)
+
+
+def _decisions(refund: Item) -> Iterator[tuple[str, str]]:
+    """What waits for a person, and what people have decided."""
+    if refund["status"] == "AWAITING_APPROVAL":
+        yield "waits", waits_because(refund)
+    for approval in refund.get("approvals") or ():
+        yield str(approval.get("decision")), f"by {decision(approval)}"
     if review := refund.get("review"):
         yield "reviewed", f"by {decision(review)}"
     elif proposal := refund.get("proposal"):
         yield "proposed", f"as {proposal.get('decision')} by {decision(proposal)}"
-    for label, name in _INSTANTS:
-        if name in refund:
-            yield label, _instant(refund[name], zone)
 
 
 def _instant(text: str, zone: Zone) -> str:

@@ -105,7 +105,7 @@ class Reviewer:
             agrees = paid if to is Status.SUCCEEDED else not live
         if not agrees and not against_gateway:
             raise AgainstGatewayError(f"the gateway says otherwise: {shown}")
-        review = reasons.recorded(shown, self.balance(refund))
+        review = reasons.recorded(shown, describe_balance(self._ledger, refund))
         if not agrees:
             review["against_gateway"] = "true"
         if self._needs_two(refund):
@@ -144,7 +144,7 @@ class Reviewer:
             refund = self._finish(
                 refund,
                 Status.SUCCEEDED,
-                review=reasons.recorded(shown, self.balance(refund)),
+                review=reasons.recorded(shown, describe_balance(self._ledger, refund)),
                 amount_minor=amount_minor,
                 gateway_refund_id=paid.gateway_refund_id,
                 kept_minor=None,
@@ -159,17 +159,6 @@ class Reviewer:
         except (GatewayUnavailableError, BalanceContendedError) as exc:
             raise ReviewError(f"corrected; its payment could not be counted: {exc}") from exc
         return refund
-
-    def balance(self, refund: Refund) -> str:
-        """What the ledger has of the refund's payment, in words."""
-        ledger = self._ledger.get(refund.transaction_id)
-        if ledger is None or ledger.captured is None or ledger.remaining is None:
-            return "the ledger has no balance of the payment"
-        held = ledger.reservations.get(refund.refund_id, 0)
-        captured, left, mine = (
-            Money(minor, refund.currency) for minor in (ledger.captured, ledger.remaining, held)
-        )
-        return f"{captured} captured, {left} still refundable, {mine} reserved for this refund"
 
     def _needs_two(self, refund: Refund) -> bool:
         if self._approve_above is None:
@@ -220,6 +209,18 @@ def describe_shown(gateway: str, found: Sequence[GatewayRefund]) -> str:
         for one in found[:3]
     )
     return f"{gateway} shows {each}"
+
+
+def describe_balance(ledgers: LedgerTable, refund: Refund) -> str:
+    """What the ledger has of the refund's payment, in words."""
+    ledger = ledgers.get(refund.transaction_id)
+    if ledger is None or ledger.captured is None or ledger.remaining is None:
+        return "the ledger has no balance of the payment"
+    held = ledger.reservations.get(refund.refund_id, 0)
+    captured, left, mine = (
+        Money(minor, refund.currency) for minor in (ledger.captured, ledger.remaining, held)
+    )
+    return f"{captured} captured, {left} still refundable, {mine} reserved for this refund"
 
 
 def _same_decision(proposal: Mapping[str, str] | None, decided: Mapping[str, str]) -> bool:

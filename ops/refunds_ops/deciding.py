@@ -1,0 +1,86 @@
+"""What a person's decision on a refund works with: the protocol's parts, in that person's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from refunds.domain.clock import Clock, SystemClock
+from refunds.domain.identity import Identity
+from refunds.domain.limits import NO_LIMITS, Limits
+from refunds.lambda_runtime import new_token
+from refunds.processing.approval import Approvals
+from refunds.processing.balance import Balance
+from refunds.processing.limit_checks import LimitChecks
+from refunds.processing.recorder import Recorder
+from refunds.processing.review import Reviewer
+from refunds.processing.settler import Settler
+from refunds.settings import SettingsError, read_limits
+from refunds.tables.audit_trail import AuditTable
+from refunds.tables.ledger import LedgerTable
+from refunds.tables.limit_counters import LimitCounters
+from refunds.tables.refunds import RefundsTable
+from refunds.tables.state import Control
+from refunds_ops.audit import sources
+from refunds_ops.errors import NotReadyError
+from refunds_ops.stack.stack import Stack
+
+GATEWAY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Deciding:
+    refunds: RefundsTable
+    ledger: LedgerTable
+    settler: Settler
+    clock: Clock
+
+    def reviewer(self, limits: Limits) -> Reviewer:
+        return Reviewer(self.refunds, self.settler, self.ledger, limits.approve_above)
+
+    def approvals(self) -> Approvals:
+        return Approvals(refunds=self.refunds, settler=self.settler, clock=self.clock)
+
+
+def deciding(stack: Stack, who: Identity) -> Deciding:
+    clock, dynamodb = SystemClock(), stack.dynamodb
+    refunds = RefundsTable(dynamodb, stack["RefundsTableName"])
+    ledger = LedgerTable(dynamodb, stack["LedgerTableName"])
+    shares = LimitChecks(
+        limits=NO_LIMITS,  # It only gives shares back: what was counted is in the refund's row.
+        counters=LimitCounters(dynamodb, stack["LedgerTableName"]),
+        refunds=refunds,
+        control=Control(dynamodb, stack["LedgerTableName"]),
+        clock=clock,
+        new_token=new_token,
+    )
+    settler = Settler(
+        refunds=refunds,
+        recorder=Recorder(
+            refunds=refunds,
+            ledger=ledger,
+            clock=clock,
+            processed_by=who.arn,
+            recheck_after=timedelta(minutes=5),
+            give_back_share=shares.give_back,
+        ),
+        balance=Balance(ledger, refunds, AuditTable(dynamodb, stack["AuditTableName"])),
+        gateways=sources.gateways(stack),
+        clock=clock,
+        new_token=new_token,
+    )
+    return Deciding(refunds, ledger, settler, clock)
+
+
+def limits_of(stack: Stack) -> Limits:
+    """The stack's limits, by the settings of its functions."""
+    try:
+        return read_limits(sources.settings_of(stack))
+    except SettingsError as exc:
+        raise NotReadyError(f"The limits of {stack.where} can't be read: {exc}.") from exc
+
+
+def sentence(error: Exception) -> str:
+    """What an error of the protocol says, as a sentence."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
