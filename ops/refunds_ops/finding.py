@@ -94,9 +94,11 @@ def span_of(
         if since is not None or until is not None:
             raise click.UsageError("Give --day, or --since and --until.")
         start = zone.day(day)
-        found = Span(
-            rfc3339(zone.start_of(start)), rfc3339(zone.start_of(start + timedelta(days=1)))
-        )
+        try:
+            after = zone.start_of(start + timedelta(days=1))
+        except OverflowError as exc:
+            raise RefusedError(f"{day} has no day after it.") from exc
+        found = Span(rfc3339(zone.start_of(start)), rfc3339(after))
     elif since is None and until is None:
         return None
     else:

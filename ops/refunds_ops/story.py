@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from refunds.domain.audit_entry import DELETED_EVENT, PROPOSED_EVENT, RESTORED_EVENT
-from refunds.domain.refund import Item
+from refunds.domain.refund import Item, Status
 from refunds_ops.amounts import amount_text
 from refunds_ops.statuses import acting
 
@@ -32,7 +32,7 @@ CUSTOMER: Mapping[str, str] = {
 
 SENTENCES: Mapping[str, str] = {
     "PROCESSING": "{asker} asked to refund {amount} of payment {payment} ({reason}).",
-    "AWAITING_APPROVAL": "{waits}",
+    "AWAITING_APPROVAL": "{amount} is over a limit: a person must approve it.",
     "REJECTED": "Refused before any money moved: {because}.",
     "PENDING": "{gateway} accepted it and has not settled it yet.",
     "SUCCEEDED": "{amount} was paid back through {gateway}.",
@@ -59,6 +59,8 @@ def sentence(entry: Item) -> str:
         by = acting(restored.get("by"))
         return f"Its record was restored from {restored.get('source')} by {by}: {restored['why']}."
     changed = details.get("changed_fields") or ()
+    if entry["status"] == Status.AWAITING_APPROVAL:
+        return waits_because(details) + _last_approval(details)
     if entry["previous_status"] == entry["status"] and "review" not in changed:
         # Nothing happened to the money: the sentence of the status has been said.
         trace = details.get("gateway_trace") if "gateway_trace" in changed else None
@@ -76,13 +78,18 @@ def sentence(entry: Item) -> str:
         because=because(details),
         gateway=details.get("gateway"),
         status=entry["status"],
-        waits=waits_because(entry["details"]),
     )
-    if "approvals" in changed and (approvals := details.get("approvals")):
-        text += f" {str(approvals[-1].get('decision')).capitalize()} by {decision(approvals[-1])}."
+    if "approvals" in changed:
+        text += _last_approval(details)
     if "review" in changed and (review := details.get("review")):
         text += f" Decided by {decision(review)}."
     return text
+
+
+def _last_approval(details: Item) -> str:
+    if not (approvals := details.get("approvals")):
+        return ""
+    return f" {str(approvals[-1].get('decision')).capitalize()} by {decision(approvals[-1])}."
 
 
 def waits_because(refund: Item) -> str:

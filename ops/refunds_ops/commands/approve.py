@@ -167,7 +167,7 @@ def _go_on(stack: Stack, refund_id: str) -> None:
     """Have ReconcileRefunds pay it now. It would at its next run, too."""
     try:
         stack.functions.invoke(
-            FunctionName=f"{stack['ReconcileRefundsFunctionName']}:live",
+            FunctionName=stack["ReconcileRefundsFunctionName"],
             InvocationType="Event",
             Payload=json.dumps({"look_at": refund_id}).encode(),
         )

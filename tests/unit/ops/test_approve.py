@@ -95,9 +95,7 @@ def test_an_approval_is_recorded_with_who_why_and_what_was_shown(
         "refund",
         "at": found.updated_at,
     }
-    assert functions.invoked == [
-        ("stack-ReconcileRefunds:live", "Event", b'{"look_at": "refund-1"}')
-    ]
+    assert functions.invoked == [("stack-ReconcileRefunds", "Event", b'{"look_at": "refund-1"}')]
 
 
 def test_what_is_decided_about_is_shown_first(refunds: Refunds) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -176,17 +177,44 @@ def test_11_key_rotation(living: Refunds) -> None:
     assert living("key", "check").status == 0
 
 
-def test_12_over_a_limit(world: World, living: Refunds) -> None:
-    world.refunds.put_new(
+def test_12_over_a_limit(world: World, living: Refunds, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put(
         refund(
             refund_id="r7",
+            status=Status.AWAITING_APPROVAL,
+            awaiting={
+                "over": "per_refund",
+                "limit": "1000",
+                "approvers": "1",
+                "expires_at": rfc3339(NOW + timedelta(days=3)),
+            },
+            created_at=at(1),
+            attempt_token=None,
+            open_shard="1",
+            open_since=at(1),
+            check_at=at(0),
+        )
+    )
+    world.refunds.put_new(
+        refund(
+            refund_id="r8",
             status=Status.REJECTED,
             failure_code="amount_exceeds_balance",
             created_at=at(1),
         )
     )
-    ran = live(living, 12, REFUND_ID="r7")
-    assert "amount_exceeds_balance" in ran[0].out
+    monkeypatch.setattr(sources, "settings_of", lambda stack: {"LIMIT_PER_REFUND": "USD=1000"})
+    monkeypatch.setenv("ReconcileRefundsFunctionName", "no-such-function")
+    waits, shown_one, limits, approved, denied, *exceptions, rejected = live(
+        living, 12, REFUND_ID="r7"
+    )
+    assert "r7" in waits.out
+    assert "over a limit (one refund, 10.00 USD)" in " ".join(shown_one.out.split())
+    assert "10.00 USD" in limits.out
+    assert (approved.status, "r7: approved" in approved.out) == (0, True)
+    assert (denied.status, "only refunds AWAITING_APPROVAL" in denied.err) == (1, True)
+    assert statuses(exceptions) == [0, 0]
+    assert "amount_exceeds_balance" in rejected.out
 
 
 def test_14_a_hostile_name(world: World, living: Refunds) -> None:

@@ -20,6 +20,7 @@ DECIDE = ("review", "decide", "refund-1", "--paid", "--why", "seen", "--evidence
 @pytest.fixture(autouse=True)
 def in_review(world: World, refunds: Refunds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refunds_ops.audit.sources.gateways", lambda stack: world.gateways)
+    monkeypatch.setattr("refunds_ops.audit.sources.settings_of", lambda stack: {})
     world.gateway.refunds.append(shown())
     world.put(refund(status=Status.IN_REVIEW))
 

@@ -21,6 +21,7 @@ from refunds_ops.errors import RefusedError
 @pytest.fixture(autouse=True)
 def environment(stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refunds_ops.audit.sources.gateways", lambda stack: world.gateways)
+    monkeypatch.setattr("refunds_ops.audit.sources.settings_of", lambda stack: {})
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setenv("RefundsTableName", stack.refunds_table)
     monkeypatch.setenv("LedgerTableName", stack.ledger_table)
@@ -215,3 +216,48 @@ def test_a_decision_without_a_verdict_is_a_usage_error(world: World) -> None:
 def test_an_output_is_printed_alone_for_scripts(stack: Stack) -> None:
     assert run("stack", "outputs", "RefundQueueUrl").output == f"{stack.queue_url}\n"
     assert f"LedgerTableName={stack.ledger_table}\n" in run("stack", "outputs").output
+
+
+# --- Two people above an amount -------------------------------------------------------------------
+
+
+def test_above_the_amount_a_second_person_confirms(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"APPROVE_ABOVE_MINOR": "USD=2000"}
+    monkeypatch.setattr("refunds_ops.audit.sources.settings_of", lambda stack: settings)
+    waiting_for_a_person(world)
+
+    sign_in(monkeypatch, "ada")
+    first = decide("--not-paid")
+    assert first.exit_code == 0, first.output
+    assert "proposed as not paid" in first.output
+    assert world.stored().status is Status.IN_REVIEW
+    waiting = run("review", "list").output
+    assert "ada as Reviewer proposes not_paid" in " ".join(waiting.split())
+
+    again = decide("--not-paid", "--by", "eve")
+    assert isinstance(again.exception, RefusedError)
+    assert "another person must confirm" in again.exception.what
+
+    sign_in(monkeypatch, "eve")
+    assert decide("--not-paid").exit_code == 0
+    found = world.stored()
+    assert found.status is Status.FAILED
+    assert found.review is not None
+    assert (found.review["proposed_by"], found.review["by"]) == (
+        session_arn("ada"),
+        session_arn("eve"),
+    )
+
+
+def test_a_proposal_is_shown_with_who_and_what_they_saw(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"APPROVE_ABOVE_MINOR": "USD=2000"}
+    monkeypatch.setattr("refunds_ops.audit.sources.settings_of", lambda stack: settings)
+    waiting_for_a_person(world)
+    sign_in(monkeypatch, "ada")
+    decide("--not-paid")
+    out = " ".join(run("show", "refund-1").output.split())
+    assert "as not_paid by ada as Reviewer: seen (T-7); shown: flair shows no such refund" in out

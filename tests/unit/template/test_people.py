@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
+import botocore.session
 import pytest
 from click.testing import CliRunner
+from tests.support.builders import refund
 from tests.support.deployed import Deployed, deployed
 from tests.support.expanded_template import (
     Check,
@@ -27,6 +30,8 @@ from tests.support.expanded_template import (
 from tests.support.iam import allows, policy
 from tests.support.recorded_calls import recorded_calls
 
+from refunds.domain.refund import Status
+from refunds.tables.wire import item_to_wire
 from refunds_devkit.sample_events import FOLDER
 from refunds_ops.cli import cli
 
@@ -44,13 +49,20 @@ PEOPLE = {
         "request --transaction pay_partial --user u --amount 1.00 --currency USD --reason other "
         "--requested-by agent:jo",
     ),
-    "ReviewerPolicy": ("review decide sample_full --paid --why x --evidence y",),
+    "ReviewerPolicy": (
+        "review decide sample_full --paid --why x --evidence y",
+        "approve sample_waiting --why x --yes",
+        "deny sample_waiting --why x --yes",
+        "limits show",
+    ),
     "OperatorPolicy": (
         "pause --why maintenance",
         "resume --why over",
         "dead-letters list",
         "audit replay",
         "key check",
+        "limits show",
+        "limits set user:u-1 --user-count 1 --why x",
     ),
     "RestorerPolicy": ("backup list", "backup verify", "backup drill", "backup run", "verify"),
 }
@@ -83,7 +95,19 @@ def functions() -> Iterator[Deployed]:
         with patch.dict(os.environ, outputs):
             there.call("ProcessRefund", _event("process-refund-full"))
             there.call("BackupRefunds", _event("backup"))
+            _put_waiting(names["Refunds"])
             yield there
+
+
+def _put_waiting(table: str) -> None:
+    """A refund over a limit, which waits for a person."""
+    waiting = refund(
+        refund_id="sample_waiting",
+        status=Status.AWAITING_APPROVAL,
+        awaiting={"over": "per_refund", "limit": "1", "approvers": "2", "expires_at": "9999"},
+    )
+    client: Any = botocore.session.Session().create_client("dynamodb")
+    client.put_item(TableName=table, Item=item_to_wire(waiting.item()))
 
 
 def _event(name: str) -> Json:
@@ -117,6 +141,11 @@ def test_who_may_move_money_may_not_decide_about_it(stack: ExpandedTemplate) -> 
     assert not allows(reviewer, "sqs:SendMessage", "RefundQueue")
     assert allows(reviewer, "dynamodb:UpdateItem", "Refunds")
     assert not allows(refunder, "dynamodb:UpdateItem", "Refunds")
+    # Nobody else decides or approves: it changes a refund.
+    deciders = {
+        name for name in PEOPLE if allows(policy(stack, name), "dynamodb:UpdateItem", "Refunds")
+    }
+    assert deciders == {"ReviewerPolicy"}
 
 
 def test_support_changes_nothing(stack: ExpandedTemplate) -> None:
