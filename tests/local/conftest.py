@@ -23,7 +23,15 @@ from refunds_ops.stack.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """That of `make up`, if its stack runs, else a temporary one."""
+    if _running_stack():
+        return Workspace(Path(".local").resolve())
+    return Workspace(tmp_path_factory.mktemp("stack"))
+
+
+@pytest.fixture(scope="session")
+def stack(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     if os.environ.get("ENGINES"):
         with started(stack_on_engines, tmp_path_factory) as running_on_engines:
             yield running_on_engines.stack
@@ -34,7 +42,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         return
     for name in ("GATEWAY", "GATEWAY_URL", "GATEWAY_API_KEY", "EMULATOR_PORT", "SANDBOX_PORT"):
         os.environ.pop(name, None)
-    workspace = Workspace(tmp_path_factory.mktemp("stack"))
     try:
         yield up(workspace, Steps(Console()), for_containers=False)
     finally:
