@@ -16,7 +16,8 @@ from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.rows import FIXED, EntryRow, LedgerRow, RefundRow
 
-_FIRST = frozenset({Status.PROCESSING, Status.REJECTED})
+_CLAIMED = frozenset({Status.PROCESSING, Status.AWAITING_APPROVAL})
+_FIRST = frozenset({Status.PROCESSING, Status.AWAITING_APPROVAL, Status.REJECTED})
 _AT_GATEWAY = frozenset({Status.SUCCEEDED, Status.PENDING, Status.REVERSED})
 
 
@@ -101,6 +102,8 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:  # noqa: PLR0911 
         what = f"{', '.join(FIXED)}: one is not what it was in the version before"
         return [_of(after, "transition", what)]
     legal: frozenset[str] = frozenset(TRANSITIONS[Status(before.status or "")])
+    if before.status == Status.AWAITING_APPROVAL:
+        legal |= {Status.AWAITING_APPROVAL.value}  # the first of two approvals
     if after.event in SAME_STATUS_EVENTS:
         legal = frozenset({before.status or ""})
     if (
@@ -115,7 +118,7 @@ def _link(before: EntryRow, after: EntryRow) -> list[Finding]:  # noqa: PLR0911 
 
 def begins(entry: EntryRow) -> bool:
     """Whether the entry begins a refund: the first time, or again after its record was lost."""
-    return entry.previous_status is None and entry.status == Status.PROCESSING
+    return entry.previous_status is None and entry.status in _CLAIMED
 
 
 def _against_refund(story: Story, by_version: Mapping[int, EntryRow]) -> list[Finding]:  # noqa: PLR0911 - each return is one finding
