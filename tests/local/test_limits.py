@@ -18,7 +18,12 @@ from tests.local.flow import Flow, eventually
 from tests.support.people import credentials_of
 
 from refunds.domain.refund import Item
-from refunds_devkit.local.deployment import PARAMETERS, build_parameters, deploy_stack
+from refunds_devkit.local.deployment import (
+    PARAMETERS,
+    build_parameters,
+    deploy_stack,
+    gateway_parameters,
+)
 from refunds_devkit.local.gateway import api_key
 from refunds_devkit.local.workspace import Workspace
 from refunds_devkit.sandbox.client import SandboxClient
@@ -65,7 +70,7 @@ def limited(stack: Stack, workspace: Workspace) -> Iterator[Flow]:
     record = workspace.record()
     assert record is not None
     parameters = PARAMETERS | build_parameters() | LIMITS
-    parameters |= {"GatewayName": record.gateway_name, "GatewayUrl": record.gateway_url}
+    parameters |= {"GatewayName": record.gateway_name} | gateway_parameters(record.gateway_url)
     there = deploy_stack(workspace, record.emulator_port, NAME, parameters)
     there.secrets.put_secret_value(SecretId=there["GatewaySecretArn"], SecretString=api_key())
     yield Flow(there, SandboxClient(record.gateway_url))
@@ -140,12 +145,13 @@ def test_requests_stop_above_the_days_total_until_a_person_resumes(
     over = limited.request(payment, 4_000)
     limited.send(over)
 
-    def stopped() -> Item | None:
+    def held() -> Item | None:
         found: Item = json.loads(people.run("ada", "status", "--json").stdout)
-        waits = found["paused_at"] and found["mapping_state"] == "Disabled"
-        return found if waits else None
+        return found if found["paused_at"] else None
 
-    status = eventually(stopped, "requests are stopped", SECONDS)
+    status = eventually(held, "requests are stopped", SECONDS)
+    limited.invoke("ReconcileRefunds")  # if the event that invokes it was lost
+    assert json.loads(people.run("ada", "status", "--json").stdout)["flows"] is False
     assert "ProcessRefund" in status["paused_by"]
     assert "120.00 USD, above 100.00 USD" in status["paused_why"]
     assert limited.moved(payment) == [4_000] * 2
