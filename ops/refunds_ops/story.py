@@ -94,7 +94,8 @@ def _last_approval(details: Item) -> str:
 
 def waits_because(refund: Item) -> str:
     """Which limit a refund that waits for approval is over, and until when it waits."""
-    awaiting = refund.get("awaiting") or {}
+    if not (awaiting := refund.get("awaiting")):
+        return f"{_amount(refund)} is over a limit: a person must approve it."
     rule, limit = str(awaiting.get("over")), str(awaiting.get("limit", ""))
     if rule != "user_count" and limit.isdigit():
         limit = amount_text(int(limit), refund["currency"])
