@@ -16,6 +16,7 @@ from tests.support.moto_stack import Stack
 from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.outcome_events import OutcomeBus
 from refunds.domain.clock import Deadline
+from refunds.domain.limits import NO_LIMITS, Limits
 from refunds.domain.refund import Refund
 from refunds.gateways.contract import Gateway
 from refunds.gateways.routing import Gateways, Route
@@ -68,6 +69,7 @@ class World:
         processed_by: str = "ProcessRefund:7",
         tokens: str = "token",
         not_ready_for: timedelta = timedelta(0),
+        limits: Limits = NO_LIMITS,
     ) -> Protocol:
         """The refund protocol over this world's tables, as a function's wiring builds it."""
         stack, numbers = self.stack, count(1)
@@ -78,6 +80,7 @@ class World:
             processed_by=processed_by,
             recheck_after=timedelta(minutes=5),
             not_ready_for=not_ready_for,
+            limits=limits,
         )
 
     def surroundings(self, *, new_token: Callable[[], str]) -> Surroundings:

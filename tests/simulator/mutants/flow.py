@@ -120,8 +120,8 @@ MUTANTS = (
         "an audit record that fails is passed over",
         (
             "audit.writer:handle_stream_batch",
-            "tell(record, exc)\n            raise",
-            "tell(record, exc)\n            return None",
+            "on_result(record, exc)\n            raise",
+            "on_result(record, exc)\n            return None",
         ),
     ),
     mutant(

@@ -1,0 +1,133 @@
+"""Refunds against their limits: what is counted, what waits, and what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.support.builders import payment, request
+from tests.support.world import World
+
+from refunds.domain.limits import NO_LIMITS, Limits
+from refunds.domain.refund import Status
+from refunds.processing.limit_checks import CountersContendedError
+from refunds.processing.processor import Processor
+from refunds.processing.recorder import Recorded
+from refunds.tables.limit_counters import LimitCounters, day_counter, user_counter
+
+
+def send(
+    world: World, processor: Processor, refund_id: str, amount_minor: int = 300, **changes: Any
+) -> Status | str:
+    asked = request(refund_id=refund_id, amount_minor=amount_minor, **changes)
+    result = processor.process(asked, world.deadline())
+    return result.refund.status if isinstance(result, Recorded) else result.reason
+
+
+@contextmanager
+def calls(world: World) -> Iterator[Counter[str]]:
+    """Calls to DynamoDB, by operation."""
+    found: Counter[str] = Counter()
+    events = world.stack.clients.dynamodb.meta.events
+
+    def called(model: Any, **rest: Any) -> None:
+        found[model.name] += 1
+
+    events.register("after-call.dynamodb", called)
+    yield found
+    events.unregister("after-call.dynamodb", called)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reads", "writes"),
+    [
+        (NO_LIMITS, 0, 0),
+        (Limits(per_refund={"USD": 900}, approve_above={"USD": 900}), 1, 0),
+        (Limits(user_day={"USD": 900}), 2, 1),
+        (Limits(user_count=9), 2, 1),
+        (Limits(user_day={"USD": 900}, user_count=9, day={"USD": 9000}), 3, 2),
+    ],
+)
+def test_a_limit_costs_one_write_and_none_when_it_is_off(
+    world: World, limits: Limits, reads: int, writes: int
+) -> None:
+    plain = world.protocol(world.gateway).processor
+    send(world, plain, "r0")
+    with calls(world) as without:
+        send(world, plain, "r1")
+    limited = world.protocol(world.gateway, limits=limits, tokens="other").processor
+    with calls(world) as found:
+        assert send(world, limited, "r2") is Status.SUCCEEDED
+    assert sum(found.values()) == sum(without.values()) + reads + writes
+    assert found["GetItem"] == without["GetItem"] + reads
+    units = found["PutItem"] + found["UpdateItem"]
+    assert units == without["PutItem"] + without["UpdateItem"] + writes
+
+
+def test_a_refund_over_a_limit_waits_in_the_open_index_with_why_and_until_when(
+    world: World,
+) -> None:
+    limits = Limits(user_day={"USD": 500}, second_approval_above={"USD": 250}, approval_days=2)
+    processor = world.protocol(world.gateway, limits=limits).processor
+    assert send(world, processor, "r1") is Status.SUCCEEDED
+    assert send(world, processor, "r2") is Status.AWAITING_APPROVAL
+    waiting = world.stored("r2")
+    assert waiting.awaiting == {
+        "over": "user_day",
+        "limit": "500",
+        "approvers": "2",
+        "expires_at": "2026-11-25T07:10:00.000000Z",
+    }
+    assert waiting.open_shard is not None
+    assert (waiting.key_used_at, waiting.lease_until, waiting.counted) == (None, None, None)
+    assert send(world, processor, "r2") is Status.AWAITING_APPROVAL  # the message again
+    assert world.gateway.calls.count("create_refund") == 1
+
+
+def test_a_counter_that_keeps_changing_puts_the_message_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = world.protocol(world.gateway, limits=Limits(user_day={"USD": 900}))
+    send(world, protocol.processor, "r0")
+    monkeypatch.setattr(LimitCounters, "add", lambda *args: None)
+    assert send(world, protocol.processor, "r1") == "many refunds are counted at once"
+    assert world.refunds.get("r1") is None
+
+
+def test_another_request_of_the_same_id_is_not_counted_in_its_place(world: World) -> None:
+    limits = Limits(user_day={"USD": 9000})
+    protocol = world.protocol(world.gateway, limits=limits)
+    send(world, protocol.processor, "r1")
+    row = world.stored("r1")
+    checks = protocol.processor._limits
+    counter = protocol.counters.get(user_counter(row.user_id))
+    name = f"r1#{row.fingerprint[-8:]}"
+    assert set(counter.shares) == {name}
+    with pytest.raises(CountersContendedError):
+        checks.admit(replace(row, amount_minor=77))
+    assert protocol.counters.get(user_counter(row.user_id)) == counter
+
+
+def test_the_days_total_is_of_all_users_and_by_currency(world: World) -> None:
+    protocol = world.protocol(world.gateway, limits=Limits(day={"USD": 700}))
+    assert send(world, protocol.processor, "r1", user_id="a") is Status.SUCCEEDED
+    assert send(world, protocol.processor, "r2", user_id="b") is Status.SUCCEEDED
+    assert send(world, protocol.processor, "r3", user_id="c") is Status.AWAITING_APPROVAL
+    assert world.stored("r3").awaiting["over"] == "day"  # type: ignore[index]
+    assert protocol.counters.get(day_counter("USD")).sums == {"USD": 600}
+    assert protocol.counters.get(day_counter("EUR")).day == ""
+
+
+def test_no_key_of_a_counter_shows_a_user(world: World) -> None:
+    key = user_counter("jane.doe@mail.example.com")
+    assert "jane" not in key
+    assert len(key) < 60
+
+
+@pytest.fixture(autouse=True)
+def a_large_payment(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(captured_minor=100_000)
