@@ -103,6 +103,24 @@ class Alarm:
         (only,) = self.inputs
         return only.statistic
 
+    def breaching_windows(
+        self, data: Mapping[Series, Datapoints], until: float
+    ) -> list[bool | None]:
+        """``breaching`` of each window before ``until``, the latest first."""
+        if self.band_width is None and [each.id for each in self.inputs] == [self.expression]:
+            # An alarm of one metric, as nearly all are: its windows are read in one pass.
+            (only,) = self.inputs
+            found: list[bool | None] = [None] * self.windows
+            if (points := data.get(only.series)) is not None:
+                latest = points.by_window(until, self.period, self.windows)
+                for window, values in latest.items():
+                    found[window] = self._breaches(_statistic(only.statistic, values))
+            return found
+        return [
+            self.breaching(data, until - (number + 1) * self.period, until - number * self.period)
+            for number in range(self.windows)
+        ]
+
     def breaching(
         self, data: Mapping[Series, Datapoints], after: float, until: float
     ) -> bool | None:
@@ -203,19 +221,37 @@ class Datapoints:
         first, last = bisect_right(self.at, after), bisect_right(self.at, until)
         if first == last:
             return None
-        values = self.values[first:last]
-        match name:
-            case "Sum":
-                return math.fsum(values)
-            case "Maximum":
-                return max(values)
-            case "Minimum":
-                return min(values)
-            case "Average":
-                return math.fsum(values) / len(values)
-            case "SampleCount":
-                return float(len(values))
-        raise ValueError(f"no such statistic: {name}")
+        return _statistic(name, self.values[first:last])
+
+    def by_window(self, until: float, period: float, windows: int) -> dict[int, list[float]]:
+        """The values of each window that has some. 0 is the latest, which ends at ``until``.
+
+        A window has what came later than its beginning and not later than its end.
+        """
+        found: dict[int, list[float]] = {}
+        first = bisect_right(self.at, until - windows * period)
+        last = bisect_right(self.at, until)
+        while last > first:
+            window = min(int((until - self.at[last - 1]) // period), windows - 1)
+            begins = bisect_right(self.at, until - (window + 1) * period, first, last - 1)
+            found[window] = self.values[begins:last]
+            last = begins
+        return found
+
+
+def _statistic(name: str, values: list[float]) -> float:
+    match name:
+        case "Sum":
+            return math.fsum(values)
+        case "Maximum":
+            return max(values)
+        case "Minimum":
+            return min(values)
+        case "Average":
+            return math.fsum(values) / len(values)
+        case "SampleCount":
+            return float(len(values))
+    raise ValueError(f"no such statistic: {name}")
 
 
 @dataclass
@@ -301,14 +337,7 @@ class AlarmBoard:
 
     def _evaluate(self, watch: _Watch, minute: float) -> None:
         alarm = watch.alarm
-        windows = [
-            alarm.breaching(
-                self.data,
-                minute - (number + 1) * alarm.period,
-                minute - number * alarm.period,
-            )
-            for number in range(alarm.windows)
-        ]
+        windows = alarm.breaching_windows(self.data, minute)
         state = alarm.state(windows, watch.state)
         if state != watch.state:
             watch.state = state
