@@ -16,6 +16,7 @@ from unittest.mock import patch
 from tests.simulator.alarm_expectations import Expectations, Expected
 from tests.simulator.alarms import Datapoints, Series, series
 from tests.simulator.dynamodb import DynamoDB
+from tests.simulator.scripting import resume
 from tests.simulator.watch import DAY, HOUR, MINUTE, bound_of
 from tests.simulator.world import World
 from tests.support.expanded_template import STACK_NAME
@@ -351,6 +352,22 @@ def _a_gateway_outage(played: Played) -> None:
     # An outage of the gateway is never called our own misconfiguration.
     assert not world.watch.advance().on("Misconfigured")
     world.network.outage = None
+    played.recovers()
+
+
+@history
+def _a_days_total_above_the_stop(played: Played) -> None:
+    world = played.world
+    world.services.limits = Limits(stop_above={"USD": 5})
+    world.functions.idle.clear()
+    since = played.now
+    for number in range(3):
+        world.send(request(f"r{number}"))
+    world.run_schedule(16 * HOUR)
+    played.expect("QueuePaused", since, "StopAboveMinor")
+    played.expected.append(Expected("QueuePaused", played.now - 1, played.now))
+    assert sum(each.ever_succeeded for each in world.flair.refunds) == 1
+    resume(world)
     played.recovers()
 
 

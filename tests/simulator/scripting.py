@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.simulator.sqs import Message
 from tests.simulator.world import World
 from tests.support.builders import person
 
+from refunds.domain.intake import resumed
 from refunds.domain.refund import Status
 from refunds.processing.review import Reasons, Reviewer
 
@@ -122,6 +124,23 @@ def decide(made: World, to: Status, refund_id: str = "r1") -> None:
         lambda result: None,
         lambda: None,
     )
+
+
+def resume(made: World) -> None:
+    """A person lets requests flow again."""
+    now = datetime.fromtimestamp(made.kernel.now, UTC)
+    made.functions.invoke(
+        "operator",
+        lambda env, deadline: (
+            env.protocol.control.change_intake(
+                lambda intake: resumed(intake, "ada", "a sale, TICKET-1", now)
+            ),
+            env.switch.follow(),
+        ),
+        lambda result: None,
+        lambda: None,
+    )
+    made.run_for(2 * MINUTE)
 
 
 def status(made: World, refund_id: str = "r1") -> str:

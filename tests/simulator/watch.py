@@ -55,6 +55,7 @@ BOUNDS = (
     Bound("a permission is denied, a key disabled, a table gone", "Misconfigured", 12 * MINUTE),
     Bound("AWS does not answer", "AwsErrors", 45 * MINUTE),
     Bound("the gateway is down", "QueuePaused", 20 * MINUTE),
+    Bound("a day's total is above StopAboveMinor", "QueuePaused", 7 * MINUTE),
     Bound("the queue's mapping can't be read", "QueuePaused", 7 * MINUTE),
     Bound("the queue's mapping can't be read", "QueueSwitchErrors", 35 * MINUTE),
     Bound("a request has waited, never tried", "RequestsWait", DAY + 10 * MINUTE),

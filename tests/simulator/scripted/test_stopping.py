@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from tests.simulator.scripting import HOUR, MINUTE, crash_at, paid, request
+from tests.simulator.scripting import HOUR, MINUTE, crash_at, paid, request, resume
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
 
-from refunds.domain.intake import Intake, resumed
+from refunds.domain.intake import Intake
 from refunds.domain.limits import Limits
 from refunds.tables.state import INTAKE
 from refunds.tables.wire import item_from_wire
@@ -33,22 +31,6 @@ def paid_minor(made: World) -> int:
 
 def intake_of(made: World) -> Intake:
     return Intake.from_item(item_from_wire(made.ledger.items.get((INTAKE,), {})))
-
-
-def resume(made: World) -> None:
-    now = datetime.fromtimestamp(made.kernel.now, UTC)
-    made.functions.invoke(
-        "operator",
-        lambda env, deadline: (
-            env.protocol.control.change_intake(
-                lambda intake: resumed(intake, "ada", "a sale, TICKET-1", now)
-            ),
-            env.switch.follow(),
-        ),
-        lambda result: None,
-        lambda: None,
-    )
-    made.run_for(2 * MINUTE)
 
 
 def test_requests_stop_at_the_level_and_go_on_after_a_resume() -> None:
