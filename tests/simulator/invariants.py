@@ -64,6 +64,9 @@ class Checker:
     """Refunds whose record was lost, until it is there again."""
     unheld: set[str] = field(default_factory=set)
     """Refunds whose reservation was lost, until it is held again."""
+    given_back: set[str] = field(default_factory=set)
+    """Refunds whose record was lost after their money was given back, and claimed again since. They
+    hold nothing: ``money_moved`` sees to it that they are never called for."""
     unknowable: set[str] = field(default_factory=set)
     """Refunds that were rejected when tables and trail had forgotten them, their payment was
     archived and the gateway hid them. The gateway's list brings them back into sight."""
@@ -102,6 +105,8 @@ class Checker:
             return
         if new_wire is None:
             raise Violation("rule 12", f"refund {refund_id} was deleted", refund_id)
+        if refund_id in self.rowless and self._has_tombstone(new_wire):
+            self.given_back.add(refund_id)
         self.rowless.discard(refund_id)
         new = item_from_wire(new_wire)
         old = item_from_wire(old_wire) if old_wire else None
@@ -123,6 +128,10 @@ class Checker:
             # a count finds it at the gateway as another's.
             self._reserved(refund_id)
         self._findable(refund_id)
+
+    def _has_tombstone(self, wire: Item) -> bool:
+        ledger = self.ledger.items.get((wire["transaction_id"]["S"],), {})
+        return ledger.get("r#" + wire["refund_id"]["S"]) == {"N": "0"}
 
     def _changed(self, refund_id: str, old: Item, new: Item) -> None:
         for name in NEVER_CHANGES:
@@ -184,7 +193,7 @@ class Checker:
         wire = self.refunds.items.get((refund_id,))
         if wire is None or wire["status"]["S"] not in HOLDS_MONEY or refund_id in self.tampered:
             return
-        if refund_id in self.unheld:
+        if refund_id in self.unheld or refund_id in self.given_back:
             return
         ledger = self.ledger.items.get((wire["transaction_id"]["S"],), {})
         held = int(ledger.get("r#" + refund_id, {"N": "0"})["N"])
@@ -244,7 +253,7 @@ class Checker:
         if not kept and not self._kept_back(old, new, before, after):
             self._recounted(transaction_id, new["captured"] - new["remaining"] - sum_after, after)
         raised = [name for name in after if after[name] > before.get(name, 0)]
-        if raised and new["remaining"] < 0 and kept and not all(map(self._corrected, raised)):
+        if raised and new["remaining"] < 0 and kept and not all(map(self._moved_before, raised)):
             raise Violation("I2", f"{transaction_id}: more reserved than remained", transaction_id)
 
     def _reservation_changed(
@@ -286,6 +295,11 @@ class Checker:
             and old.get("captured") == new["captured"]
             and 0 <= new["remaining"] - old["remaining"] < before[released[0]]
         )
+
+    def _moved_before(self, refund_id: str) -> bool:
+        """Whether its money has moved already: to hold that again, or for the first time after a
+        loss, takes nothing more from the payment."""
+        return self._corrected(refund_id) or any(each.live for each in self.flair.of(refund_id))
 
     def _corrected(self, refund_id: str) -> bool:
         """Whether a person has put right what ended here and is paid at the gateway."""
