@@ -101,16 +101,19 @@ test-browser: setup  ## pages in the system's Chromium; says how to get it where
 test-engines: emulator  ## suites on real engines; a test whose toolchain is missing says how to get it
 	@$(VENV)/pytest tests/engines $(ARGS)
 
-chaos: emulator  ## engines with faults: kills, broken connections, gateway faults; SECONDS=60 SEED=…
-	@$(VENV)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+chaos: emulator  ## engines with faults: kills, connections, AWS errors, clocks, gateway; SECONDS=60 SEED=…
+	@$(VENV)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) \
+		$(if $(EMULATED),--emulated-dynamodb)
 
 # At most ten hours; with fewer faults than chaos, so that throughput and memory are worth a look.
+# EMULATED=1 takes MiniStack's tables, so that dynoxide need not be compiled: the short one in CI.
 soak: emulator  ## many refunds with faults on the engines: REFUNDS=100000; plots in .local/soak.png
-	@$(VENV)/python -m tests.chaos --seconds 36000 --refunds $(or $(REFUNDS),100000) \
-		--fault-rate 0.1 --plot .local/soak.png $(if $(SEED),--seed $(SEED))
+	@$(VENV)/python -m tests.chaos --seconds $(or $(SECONDS),36000) --refunds $(or $(REFUNDS),100000) \
+		--fault-rate 0.1 --plot .local/soak.png $(if $(SEED),--seed $(SEED)) \
+		$(if $(EMULATED),--emulated-dynamodb)
 
-fuzz: setup  ## damaged messages, stream records, webhooks and digests: MINUTES=1 SEED=…
-	@$(VENV)/python -m tests.fuzz --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))
+fuzz: setup  ## damaged input for every reader, guided by coverage: MINUTES=1 SEED=… ONLY=receipt
+	@$(VENV)/python -m tests.fuzz --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 backup-proof: emulator  ## a million rows of every attribute type backed up, restored and compared
 	@FULL=1 $(VENV)/pytest -s tests/unit/backup/test_memory.py $(ARGS)

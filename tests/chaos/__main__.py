@@ -13,11 +13,13 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.chaos.aws_errors import ERRORS, ErrorProxy
 from tests.chaos.run import Result, Run
 from tests.chaos.toxics import Proxies
 from tests.support.engines import servers
 from tests.support.engines.stack import engine_stack, engines
 from tests.support.engines.tools import MissingToolchainError
+from tests.support.engines.worker import CLOCK_FILE
 
 from refunds_devkit.sandbox.server import SandboxGateway
 
@@ -46,6 +48,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--refunds", type=int)
     parser.add_argument("--fault-rate", type=float, default=0.5)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument(
+        "--emulated-dynamodb",
+        action="store_true",
+        help="MiniStack's tables instead of dynoxide's, which takes minutes to compile",
+    )
     return parser.parse_args()
 
 
@@ -54,10 +61,15 @@ def _run(seed: int, asked: argparse.Namespace) -> Result:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         proxy_folder = folder / "toxiproxy"
         proxy_folder.mkdir()
-        urls = stack.enter_context(engines(folder))
+        urls = stack.enter_context(engines(folder, emulated=asked.emulated_dynamodb))
         api = stack.enter_context(servers.toxiproxy(proxy_folder))
         gateway = stack.enter_context(SandboxGateway())
-        proxies = Proxies(api, {**urls, "GATEWAY": gateway.url})
+        errors = {name: ErrorProxy(name, urls[name]) for name in ERRORS}
+        for proxy in errors.values():
+            stack.callback(proxy.close)
+        behind = {**urls, **{name: proxy.url for name, proxy in errors.items()}}
+        proxies = Proxies(api, {**behind, "GATEWAY": gateway.url})
+        clock_file = folder / "clock"
         worker_urls = {name: url for name, url in proxies.urls.items() if name != "GATEWAY"}
         running = stack.enter_context(
             engine_stack(
@@ -66,9 +78,11 @@ def _run(seed: int, asked: argparse.Namespace) -> Result:
                 gateway=gateway,
                 worker_urls=worker_urls,
                 gateway_url=proxies.urls["GATEWAY"],
+                worker_variables={CLOCK_FILE: str(clock_file)},
             )
         )
-        return Run(running, proxies, seed).run(asked.seconds, asked.refunds, asked.fault_rate)
+        run = Run(running, proxies, seed, list(errors.values()), clock_file)
+        return run.run(asked.seconds, asked.refunds, asked.fault_rate)
 
 
 def _print(result: Result) -> None:

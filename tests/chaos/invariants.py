@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.support.engines.stack import EngineStack
+from tests.support.evaluated_alarms import alarms_after, logged_metrics
 
 from refunds.tables.wire import item_from_wire
 
@@ -77,6 +78,30 @@ def compare(
         if written[item["refund_id"]] != item["version"]
     ]
     return found
+
+
+def unraised_alarms(running: EngineStack) -> list[str]:
+    """I9: an alarm is on for what needs a person, and none is on for anything else."""
+    before = running.log.stat().st_size
+    running.functions["ReconcileRefunds"].invoke({})
+    with running.log.open("rb") as log:
+        log.seek(before)
+        metrics = logged_metrics(log.read().decode(errors="replace").splitlines())
+    in_review = [
+        item for item in scan(running, "RefundsTableName") if item["status"] == "IN_REVIEW"
+    ]
+    return compare_alarms(metrics, in_review=len(in_review))
+
+
+def compare_alarms(metrics: dict[str, list[float]], in_review: int) -> list[str]:
+    """``metrics`` of one whole run of the reconciler when everything has settled."""
+    if "ReconcilerRuns" not in metrics:
+        return ["I9 the reconciler reported no run"]
+    expected = {"RefundsToReview"} if in_review else set()
+    on = alarms_after(metrics)
+    return [f"I9 {name} is not on" for name in sorted(expected - on)] + [
+        f"I9 {name} is on, and nothing is wrong" for name in sorted(on - expected)
+    ]
 
 
 def _verify(running: EngineStack) -> list[str]:

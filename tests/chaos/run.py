@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.invariants import OPEN, scan, violations
+from tests.chaos.aws_errors import ErrorProxy
+from tests.chaos.invariants import OPEN, scan, unraised_alarms, violations
 from tests.chaos.toxics import Proxies
 from tests.support.engines.pollers import InvocationError
 from tests.support.engines.stack import EngineStack
@@ -25,6 +26,7 @@ REFUNDS_A_PAYMENT = 8
 # Shorter than the function's timeout: messages come back while they are still worked on.
 VISIBILITY_SECONDS = 20
 SETTLE_SECONDS = 300
+MOST_SKEW_SECONDS = 120.0
 STEP_SECONDS = 0.25
 BATCH = 10
 GATEWAY_FAULTS = (
@@ -51,9 +53,18 @@ class Result:
 
 
 class Run:
-    def __init__(self, running: EngineStack, proxies: Proxies, seed: int) -> None:
+    def __init__(
+        self,
+        running: EngineStack,
+        proxies: Proxies,
+        seed: int,
+        errors: Sequence[ErrorProxy] = (),
+        clock_file: Path | None = None,
+    ) -> None:
         self._running = running
         self._proxies = proxies
+        self._errors = errors
+        self._clock_file = clock_file
         self._random = Random(seed)
         self._result = Result()
         self._began = time.monotonic()
@@ -61,6 +72,8 @@ class Run:
             self._kill,
             self._break_connection,
             self._gateway_fault,
+            self._aws_error,
+            self._jump,
         )
 
     def run(self, seconds: float, refunds: int | None, fault_rate: float) -> Result:
@@ -82,7 +95,7 @@ class Run:
                 self._result.faults[fault] += 1
                 mend_at = mend_at or self._elapsed() + self._random.uniform(0.5, 3)
             if mend_at and self._elapsed() > mend_at:
-                self._proxies.mend()
+                self._mend()
                 mend_at = 0.0
             if self._random.random() < 0.1:
                 self._reconcile()
@@ -92,6 +105,7 @@ class Run:
         self._result.seconds = self._elapsed()
         self._sample()
         self._result.violations = violations(self._running, self._result.requested, CAPTURED_MINOR)
+        self._result.violations += unraised_alarms(self._running)
         items = scan(self._running, "RefundsTableName")
         self._result.statuses = Counter(item["status"] for item in items)
         return self._result
@@ -130,6 +144,22 @@ class Run:
         self._running.sandbox.add_fault(kind)
         return f"gateway {kind}"
 
+    def _aws_error(self) -> str | None:
+        return self._random.choice(self._errors).fail(self._random) if self._errors else None
+
+    def _jump(self) -> str | None:
+        """Every machine's wall clock, to within what the protocol says it can bear."""
+        if self._clock_file is None:
+            return None
+        seconds = self._random.uniform(-MOST_SKEW_SECONDS, MOST_SKEW_SECONDS)
+        self._clock_file.write_text(f"{seconds:.3f}")
+        return "clock jumps back" if seconds < 0 else "clock jumps ahead"
+
+    def _mend(self) -> None:
+        self._proxies.mend()
+        for proxy in self._errors:
+            proxy.mend()
+
     def _reconcile(self) -> None:
         try:
             self._running.functions["ReconcileRefunds"].invoke({})
@@ -138,7 +168,9 @@ class Run:
 
     def _settle(self) -> None:
         """Mend everything, then wait until nothing is open, queued or without its entry."""
-        self._proxies.mend()
+        self._mend()
+        if self._clock_file is not None:
+            self._clock_file.unlink(missing_ok=True)
         self._running.sandbox.remove_faults()
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:

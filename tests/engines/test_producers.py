@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from tests.support.engines.fixtures import named_if_missing
+from tests.support.engines.tools import require
 from tests.support.producers_guide import REQUEST, examples
 
 if TYPE_CHECKING:
@@ -53,11 +54,19 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+HOW_TO_GET = {
+    "node": "apt-get install nodejs, or https://nodejs.org",
+    "npm": "apt-get install npm, or https://nodejs.org",
+    "java": "apt-get install openjdk-17-jdk, or https://adoptium.net",
+    "mvn": "apt-get install maven, or https://maven.apache.org",
+    "go": "https://go.dev/dl, Go 1.24 or later",
+}
+
+
 def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"needs {name}")
-    return found
+    """The program's path. Without it the test says how to get it, and fails in CI."""
+    with named_if_missing():
+        return require(name, "this example", HOW_TO_GET[name])
 
 
 def assert_sent(queue: tuple[SQSClient, str]) -> None:

@@ -186,6 +186,67 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
     assert len(walk.gateway.movements(reference=reference)) == 1
 
 
+def test_backups_are_copied_to_another_account(walk: Walk) -> None:
+    """As docs/security.md says; the emulator copies where the other account's policy lets it."""
+    workspace = Workspace(walk.project.parent)
+    there = {**aws_settings(walk.port), "AWS_ACCESS_KEY_ID": "444455556666"}
+    other = Stack("the other account", {}, there)
+    template = (PROJECT / "docs/backup-copy.template.yaml").read_text()
+    other.cloudformation.create_stack(StackName="copies", TemplateBody=template)
+    other.cloudformation.get_waiter("stack_create_complete").wait(
+        StackName="copies", WaiterConfig={"Delay": 1}
+    )
+    copies = with_outputs(other, "copies")
+    parameters = {
+        **PARAMETERS,
+        **build_parameters(),
+        **gateway_parameters(walk.gateway_url),
+        **copies.outputs,
+        "AuditTableName": "PaymentAuditTrail-copied",
+    }
+    here = deploy_stack(workspace, walk.port, "refunds-copied", parameters)
+    flow = Flow(here, walk.gateway)
+    bucket = copies["BackupCopyBucketArn"].rpartition(":")[2]
+    flow.invoke("BackupRefunds")
+    assert _keys(other, bucket) == []  # not before step 3
+
+    other.cloudformation.update_stack(
+        StackName="copies",
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": "SourceRoleArn", "ParameterValue": here["BackupCopyRoleArn"]}],
+    )
+    other.cloudformation.get_waiter("stack_update_complete").wait(
+        StackName="copies", WaiterConfig={"Delay": 1}
+    )
+    flow.invoke("BackupRefunds")
+    copied = _keys(other, bucket)
+    assert "refund-backups/digests/000000000002.json" in copied
+    assert all(key.startswith("refund-backups/") for key in copied)
+    digest = json.loads(_read(other, bucket, "refund-backups/digests/000000000002.json"))
+    listed = [
+        each["s3Object"]
+        for export in digest["exports"]
+        for each in (*export["manifests"], *export["dataFiles"])
+    ]
+    assert listed
+    assert set(listed) <= set(copied)
+    key = listed[0]
+    assert _read(other, bucket, key) == _read(here, here["BackupBucketName"], key)
+    # A deletion is not copied.
+    here.s3.delete_object(Bucket=here["BackupBucketName"], Key=key)
+    assert key in _keys(other, bucket)
+    _delete(here, "refunds-copied")
+
+
+def _keys(stack: Stack, bucket: str) -> list[str]:
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+
+def _read(stack: Stack, bucket: str, key: str) -> bytes:
+    return stack.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
 def test_the_first_deployment(walk: Walk) -> None:
     walk.run("first")
     walk.run("key", answers=f"{DEFAULT_API_KEY}\n")

@@ -11,33 +11,13 @@ release is played there too: here it would need a second build.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tests.local.flow import Flow, eventually
-from tests.simulator.alarms import Alarm, AlarmBoard, series, template_alarms
-from tests.simulator.kernel import START_SECONDS
-from tests.support.expanded_template import STACK_NAME
-
-RUN_SECONDS = 300.0
-
-
-def alarms_after(metrics: dict[str, list[float]]) -> set[str]:
-    """The alarms that are on after an hour in which every run reported these metrics."""
-    board = AlarmBoard(tuple(each for each in template_alarms() if _is_ours(each)))
-    for number in range(1, 13):
-        for name, values in metrics.items():
-            for value in values:
-                where = series("Refunds", name, service=STACK_NAME)
-                board.add(where, START_SECONDS + number * RUN_SECONDS, value)
-    board.advance(START_SECONDS + 3600)
-    return board.all_on()
-
-
-def _is_ours(alarm: Alarm) -> bool:
-    return alarm.series[0] == "Refunds" and alarm.name != "BackupMissing"
+from tests.simulator.alarms import template_alarms
+from tests.support.evaluated_alarms import alarms_after, logged_metrics
 
 
 def run_reconciler(flow: Flow) -> dict[str, list[float]]:
@@ -46,13 +26,8 @@ def run_reconciler(flow: Flow) -> dict[str, list[float]]:
         FunctionName=flow.stack["ReconcileRefundsFunctionName"], Payload=b"{}", LogType="Tail"
     )
     assert "FunctionError" not in answer, answer["Payload"].read()
-    found: dict[str, list[float]] = {}
-    for line in base64.b64decode(answer["LogResult"]).decode(errors="replace").splitlines():
-        if '"_aws"' in line and line.startswith("{"):
-            written = json.loads(line)
-            for directive in written["_aws"]["CloudWatchMetrics"]:
-                for metric in directive["Metrics"]:
-                    found[metric["Name"]] = written[metric["Name"]]
+    log = base64.b64decode(answer["LogResult"]).decode(errors="replace")
+    found = logged_metrics(log.splitlines())
     assert found["ReconcilerRuns"] == [1.0]
     return found
 

@@ -245,13 +245,16 @@ def read_manifest(root: str, read: Callable[[str], bytes | None]) -> Manifest:
         summary = json.loads(checked("manifest-summary"))
         files = tuple(
             ListedFile(
-                line["dataFileS3Key"], int(line["itemCount"]), line["md5Checksum"], line["etag"]
+                _text(line["dataFileS3Key"]),
+                int(line["itemCount"]),
+                _text(line["md5Checksum"]),
+                _text(line["etag"]),
             )
             for line in map(json.loads, checked("manifest-files").splitlines())
         )
         total = int(summary["itemCount"])
         output_format = summary["outputFormat"]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         raise ExportFormatError(f"{root}: not a manifest: {type(exc).__name__}") from exc
     if output_format != "DYNAMODB_JSON":
         raise ExportFormatError(f"{root} is in {output_format}, not DYNAMODB_JSON")
@@ -260,3 +263,9 @@ def read_manifest(root: str, read: Callable[[str], bytes | None]) -> Manifest:
     if strays := [file.key for file in files if not file.key.startswith(f"{root}/data/")]:
         raise ExportFormatError(f"{root} lists {strays[0]}, which is elsewhere")
     return Manifest(summary, files, tuple(stored))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} instead of text")
+    return value

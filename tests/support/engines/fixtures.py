@@ -15,18 +15,25 @@ Started = TypeVar("Started")
 
 
 @contextmanager
+def named_if_missing() -> Iterator[None]:
+    """A missing program skips the test with how to get it; in CI it fails the test."""
+    try:
+        yield
+    except MissingToolchainError as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+@contextmanager
 def started(
     engine: Callable[[Path], AbstractContextManager[Started]],
     folders: pytest.TempPathFactory,
 ) -> Iterator[Started]:
     """What ``engine`` yields, with a folder of its own."""
-    try:
+    with named_if_missing():
         running = engine(folders.mktemp(engine.__name__))
         value = running.__enter__()
-    except MissingToolchainError as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
     try:
         yield value
     finally:

@@ -111,6 +111,7 @@ def engine_stack(
     gateway: SandboxGateway | None = None,
     gateway_url: str | None = None,
     parameters: Mapping[str, str] | None = None,
+    worker_variables: Mapping[str, str] | None = None,
 ) -> Iterator[EngineStack]:
     """Deploy to the engines at ``urls`` (by botocore's names, such as ``DYNAMODB_STREAMS``).
 
@@ -136,6 +137,7 @@ def engine_stack(
             **os.environ,
             **_endpoints(worker_urls or {}),
             **deployed.environment,
+            **(worker_variables or {}),
         }
         log = folder / "functions.log"
         functions = {
@@ -244,8 +246,11 @@ def _keep_failed(stack: Stack, records: list[Record], condition: str) -> None:
 
 
 @contextmanager
-def engines(folder: Path) -> Iterator[dict[str, str]]:
-    """Every engine that the stack needs, by botocore's name of its service."""
+def engines(folder: Path, *, emulated: bool = False) -> Iterator[dict[str, str]]:
+    """Every engine that the stack needs, by botocore's name of its service.
+
+    ``emulated``: MiniStack has the tables, instead of dynoxide.
+    """
     with ExitStack() as stack:
 
         def start(engine: Any) -> str:
@@ -253,14 +258,15 @@ def engines(folder: Path) -> Iterator[dict[str, str]]:
             url: str = stack.enter_context(engine(own))
             return url
 
-        dynamodb = start(servers.dynoxide)
+        ministack = start(servers.ministack)
+        dynamodb = ministack if emulated else start(servers.dynoxide)
         yield {
             "DYNAMODB": dynamodb,
             "DYNAMODB_STREAMS": dynamodb,
             "SQS": start(servers.elasticmq),
             "S3": start(servers.versitygw),
             # local-kms listens on every interface, without a password (docs/engines.md).
-            "KMS": start(servers.ministack),
+            "KMS": ministack,
         }
 
 

@@ -13,13 +13,36 @@ import os
 import sys
 import time
 import traceback
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from refunds.domain.clock import SystemClock
+
+CLOCK_FILE = "CHAOS_CLOCK_FILE"
+"""Names a file with the seconds by which this machine's clock is wrong. Absent: it is right."""
+
+
+def wrong_clock(file: Path) -> None:
+    """From now on the wall clock jumps whenever the file changes. The monotonic one doesn't."""
+    right = SystemClock.now
+
+    def now(self: SystemClock) -> Any:
+        try:
+            seconds = float(file.read_text())
+        except (OSError, ValueError):
+            seconds = 0.0  # not there, or just being written
+        return right(self) + timedelta(seconds=seconds)
+
+    SystemClock.now = now  # type: ignore[method-assign]
 
 
 def main(handler_path: str) -> None:
     responses = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    if file := os.environ.get(CLOCK_FILE):
+        wrong_clock(Path(file))
     module, _, name = handler_path.rpartition(".")
     handler = getattr(importlib.import_module(module), name)
     responses.write(json.dumps({"ready": True}) + "\n")
