@@ -110,6 +110,16 @@ def versitygw(folder: Path, access: str = "test", secret: str = "test") -> Itera
 
 
 @contextmanager
+def local_kms(folder: Path) -> Iterator[str]:
+    """KMS, its keys in a folder."""
+    port = free_port()
+    command = [str(tools.local_kms()), f"{LOOPBACK}:{port}", REGION, str(folder / "keys")]
+    url = f"http://{LOOPBACK}:{port}"
+    with running(command, folder, url, os.environ):
+        yield url
+
+
+@contextmanager
 def toxiproxy(folder: Path) -> Iterator[str]:
     """A TCP proxy that breaks connections on request. Yields its API's URL."""
     port = free_port()

@@ -258,15 +258,13 @@ def engines(folder: Path, *, emulated: bool = False) -> Iterator[dict[str, str]]
             url: str = stack.enter_context(engine(own))
             return url
 
-        ministack = start(servers.ministack)
-        dynamodb = ministack if emulated else start(servers.dynoxide)
+        dynamodb = start(servers.ministack if emulated else servers.dynoxide)
         yield {
             "DYNAMODB": dynamodb,
             "DYNAMODB_STREAMS": dynamodb,
             "SQS": start(servers.elasticmq),
             "S3": start(servers.versitygw),
-            # local-kms listens on every interface, without a password (docs/engines.md).
-            "KMS": ministack,
+            "KMS": start(servers.local_kms),
         }
 
 
