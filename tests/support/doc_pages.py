@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import re
 
-ON_THE_LOCAL_STACK = (
-    "docs/backup.md",
-    "docs/cost.md",
-    "docs/daily.md",
-    "docs/runbook.md",
-    "docs/webhooks.md",
-)
+ON_THE_LOCAL_STACK = ("docs/backup.md", "docs/cost.md", "docs/webhooks.md")
 """tests/local/test_doc_pages.py runs every command of these, but for those below."""
 
 ELSEWHERE = {
@@ -21,7 +15,10 @@ ELSEWHERE = {
     ("docs/adding-a-gateway.md", "python"): "tests/conformance/test_adding_a_gateway.py",
     ("docs/audit.md", "python"): "tests/unit/ops/audit/test_receipts.py",
     ("docs/cli.md", "sh"): "tests/unit/ops/test_commands.py",
+    # Each story; tests/local/test_daily_stories.py has those that need functions.
+    ("docs/daily.md", "sh"): "tests/unit/ops/test_daily_work.py",
     ("docs/daily.md", "csv"): "tests/unit/ops/test_daily_work.py",
+    ("docs/runbook.md", "sh"): "tests/local/test_runbook.py",
     ("docs/producers.md", "python"): "tests/unit/domain/test_producers_guide.py",
     ("docs/producers.md", "javascript"): "tests/engines/test_producers.py",
     ("docs/producers.md", "java"): "tests/engines/test_producers.py",
@@ -33,12 +30,9 @@ MAKE_TARGETS_ONLY = ("CONTRIBUTING.md", "docs/releasing.md", "docs/simulator.md"
 """CI runs the targets themselves; tests/unit/test_doc_pages.py knows that each exists."""
 
 RECIPE = "tests/unit/ops/backup/test_recipes.py runs it, on tables that may be damaged"
-CLI_ONLY = "a command of the AWS CLI's own: no API call that the emulator could answer"
 NOT_HERE: list[tuple[str, str]] = [
     # a regular expression that the beginning of a command matches, and why it is not run
-    (r"aws logs tail", CLI_ONLY),
-    (r"aws s3 (ls|sync)", CLI_ONLY),
-    (r"aws cloudtrail", "the emulator keeps no trail"),
+    (r"aws s3 sync", "a command of the AWS CLI's own; test_recipes.py has its stand-in"),
     (r"aws dynamodb import-table", RECIPE),
     (r"aws lambda update-event-source-mapping", "it would stop the stack of the other tests"),
     (r"refunds backup restore", RECIPE),
@@ -46,11 +40,6 @@ NOT_HERE: list[tuple[str, str]] = [
     (r"refunds backup verify --backup-folder", RECIPE),
     (r"openssl |sha256sum |jq -r '\.exports", RECIPE),
     (r"refunds backup export --format parquet", "tests/unit/ops/backup has it; it needs pyarrow"),
-    (r"refunds audit check-receipt", "tests/unit/ops/audit/test_receipts.py has it"),
-    (
-        r"sam deploy",
-        "tests/local/test_deploying.py deploys; an index at a time is CloudFormation's",
-    ),
 ]
 
 
