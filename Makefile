@@ -138,10 +138,10 @@ hooks: setup  ## run the checks before each `git commit`
 
 sbom: setup  ## what is deployed, as a CycloneDX list: .local/sbom.json
 	@mkdir -p .local
-	$(VENV)/uvx --from cyclonedx-bom cyclonedx-py requirements src/requirements.txt --of JSON -o .local/sbom.json
+	$(VENV)/uvx --from cyclonedx-bom==7.5.0 cyclonedx-py requirements src/requirements.txt --of JSON -o .local/sbom.json
 
 vulnerabilities: setup  ## ask PyPI for known vulnerabilities of what is deployed; fails if it can't be asked
-	$(VENV)/uvx pip-audit --strict --disable-pip --require-hashes -r src/requirements.txt
+	$(VENV)/uvx pip-audit@2.10.1 --strict --disable-pip --require-hashes -r src/requirements.txt
 
 approve-template: setup  ## after a change of template.yaml that is meant: write tests/unit/template/approved.txt again
 	@$(VENV)/python -m tests.support.template_lines

@@ -13,14 +13,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.local.flow import Flow, eventually
 from tests.support.doc_commands import named_blocks
-from tests.support.expanded_template import load_template
+from tests.support.expanded_template import REGION, ExpandedTemplate, load_template
 
 from refunds_devkit.local.deployment import (
     PARAMETERS,
@@ -186,8 +187,12 @@ def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
     assert len(walk.gateway.movements(reference=reference)) == 1
 
 
-def test_backups_are_copied_to_another_account(walk: Walk) -> None:
-    """As docs/security.md says; the emulator copies where the other account's policy lets it."""
+def test_backups_are_copied_to_another_account(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/security.md says; the emulator copies where the other account's policy lets it.
+
+    Its CloudFormation leaves a bucket's replication out, so the test applies the template's.
+    """
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     workspace = Workspace(walk.project.parent)
     there = {**aws_settings(walk.port), "AWS_ACCESS_KEY_ID": "444455556666"}
     other = Stack("the other account", {}, there)
@@ -205,6 +210,10 @@ def test_backups_are_copied_to_another_account(walk: Walk) -> None:
         "AuditTableName": "PaymentAuditTrail-copied",
     }
     here = deploy_stack(workspace, walk.port, "refunds-copied", parameters)
+    here.s3.put_bucket_replication(
+        Bucket=here["BackupBucketName"],
+        ReplicationConfiguration=_replication(here, copies.outputs),
+    )
     flow = Flow(here, walk.gateway)
     bucket = copies["BackupCopyBucketArn"].rpartition(":")[2]
     flow.invoke("BackupRefunds")
@@ -236,6 +245,17 @@ def test_backups_are_copied_to_another_account(walk: Walk) -> None:
     here.s3.delete_object(Bucket=here["BackupBucketName"], Key=key)
     assert key in _keys(other, bucket)
     _delete(here, "refunds-copied")
+
+
+def _replication(here: Stack, there: Mapping[str, str]) -> Any:
+    """The template's, in the spelling of S3's API."""
+    expanded = ExpandedTemplate(load_template(), **there)
+    configuration = expanded["BackupBucket"]["ReplicationConfiguration"]
+    rules = [
+        {"ID" if name == "Id" else name: value for name, value in rule.items()}
+        for rule in configuration["Rules"]
+    ]
+    return {"Role": here["BackupCopyRoleArn"], "Rules": rules}
 
 
 def _keys(stack: Stack, bucket: str) -> list[str]:
@@ -302,12 +322,17 @@ def test_a_guided_deployment_with_what_the_page_says_to_answer(walk: Walk) -> No
         "AuditTableName": "PaymentAuditTrail-guided",
         **build_parameters(),
     }
-    asked = [answers.get(name, "") for name in load_template()["Parameters"]]
-    typed = ["refunds-guided", "", *asked, "", "", "", "n"]
-    said = walk.shell("sam build\nsam deploy --guided", answers="\n".join(typed) + "\n")
-    assert "Successfully created/updated stack - refunds-guided" in said
-    assert "has no authentication" not in said
-    assert walk.stack("refunds-guided")["AuditTableName"] == "PaymentAuditTrail-guided"
+    walk.shell("sam build")
+    for webhooks in ("", "true"):  # Enter leaves them off
+        given = answers | {"Webhooks": webhooks}
+        asked = [given.get(name, "") for name in load_template()["Parameters"]]
+        typed = ["refunds-guided", "", *asked, "", "", "", "n"]
+        said = walk.shell("sam deploy --guided", answers="\n".join(typed) + "\n")
+        assert "Successfully created/updated stack - refunds-guided" in said, said[-2000:]
+        assert "has no authentication" not in said
+        stack = walk.stack("refunds-guided")
+        assert stack["AuditTableName"] == "PaymentAuditTrail-guided"
+        assert ("WebhookUrl" in stack.outputs) == (webhooks == "true")
     _delete(walk.stack("refunds-guided"), "refunds-guided")
 
 
