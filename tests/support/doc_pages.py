@@ -26,6 +26,14 @@ ELSEWHERE = {
     ("docs/webhooks.md", "json"): "tests/unit/gateways/test_webhooks.py",
 }
 
+NOT_RUN = {
+    # page and language: why no test can run it
+    ("docs/limits.md", "sh"): (
+        "the rest of the deployment is left out; tests/local/test_limits.py deploys with limits"
+    ),
+    ("docs/security.md", "json"): "a condition in a role of yours, which only AWS evaluates",
+}
+
 MAKE_TARGETS_ONLY = ("CONTRIBUTING.md", "docs/releasing.md", "docs/simulator.md")
 """CI runs the targets themselves; tests/unit/test_doc_pages.py knows that each exists."""
 
@@ -41,6 +49,15 @@ NOT_HERE: list[tuple[str, str]] = [
     (r"openssl |sha256sum |jq -r '\.exports", RECIPE),
     (r"refunds backup export --format parquet", "tests/unit/ops/backup has it; it needs pyarrow"),
 ]
+
+
+NOT_IN_THE_WALK = {
+    # first line of a block of docs/deploying.md: why tests/local/test_deploying.py leaves it out
+    'sam deploy --parameter-overrides "DayIndex=false …"': (
+        "one index an update is CloudFormation's rule, which the emulator doesn't have; "
+        "tests/unit/ops has index-days"
+    ),
+}
 
 
 def reason_not_to_run(command: str) -> str | None:

@@ -11,6 +11,7 @@ from tests.support.doc_pages import (
     ELSEWHERE,
     MAKE_TARGETS_ONLY,
     NOT_HERE,
+    NOT_RUN,
     ON_THE_LOCAL_STACK,
     reason_not_to_run,
 )
@@ -33,7 +34,7 @@ def code(page: str) -> list[Block]:
 def test_every_block_is_run_or_listed(page: str) -> None:
     for block in code(page):
         runs = (
-            (page, block.language) in ELSEWHERE
+            (page, block.language) in {**ELSEWHERE, **NOT_RUN}
             or (page in ON_THE_LOCAL_STACK and block.language in SHELLS)
             or (page in MAKE_TARGETS_ONLY and block.language == "sh")
         )
@@ -44,6 +45,8 @@ def test_every_test_that_is_named_exists_and_reads_the_page() -> None:
     for (page, language), test in ELSEWHERE.items():
         assert any(block.language == language for block in code(page)), (page, language)
         assert (ROOT / test).is_file(), test
+    for page, language in NOT_RUN:
+        assert any(block.language == language for block in code(page)), (page, language)
 
 
 @pytest.mark.parametrize("page", MAKE_TARGETS_ONLY)
