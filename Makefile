@@ -2,7 +2,7 @@
 # Needs Python 3.11 to 3.14, make and git; the rest is set up below .venv, .venv-emulator and .venv-scanner.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down recording test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template check-security fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator scanner hooks sbom vulnerabilities approve-template lock release clean
+.PHONY: help demo up down recording screenshots test test-long coverage check check-lint check-types check-imports check-spelling check-workflows check-template check-security fix simulate explore mutants mutate bench test-local test-browser test-engines chaos soak fuzz backup-proof sam-local setup emulator scanner hooks sbom vulnerabilities approve-template lock release clean
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m refunds_devkit.local
@@ -97,6 +97,9 @@ test-local: emulator  ## end-to-end tests on the local stack; ENGINES=1 runs the
 
 test-browser: setup  ## pages in the system's Chromium; says how to get it where it is missing
 	@$(VENV)/pytest tests/browser $(ARGS)
+
+screenshots: setup  ## the console's pictures in docs/images, out of the system's Chromium
+	@$(VENV)/python -m tests.browser.screenshots
 
 test-engines: emulator  ## suites on real engines; a test whose toolchain is missing says how to get it
 	@$(VENV)/pytest tests/engines $(ARGS)

@@ -13,23 +13,29 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlencode
 
+import boto3
+from moto import mock_aws
 from starlette.applications import Starlette
 from tests.support.audit_backups import Backups, Signer
 from tests.support.builders import refund
 from tests.support.fake_lambda import FakeLambda
-from tests.support.moto_stack import REGION
+from tests.support.moto_stack import REGION, Clients
 from tests.support.moto_stack import Stack as MotoStack
 from tests.support.world import World
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status, change_status
+from refunds.gateways.routing import Gateways
 from refunds_console.app import build_app
 from refunds_console.security import Session
 from refunds_console.server import make_server
 from refunds_console.state import Console
+from refunds_ops import dead_letters
+from refunds_ops.audit import sources
 from refunds_ops.stack.stack import Stack
 
 NAME = "refunds-prod"
@@ -194,10 +200,14 @@ REASONS = ("requested_by_customer", "order_cancelled", "duplicate", "payment_err
 def shop(world: World, *, refunds: int = 160, seed: int = 7) -> Lived:
     """Two weeks of a shop: mostly paid, some of everything else, and hostile names."""
     lived, dice = Lived(world), random.Random(seed)
-    midnight = timedelta(hours=lived.now.hour, minutes=lived.now.minute)
+    midnight = lived.now.replace(hour=0, minute=0, second=0, microsecond=0)
     for number in range(refunds):
-        back = timedelta(days=dice.randrange(14), hours=-dice.triangular(0, 14, 10))
-        ago = back + midnight if back.days >= 1 else midnight * dice.random()
+        # Customers ask in the evening more than at night.
+        hours = timedelta(hours=dice.triangular(6, 22, 17))
+        at = midnight - timedelta(days=number % 14) + hours
+        if at > lived.now - timedelta(minutes=3):
+            at -= timedelta(days=14 - dice.randrange(1, 13))
+        ago = lived.now - at
         became = dice.choices(
             (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED),
             (88, 6, 4, 2),
@@ -207,7 +217,7 @@ def shop(world: World, *, refunds: int = 160, seed: int = 7) -> Lived:
         amount = dice.choice((990, 1499, 2500, 3995, 5990, 12_900, 24_000))
         lived.add(
             f"rf_{number:05d}{dice.randrange(16**6):06x}",
-            max(ago, timedelta(minutes=3)),
+            ago,
             user_id=f"u-{1000 + dice.randrange(90)}",
             amount_minor=amount,
             currency=currency,
@@ -259,6 +269,26 @@ def shop(world: World, *, refunds: int = 160, seed: int = 7) -> Lived:
         error_message="amount_minor: must be an integer of minor units",
     )
     return lived
+
+
+@contextmanager
+def shop_in_moto(**options: Any) -> Iterator[Lived]:
+    """A shop in a moto of its own, whose backups the stack's key has signed."""
+    signer = Signer()
+    with (
+        mock_aws(),
+        patch.object(sources, "public_key", lambda stack, file: signer.public),
+        patch.object(dead_letters, "WAIT_SECONDS", 0),
+    ):
+        clients = [
+            boto3.client(name, region_name=REGION)  # type: ignore[call-overload]
+            for name in ("dynamodb", "sqs", "s3", "events")
+        ]
+        world = World(MotoStack.create(Clients(*clients)))
+        with patch.object(sources, "gateways", lambda stack: Gateways([world.gateway])):
+            lived = shop(world, **options)
+            lived.backups(6, signer)
+            yield lived
 
 
 # --- The console in this process ------------------------------------------------------------------

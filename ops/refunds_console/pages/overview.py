@@ -99,6 +99,7 @@ def _attention(found: Overview) -> Iterator[Attention]:
     status, lag, backup = found.status.value, found.lag.value, found.backup.value
     for concern in status.concerns if status else ():
         what = f"{concern.what[:1].upper()}{concern.what[1:]}"
+        what += f": {concern.count:,}" if concern.count else ""
         yield Attention(what, _PAGES.get(concern.command, ""))
     if lag is not None and lag.late:
         what = f"{len(lag.behind):,} of the newest refunds lack their last audit entry"

@@ -178,6 +178,8 @@ class Concern:
 
     what: str
     command: str = ""
+    count: int = 0
+    """How many of them, where they are counted."""
 
 
 @dataclass(frozen=True)
@@ -227,9 +229,11 @@ class Found:
         if self.flows != (self.mapping_state in RUNNING):
             wrong.append(Concern(f"the event source mapping is {self.mapping_state}"))
         if self.dead_letters:
-            wrong.append(Concern("dead letters", "refunds dead-letters list"))
+            wrong.append(Concern("dead letters", "refunds dead-letters list", self.dead_letters))
         if self.in_review:
-            wrong.append(Concern("refunds wait for a person", "refunds review list"))
+            wrong.append(
+                Concern("refunds wait for a person", "refunds review list", self.in_review)
+            )
         if self.backup_damaged:
             what = "the newest backup's digest can't be read"
             wrong.append(Concern(what, "refunds backup verify"))

@@ -45,7 +45,7 @@ def test_the_overview_has_the_numbers_of_the_pipeline(console: Client, lived: Li
     assert 'aria-label="Audit trail: lag none"' in shown
     assert 'aria-label="Gateway: breaker closed"' in shown
     assert "1,234.56 USD" in shown
-    assert '<a href="/work">Refunds wait for a person</a>' in shown
+    assert '<a href="/work">Refunds wait for a person: 1</a>' in shown
 
 
 def test_a_quiet_stack_needs_nobody(console: Client, lived: Lived) -> None:

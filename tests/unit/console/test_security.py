@@ -68,7 +68,7 @@ def test_every_answer_has_the_security_headers(console: Client, path: str) -> No
     assert SCRIPT_FREE in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["cache-control"] == "no-store"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 def test_refusals_have_them_too(stranger: Client) -> None:
