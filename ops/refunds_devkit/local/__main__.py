@@ -42,6 +42,7 @@ def up_command(workspace: Workspace) -> None:
         "            [dim]# then any AWS client uses it[/]\n"
         f"  .venv/bin/refunds request --transaction {payment} --user ada --amount 25.00 "
         "--currency USD --reason order_cancelled\n"
+        "  .venv/bin/refunds console            [dim]# look at it: a web page on this machine[/]\n"
         "  make down",
         highlight=False,
         soft_wrap=True,
