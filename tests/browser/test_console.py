@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.support.browser import WAIT_MILLISECONDS
 from tests.support.console import HOSTILE, Lived, operators_stack, served, shop_in_moto
 
+from refunds.domain.refund import Status
+
 PAGES = (
     "/",
     "/money",
@@ -140,8 +142,13 @@ def test_a_dead_letter_is_dropped(page: Page, lived: Lived) -> None:
 
 
 def test_a_review_is_decided(page: Page, lived: Lived) -> None:
-    waits = {"open_shard": "1", "check_at": "2026-01-01T00:00:00.000000Z"}
-    lived.add("rf_to_decide", became="IN_REVIEW", failure_code="outcome_unknown", **waits)
+    lived.add(
+        "rf_to_decide",
+        became=Status.IN_REVIEW,
+        failure_code="outcome_unknown",
+        open_shard="1",
+        check_at="2026-01-01T00:00:00.000000Z",
+    )
     page.goto("/work")
     page.get_by_role("link", name="Decide rf_to_decide").click()
     page.get_by_label("Not paid").check()

@@ -280,11 +280,16 @@ def shop_in_moto(**options: Any) -> Iterator[Lived]:
         patch.object(sources, "public_key", lambda stack, file: signer.public),
         patch.object(dead_letters, "WAIT_SECONDS", 0),
     ):
-        clients = [
-            boto3.client(name, region_name=REGION)  # type: ignore[call-overload]
-            for name in ("dynamodb", "sqs", "s3", "events")
-        ]
-        world = World(MotoStack.create(Clients(*clients)))
+        world = World(
+            MotoStack.create(
+                Clients(
+                    boto3.client("dynamodb", region_name=REGION),
+                    boto3.client("sqs", region_name=REGION),
+                    boto3.client("s3", region_name=REGION),
+                    boto3.client("events", region_name=REGION),
+                )
+            )
+        )
         with patch.object(sources, "gateways", lambda stack: Gateways([world.gateway])):
             lived = shop(world, **options)
             lived.backups(6, signer)
