@@ -52,12 +52,7 @@ def approve(stack_name: str | None, /, **options: Any) -> None:
     or sent the refund can't approve it. Some refunds need two people.
     """
     stack, refund = _waiting(stack_name, options)
-    if (intake := Control(stack.dynamodb, stack["LedgerTableName"]).intake()).paused:
-        raise RefusedError(
-            f"Requests are paused by {acting(intake.paused_by, intake.paused_on_behalf_of)} since "
-            f"{intake.paused_at}: {intake.paused_why}. Nothing is approved meanwhile.",
-            "refunds resume",
-        )
+    _check_not_paused(stack, refund)
     who, evidence = _shown(stack, refund, options)
     _agree(f"Approve {options['refund_id']}?", options)
     approvals = deciding(stack, who).approvals()
@@ -115,6 +110,18 @@ def _waiting(stack_name: str | None, options: dict[str, Any]) -> tuple[Stack, It
             "Which there are: refunds list --status AWAITING_APPROVAL",
         )
     return stack, refund
+
+
+def _check_not_paused(stack: Stack, refund: Item) -> None:
+    """Whoever has stopped requests has not stopped ReconcileRefunds, which would pay this one."""
+    control = Control(stack.dynamodb, stack["LedgerTableName"])
+    for gateway in (None, refund["gateway"]):
+        if (intake := control.intake(gateway)).paused:
+            raise RefusedError(
+                f"Requests are paused by {acting(intake.paused_by, intake.paused_on_behalf_of)} "
+                f"since {intake.paused_at}: {intake.paused_why}. Nothing is approved meanwhile.",
+                f"refunds resume --gateway {gateway}" if gateway else "refunds resume",
+            )
 
 
 def _shown(stack: Stack, refund: Item, options: dict[str, Any]) -> tuple[Identity, dict[str, str]]:

@@ -165,8 +165,13 @@ def test_two_people_approve_where_two_must(
     assert world.stored().status is Status.PROCESSING
 
 
-def test_nothing_is_approved_while_requests_are_paused(world: World, refunds: Refunds) -> None:
-    world.control.change_intake(lambda intake: paused(intake, session_arn("jo"), "a look", NOW))
+@pytest.mark.parametrize("gateway", [None, "flair"])
+def test_nothing_is_approved_while_requests_are_paused(
+    world: World, refunds: Refunds, gateway: str | None
+) -> None:
+    world.control.change_intake(
+        lambda intake: paused(intake, session_arn("jo"), "a look", NOW), gateway
+    )
     ran = refunds("approve", "refund-1", *YES)
     assert ran.status == 1
     assert "paused by jo as Reviewer" in " ".join(ran.err.split())
