@@ -74,8 +74,8 @@ check-template: setup
 check-security: scanner
 	@$(VENV)/python -m tests.support.template_scan
 
-simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again; WALLS=1 only those at the edges
-	@$(VENV)/python -m tests.simulator $(if $(WALLS),--walls) $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
+simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again; WALLS=1 only those at the edges; VOLUME=10000 open refunds
+	@$(VENV)/python -m tests.simulator $(if $(VOLUME),--volume $(VOLUME)) $(if $(WALLS),--walls) $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
 
 explore: setup  ## every schedule of small worlds: WORLD=1 … 6 for one of them, SECONDS=300
 	@$(VENV)/python -m tests.simulator.explore $(if $(WORLD),--world $(WORLD)) $(if $(SECONDS),--seconds $(SECONDS))

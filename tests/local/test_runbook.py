@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import pytest
 import urllib3
-from tests.local.flow import Flow, eventually
+from tests.local.flow import QUEUE_SECONDS, Flow, eventually
 from tests.local.runbook import Runbook
 from tests.simulator.alarms import AlarmBoard, series
 from tests.simulator.kernel import START_SECONDS
@@ -264,7 +264,8 @@ def test_a_gateway_outage(flow: Flow, runbook: Runbook, alarms: Alarms) -> None:
             said = runbook.shows("QueuePaused", "refunds status")
             return said if re.search(r"breaker +open", said) else None
 
-        said = eventually(stopped, "`refunds status` says that the gateway is down")
+        what = "`refunds status` says that the gateway is down"
+        said = eventually(stopped, what, QUEUE_SECONDS)
         assert "since" in said
         flow.invoke("ReconcileRefunds")
         on = alarms.look()
@@ -334,6 +335,7 @@ NOT_HERE = {
     "aws lambda update-alias": "test_a_broken_release",
     "aws cloudtrail lookup-events": "the emulator has no CloudTrail",
     "sam build": "test_deploying.py",
+    "sam deploy": "the emulator has no CodeDeploy",
     "refunds pause --only stripe": "a stack with one gateway",
     "refunds dead-letters resend --all": "test_a_full_dead_letter_queue",
     "refunds dead-letters drop --all": "test_a_full_dead_letter_queue",

@@ -19,6 +19,7 @@ from tests.simulator.mutants import MUTANTS
 from tests.simulator.mutation import MAX_SEEDS, hunt
 from tests.simulator.outages import run_outage
 from tests.simulator.report import show_history, show_mutants, show_summary
+from tests.simulator.volume import Volume, play_volume
 from tests.simulator.walls import play, run_walls
 from tests.simulator.watch import bounds_table
 
@@ -36,10 +37,13 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="show every step of a history")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--bounds", action="store_true", help="print the runbook's table of bounds")
+    parser.add_argument("--volume", type=int, help="so many open refunds at once, in their stead")
     asked = parser.parse_args()
     if asked.bounds:
         print(bounds_table())
         return 0
+    if asked.volume:
+        return _volume(Console(), asked.volume)
     first = 1 if asked.seed is None else asked.seed
     histories = asked.histories or (20_000 if asked.seed is None else 1)
     console = Console()
@@ -54,6 +58,24 @@ def main() -> int:
         return _outages(console, first, histories, asked.processes)
     violated = _histories(console, first, histories, asked.processes, walls=asked.walls)
     return violated or _outages(console, first, max(1, histories // 500), asked.processes)
+
+
+def _volume(console: Console, refunds: int) -> int:
+    """With the threads of Lambda, a page of the gateway's list, and a slow gateway."""
+    volume = Volume(refunds, 3.0, threads=50, page_size=100, dead_letters=refunds // 10, hours=3.0)
+    began = time.monotonic()
+    waits = play_volume(volume)
+    console.print(
+        f"{refunds:,} open refunds, a gateway of {volume.gateway_seconds:.0f} s, "
+        f"{volume.dead_letters:,} dead letters: "
+        f"{sum(map(len, waits.looks.values())):,} looks in {volume.hours:.0f} hours "
+        f"({time.monotonic() - began:.0f} s)"
+    )
+    for what, waited, bound in waits.rows():
+        console.print(f"  longest wait of {what}: {waited:,.0f} s; the bound is {bound:,.0f} s")
+    for fault in waits.faults():
+        console.print(fault, style="red")
+    return int(any(waits.faults()))
 
 
 def _outages(console: Console, first: int, days: int, processes: int) -> int:

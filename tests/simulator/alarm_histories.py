@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +22,8 @@ from tests.simulator.world import World
 from tests.support.expanded_template import STACK_NAME
 
 from refunds.domain.limits import Limits
+from refunds.gateways.contract import INSUFFICIENT_FUNDS, Declined
+from refunds.gateways.flair import FlairGateway
 from refunds.processing.processor import Processor
 from refunds.processing.settler import Settler
 from refunds.tables.audit_trail import AuditTable
@@ -429,6 +431,43 @@ def _a_row_that_cant_be_read(played: Played) -> None:
     world.run_for(60)
     world.deal_with_failures()
     played.recovers()
+
+
+@history
+def _our_balance_at_the_gateway_is_too_low(played: Played) -> None:
+    """One refund is declined for it, another stays pending."""
+    world = played.world
+    world.flair.stubborn["r1"] = "pending"
+    find, create = FlairGateway.find_refunds, FlairGateway.create_refund
+
+    def waits(self: Any, *asked: Any) -> Any:
+        return tuple(
+            replace(each, pending_reason=INSUFFICIENT_FUNDS) for each in find(self, *asked)
+        )
+
+    def refused(self: Any, order: Any, *more: Any, **named: Any) -> Any:
+        if order.refund_id == "r2":
+            return Declined(INSUFFICIENT_FUNDS, "top up your balance", insufficient_funds=True)
+        answer: Any = create(self, order, *more, **named)
+        return replace(answer, refund=replace(answer.refund, pending_reason=INSUFFICIENT_FUNDS))
+
+    with (
+        patch.object(FlairGateway, "find_refunds", waits),
+        patch.object(FlairGateway, "create_refund", refused),
+    ):
+        since = played.now
+        world.send(request("r2"))
+        world.run_schedule(7 * MINUTE)
+        played.expect("InsufficientBalance", since)
+        world.send(request("r1"))
+        world.run_schedule(6 * HOUR)
+        played.expected.append(Expected("InsufficientBalance", played.now - 1, played.now))
+    assert world.refunds.items[("r2",)]["status"]["S"] == "FAILED"
+    assert "balance_short_at" in world.refunds.items[("r1",)]
+    _succeed(world)
+    played.recovers()
+    assert world.refunds.items[("r1",)]["status"]["S"] == "SUCCEEDED"
+    assert "balance_short_at" not in world.refunds.items[("r1",)]
 
 
 @history

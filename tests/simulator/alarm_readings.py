@@ -105,6 +105,7 @@ READINGS = {
     "QueueSwitchErrors": _state("QueueSwitchErrors", 0, 1),
     "OpenRefundsWait": _state("OldestOpenRefundAgeSeconds", DAY - HOUR, DAY + HOUR, lasts=3 * HOUR),
     "OpenRefundsOverdue": _state("OpenRefundsOverdueSeconds", 7000, 7400),
+    "InsufficientBalance": replace(_state("InsufficientBalance", 0, 1, lasts=3 * HOUR), one_in=13),
     "RefundsToReview": _state("RefundsInReview", 0, 1, lasts=3 * HOUR),
     "ReviewsWait": _state("OldestReviewAgeSeconds", 3 * DAY - HOUR, 3 * DAY + HOUR, lasts=3 * HOUR),
     "UnreadableRefunds": replace(_state("UnreadableRefunds", 0, 1, lasts=3 * HOUR), one_in=13),

@@ -68,6 +68,7 @@ BOUNDS = (
     Bound("the index of open refunds can't be read", "OpenRefundsWait", 7 * MINUTE),
     Bound("a refund stays open", "OpenRefundsWait", DAY + 65 * MINUTE),
     Bound("more open refunds than can be settled", "OpenRefundsOverdue", 3 * HOUR),
+    Bound("our balance at the gateway is too low", "InsufficientBalance", 7 * MINUTE),
     Bound("a refund needs a decision", "RefundsToReview", 65 * MINUTE),
     Bound("a decision is not made", "ReviewsWait", 3 * DAY + 65 * MINUTE),
     Bound("a refund waits for approval", "ApprovalsWait", 6 * HOUR),

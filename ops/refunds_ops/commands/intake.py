@@ -61,6 +61,7 @@ STATUS_FIELDS = {
     "dead_letters": "messages in the dead-letter queue",
     "open_refunds": "refunds that are not finished",
     "in_review": "of them, those that wait for a person",
+    "balance_short": "of them, those that wait because our balance at the gateway is too low",
     "last_backup": "when the newest published backup began",
     "gateways_down": "of several gateways, those that are down: state, since when and why",
     "backup_damaged": "why its digest can't be read; null when it can",
@@ -201,6 +202,8 @@ class Found:
     dead_letters: int
     open_refunds: int
     in_review: int
+    balance_short: int
+    """Refunds that wait because our balance at the gateway is too low."""
     last_backup: str | None
     backup_damaged: str | None = None
     """Why the newest backup's digest can't be read."""
@@ -230,6 +233,9 @@ class Found:
             wrong.append(Concern(f"the event source mapping is {self.mapping_state}"))
         if self.dead_letters:
             wrong.append(Concern("dead letters", "refunds dead-letters list", self.dead_letters))
+        if self.balance_short:
+            what = "our balance at the gateway is too low: top it up there"
+            wrong.append(Concern(what, count=self.balance_short))
         if self.in_review:
             wrong.append(
                 Concern("refunds wait for a person", "refunds review list", self.in_review)
@@ -273,6 +279,7 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
             dead_letters=dead_read.result().all,
             open_refunds=len(open_now),
             in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
+            balance_short=sum("balance_short_at" in refund for refund in open_now),
             last_backup=last_backup,
             backup_damaged=damaged,
             gateways_down={
@@ -400,6 +407,11 @@ def _table(found: Found) -> Table:
     table.add_row("dead letters", str(found.dead_letters))
     table.add_row("open refunds", f"{found.open_refunds:,}")
     table.add_row("in review", f"{found.in_review:,}")
+    if found.balance_short:
+        table.add_row(
+            "balance too low",
+            Text(f"{found.balance_short:,} wait for it at the gateway", style="bold yellow"),
+        )
     table.add_row("last backup", found.last_backup or Text("none", style="yellow"))
     for change in found.history[-5:]:
         table.add_row(

@@ -143,6 +143,8 @@ class Refund:
     """By counter, the token with which its share was given back, once and for all."""
     shown_at: str | None = None
     """When the gateway last showed the pending refund."""
+    balance_short_at: str | None = None
+    """When the gateway last said that our balance there is too low for this refund."""
     seen_paid_at: str | None = None
     """When the gateway showed a refund as paid that had ended here without money. It stays in the
     open index until a person corrects it, or until the gateway no longer shows it."""

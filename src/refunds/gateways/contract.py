@@ -57,6 +57,9 @@ NOT_OURS = "(not ours)"
 """In place of a refund id, for refunds that others made. No refund id can look like this."""
 
 
+INSUFFICIENT_FUNDS = "insufficient_funds"
+
+
 @dataclass(frozen=True)
 class Stage:
     """Distinguishes our refunds where several stages share one gateway account.
@@ -141,6 +144,11 @@ class GatewayRefund:
     know the payment by one of the two, and an account's list does not say by which."""
     pending_reason: str | None = None
     """The gateway's code for why a refund is still pending, for example ``insufficient_funds``."""
+
+    @property
+    def waits_for_balance(self) -> bool:
+        """Whether it is pending because *our* balance at the gateway is too low."""
+        return self.status is GatewayStatus.PENDING and self.pending_reason == INSUFFICIENT_FUNDS
 
 
 @dataclass(frozen=True)

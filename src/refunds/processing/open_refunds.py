@@ -63,6 +63,8 @@ class OpenResult:
     """Refunds that ended here without money and that the gateway shows as paid."""
     overdue_seconds: int = 0
     """How long the longest overdue refund has waited, including those that were not reached."""
+    balance_short: int = 0
+    """Refunds that the gateway does not pay because our balance there is too low."""
     failures: tuple[Failure, ...] = ()
 
 
@@ -245,6 +247,11 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
         unreadable=sum(each.unreadable for each in looked),
         oldest_open_seconds=(
             UNKNOWN_AGE_SECONDS if unread else int(max(oldest_open, unseen.total_seconds()))
+        ),
+        balance_short=sum(
+            each.refund.balance_short_at is not None
+            for each in looked
+            if each.refund and not each.failure
         ),
         paid_though_ended=sum(
             each.refund.seen_paid_at is not None for each in looked if each.refund

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from refunds.batches import Pool
 from refunds.breaker.breaker import Breaker
-from refunds.domain.clock import Clock, Deadline
+from refunds.domain.clock import Clock, Deadline, from_rfc3339
 from refunds.domain.redaction import describe, shown_code
 from refunds.domain.refund import Refund
 from refunds.domain.request import RefusedError
@@ -16,6 +17,8 @@ from refunds.tables.state import Control
 from refunds.telemetry import Log, Metrics
 
 FUNCTION = "ProcessRefund"
+
+SAID_JUST_NOW = timedelta(minutes=5)
 
 
 class ProcessRefund:
@@ -58,12 +61,19 @@ class ProcessRefund:
                 sent_ms = int(record["attributes"].get("SentTimestamp", now_seconds * 1000))
                 oldest_seconds = max(oldest_seconds, int(now_seconds - sent_ms / 1000))
             self._metrics.add_metric(_metric(result), "Count", 1)
+            if isinstance(result, Refund) and self._is_short_of_balance(result):
+                self._metrics.add_metric("InsufficientBalance", "Count", 1)
             if failure := _failure(result):
                 count_failures(self._metrics, FUNCTION, [failure])
             self._log_result(record["messageId"], result, failure)
         self._metrics.add_metric("OldestPutBackAgeSeconds", "Seconds", oldest_seconds)
         self._watch_gateway(deadline)
         return response
+
+    def _is_short_of_balance(self, refund: Refund) -> bool:
+        """Whether the gateway has said so now: a message may come again days later."""
+        since = refund.balance_short_at
+        return since is not None and self._clock.now() - from_rfc3339(since) < SAID_JUST_NOW
 
     def _look_up_first(self) -> bool:
         try:

@@ -70,6 +70,7 @@ class ReconcileRefunds:
         self._count("RefundsAwaitingApproval", open_.awaiting_approval)
         self._count("RefundsPaidThoughEnded", open_.paid_though_ended + sweep.paid_though_ended)
         self._count("RefundsReversed", sweep.reversed)
+        self._count("InsufficientBalance", open_.balance_short)
         self._count("ArchivedDeadLetters", dead_letters.unhandled)
         self._count("KeptAuditRecords", dead_letters.unhandled_records)
         self._count("UnreadableRefunds", open_.unreadable)

@@ -294,6 +294,7 @@ class Settler:
         seen = {
             "gateway_refund_id": shown.gateway_refund_id,
             "gateway_trace": _safe_text(shown.trace) or refund.gateway_trace,
+            "balance_short_at": rfc3339(self._clock.now()) if shown.waits_for_balance else None,
         }
         match shown.status:
             case GatewayStatus.SUCCEEDED:
@@ -309,7 +310,9 @@ class Settler:
             case GatewayStatus.PENDING:
                 shown_at = rfc3339(self._clock.now())
                 if refund.status is Status.PENDING:
-                    return self._still_open(replace(refund, shown_at=shown_at), refund)
+                    short_at = seen["balance_short_at"]
+                    shown_now = replace(refund, shown_at=shown_at, balance_short_at=short_at)
+                    return self._still_open(shown_now, refund)
                 return self.recorder.finish(refund, Status.PENDING, shown_at=shown_at, **seen)
 
     def _declined(
@@ -330,6 +333,7 @@ class Settler:
             Status.FAILED,
             failure_code=_safe_text(answer.code),
             failure_message=_safe_text(answer.message),
+            balance_short_at=rfc3339(self._clock.now()) if answer.insufficient_funds else None,
         )
         if answer.over_balance and isinstance(result, Recorded):
             # Another system has refunded the payment. Update the ledger for the requests after this

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import click
@@ -15,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.command_line import Refunds
-from tests.support.finished_refunds import add
+from tests.support.finished_refunds import add, at
 from tests.support.moto_stack import Stack
 from tests.support.world import World
 
@@ -201,6 +202,66 @@ def test_exit_statuses(
     if status >= 2:
         assert ran.out == ""
         assert ran.err
+
+
+# --- Text from outside ----------------------------------------------------------------------------
+
+UNSEEN = "\x1b[2J\x9b31m\u202eevil\u2066\u200b\x07\r\x00"
+"""What a terminal would obey or hide: in the rows of a stack, and in a dead letter."""
+
+
+@pytest.fixture
+def hostile(world: World, refunds_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
+    text: Any = {
+        "user_id": f"u{UNSEEN}",
+        "requested_by": f"agent:{UNSEEN}",
+        "sent_by": UNSEEN,
+        "processed_by": UNSEEN,
+        "gateway_refund_id": UNSEEN,
+        "gateway_trace": UNSEEN,
+        "reason_code": UNSEEN,
+        "note": UNSEEN,
+        "metadata": {UNSEEN: UNSEEN},
+        "failure_message": UNSEEN,
+    }
+    opened: Any = {"open_since": at(30), "open_shard": "0", "check_at": at(30)}
+    add(world, "r1", **text)
+    add(world, "r2", became=Status.FAILED, failure_code=UNSEEN, **text)
+    add(world, "r3", became=Status.PENDING, **text, **opened)
+    add(world, "r4", became=Status.IN_REVIEW, failure_code=UNSEEN, **text, **opened)
+    sqs, queue = world.stack.clients.sqs, world.stack.dead_letter_queue_url
+    reason: Any = {
+        name: {"DataType": "String", "StringValue": "x\u202e\u2066y"}
+        for name in ("error_code", "error_message")
+    }
+    for body in (f'{{"refund_id": "r9", "note": "{NO_NUL}"}}', NO_NUL):
+        sqs.send_message(QueueUrl=queue, MessageBody=body, MessageAttributes=reason)
+
+
+NO_NUL = "\u202eevil\u2066\u200b"
+"""What SQS takes of it."""
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize("arguments", [row[0] for row in TABLE], ids=lambda row: " ".join(row)[:40])
+def test_no_command_prints_what_a_terminal_would_obey_or_hide(
+    refunds: Refunds,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ((), ("--json",), (UNSEEN.replace("\x00", ""),)):
+        ran = refunds(*arguments, *more)
+        for shown in (ran.out, ran.err):
+            assert shown.replace("\n", "").isprintable(), (more, shown)
+
+
+@pytest.mark.usefixtures("hostile")
+def test_the_hostile_text_was_there_to_be_shown(refunds: Refunds) -> None:
+    for arguments in (("show", "r2"), ("review", "list"), ("dead-letters", "list")):
+        assert "evil" in refunds(*arguments).out or "u202e" in refunds(*arguments).out, arguments
 
 
 @pytest.mark.usefixtures("full")
