@@ -108,6 +108,9 @@ READINGS = {
     "InsufficientBalance": replace(_state("InsufficientBalance", 0, 1, lasts=3 * HOUR), one_in=13),
     "RefundsToReview": _state("RefundsInReview", 0, 1, lasts=3 * HOUR),
     "ReviewsWait": _state("OldestReviewAgeSeconds", 3 * DAY - HOUR, 3 * DAY + HOUR, lasts=3 * HOUR),
+    "ApprovalsWait": _state(
+        "OldestApprovalAgeSeconds", 4 * HOUR - 600, 4 * HOUR + 600, lasts=3 * HOUR
+    ),
     "UnreadableRefunds": replace(_state("UnreadableRefunds", 0, 1, lasts=3 * HOUR), one_in=13),
     "UnreadableGatewayRefunds": Reading(
         _of_stack("UnreadableGatewayRefunds"), 0, 1, one_in=13, lasts=25 * HOUR

@@ -24,6 +24,8 @@ ALARMS = {alarm.name: alarm for alarm in every_alarm()}
 OF_OTHER_STAGES = ALARMS.keys() - {alarm.name for alarm in template_alarms()}
 """Business alarms, those of stage prod and of webhooks: their histories are made of numbers."""
 
+BUSINESS_ALARMS = OF_OTHER_STAGES - {"ReceiveWebhookErrors", "BackupDrillMissing"}
+
 PLAYS: Mapping[str, Callable[[], Expectations]] = {
     **{name: partial(played, name) for name in HISTORIES},
     **{name: partial(made, name) for name in BUSINESS},
@@ -44,6 +46,11 @@ def test_unusual_business_is_alarmed_and_ordinary_business_is_not(name: str) -> 
 @pytest.mark.parametrize("name", READINGS)
 def test_an_alarm_is_silent_just_inside_and_on_just_outside_what_is_allowed(name: str) -> None:
     assert read(name).faults((ALARMS[name],)) == []
+
+
+def test_every_alarm_that_is_on_above_a_threshold_has_its_readings() -> None:
+    below = {name for name, alarm in ALARMS.items() if alarm.missing == "breaching"}
+    assert READINGS.keys() == ALARMS.keys() - below - BUSINESS_ALARMS
 
 
 def test_every_alarm_of_the_template_has_a_bound_and_a_history() -> None:
