@@ -47,7 +47,7 @@ class Wire:
         for attempt in range(self._attempts):
             if attempt:
                 kernel.pause(kernel.random.random())
-            kernel.step(step, 0.004)
+            kernel.step(step, 0.004, told)
             if (code := self.denied.get(step)) is not None:
                 if code == "unreachable":
                     raise EndpointConnectionError(endpoint_url=service)

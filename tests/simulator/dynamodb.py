@@ -270,7 +270,8 @@ class DynamoDB:
                 found.reverse()
             return {"Items": [candidates[key] for key in found[:Limit]]}
 
-        return self._call("query", table, (IndexName or "",), apply, writes=False)
+        read = (IndexName or "", ExpressionAttributeValues.get(":shard", {}).get("S", ""))
+        return self._call("query", table, read, apply, writes=False)
 
     def _call(
         self, operation: str, table: Table, key: Key, apply: Callable[[], Any], *, writes: bool

@@ -225,8 +225,11 @@ class Kernel:
         self.counts["fault " + kind] += 1
         return True
 
-    def step(self, name: str, seconds: float) -> None:
-        """A step of I/O: time passes, others run, and the machine may stop right here."""
+    def step(self, name: str, seconds: float, of: str = "") -> None:
+        """A step of I/O: time passes, others run, and the machine may stop right here.
+
+        ``of``: which item, or the like; the explorer tells by it who has to do with whom.
+        """
         task = self._running()
         if self.steps is not None:
             self.steps.append(name)
