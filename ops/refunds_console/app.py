@@ -14,7 +14,17 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from refunds_console.pages import letters, money, overview, proof, refund, refunds, reviews, work
+from refunds_console.pages import (
+    approvals,
+    letters,
+    money,
+    overview,
+    proof,
+    refund,
+    refunds,
+    reviews,
+    work,
+)
 from refunds_console.recent import RecentRefunds
 from refunds_console.rendering import Pages
 from refunds_console.security import ENTER, Guard, Session
@@ -71,7 +81,17 @@ def build_app(stack: Stack, session: Session, *, allow_changes: bool) -> Starlet
             Mount("/static", static),
             *(
                 route
-                for section in (overview, money, refunds, refund, work, reviews, letters, proof)
+                for section in (
+                    overview,
+                    money,
+                    refunds,
+                    refund,
+                    work,
+                    reviews,
+                    approvals,
+                    letters,
+                    proof,
+                )
                 for route in section.routes(console, pages)
             ),
         ],

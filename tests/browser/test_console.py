@@ -24,6 +24,7 @@ PAGES = (
     "/refunds/rf_review",
     "/work",
     "/work/reviews/rf_review",
+    "/work/approvals/rf_large",
     "/work/dead-letters",
     "/proof",
     "/refunds/rf_nobody",

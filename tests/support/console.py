@@ -164,6 +164,35 @@ class Lived:
                 amount_minor=amount,
             )
 
+    def waits_for_approval(self, refund_id: str, **changes: Any) -> Refund:
+        """A refund over a limit, asked for by one who can't approve it."""
+        now = rfc3339(self.now - timedelta(minutes=40))
+        made = refund(
+            refund_id=refund_id,
+            status=Status.AWAITING_APPROVAL,
+            requested_by="agent:bot",
+            sent_by="AROASHOP:checkout",
+            awaiting={
+                "over": "per_refund",
+                "limit": "20000",
+                "approvers": "1",
+                "expires_at": rfc3339(self.now + timedelta(days=6)),
+            },
+            attempt_token=None,
+            lease_until=None,
+            key_used_at=None,
+            created_at=now,
+            updated_at=now,
+            open_since=now,
+            open_shard="0",
+            check_at=now,
+            **{"transaction_id": f"pay_{refund_id}", **changes},
+        )
+        self._audit(made, self.now)
+        assert self.world.refunds.put_new(made) is None
+        self._hold(made)
+        return made
+
     def dead_letter(self, body: str, **attributes: str) -> str:
         sent = self.world.stack.clients.sqs.send_message(
             QueueUrl=self.world.stack.dead_letter_queue_url,
@@ -251,6 +280,7 @@ def shop(world: World, *, refunds: int = 160, seed: int = 7) -> Lived:
         open_since=rfc3339(lived.now - timedelta(hours=9)),
         **waits,
     )
+    lived.waits_for_approval("rf_large", amount_minor=49_000, currency="EUR", user_id="u-1019")
     lived.add(
         "rf_hostile",
         timedelta(minutes=20),

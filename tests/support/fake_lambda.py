@@ -17,7 +17,12 @@ class FakeLambda:
         self.requests = requests
         self.stage = stage
         self.mappings: list[dict[str, Any]] = []
+        self.invoked: list[dict[str, Any]] = []
         self._numbers = count(1)
+
+    def invoke(self, **call: Any) -> None:
+        """Nothing runs; what was asked for is in ``invoked``."""
+        self.invoked.append(call)
 
     def connect(self, stream_arn: str, **more: Any) -> dict[str, Any]:
         """A mapping of WriteAudit, as template.yaml has it."""

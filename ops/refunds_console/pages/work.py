@@ -11,7 +11,7 @@ from refunds_console.routes import Routes, get
 from refunds_console.state import Console
 from refunds_ops.identity import identify
 from refunds_ops.open_refunds import open_refunds, open_since
-from refunds_ops.story import because
+from refunds_ops.story import because, waits_because
 
 MAX_WAITING = 1000
 """Open refunds that are looked through for those that wait for a person."""
@@ -35,7 +35,11 @@ def who_acts(console: Console) -> str:
 def routes(console: Console, pages: Pages) -> Routes:
     def work(request: Request) -> Response:
         return pages.render(
-            "work.html", waiting=waiting(console), because=because, open_since=open_since
+            "work.html",
+            waiting=waiting(console),
+            because=because,
+            waits_because=waits_because,
+            open_since=open_since,
         )
 
     return [get("/work", pages.view(work))]

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from refunds.domain.clock import Deadline
 from refunds.domain.identity import Identity
 from refunds.domain.refund import Item, Refund, Status
-from refunds.processing.approval import ApprovalError, Approvals
+from refunds.processing.approval import ApprovalError
 from refunds.processing.review import describe_balance, describe_shown
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.state import Control
@@ -51,16 +51,12 @@ def approve(stack_name: str | None, /, **options: Any) -> None:
     Shows its story, the gateway's view and the payment's balance first, and asks. Whoever requested
     or sent the refund can't approve it. Some refunds need two people.
     """
-    stack, refund = _waiting(stack_name, options)
-    _check_not_paused(stack, refund)
+    stack = find_stack(stack_name)
+    refund = waiting_refund(stack, options["refund_id"], options["why"])
+    check_not_paused(stack, refund)
     who, evidence = _shown(stack, refund, options)
     _agree(f"Approve {options['refund_id']}?", options)
-    approvals = deciding(stack, who).approvals()
-    approved = _recorded(
-        lambda: approvals.approve(options["refund_id"], who, options["why"], evidence)
-    )
-    if approved.status is Status.PROCESSING:
-        _go_on(stack, approved.refund_id)
+    approved = record_approval(stack, who, refund, options["why"], evidence)
     if options["as_json"]:
         print_json(approved.item())
     elif approved.status is Status.PROCESSING:
@@ -79,28 +75,44 @@ def deny(stack_name: str | None, /, **options: Any) -> None:
 
     Shows its story, the gateway's view and the payment's balance first, and asks.
     """
-    stack, refund = _waiting(stack_name, options)
+    stack = find_stack(stack_name)
+    refund = waiting_refund(stack, options["refund_id"], options["why"])
     who, evidence = _shown(stack, refund, options)
     _agree(f"Deny {options['refund_id']}?", options)
-    parts = deciding(stack, who)
-    approvals, deadline = parts.approvals(), Deadline.after(parts.clock, GATEWAY_SECONDS)
-    denied = _recorded(
-        lambda: approvals.deny(options["refund_id"], who, options["why"], evidence, deadline)
-    )
+    denied = record_denial(stack, who, refund, options["why"], evidence)
     if options["as_json"]:
         print_json(denied.item())
     else:
         print_line(f"{denied.refund_id}: {denied.status}, {outcome_of(denied.status)}.")
 
 
-def approvals_for(stack: Stack, who: Identity) -> Approvals:
-    """Approvals in a person's name, for whoever shows the evidence otherwise."""
-    return deciding(stack, who).approvals()
+def record_approval(
+    stack: Stack, who: Identity, refund: Item, why: str, evidence: dict[str, str]
+) -> Refund:
+    """The refund after it: still ``AWAITING_APPROVAL`` when another person must approve it too.
+
+    Raises ``RefusedError``.
+    """
+    check_not_paused(stack, refund)
+    approvals = deciding(stack, who).approvals()
+    approved = _recorded(lambda: approvals.approve(refund["refund_id"], who, why, evidence))
+    if approved.status is Status.PROCESSING:
+        _go_on(stack, approved.refund_id)
+    return approved
 
 
-def _waiting(stack_name: str | None, options: dict[str, Any]) -> tuple[Stack, Item]:
-    check_kept(why=options["why"])
-    stack, refund_id = find_stack(stack_name), options["refund_id"]
+def record_denial(
+    stack: Stack, who: Identity, refund: Item, why: str, evidence: dict[str, str]
+) -> Refund:
+    """The rejected refund. Raises ``RefusedError``."""
+    parts = deciding(stack, who)
+    approvals, deadline = parts.approvals(), Deadline.after(parts.clock, GATEWAY_SECONDS)
+    return _recorded(lambda: approvals.deny(refund["refund_id"], who, why, evidence, deadline))
+
+
+def waiting_refund(stack: Stack, refund_id: str, why: str) -> Item:
+    """The refund that waits for an approval. Raises ``RefusedError``."""
+    check_kept(why=why)
     refund = refund_item(stack, refund_id)
     if refund is None:
         raise RefusedError(f"There is no refund {refund_id}.", f"refunds show {refund_id}")
@@ -109,10 +121,20 @@ def _waiting(stack_name: str | None, options: dict[str, Any]) -> tuple[Stack, It
             f"{refund_id} is {refund['status']}; only refunds AWAITING_APPROVAL are decided.",
             "Which there are: refunds list --status AWAITING_APPROVAL",
         )
-    return stack, refund
+    return refund
 
 
-def _check_not_paused(stack: Stack, refund: Item) -> None:
+def evidence_of(stack: Stack, refund: Item, evidence: str) -> dict[str, str]:
+    """What the approval keeps: what the person says, and what gateway and ledger show now."""
+    ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
+    return {
+        "evidence": evidence,
+        "gateway": _gateway(stack, refund),
+        "balance": describe_balance(ledger, Refund.from_item(refund)),
+    }
+
+
+def check_not_paused(stack: Stack, refund: Item) -> None:
     """Whoever has stopped requests has not stopped ReconcileRefunds, which would pay this one."""
     control = Control(stack.dynamodb, stack["LedgerTableName"])
     for gateway in (None, refund["gateway"]):
@@ -127,12 +149,7 @@ def _check_not_paused(stack: Stack, refund: Item) -> None:
 def _shown(stack: Stack, refund: Item, options: dict[str, Any]) -> tuple[Identity, dict[str, str]]:
     """Who decides, and what they were shown: the approval keeps it."""
     who = identify(stack, options["on_behalf_of"])
-    ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
-    evidence = {
-        "evidence": options["evidence"],
-        "gateway": _gateway(stack, refund),
-        "balance": describe_balance(ledger, Refund.from_item(refund)),
-    }
+    evidence = evidence_of(stack, refund, options["evidence"])
     entries, _ = audit_entries(stack, refund["transaction_id"], refund["refund_id"])
     for entry in entries:
         print_note(story_of(entry))

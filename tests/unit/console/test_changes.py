@@ -126,6 +126,63 @@ def test_without_the_token_of_its_own_pages_it_decides_nothing(
     assert world.stored("rf_1") == review
 
 
+# --- Approvals ------------------------------------------------------------------------------------
+
+APPROVAL = "/work/approvals/rf_large"
+
+
+@pytest.fixture
+def large(lived: Lived) -> Refund:
+    return lived.waits_for_approval("rf_large")
+
+
+def test_what_waits_for_approval_says_why(console: Client, large: Refund) -> None:
+    assert f'href="{APPROVAL}"' in console.get("/work").text
+    page = " ".join(console.get(APPROVAL).text.split())
+    assert "25.00 USD is over a limit (one refund, 200.00 USD)" in page
+    assert "Requested by agent:bot, sent by AROASHOP:checkout: neither can approve it." in page
+    assert "--allow-changes" in page
+
+
+def test_an_approval_is_recorded_with_what_was_shown(
+    world: World, changing: Client, large: Refund
+) -> None:
+    form = {"decision": "approve", "why": "a good customer", "evidence": "ticket 9"}
+    assert changing.change(APPROVAL, **form).status == 303
+    approved = world.stored("rf_large")
+    assert approved.status is Status.PROCESSING
+    assert approved.approvals is not None
+    [approval] = approved.approvals
+    assert (approval["decision"], approval["by"], approval["why"]) == (
+        "approved",
+        MOTO,
+        "a good customer",
+    )
+    functions: Any = changing.app.state.console.stack.functions
+    [asked] = functions.invoked
+    assert json.loads(asked["Payload"]) == {"look_at": "rf_large"}
+
+
+def test_a_denial_frees_the_money(world: World, changing: Client, large: Refund) -> None:
+    assert changing.change(APPROVAL, decision="deny", why="not ours").status == 303
+    denied = world.stored("rf_large")
+    assert (denied.status, denied.failure_code) == (Status.REJECTED, "approval_denied")
+    assert world.held("rf_large", large.transaction_id) == 0
+
+
+@pytest.mark.parametrize("form", [{"why": "x"}, {"decision": "approve", "why": ""}])
+def test_an_incomplete_approval_changes_nothing(
+    world: World, changing: Client, large: Refund, form: dict[str, str]
+) -> None:
+    assert changing.change(APPROVAL, **form).status == 409
+    assert world.stored("rf_large") == large
+
+
+def test_a_read_only_console_approves_nothing(world: World, console: Client, large: Refund) -> None:
+    assert console.change(APPROVAL, decision="approve", why="x").status == 409
+    assert world.stored("rf_large") == large
+
+
 # --- Dead letters ---------------------------------------------------------------------------------
 
 
