@@ -333,7 +333,6 @@ NOT_HERE = {
     "refunds stack set-key": "it asks; test_deploying.py answers",
     "refunds backup drill": "the emulator imports no tables as DynamoDB does; test_backups.py",
     "aws lambda update-alias": "test_a_broken_release",
-    "aws cloudtrail lookup-events": "the emulator has no CloudTrail",
     "sam build": "test_deploying.py",
     "sam deploy": "the emulator has no CodeDeploy",
     "refunds pause --only stripe": "a stack with one gateway",
