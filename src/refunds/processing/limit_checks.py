@@ -214,6 +214,7 @@ class LimitChecks:
                     return over
                 if self._counters.begin_day(read, today, name, share):
                     return Counted(today, share.token, share.amount_minor)
+                share = replace(share, token=self._new_token())
                 continue
             if (left := read.shares.get(name)) is not None:
                 # An earlier attempt was here, or another one is at work: one of them is claimed.
@@ -229,6 +230,7 @@ class LimitChecks:
             total_minor = self._counters.add(read, name, share, room, settled)
             if total_minor is not None:
                 return Counted(read.day, share.token, total_minor)
+            # The write may have been made, its answer lost, and its share settled since.
             share = replace(share, token=self._new_token())
         raise CountersContendedError(key)
 

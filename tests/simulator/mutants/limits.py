@@ -38,6 +38,14 @@ MUTANTS = (
         "counted twice: a late write counts again",
         (COUNTERS + "add", 'change.condition("epoch = :epoch", epoch=read.epoch)', "pass"),
     ),
+    race_mutant(
+        "counted twice: a write whose answer was lost is made again under its token",
+        (
+            CHECKS + "_count",
+            "share = replace(share, token=self._new_token())\n                continue",
+            "continue",
+        ),
+    ),
     limits_mutant(
         "counted, and the row does not say so",
         (CHECKS + "admit", "return replace(refund, counted=counted or None)", "return refund"),

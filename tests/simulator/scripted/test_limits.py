@@ -12,10 +12,19 @@ from tests.simulator.limit_histories import change_exceptions, decide
 from tests.simulator.scripting import HOUR, MINUTE, crash_at, paid, remaining, request, status
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
+from tests.support.builders import refund
 
 from refunds.domain.limits import LimitException, Limits
 from refunds.processing import limit_checks
-from refunds.tables.limit_counters import Counter, Entry, Room, Settled, day_counter, user_counter
+from refunds.tables.limit_counters import (
+    Counter,
+    Entry,
+    LimitCounters,
+    Room,
+    Settled,
+    day_counter,
+    user_counter,
+)
 from refunds.tables.wire import item_from_wire
 
 U1 = user_counter("u1")
@@ -170,6 +179,32 @@ def test_a_write_that_arrives_late_does_not_count_again() -> None:
         # The entries are of no refund: only the counter is looked at here.
         monkeypatch.setattr(made.limits, "ledger", made.audit)
         assert as_operator(made, late) == [400, 400, None]
+
+
+def test_a_share_whose_answer_was_lost_is_not_counted_again_under_its_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A duplicate has claimed with it and another refund has settled it before that is noticed."""
+    made = limited(Limits(user_day={"USD": 9000}))
+    monkeypatch.setattr(made.limits, "ledger", made.audit)  # no refund is written here
+    begin_day = LimitCounters.begin_day
+    lost: list[Entry] = []
+
+    def loses_its_answer(
+        self: LimitCounters, read: Counter, day: str, name: str, share: Entry
+    ) -> bool:
+        assert begin_day(self, read, day, name, share)
+        lost.append(share)
+        settled = Settled(shares=[name])
+        assert self.add(self.get(read.key), "r2#x", Entry("b", 1, "USD"), Room(), settled)
+        return False
+
+    monkeypatch.setattr(LimitCounters, "begin_day", loses_its_answer)
+    refund_ = refund(user_id="u1", refund_id="r1")
+    as_operator(made, lambda env: env.protocol.processor._limits.admit(refund_))
+    tokens = {share.token for name, share in counter(made).shares.items() if name != "r2#x"}
+    assert len(tokens) == 1
+    assert tokens.isdisjoint({each.token for each in lost})
 
 
 def test_two_that_have_read_the_same_counter_are_not_both_counted() -> None:
