@@ -23,6 +23,7 @@ from benchmarks.cold_start import cold_start_results
 from benchmarks.command_line import command_line_results
 from benchmarks.cost import cost_results
 from benchmarks.environment import run_folder
+from benchmarks.latency import latency_results
 from benchmarks.package import package_results
 from benchmarks.plot import draw
 from benchmarks.report import (
@@ -50,8 +51,9 @@ def main() -> int:
 
     def scale(_: CannedServer) -> list[Result]:
         sizes = (1_000, 10_000, 100_000) if full else (1_000, 10_000)
-        scaled.extend(scale_runs(sizes))
-        return scale_results(scaled)
+        idle, runs = scale_runs(sizes)
+        scaled.extend(runs)
+        return [*latency_results(idle), *scale_results(scaled)]
 
     parts: dict[str, Callable[[CannedServer], list[Result]]] = {
         "work": work_results,

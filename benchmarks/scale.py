@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.environment import run_folder
+from benchmarks.latency import Latency, latencies
 from benchmarks.results import Result
 from refunds.domain.clock import from_rfc3339
 from refunds_devkit.local.lifecycle import down, up
@@ -52,15 +53,16 @@ class _Quiet:
         pass
 
 
-def scale_runs(sizes: tuple[int, ...]) -> list[ScaleRun]:
-    """Runs each size on one temporary stack, smallest first."""
+def scale_runs(sizes: tuple[int, ...]) -> tuple[list[Latency], list[ScaleRun]]:
+    """Measures one refund at a time, and then each size, smallest first, on one temporary stack."""
     workspace = Workspace(run_folder() / "stack")
     stack = up(workspace, _Quiet(), for_containers=False)
     try:
         record = workspace.record()
         assert record is not None
         pid = record.started["emulator"].pid
-        return [_run(stack, record.gateway_url, number, pid) for number in sizes]
+        idle = latencies(stack, record.gateway_url)
+        return idle, [_run(stack, record.gateway_url, number, pid) for number in sizes]
     finally:
         down(workspace)
 
