@@ -147,7 +147,7 @@ def _a_release_fails_on_every_request(played: Played) -> None:
 @history
 def _a_release_fails_on_every_audit_record(played: Played) -> None:
     world, since = played.world, played.now
-    with broken(AuditTable, "put_new", RuntimeError("a bug of the new version")):
+    with broken(AuditTable, "insert_new", RuntimeError("a bug of the new version")):
         world.send(request())
         world.run_schedule(10 * MINUTE)
         played.expect("WriteAuditUnexpectedErrors", since)

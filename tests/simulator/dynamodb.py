@@ -18,6 +18,7 @@ from tests.simulator.expressions import (
 from tests.simulator.kernel import Kernel
 from tests.simulator.tap import STREAM_ARN
 from tests.support.item_size import item_size
+from tests.support.partiql import inserted
 
 Item = dict[str, Any]
 Key = tuple[str, ...]
@@ -178,6 +179,34 @@ class DynamoDB:
             return {}
 
         return self._call("put", table, key, apply, writes=True)
+
+    def batch_execute_statement(self, *, Statements: list[Item]) -> dict[str, Any]:  # noqa: N803
+        """PartiQL INSERTs of one table. Each succeeds or fails for itself, in any order."""
+        assert 1 <= len(Statements) <= 25
+        items = [inserted(each["Statement"], each["Parameters"]) for each in Statements]
+        (name,) = {name for name, _ in items}
+        table = self._tables[name]
+        keys = [table.key_of(item) for _, item in items]
+
+        def apply() -> dict[str, Any]:
+            if len(set(keys)) < len(keys):
+                raise client_error("BatchExecuteStatement", "ValidationException")
+            return {
+                "Responses": [
+                    self._insert(table, key, item)
+                    for key, (_, item) in zip(keys, items, strict=True)
+                ]
+            }
+
+        return self._call("insert", table, keys[0], apply, writes=True)
+
+    def _insert(self, table: Table, key: Key, item: Item) -> dict[str, Any]:
+        if self._kernel.fault("dynamodb throttles a statement"):
+            return {"Error": {"Code": "ThrottlingError", "Message": ""}}
+        if key in table.items:
+            return {"Error": {"Code": "DuplicateItem", "Message": ""}, "TableName": table.name}
+        table.write(key, item)
+        return {"TableName": table.name}
 
     def update_item(
         self,

@@ -16,6 +16,7 @@ FAULTS = {
     "stall": 0.02,
     "clock skew": 0.5,
     "dynamodb throttled": 0.1,
+    "dynamodb throttles a statement": 0.1,
     "dynamodb applied late": 0.05,
     "dynamodb answer lost": 0.08,
     "index lags": 0.5,

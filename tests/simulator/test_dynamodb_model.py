@@ -13,6 +13,7 @@ from moto import mock_aws
 from tests.simulator.aws import Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table
 from tests.simulator.kernel import Kernel, Process
+from tests.support import moto_partiql as moto_partiql  # corrects moto
 from tests.support.item_size import item_size
 
 from refunds.domain.audit_entry import audit_entry
@@ -99,6 +100,10 @@ def outcome(operation: Callable[[], Any]) -> Any:
         return str(exc)
 
 
+def _told(inserted: Any) -> Any:
+    return str(inserted) if isinstance(inserted, Exception) else inserted
+
+
 class Script:
     """A random sequence of what the tables can do; the same for the same seed and client."""
 
@@ -180,8 +185,8 @@ class Script:
         known = [each for refunds in self._known.values() for each in refunds]
         if not known or self._dice.random() < 0.3:
             return lambda: self._audit.latest("tx1", "r1")
-        entry = audit_entry(self._dice.choice(known).item())
-        return lambda: self._audit.put_new(entry)
+        entries = [audit_entry(self._dice.choice(known).item()) for _ in range(3)]
+        return lambda: [_told(each) for each in self._audit.insert_new(entries)]
 
     def _control_one(self) -> Callable[[], Any]:
         number = self._dice.randrange(5)

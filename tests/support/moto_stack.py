@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
+from tests.support import moto_partiql as moto_partiql  # corrects moto
 
 from refunds.domain.refund import Item
 from refunds.tables.wire import item_from_wire

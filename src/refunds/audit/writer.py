@@ -6,10 +6,10 @@ record that makes no entry is kept in S3 and reported: failing it would block it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aws_lambda_powertools.utilities.batch import EventType
 from botocore.exceptions import ClientError
@@ -19,8 +19,10 @@ from refunds.batches import Pool, run_batch
 from refunds.domain.audit_entry import audit_entry, hashed_fields, removal_entry
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import AUDITED, Item
-from refunds.tables.audit_trail import AuditTable
+from refunds.tables.audit_trail import MAX_STATEMENTS, AuditTable, Inserted
 from refunds.tables.wire import from_wire
+
+T = TypeVar("T")
 
 _POISON_CODES = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
 
@@ -46,6 +48,14 @@ class Written:
     kept: str | None = None
 
 
+@dataclass(frozen=True)
+class _New:
+    """What a record gives rise to, before it is stored."""
+
+    entry: Item
+    event: OutcomeEvent | None
+
+
 class AuditWriter:
     def __init__(self, *, audit: AuditTable, failures: Failures, clock: Clock) -> None:
         self._audit = audit
@@ -55,28 +65,80 @@ class AuditWriter:
     def write(self, record: dict[str, Any]) -> Written:
         """Store the record's entry, or keep the record. Raises errors that another attempt may
         resolve."""
+        [written] = self.write_all([record], _InOrder())
+        if isinstance(written, Exception):
+            raise written
+        return written
+
+    def write_all(self, records: Sequence[dict[str, Any]], pool: Pool) -> list[Written | Exception]:
+        """The same for each of many records, whose entries are stored 25 in a request.
+
+        The exception of a record is one that another attempt may resolve.
+        """
+        prepared = [_attempt(self._prepare, record) for record in records]
+        new = {number: each for number, each in enumerate(prepared) if isinstance(each, _New)}
+        numbers = list(new)
+        stored: dict[int, Inserted] = {}
+
+        def store(first: int) -> None:
+            chunk = numbers[first : first + MAX_STATEMENTS]
+            now = {"recorded_at": rfc3339(self._clock.now())}
+            inserted = _attempt(
+                self._audit.insert_new, [new[number].entry | now for number in chunk]
+            )
+            each = [inserted] * len(chunk) if isinstance(inserted, Exception) else inserted
+            stored.update(zip(chunk, each, strict=True))
+
+        for _ in pool.map(store, range(0, len(numbers), MAX_STATEMENTS)):
+            pass
+        return [
+            _attempt(self._finish, record, each, stored[number]) if isinstance(each, _New) else each
+            for number, (record, each) in enumerate(zip(records, prepared, strict=True))
+        ]
+
+    def _prepare(self, record: dict[str, Any]) -> _New | Written:
         try:
             entry = entry_of(record)
-            if entry is None:
-                return Written()
             # Before the entry is stored: a record that makes no event would fail at every attempt.
-            event = outcome_event(entry)
-            stored = self._audit.put_new(entry | {"recorded_at": rfc3339(self._clock.now())})
-        except ClientError as exc:
-            if exc.response["Error"]["Code"] not in _POISON_CODES:
-                raise
-            return self._keep(record, type(exc).__name__)
+            return Written() if entry is None else _New(entry, outcome_event(entry))
         except UnversionedChangeError as exc:
             return self._keep(record, str(exc))
         except NOT_AN_IMAGE as exc:
             return self._keep(record, f"{type(exc).__name__}: not a refund's image")
-        if stored is not None and not same_entry(stored, entry):
-            return self._keep(record, "another entry of this version is already there")
-        return Written(entry, event)
+
+    def _finish(self, record: dict[str, Any], new: _New, stored: Inserted) -> Written:
+        """What became of the record, now that its entry was stored or not."""
+        match stored:
+            case ClientError():
+                if stored.response["Error"]["Code"] not in _POISON_CODES:
+                    raise stored
+                return self._keep(record, type(stored).__name__)
+            case _ if isinstance(stored, NOT_AN_IMAGE):
+                return self._keep(record, f"{type(stored).__name__}: not a refund's image")
+            case Exception():
+                raise stored
+            case dict() if not same_entry(stored, new.entry):
+                return self._keep(record, "another entry of this version is already there")
+        return Written(new.entry, new.event)
 
     def _keep(self, record: dict[str, Any], reason: str) -> Written:
         self._failures.keep("audit", record.get("eventID"), {"reason": reason, "record": record})
         return Written(kept=reason)
+
+
+class _InOrder:
+    """A pool that runs everything in the calling thread."""
+
+    def map(self, fn: Callable[[Any], Any], *iterables: Iterable[Any]) -> Iterable[Any]:
+        return map(fn, *iterables)
+
+
+def _attempt(function: Callable[..., T], *arguments: Any) -> T | Exception:
+    """What the function returns, or raises: one record's failure does not affect the others."""
+    try:
+        return function(*arguments)
+    except Exception as exc:
+        return exc
 
 
 def handle_stream_batch(
@@ -86,36 +148,27 @@ def handle_stream_batch(
     pool: Pool,
     on_result: Callable[[dict[str, Any], str | Exception | None], None],
 ) -> dict[str, Any]:
-    """Write the entries of a stream event side by side, then publish what they give rise to.
+    """Write the entries of a stream event, then publish what they give rise to.
 
     Returns the partial batch response. ``on_result`` is called with each record and None, the
     reason why it was kept in S3, or the error that has it delivered again. Raises when the bus does
     not take the events. Lambda then delivers the whole batch again, which changes nothing in the
     trail.
     """
+    outcomes = iter(writer.write_all(records, pool))
 
     def handle(record: dict[str, Any]) -> OutcomeEvent | None:
-        try:
-            written = writer.write(record)
-        except Exception as exc:
-            on_result(record, exc)
-            raise
+        written = next(outcomes)
+        if isinstance(written, Exception):
+            on_result(record, written)
+            raise written
         on_result(record, written.kept)
         return written.event
 
-    results, response = run_batch(
-        records, handle, EventType.DynamoDBStreams, pool, in_order=_refund_of
-    )
+    results, response = run_batch(records, handle, EventType.DynamoDBStreams, _InOrder())
     # In the stream's order, so that the versions of a refund are announced one after the other.
     bus.publish([each for each in results if isinstance(each, OutcomeEvent)])
     return response
-
-
-def _refund_of(record: dict[str, Any]) -> str:
-    try:
-        return str(record["dynamodb"]["Keys"])
-    except NOT_AN_IMAGE:
-        return str(id(record))  # in no order with any other
 
 
 class UnversionedChangeError(ValueError):

@@ -144,13 +144,14 @@ def test_a_poison_record_is_kept_whole_and_does_not_block_its_shard(
 
 
 class Table:
-    """An audit table that fails."""
+    """An audit table that takes one version only."""
 
-    def __init__(self, code: str) -> None:
-        self.code = code
+    def __init__(self, code: str, takes: int = 0) -> None:
+        self.error = ClientError({"Error": {"Code": code, "Message": "x"}}, "BatchExecuteStatement")
+        self.takes = takes
 
-    def put_new(self, entry: Any) -> Any:
-        raise ClientError({"Error": {"Code": self.code, "Message": "x"}}, "PutItem")
+    def insert_new(self, entries: Any) -> list[Any]:
+        return [None if entry["version"] == self.takes else self.error for entry in entries]
 
 
 def test_an_entry_that_the_table_can_never_take_is_kept(world: World) -> None:
@@ -161,24 +162,45 @@ def test_an_entry_that_the_table_can_never_take_is_kept(world: World) -> None:
     assert kept(world) == ["ClientError"]
 
 
-def test_what_a_second_try_may_mend_comes_again_and_the_others_are_done(
-    world: World, writer: AuditWriter
-) -> None:
-    table: Any = Table("ProvisionedThroughputExceededException")
-    throttled = AuditWriter(audit=table, failures=world.failures, clock=world.clock)
-    good = record(DONE, CLAIMED, number=7)
-
-    class Both:
-        def write(self, each: dict[str, Any]) -> Any:
-            return (writer if each is good else throttled).write(each)
-
-    both: Any = Both()
-    response, told = batch(world, both, [record(CLAIMED, number=6), good])
+def test_what_a_second_try_may_mend_comes_again_and_the_others_are_done(world: World) -> None:
+    table: Any = Table("ProvisionedThroughputExceededException", takes=2)
+    writer = AuditWriter(audit=table, failures=world.failures, clock=world.clock)
+    records = [record(CLAIMED, number=6), record(DONE, CLAIMED, number=7)]
+    response, told = batch(world, writer, records)
 
     assert response == {"batchItemFailures": [{"itemIdentifier": f"{6:021d}"}]}
     assert isinstance(told[0], ClientError)
     assert kept(world) == []
     assert [event["detail"]["version"] for event in world.stack.events()] == [2]
+
+
+def test_a_table_that_can_not_be_asked_has_every_record_come_again(world: World) -> None:
+    class Broken:
+        def insert_new(self, entries: Any) -> Any:
+            raise RuntimeError("a bug")
+
+    broken: Any = Broken()
+    writer = AuditWriter(audit=broken, failures=world.failures, clock=world.clock)
+    response, told = batch(world, writer, [record(CLAIMED), record(DONE, CLAIMED, number=7)])
+
+    assert len(response["batchItemFailures"]) == 2
+    assert [type(each) for each in told] == [RuntimeError, RuntimeError]
+
+
+def test_a_hundred_records_are_four_requests(world: World, writer: AuditWriter) -> None:
+    sizes: list[int] = []
+    insert_new = world.audit.insert_new
+
+    def counted(entries: Any) -> Any:
+        sizes.append(len(entries))
+        return insert_new(entries)
+
+    world.audit.insert_new = counted  # type: ignore[method-assign]
+    refunds = [replace(CLAIMED, refund_id=f"refund-{number}") for number in range(100)]
+    batch(world, writer, [record(each, number=n) for n, each in enumerate(refunds)])
+
+    assert sizes == [25, 25, 25, 25]
+    assert len(trail(world)) == 100
 
 
 def test_outcomes_are_published_after_their_entries_and_in_order(

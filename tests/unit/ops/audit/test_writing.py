@@ -37,7 +37,10 @@ class MemoryTable:
     def __init__(self) -> None:
         self.entries: dict[str, Any] = {}
 
-    def put_new(self, entry: Any) -> Any:
+    def insert_new(self, entries: Any) -> list[Any]:
+        return [self._insert(entry) for entry in entries]
+
+    def _insert(self, entry: Any) -> Any:
         told = {name: value for name, value in entry.items() if name != "recorded_at"}
         there = self.entries.setdefault(entry["entry_id"], told)
         return None if there is told else there
@@ -230,11 +233,12 @@ def test_what_a_second_try_may_mend_comes_again(trail: Trail, monkeypatch: Any) 
     made = trail.begin("r5", "p4", 700)
     record = trail.stream.records[-1]
 
-    def throttled(entry: Any) -> None:
-        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "PutItem")
+    def throttled(entries: Any) -> list[Any]:
+        error = {"Error": {"Code": "ThrottlingException", "Message": ""}}
+        return [ClientError(error, "BatchExecuteStatement") for _ in entries]  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(trail.writer._audit, "put_new", throttled)
+        patch.setattr(trail.writer._audit, "insert_new", throttled)
         (told,) = trail.deliver([record])
     assert isinstance(told, ClientError)
     assert trail.entries(made.refund_id) == []
