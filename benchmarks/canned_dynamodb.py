@@ -153,6 +153,8 @@ class Tables:
                 return self._get(request)
             case "PutItem":
                 self._write(request["TableName"], request["Item"], lambda _: request["Item"])
+            case "BatchExecuteStatement":
+                return self._insert(request["Statements"])
             case "UpdateItem":
                 key = request["Key"]
                 self._write(request["TableName"], key, lambda old: updated(old or key, request))
@@ -167,6 +169,15 @@ class Tables:
         units = math.ceil(max(item_bytes(item or {}), 1) / 4096)
         self.read_units += units if request.get("ConsistentRead") else units / 2
         return json.dumps({"Item": item} if item else {}).encode()
+
+    def _insert(self, statements: list[dict[str, Any]]) -> bytes:
+        """PartiQL: INSERT INTO "Table" VALUE {'name': ?, …}; every key is free."""
+        for each in statements:
+            table = each["Statement"].split('"')[1]
+            names = each["Statement"].split("'")[1::2]
+            item = dict(zip(names, each["Parameters"], strict=True))
+            self._write(table, item, lambda _, item=item: item)
+        return json.dumps({"Responses": [{} for _ in statements]}).encode()
 
     def _write(self, table: str, key: Item, change: Any) -> None:
         place = _place(table, key)

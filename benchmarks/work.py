@@ -149,7 +149,7 @@ def work_results(server: CannedServer) -> list[Result]:
             ours.all_requests,
             "requests",
             baseline=theirs.all_requests,
-            target=8.2,
+            target=6.3,
             is_count=True,
             note=by_name,
         ),

@@ -18,6 +18,8 @@ from tests.support.engines.fixtures import started
 from tests.support.engines.stack import STREAM_CLIENT
 from tests.support.moto_stack import create_tables
 
+from refunds.domain.audit_entry import audit_entry
+from refunds.tables.audit_trail import AuditTable
 from refunds.tables.wire import item_to_wire
 
 if TYPE_CHECKING:
@@ -185,3 +187,13 @@ def test_its_importer_restores_our_backup(
 
 def by_id(items: list[Any]) -> dict[str, Any]:
     return {item["refund_id"]["S"]: item for item in items}
+
+
+def test_an_audit_entry_is_inserted_once_and_never_written_over(
+    dynamodb: DynamoDBClient, table: str
+) -> None:
+    audit = AuditTable(dynamodb, table.replace("Refunds", "Audit"))
+    first, second = (audit_entry(refund(1, version=version).item()) for version in (1, 2))
+    forged = first | {"user_id": "mallory"}
+    assert audit.insert_new([first]) == [None]
+    assert audit.insert_new([forged, second, forged]) == [first, None, first]

@@ -18,6 +18,7 @@ import boto3
 from aws_lambda_powertools.logging.constants import LOGGER_ATTRIBUTE_PRECONFIGURED
 from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+from tests.support import moto_partiql as moto_partiql  # corrects moto
 
 from refunds_devkit.sandbox.server import SandboxGateway
 

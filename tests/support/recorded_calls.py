@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from botocore.client import BaseClient
+from tests.support.partiql import inserted
 
 Json = Any
 Called = tuple[str, str]
@@ -63,6 +64,11 @@ def called(
             for action in parameters["TransactItems"]
             for kind, each in action.items()
         }
+    if operation == "dynamodb:BatchExecuteStatement":
+        names = {
+            inserted(each["Statement"], each["Parameters"])[0] for each in parameters["Statements"]
+        }
+        return {("dynamodb:PartiQLInsert", logical_ids.get(name, name)) for name in names}
     if operation == "events:PutEvents":
         return {
             (operation, logical_ids.get(entry["EventBusName"], entry["EventBusName"]))

@@ -241,7 +241,7 @@ def _needed(stack: Stack) -> dict[str, list[tuple[str, str]]]:
     record = [("dynamodb:GetItem", refunds), ("dynamodb:UpdateItem", ledger)]
     return {
         "ProcessRefund": [*record, ("sqs:ReceiveMessage", stack["RefundQueueArn"])],
-        "WriteAudit": [("dynamodb:PutItem", audit)],
+        "WriteAudit": [("dynamodb:PartiQLInsert", audit)],
         "ReconcileRefunds": record,
         "BackupRefunds": [("dynamodb:Scan", refunds), ("s3:PutObject", backups)],
     }

@@ -2,7 +2,7 @@
 
 Entries are stored with PartiQL's ``INSERT``, which fails for a key that is taken. IAM has its own
 action for it (``dynamodb:PartiQLInsert``), so a role can be allowed to add entries and unable to
-overwrite one. docs/decisions/0020-audit-insert.md has the reasons.
+overwrite one. docs/decisions/0023-audit-insert.md has the reasons.
 """
 
 from __future__ import annotations

@@ -102,26 +102,48 @@ MUTANTS = (
     mutant(
         "audit entries written over",
         (
-            "tables.audit_trail:AuditTable.put_new",
-            'ConditionExpression="attribute_not_exists(entry_id)"',
-            'ConditionExpression="attribute_not_exists(no_such_attribute)"',
+            "tables.audit_trail:AuditTable._execute",
+            "        try:\n",
+            "        for each in statements:\n"
+            "            names = each['Statement'].split(\"'\")[1::2]\n"
+            "            item = dict(zip(names, each['Parameters']))\n"
+            "            self._client.put_item(TableName=self._table, Item=item)\n"
+            "        return [None] * len(statements)\n"
+            "        try:\n",
         ),
     ),
     mutant(
         "duplicates in the audit trail",
         (
-            "audit.writer:AuditWriter.write",
-            "stored = self._audit.put_new(entry | {",
-            'entry["entry_id"] += record["eventID"]\n'
-            "            stored = self._audit.put_new(entry | {",
+            "audit.writer:AuditWriter._prepare",
+            "entry = entry_of(record)\n",
+            "entry = entry_of(record)\n"
+            "            if entry:\n"
+            '                entry["entry_id"] += record["eventID"]\n',
         ),
     ),
     mutant(
         "an audit record that fails is passed over",
         (
             "audit.writer:handle_stream_batch",
-            "on_result(record, exc)\n            raise",
-            "on_result(record, exc)\n            return None",
+            "on_result(record, written)\n            raise written",
+            "on_result(record, written)\n            return None",
+        ),
+    ),
+    mutant(
+        "a statement that failed counts as stored",
+        (
+            "tables.audit_trail:AuditTable._execute",
+            'return [_error_of(response.get("Error")) for response in answer["Responses"]]',
+            'return [None for response in answer["Responses"]]',
+        ),
+    ),
+    mutant(
+        "the answers of a request are taken for other entries",
+        (
+            "tables.audit_trail:AuditTable.insert_new",
+            "zip(chunk, answers, strict=True)",
+            "zip(chunk, answers[::-1], strict=True)",
         ),
     ),
     mutant(

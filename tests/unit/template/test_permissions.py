@@ -82,17 +82,17 @@ def test_who_may_do_what_to_which_table(stack: ExpandedTemplate) -> None:
     }
 
 
-def test_the_audit_writer_puts_and_nothing_else(stack: ExpandedTemplate) -> None:
+def test_the_audit_writer_can_add_entries_and_write_over_none(stack: ExpandedTemplate) -> None:
     assert stack.may("WriteAudit", "dynamodb") == {
         "Refunds.Arn/stream/*": {"DescribeStream", "GetRecords", "GetShardIterator"},
         "*": {"ListStreams"},
-        AUDIT_TABLE: {"PutItem"},
+        AUDIT_TABLE: {"GetItem", "PartiQLInsert"},
     }
 
 
 def test_no_function_may_delete_records(stack: ExpandedTemplate) -> None:
     deleting = re.compile(
-        r"dynamodb:(Delete|BatchWrite|PartiQL|Transact|UpdateTable|UpdateTimeToLive)"
+        r"dynamodb:(Delete|BatchWrite|PartiQL(?!Insert)|Transact|UpdateTable|UpdateTimeToLive)"
         r"|s3:(Delete|PutLifecycle|PutBucket)"
         r"|kms:(ScheduleKeyDeletion|DisableKey|PutKeyPolicy)"
     )
@@ -287,12 +287,12 @@ EDITS: list[tuple[Check, Edit]] = [
         allow("ReconcileRefunds", "FinishRefunds", "dynamodb:Scan"),
     ),
     (
-        test_the_audit_writer_puts_and_nothing_else,
-        allow("WriteAudit", "WriteEntries", "dynamodb:UpdateItem"),
+        test_the_audit_writer_can_add_entries_and_write_over_none,
+        allow("WriteAudit", "InsertEntries", "dynamodb:PutItem"),
     ),
     (
-        test_the_audit_writer_puts_and_nothing_else,
-        allow("WriteAudit", "WriteEntries", "dynamodb:GetItem"),
+        test_the_audit_writer_can_add_entries_and_write_over_none,
+        allow("WriteAudit", "InsertEntries", "dynamodb:PartiQLUpdate"),
     ),
     (
         test_no_function_may_delete_records,
