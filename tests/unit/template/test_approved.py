@@ -272,7 +272,7 @@ DANGERS: list[tuple[str, Edit, str]] = [
     ),
     (
         "the audit writer deletes entries",
-        allow("WriteAudit", "WriteEntries", "dynamodb:DeleteItem"),
+        allow("WriteAudit", "InsertEntries", "dynamodb:DeleteItem"),
         "DeleteItem",
     ),
     (
