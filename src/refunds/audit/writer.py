@@ -19,7 +19,7 @@ from refunds.batches import Pool, run_batch
 from refunds.domain.audit_entry import audit_entry, hashed_fields, removal_entry
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import AUDITED, Item
-from refunds.tables.audit_trail import MAX_STATEMENTS, AuditTable, Inserted
+from refunds.tables.audit_trail import MAX_STATEMENTS, AuditTable, Inserted, NotStorableError
 from refunds.tables.wire import from_wire
 
 T = TypeVar("T")
@@ -113,8 +113,8 @@ class AuditWriter:
                 if stored.response["Error"]["Code"] not in _POISON_CODES:
                     raise stored
                 return self._keep(record, type(stored).__name__)
-            case _ if isinstance(stored, NOT_AN_IMAGE):
-                return self._keep(record, f"{type(stored).__name__}: not a refund's image")
+            case NotStorableError():
+                return self._keep(record, f"{stored}: not a refund's image")
             case Exception():
                 raise stored
             case dict() if not same_entry(stored, new.entry):

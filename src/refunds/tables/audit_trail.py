@@ -28,6 +28,11 @@ MAX_STATEMENTS = 25
 _TAKEN = "DuplicateItem"
 _NO_WIRE_FORM = (TypeError, ValueError, KeyError, AttributeError, RecursionError)
 
+
+class NotStorableError(ValueError):
+    """The entry has a value that DynamoDB has no type for."""
+
+
 Inserted: TypeAlias = Item | Exception | None
 """None: the entry was stored. An item: it is there already, as it stands there. An exception: why
 it was not stored."""
@@ -54,7 +59,7 @@ class AuditTable:
             try:
                 statements[number] = _statement(self._table, entry)
             except _NO_WIRE_FORM as exc:
-                inserted[number] = exc
+                inserted[number] = NotStorableError(f"{type(exc).__name__}: no wire form")
         waiting = list(statements)
         while waiting:
             chunk, waiting = _next_chunk(entries, waiting)
@@ -88,8 +93,12 @@ class AuditTable:
             )
         except (ClientError, BotoCoreError) as exc:
             return exc
-        # An empty item equals no entry, so a key that was taken and is free now is noticed.
-        return item_from_wire(answer.get("Item", {}))
+        # An empty item equals no entry: neither what can't be read nor a key that is free again is
+        # taken for ours.
+        try:
+            return item_from_wire(answer.get("Item", {}))
+        except _NO_WIRE_FORM:
+            return {}
 
     def latest(self, transaction_id: str, refund_id: str) -> Item | None:
         """The entry of a refund's highest version, or None.

@@ -177,14 +177,15 @@ def test_what_a_second_try_may_mend_comes_again_and_the_others_are_done(world: W
 def test_a_table_that_can_not_be_asked_has_every_record_come_again(world: World) -> None:
     class Broken:
         def insert_new(self, entries: Any) -> Any:
-            raise RuntimeError("a bug")
+            raise KeyError("a bug")
 
     broken: Any = Broken()
     writer = AuditWriter(audit=broken, failures=world.failures, clock=world.clock)
     response, told = batch(world, writer, [record(CLAIMED), record(DONE, CLAIMED, number=7)])
 
     assert len(response["batchItemFailures"]) == 2
-    assert [type(each) for each in told] == [RuntimeError, RuntimeError]
+    assert [type(each) for each in told] == [KeyError, KeyError]
+    assert kept(world) == []
 
 
 def test_a_hundred_records_are_four_requests(world: World, writer: AuditWriter) -> None:

@@ -12,7 +12,7 @@ from tests.support.world import World
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.failures import FailureKind, classify
-from refunds.tables.audit_trail import AuditTable
+from refunds.tables.audit_trail import AuditTable, NotStorableError
 
 
 def entries(number: int) -> list[Any]:
@@ -128,7 +128,16 @@ def test_a_taken_key_that_can_not_be_read_comes_again() -> None:
 def test_an_entry_without_a_wire_form_does_not_stop_the_others() -> None:
     bad, good = entries(2)
     results = table(Client()).insert_new([bad | {"details": {"amount_minor": 1.5}}, good])
-    assert [type(results[0]), results[1]] == [TypeError, None]
+    assert [type(results[0]), results[1]] == [NotStorableError, None]
+
+
+def test_what_is_there_and_can_not_be_read_is_no_entry_of_ours(world: World) -> None:
+    first, second = entries(2)
+    theirs = {name: {"S": first[name]} for name in ("transaction_id", "entry_id")}
+    world.stack.clients.dynamodb.put_item(
+        TableName=world.stack.audit_table, Item=theirs | {"amount": {"N": "1.5"}}
+    )
+    assert world.audit.insert_new([first, second]) == [{}, None]
 
 
 def test_the_statement_names_every_attribute_and_holds_no_value() -> None:
