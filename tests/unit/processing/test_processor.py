@@ -14,6 +14,7 @@ import pytest
 from tests.support.builders import LEFT_OUT, NOW, payment, refund, request, shown
 from tests.support.item_size import item_size
 from tests.support.moto_stack import REGION
+from tests.support.partiql import inserted
 from tests.support.processed_requests import process, recorded
 from tests.support.world import World
 
@@ -193,10 +194,13 @@ class Meter:
 
     def _answered(self, model: Any, **rest: Any) -> None:
         self.requests[model.name] += 1
-        if model.name not in ("PutItem", "UpdateItem"):
-            return
-        table = self._last["TableName"]
-        named = self._last.get("Key") or self._last["Item"]
+        if model.name in ("PutItem", "UpdateItem"):
+            self._written(self._last["TableName"], self._last.get("Key") or self._last["Item"])
+        elif model.name == "BatchExecuteStatement":
+            for each in self._last["Statements"]:
+                self._written(*inserted(each["Statement"], each["Parameters"]))
+
+    def _written(self, table: str, named: dict[str, Any]) -> None:
         key = {name: named[name] for name in self._keys[table]}
         wire: Any = self._reader.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
         item = item_from_wire(wire)
@@ -231,11 +235,17 @@ def test_a_successful_refund_costs_five_write_units_and_no_index_write(
     with Meter(world) as meter:
         process(world, **usual)
         finished = world.stored(usual["refund_id"])
-        for there in (versions[-1], finished):
-            world.audit.put_new(audit_entry(there.item()) | {"recorded_at": rfc3339(NOW)})
+        entries = [audit_entry(there.item()) for there in (versions[-1], finished)]
+        world.audit.insert_new([each | {"recorded_at": rfc3339(NOW)} for each in entries])
 
-    # Reserve, claim, finish and two entries; the rest are reads, one of them this test's own.
-    assert meter.requests == {"UpdateItem": 2, "PutItem": 3, "GetItem": 3}
+    # Reserve, claim, finish, and two entries in one request; the rest are reads, one of them this
+    # test's own.
+    assert meter.requests == {
+        "UpdateItem": 2,
+        "PutItem": 1,
+        "BatchExecuteStatement": 1,
+        "GetItem": 3,
+    }
     assert meter.units == 5
     assert meter.index_writes == 0
     assert max(meter.largest.values()) <= 1024
