@@ -267,7 +267,8 @@ class ExploringKernel(Kernel):
     def _that_matter(self, events: list[Any]) -> list[Any]:
         """The first whose step commutes with everyone's, or all of them."""
         for event in events:
-            name = self.next_step.get(event[2], "")
+            if (name := self.next_step.get(event[2])) is None:
+                return [event]  # it begins, and what it does up to its first step is its own
             empty = (read := SHARD_READ.match(name)) and read["shard"] not in self.shards
             own = self.own_records and AT_RECORD.match(name)
             if name.endswith(ANSWERED) or FOR_ONE.match(name) or empty or own:
@@ -429,6 +430,9 @@ def main() -> int:
             return 1
         print(_summary(small, found))
     print(
+        "Explored: every order of requests to AWS and the gateway by all parties, every moment at "
+        "which the reconciler or a person begins, and a fault at every request and answer. A task "
+        "goes on at once from an answer to its next request.\n"
         "Not explored: other orders of WriteAudit, lags of the index, throttling, more than one "
         "fault; what follows after the first hour goes on in one order."
     )
