@@ -203,7 +203,9 @@ def _decisions(refund: Item) -> Iterator[tuple[str, str]]:
 
 
 def _instant(text: str, zone: Zone) -> str:
+    now = utc_now()
     try:
-        return f"{zone.show(text)}, {age(text, utc_now())} ago"
+        shown = zone.show(text)
+        return shown if from_rfc3339(text) > now else f"{shown}, {age(text, now)} ago"
     except (ValueError, OverflowError):  # damaged: shown as it is
         return text
