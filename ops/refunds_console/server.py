@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
 
 import uvicorn
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 
 from refunds_console.app import build_app
 from refunds_console.security import Session
+from refunds_console.state import Console
 from refunds_ops.stack.stack import Stack
 
 MAX_CONNECTIONS = 64
@@ -55,6 +57,8 @@ def serve(
     """Serve until Ctrl-C. ``on_ready`` gets the one-time address."""
     session = Session(listening.getsockname()[1])
     app = build_app(stack, session, allow_changes=allow_changes)
+    console: Console = app.state.console
+    threading.Thread(target=console.get_ready, name="console-clients", daemon=True).start()
     server = make_server(app, lambda: on_ready(session.address))
     with listening:
         try:

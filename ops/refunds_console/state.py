@@ -54,6 +54,13 @@ class Console:
     _clients: dict[str, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def get_ready(self) -> None:
+        """Make the clients before somebody waits for them: each takes a while to load."""
+        stack = self.stack
+        for client in (stack.dynamodb, stack.sqs, stack.s3, stack.functions):
+            assert client
+        self.client("cloudwatch")
+
     def client(self, service: str) -> Any:
         """A client of a service that only the console's pages need; made once."""
         with self._lock:
