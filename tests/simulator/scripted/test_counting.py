@@ -86,14 +86,14 @@ def test_a_late_release_takes_nothing_from_a_correction() -> None:
     made.flair.stubborn["r1"] = "declined"
     step, corrected = made.kernel.step, list[bool]()
 
-    def slow_release(name: str, seconds: float) -> None:
+    def slow_release(name: str, seconds: float, of: str = "") -> None:
         if name == "dynamodb update Ledger" and ("r1",) in made.refunds.items and not corrected:
             corrected.append(True)
             made.checker.tampered.add("r1")
             made.flair._create("tx1", "r1", 300, ours=False)
             correct(made)
             made.kernel.pause(20)
-        step(name, seconds)
+        step(name, seconds, of)
 
     made.send(request())
     setattr(made.kernel, "step", slow_release)  # noqa: B010  # to a method's place
