@@ -7,10 +7,11 @@ import random
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import rfc8785
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from tests.support.audit_backups import Signer
 from tests.support.audit_rows import rehashed
@@ -489,3 +490,20 @@ def test_printed_it_shows_the_records_and_no_controls(open_page: Open, receipt: 
     expect(page.locator("#trust")).to_be_hidden()
     expect(page.locator("#other-file")).to_be_hidden()
     expect(page.locator("#entries pre").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("forged", [False, True])
+def test_axe_finds_nothing(
+    tab: Page, receipt: Receipt, tmp_path: Path, scheme: Literal["light", "dark"], forged: bool
+) -> None:
+    if forged:
+        FORGERIES["an amount"].forge(receipt)
+    tab.emulate_media(color_scheme=scheme)
+    show(tab, tmp_path, receipt)
+    for given in (False, True):
+        if given:
+            give_key(tab)
+        found = Axe().run(tab)
+        assert found.response["violations"] == [], found.generate_report()
+        assert len(found.response["passes"]) > 10
