@@ -88,6 +88,7 @@ def _oldest_message(stack: Stack, cloudwatch: Any, now: datetime) -> float | Non
 _PAGES = {
     "refunds dead-letters list": "/work/dead-letters",
     "refunds review list": "/work",
+    "refunds list --status AWAITING_APPROVAL": "/work",
     "refunds backup verify": "/proof",
 }
 """The page for what a command handles."""
@@ -156,8 +157,12 @@ def stations(found: Overview) -> Mapping[str, Station]:
         (
             "refunds",
             "Refunds",
-            [("open", _open(found)), ("in review", count("in_review"))],
-            "warn" if status is not None and status.in_review else "good",
+            [
+                ("open", _open(found)),
+                ("in review", count("in_review")),
+                ("to approve", count("awaiting_approval")),
+            ],
+            "warn" if status and (status.in_review or status.awaiting_approval) else "good",
             "/refunds?status=PROCESSING+PENDING+IN_REVIEW+AWAITING_APPROVAL",
         ),
         (

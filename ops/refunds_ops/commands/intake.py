@@ -61,6 +61,7 @@ STATUS_FIELDS = {
     "dead_letters": "messages in the dead-letter queue",
     "open_refunds": "refunds that are not finished",
     "in_review": "of them, those that wait for a person",
+    "awaiting_approval": "of them, those that are over a limit and wait for a person's approval",
     "balance_short": "of them, those that wait because our balance at the gateway is too low",
     "last_backup": "when the newest published backup began",
     "gateways_down": "of several gateways, those that are down: state, since when and why",
@@ -202,6 +203,7 @@ class Found:
     dead_letters: int
     open_refunds: int
     in_review: int
+    awaiting_approval: int
     balance_short: int
     """Refunds that wait because our balance at the gateway is too low."""
     last_backup: str | None
@@ -240,6 +242,9 @@ class Found:
             wrong.append(
                 Concern("refunds wait for a person", "refunds review list", self.in_review)
             )
+        if self.awaiting_approval:
+            command = "refunds list --status AWAITING_APPROVAL"
+            wrong.append(Concern("refunds wait for approval", command, self.awaiting_approval))
         if self.backup_damaged:
             what = "the newest backup's digest can't be read"
             wrong.append(Concern(what, "refunds backup verify"))
@@ -279,6 +284,9 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
             dead_letters=dead_read.result().all,
             open_refunds=len(open_now),
             in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
+            awaiting_approval=sum(
+                refund["status"] == Status.AWAITING_APPROVAL for refund in open_now
+            ),
             balance_short=sum("balance_short_at" in refund for refund in open_now),
             last_backup=last_backup,
             backup_damaged=damaged,
@@ -407,6 +415,7 @@ def _table(found: Found) -> Table:
     table.add_row("dead letters", str(found.dead_letters))
     table.add_row("open refunds", f"{found.open_refunds:,}")
     table.add_row("in review", f"{found.in_review:,}")
+    table.add_row("awaiting approval", f"{found.awaiting_approval:,}")
     if found.balance_short:
         table.add_row(
             "balance too low",

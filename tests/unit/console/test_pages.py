@@ -38,10 +38,11 @@ def test_the_overview_has_the_numbers_of_the_pipeline(console: Client, lived: Li
     lived.add(
         "rf_2", became=Status.IN_REVIEW, open_shard="1", check_at="2026-01-01T00:00:00.000000Z"
     )
+    lived.waits_for_approval("rf_3")
     lived.dead_letter("{", error_code="invalid_json")
     shown = console.read_all().get("/").text
     assert 'aria-label="Dead letters: waiting 1"' in shown
-    assert 'aria-label="Refunds: open 1, in review 1"' in shown
+    assert 'aria-label="Refunds: open 2, in review 1, to approve 1"' in shown
     assert 'aria-label="Audit trail: lag none"' in shown
     assert 'aria-label="Gateway: breaker closed"' in shown
     assert "1,234.56 USD" in shown
