@@ -97,6 +97,14 @@ WORLDS = (
         others=("reconciler", "person"),
         wrong_amount=True,
     ),
+    Small("two deliveries, one fault, reconciler", faults=1, others=("reconciler",)),
+    Small(
+        "a refund in review, one fault, reconciler, person",
+        deliveries=1,
+        faults=1,
+        others=("reconciler", "person"),
+        wrong_amount=True,
+    ),
     Small(
         "two deliveries, one fault, reconciler, person",
         faults=1,
