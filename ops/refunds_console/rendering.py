@@ -69,6 +69,9 @@ class Pages:
             where=where_of(console),
             zone=console.zone.name,
         )
+        # Compiled now, so that the first page does not wait for it.
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
 
     def render(self, template: str, /, status: int = 200, **values: Any) -> Response:
         text = self._environment.get_template(template).render(now=utc_now(), **values)

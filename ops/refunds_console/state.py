@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as NotInTimeError
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -26,6 +26,9 @@ READERS = 12
 PART_SECONDS = 8.0
 """How long a page waits for one of its parts."""
 
+PATIENCE_SECONDS = 0.15
+"""How long a page that is read again every few seconds waits for its parts."""
+
 T = TypeVar("T")
 
 
@@ -35,6 +38,8 @@ class Part(Generic[T]):
 
     value: T | None = None
     problem: str = ""
+    pending: bool = False
+    """It has not been read yet."""
 
 
 @dataclass
@@ -51,6 +56,8 @@ class Console:
     checks: dict[str, Job[Any]] = field(default_factory=dict)
     """Checks that people start from a page, by name."""
     _signing_key: PublicKey | None = None
+    _reading: dict[str, Future[Any]] = field(default_factory=dict)
+    _live: dict[str, Part[Any]] = field(default_factory=dict)
     _clients: dict[str, Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -71,15 +78,23 @@ class Console:
     def read(self, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Part[Any]]:
         """Read the parts of a page at the same time."""
         started = {name: self.parts_pool.submit(read) for name, read in parts.items()}
-        found = {}
-        for name, future in started.items():
-            try:
-                found[name] = Part(future.result(PART_SECONDS))
-            except NotInTimeError:
-                found[name] = Part(problem=f"No answer within {PART_SECONDS:.0f} s.")
-            except (CommandError, ClientError, BotoCoreError) as exc:
-                found[name] = Part(problem=explain(exc)[0])
-        return found
+        return {name: _part(future, PART_SECONDS) for name, future in started.items()}
+
+    def read_live(self, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Part[Any]]:
+        """The same for a page that is read again every few seconds: no slow part holds it up. What
+        takes longer than ``PATIENCE_SECONDS`` is shown as it was before, and new the next time."""
+        with self._lock:
+            for name, read in parts.items():
+                if name not in self._reading:
+                    self._reading[name] = self.parts_pool.submit(read)
+            reading = {name: self._reading[name] for name in parts}
+        wait(reading.values(), PATIENCE_SECONDS)
+        for name, future in reading.items():
+            if future.done():
+                self._live[name] = _part(future, 0)
+                with self._lock:
+                    self._reading.pop(name, None)
+        return {name: self._live.get(name, Part(pending=True)) for name in parts}
 
     def signing_key(self) -> PublicKey | None:
         """The key that signs the backups, asked of KMS once; None when the stack signs nothing."""
@@ -87,3 +102,12 @@ class Console:
             if self._signing_key is None:
                 self._signing_key = sources.public_key(self.stack, None)
             return self._signing_key
+
+
+def _part(future: Future[Any], seconds: float) -> Part[Any]:
+    try:
+        return Part(future.result(seconds))
+    except NotInTimeError:
+        return Part(problem=f"No answer within {seconds:.0f} s.")
+    except (CommandError, ClientError, BotoCoreError) as exc:
+        return Part(problem=explain(exc)[0])

@@ -30,6 +30,7 @@ from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status, change_status
 from refunds.gateways.routing import Gateways
+from refunds_console import state
 from refunds_console.app import build_app
 from refunds_console.security import Session
 from refunds_console.server import make_server
@@ -309,6 +310,8 @@ def shop_in_moto(**options: Any) -> Iterator[Lived]:
         mock_aws(),
         patch.object(sources, "public_key", lambda stack, file: signer.public),
         patch.object(dead_letters, "WAIT_SECONDS", 0),
+        # Moto takes longer than AWS.
+        patch.object(state, "PATIENCE_SECONDS", 30.0),
     ):
         world = World(
             MotoStack.create(

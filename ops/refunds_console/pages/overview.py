@@ -46,6 +46,12 @@ class Overview:
     backup: Part[NewestBackup | None]
 
     @property
+    def pending(self) -> bool:
+        """Whether a part has not been read yet."""
+        parts = (self.status, self.alarms, self.oldest_message, self.lag, self.backup)
+        return any(part.pending for part in parts)
+
+    @property
     def attention(self) -> list[Attention]:
         return list(_attention(self))
 
@@ -58,7 +64,7 @@ def read_overview(console: Console) -> Overview:
     stack, now = console.stack, utc_now()
     # A client is made before the readers start: botocore's session can't make two at once.
     cloudwatch = console.client("cloudwatch")
-    parts = console.read(
+    parts = console.read_live(
         {
             "status": partial(look, stack, MAX_OPEN),
             "alarms": partial(raised_alarms, stack, cloudwatch),
@@ -127,7 +133,11 @@ def stations(found: Overview) -> Mapping[str, Station]:
     status, lag, backup = found.status.value, found.lag.value, found.backup.value
     oldest = found.oldest_message.value
     flows = status is not None and status.flows and status.mapping_state in RUNNING
+    flowing, flow = ("good", "flow") if flows else ("warn", "held")
     down = status is None or status.breaker != "closed" or bool(status.gateways_down)
+    gateway = "bad" if down else "good"
+    if found.status.pending:
+        flowing, flow, gateway = "unread", "–", "unread"
 
     def count(name: str) -> str:
         return "–" if status is None else f"{getattr(status, name):,}"
@@ -137,21 +147,21 @@ def stations(found: Overview) -> Mapping[str, Station]:
             "queue",
             "Queue",
             [("waiting", count("waiting")), ("oldest", "–" if oldest is None else _span(oldest))],
-            "good" if flows else "warn",
+            flowing,
             "/refunds?status=PROCESSING",
         ),
         (
             "processing",
             "Processing",
-            [("in flight", count("in_flight")), ("requests", "flow" if flows else "held")],
-            "good" if flows else "warn",
+            [("in flight", count("in_flight")), ("requests", flow)],
+            flowing,
             "/refunds?status=PROCESSING",
         ),
         (
             "gateway",
             "Gateway",
             [("breaker", status.breaker if status else "–")],
-            "bad" if down else "good",
+            gateway,
             "/refunds?status=PENDING",
         ),
         (
@@ -175,7 +185,7 @@ def stations(found: Overview) -> Mapping[str, Station]:
         (
             "backup",
             "Backup",
-            [("newest", _ago(backup)), ("signature", _signed(backup))],
+            [("newest", _ago(found.backup)), ("signature", _signed(backup))],
             _backup_tone(found),
             "/proof",
         ),
@@ -212,8 +222,10 @@ def _lag(lag: AuditLag | None) -> str:
     return _span(lag.seconds) if lag.behind else "none"
 
 
-def _ago(backup: NewestBackup | None) -> str:
-    return "none yet" if backup is None else f"{backup.age} ago"
+def _ago(part: Part[NewestBackup | None]) -> str:
+    if part.pending or part.problem:
+        return "–"
+    return "none yet" if part.value is None else f"{part.value.age} ago"
 
 
 def _signed(backup: NewestBackup | None) -> str:
@@ -226,6 +238,8 @@ def _backup_tone(found: Overview) -> str:
     backup = found.backup.value
     if found.backup.problem or (backup is not None and backup.signed is False):
         return "bad"
+    if found.backup.pending:
+        return "unread"
     return "warn" if backup is None or backup.old else "good"
 
 

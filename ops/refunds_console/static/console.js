@@ -41,7 +41,8 @@ function keepFresh(part) {
     }
     setTimeout(again, every);
   };
-  setTimeout(again, every);
+  // The first time soon: what was slow to read may be there now.
+  setTimeout(again, Math.min(every, 1000));
 }
 
 document.querySelectorAll("[data-refresh]").forEach(keepFresh);

@@ -9,7 +9,7 @@ from tests.support.audit_backups import Signer
 from tests.support.console import Client, Lived, console_over, operators_stack
 from tests.support.world import World
 
-from refunds_console import recent
+from refunds_console import recent, state
 from refunds_ops import dead_letters
 from refunds_ops.audit import sources
 
@@ -18,6 +18,8 @@ from refunds_ops.audit import sources
 def quick_and_steady(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
     monkeypatch.setattr(sources, "public_key", lambda stack, file: Signer().public)
+    # Moto takes longer than AWS.
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 30.0)
     # What was read stays, however slow the machine is.
     monkeypatch.setattr(recent, "READ_AGAIN_SECONDS", 3600.0)
 

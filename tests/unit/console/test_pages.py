@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from tests.support.console import (
 from tests.support.world import World
 
 from refunds.domain.refund import Status
+from refunds_console import state
 from refunds_console.pages import overview
+from refunds_ops.audit.lag import AuditLag
 from refunds_ops.errors import RefusedError
 from refunds_ops.stack.alarms import Alarm
 
@@ -98,6 +101,27 @@ def test_what_cannot_be_read_is_said_and_the_rest_shown(
     shown = text_of(console.get("/").text)
     assert "The alarms can't be read. Nothing to see" in shown.replace("&#39;", "'")
     assert "Audit trail" in shown
+
+
+def test_a_slow_part_does_not_hold_the_overview_up(
+    console: Client, lived: Lived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived.add("rf_1")
+    go_on = Event()
+
+    def slow(stack: Any, now: Any, pool: Any) -> AuditLag:
+        assert go_on.wait(30)
+        return AuditLag(1)
+
+    monkeypatch.setattr(overview, "audit_lag", slow)
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 0.01)
+    first = console.get("/").text
+    assert "Reading …" in first
+    assert "Nothing needs a person" not in first
+    assert 'aria-label="Audit trail: lag –"' in first
+    go_on.set()
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 30.0)
+    assert 'aria-label="Audit trail: lag none"' in console.get("/fragments/live").text
 
 
 # --- Refunds --------------------------------------------------------------------------------------
