@@ -10,6 +10,7 @@ from tests.support.command_line import Refunds
 from tests.support.finished_refunds import add
 from tests.support.world import World
 
+from refunds.audit.writer import entry_of
 from refunds_ops.stack import day_index
 
 
@@ -52,10 +53,13 @@ def test_old_refunds_are_listed_once_they_are_indexed(
     }
     assert listed(refunds) == {"r3"}
 
+    before = item(world, "r1")
     assert refunds("stack", "index-days", "--json").json == {"missing": 2, "indexed": 2}
     assert listed(refunds) == {"r1", "r2", "r3"}
     assert item(world, "r1") == old  # nothing else has changed: version, hash and times
     assert refunds("show", "r1", "--json").json["intact"] is True
+    record = {"OldImage": before, "NewImage": item(world, "r1")}
+    assert entry_of({"eventName": "MODIFY", "dynamodb": record}) is None  # no audit entry
 
     again = refunds("stack", "index-days")
     assert (again.status, again.out) == (0, "Every refund is in the index of days.\n")
