@@ -28,6 +28,9 @@ ELSEWHERE = {
 
 NOT_RUN = {
     # page and language: why no test can run it
+    ("docs/console.md", "sh"): (
+        "it serves until it is stopped; the tests of the console start it with each option"
+    ),
     ("docs/limits.md", "sh"): (
         "the rest of the deployment is left out; tests/local/test_limits.py deploys with limits"
     ),
