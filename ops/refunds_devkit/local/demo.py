@@ -10,7 +10,7 @@ from rich.live import Live
 
 from refunds_devkit.local.demo_checks import checks
 from refunds_devkit.local.demo_report import opening, progress, report
-from refunds_devkit.local.demo_requests import plant, story
+from refunds_devkit.local.demo_requests import LIMITS, plant, story
 from refunds_devkit.local.demo_run import Run
 from refunds_devkit.local.gateway import gateway_name
 from refunds_devkit.local.lifecycle import down, up
@@ -34,7 +34,7 @@ def run_demo(workspace: Workspace, picture: Path | None = None) -> int:
     console.print(opening())
     steps = Steps(console)
     try:
-        stack = up(workspace, steps, for_containers=False)
+        stack = up(workspace, steps, for_containers=False, parameters=LIMITS)
         sandbox = SandboxClient(stack["GATEWAY_URL"])
         played = story(gateway_name())
         plant(sandbox, played.payments)

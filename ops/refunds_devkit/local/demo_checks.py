@@ -22,6 +22,7 @@ def checks(story: Story, seen: Seen) -> list[Check]:
     return [
         *_outcomes(story, seen),
         *_refusals(story, seen),
+        _approval(story, seen),
         *_money(story, seen),
         *_trail(story, seen),
         *_backup(seen),
@@ -52,6 +53,17 @@ def _refusals(story: Story, seen: Seen) -> Iterator[Check]:
         f"the dead-letter queue has exactly these {len(refused_cases)}",
         len(seen.refused) == len(refused_cases),
         f"it holds {len(seen.refused)}",
+    )
+
+
+def _approval(story: Story, seen: Seen) -> Check:
+    refund_id = story.approved.refund_id
+    refund = seen.refunds.get(refund_id, {})
+    by = [each["by"] for each in refund.get("approvals", ())]
+    return Check(
+        f"{refund_id} waited until another person than its requester approved it",
+        bool(by) and by[0].endswith("/ada") and bool(refund.get("awaiting")),
+        f"it was approved by {by}",
     )
 
 

@@ -56,7 +56,11 @@ PAYMENTS = (
     Payment("pay_1005", 4_200, fault="pending"),
     Payment("pay_1006", 9_900, fault="commit_then_timeout"),
     Payment("pay_1007", 5_000, "JPY"),
+    Payment("pay_1008", 25_000),
 )
+
+LIMITS = {"ApproveAboveMinor": "USD=20000 JPY=20000"}
+"""Parameters of the demo's stack."""
 
 
 def plant(sandbox: SandboxClient, payments: Sequence[Payment]) -> None:
@@ -92,6 +96,8 @@ class Story:
     first: tuple[Case, ...]
     second: tuple[Case, ...]
     pending: Case
+    approved: Case
+    """Waits for a person."""
     timed_out: Case = field(repr=False)
     payments: tuple[Payment, ...] = PAYMENTS
 
@@ -118,6 +124,7 @@ def story(gateway: str = "flair") -> Story:
         first=tuple(map(stripe, flair_story.first)),
         second=tuple(map(stripe, flair_story.second)),
         pending=stripe(flair_story.pending),
+        approved=stripe(flair_story.approved),
         timed_out=stripe(flair_story.timed_out),
         payments=tuple(replace(each, id=each.id.replace("pay_", "pi_")) for each in PAYMENTS),
     )
@@ -132,6 +139,13 @@ def _story() -> Story:
         Status.SUCCEEDED,
         moved_minor=4_200,
         remark="was PENDING; ReconcileRefunds settled it",
+    )
+    approved = Case(
+        "over a limit",
+        _body("rf_large", "pay_1008", 25_000),
+        Status.SUCCEEDED,
+        moved_minor=25_000,
+        remark="was AWAITING_APPROVAL; ada approved it",
     )
     timed_out = Case(
         "no response from the gateway",
@@ -169,6 +183,7 @@ def _story() -> Story:
                 "card_declined",
             ),
             pending,
+            approved,
             timed_out,
             Case(
                 "malformed message",
@@ -192,5 +207,6 @@ def _story() -> Story:
             ),
         ),
         pending=pending,
+        approved=approved,
         timed_out=timed_out,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refunds.backup.digest import Digest
+from refunds.domain.identity import Identity
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Item, Status
 from refunds.tables.wire import item_from_wire
 from refunds_devkit.local.demo_requests import Case, Story
@@ -21,6 +22,7 @@ from refunds_ops.backup.drill import Drill
 from refunds_ops.backup.restore import RestoreError
 from refunds_ops.backup.storage import Stored, backup_storage
 from refunds_ops.backup.verification import BackupReport, BackupVerification, newest
+from refunds_ops.commands.approve import approvals_for
 from refunds_ops.commands.backup_options import keys_of
 from refunds_ops.commands.drill import driller_of
 from refunds_ops.stack.records import audit_entries, refund_item
@@ -63,6 +65,7 @@ class Run:
         """Send, wait, settle, back up, rehearse a restore, and read everything."""
         self._send(self.story.first)
         self._wait(self._first_done)
+        self._approve()
         self._send(self.story.second)
         self._wait(lambda: self._all_refused() and not self._messages_waiting())
         self._settle_pending()
@@ -91,11 +94,27 @@ class Run:
     def _first_done(self) -> bool:
         statuses = {refund_id: refund["status"] for refund_id, refund in self.seen.refunds.items()}
         pending = statuses.pop(self.story.pending.refund_id, None)
+        waiting = statuses.pop(self.story.approved.refund_id, None)
         return (
             pending in ("PENDING", "SUCCEEDED")
-            and len(statuses) == len(self.story.refunds) - 1
+            and waiting == "AWAITING_APPROVAL"
+            and len(statuses) == len(self.story.refunds) - 2
             and all(Status(status) in FINAL for status in statuses.values())
         )
+
+    def _approve(self) -> None:
+        """A person approves the refund that is over a limit. The reconciler's next run pays it."""
+        approved = self.story.approved.refund_id
+        if self.seen.refunds.get(approved, {}).get("status") != Status.AWAITING_APPROVAL:
+            return  # the report says what is missing
+        session = self._stack.new_client("sts").assume_role(
+            RoleArn="arn:aws:iam::000000000000:role/Reviewer", RoleSessionName="ada"
+        )["AssumedRoleUser"]
+        ada = Identity(session["Arn"], "000000000000", session["AssumedRoleId"])
+        seen = {"evidence": "order A-1008 was cancelled"}
+        approvals_for(self._stack, ada).approve(approved, ada, "a known customer", seen)
+        self._invoke("ReconcileRefunds")
+        self._wait(lambda: bool(self.seen.refunds[approved]["status"] == Status.SUCCEEDED))
 
     def _settle_pending(self) -> None:
         """The bank settles the pending refund. The reconciler's next run finds that."""

@@ -71,11 +71,17 @@ def build_parameters() -> dict[str, str]:
     return {"PythonRuntime": runtime(), "Architecture": architecture()}
 
 
-def deploy(workspace: Workspace, port: int, gateway_name: str, gateway_url: str) -> Stack:
+def deploy(
+    workspace: Workspace,
+    port: int,
+    gateway_name: str,
+    gateway_url: str,
+    more: Mapping[str, str] = {},
+) -> Stack:
     """Runs `sam deploy` of what was built and returns the stack. Raises ``NotReadyError``."""
     parameters = PARAMETERS | build_parameters()
     parameters |= {"GatewayName": gateway_name} | gateway_parameters(gateway_url)
-    return deploy_stack(workspace, port, STACK_NAME, parameters)
+    return deploy_stack(workspace, port, STACK_NAME, parameters | dict(more))
 
 
 def gateway_parameters(url: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -50,10 +50,17 @@ class Progress(Protocol):
     def note(self, text: str) -> None: ...
 
 
-def up(workspace: Workspace, progress: Progress, *, for_containers: bool = True) -> Stack:
+def up(
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    for_containers: bool = True,
+    parameters: Mapping[str, str] = {},
+) -> Stack:
     """Start the stack, or the missing parts of it. Returns once the stack can process a message.
 
-    ``for_containers``: also let `sam local invoke`'s containers reach it. Raises ``NotReadyError``.
+    ``for_containers``: also let `sam local invoke`'s containers reach it. ``parameters``: further
+    ones of a stack that is deployed now. Raises ``NotReadyError``.
     """
     with workspace.locked():
         record = workspace.record()
@@ -63,7 +70,7 @@ def up(workspace: Workspace, progress: Progress, *, for_containers: bool = True)
             progress.note("Removing what an earlier start left.")
             _clear(workspace, record)
         try:
-            return _start(workspace, progress, for_containers=for_containers)
+            return _start(workspace, progress, for_containers=for_containers, parameters=parameters)
         except BaseException:
             # Half a stack is of no use. Its logs stay.
             _stop_all(workspace)
@@ -90,7 +97,13 @@ def stack_of(workspace: Workspace) -> Stack:
     return read_stack_env(workspace.stack_env)
 
 
-def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) -> Stack:
+def _start(
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    for_containers: bool,
+    parameters: Mapping[str, str],
+) -> Stack:
     external = external_gateway()
     record = Record(emulator_port=chosen_port("EMULATOR_PORT"), gateway_name=gateway_name())
     if external:
@@ -116,7 +129,9 @@ def _start(workspace: Workspace, progress: Progress, *, for_containers: bool) ->
         build(workspace, build_parameters(), workspace.build)
         precompile(workspace.build)
     with progress.step("sam deploy to the emulator", "template.yaml deployed"):
-        stack = deploy(workspace, record.emulator_port, record.gateway_name, record.gateway_url)
+        stack = deploy(
+            workspace, record.emulator_port, record.gateway_name, record.gateway_url, parameters
+        )
         _put_key(stack)
     with progress.step("Sending a probe through the queue", "Messages are processed"):
         wait_until_ready(stack, workspace, record.gateway_url)

@@ -32,6 +32,9 @@ def refund_item(case: Case) -> dict[str, object]:
     }
     if case.failure_code:
         item["failure_code"] = case.failure_code
+    if case == story().approved:
+        item["awaiting"] = {"over": "approve_above"}
+        item["approvals"] = [{"by": "arn:aws:sts::000000000000:assumed-role/Reviewer/ada"}]
     return item
 
 
@@ -65,9 +68,9 @@ def good_run() -> Seen:
         for case in told.cases
         if case.refused
     ]
-    seen.backup = digest({"refunds": 8, "ledger": len(PAYMENTS), "audit": 8})
+    seen.backup = digest({"refunds": 9, "ledger": len(PAYMENTS), "audit": 9})
     seen.backup_files = [Stored(file.key, 10) for file in seen.backup.files()]
-    seen.verified = BackupReport(digests=1, files=3, items=16 + len(PAYMENTS))
+    seen.verified = BackupReport(digests=1, files=3, items=18 + len(PAYMENTS))
     seen.drill = Drill(
         seen.backup,
         [
@@ -131,7 +134,7 @@ def money_reserved(seen: Seen) -> None:
 
 
 def short_backup(seen: Seen) -> None:
-    seen.backup = digest({"refunds": 8, "ledger": len(PAYMENTS), "audit": 7})
+    seen.backup = digest({"refunds": 9, "ledger": len(PAYMENTS), "audit": 8})
 
 
 def no_backup(seen: Seen) -> None:
@@ -166,6 +169,10 @@ def other_row_restored(seen: Seen) -> None:
     seen.drill.tables[0].against_source.different.append("rf_full")
 
 
+def nobody_approved(seen: Seen) -> None:
+    del seen.refunds["rf_large"]["approvals"]
+
+
 def message_left(seen: Seen) -> None:
     seen.waiting_messages = 1
 
@@ -188,6 +195,7 @@ def message_left(seen: Seen) -> None:
         no_drill,
         half_a_drill,
         other_row_restored,
+        nobody_approved,
         message_left,
     ],
 )
