@@ -100,7 +100,7 @@ MUTANTS = (
             "pass",
         ),
     ),
-    limits_mutant(
+    race_mutant(
         "given back before it is certain",
         (
             CHECKS + "_settled",
@@ -138,7 +138,7 @@ MUTANTS = (
             "if isinstance(admitted, Over):\n            return refund\n        else:",
         ),
     ),
-    limits_mutant(
+    race_mutant(
         "claimed without approval: a duplicate goes on with what waits",
         (
             "processing.processor:Processor._resume",

@@ -130,13 +130,28 @@ def test_one_that_ends_without_money_gives_its_share_back() -> None:
     made.settle()
 
 
-def test_a_crash_in_the_middle_of_giving_back_gives_back_once() -> None:
+@pytest.mark.parametrize("nth", [2, 3])  # the release, the announced give-back
+def test_a_crash_in_the_middle_of_giving_back_gives_back_once(nth: int) -> None:
     made = limited(Limits(user_day={"USD": 300}))
     made.flair.stubborn["r1"] = "declined"
-    crash_at(made, "dynamodb update Ledger, done", 2)  # the release; then the give-back
+    crash_at(made, "dynamodb update Ledger, done", nth)
     send(made, "r1")
     made.run_for(HOUR)
     made.settle()
+    send(made, "r2", "r3")
+    assert statuses(made) == {"r1": "FAILED", "r2": "SUCCEEDED", "r3": "AWAITING_APPROVAL"}
+    made.settle()
+
+
+def test_what_is_announced_and_not_given_back_yet_still_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limit_checks, "SETTLE_FROM", 1)
+    made = limited(Limits(user_day={"USD": 600}))
+    made.flair.stubborn["r1"] = "declined"
+    crash_at(made, "dynamodb update Ledger, done", 3)
+    send(made, "r1")
+    assert set(counter(made).backs) == {"r1"}
     send(made, "r2", "r3")
     assert statuses(made) == {"r1": "FAILED", "r2": "SUCCEEDED", "r3": "AWAITING_APPROVAL"}
     made.settle()
