@@ -22,9 +22,9 @@ from refunds_ops.backup.drill import Drill
 from refunds_ops.backup.restore import RestoreError
 from refunds_ops.backup.storage import Stored, backup_storage
 from refunds_ops.backup.verification import BackupReport, BackupVerification, newest
-from refunds_ops.commands.approve import approvals_for
 from refunds_ops.commands.backup_options import keys_of
 from refunds_ops.commands.drill import driller_of
+from refunds_ops.deciding import deciding
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import Stack
 
@@ -112,7 +112,7 @@ class Run:
         )["AssumedRoleUser"]
         ada = Identity(session["Arn"], "000000000000", session["AssumedRoleId"])
         seen = {"evidence": "order A-1008 was cancelled"}
-        approvals_for(self._stack, ada).approve(approved, ada, "a known customer", seen)
+        deciding(self._stack, ada).approvals().approve(approved, ada, "a known customer", seen)
         self._invoke("ReconcileRefunds")
         self._wait(lambda: bool(self.seen.refunds[approved]["status"] == Status.SUCCEEDED))
 
