@@ -77,7 +77,7 @@ check-security: scanner
 simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… one again; WALLS=1 only those at the edges; VOLUME=10000 open refunds
 	@$(VENV)/python -m tests.simulator $(if $(VOLUME),--volume $(VOLUME)) $(if $(WALLS),--walls) $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
 
-explore: setup  ## every schedule of small worlds: WORLD=1 … 6 for one of them, SECONDS=300
+explore: setup  ## every schedule of small worlds: WORLD=1 … 10 for one of them, SECONDS=300
 	@$(VENV)/python -m tests.simulator.explore $(if $(WORLD),--world $(WORLD)) $(if $(SECONDS),--seconds $(SECONDS))
 
 mutate: setup  ## faults made by a tool, against a fast suite: FILES="processing/settler.py", EACH=5 of each file, ALL=1
