@@ -90,6 +90,8 @@ def test_any_options_of_any_command_end_with_a_sentence(
             patch("botocore.client.BaseClient._make_api_call", side_effect=offline),
             patch("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{\xff"), "utf-8", "surrogateescape")),
             patch("time.sleep"),
+            # It would serve until Ctrl-C.
+            patch("refunds_console.server.serve", lambda stack, listening, **_: listening.close()),
             contextlib.redirect_stdout(shown),
             contextlib.redirect_stderr(shown),
             contextlib.suppress(
@@ -176,6 +178,7 @@ TABLE: list[tuple[tuple[str, ...], int]] = [
     (("stack", "set-key"), 3),
     (("stack", "index-days", "--dry-run"), 0),
     (("stack", "index-days", "--per-second", "-1"), 2),
+    (("console", "--port", "70000"), 2),
     (("nonsense",), 2),
 ]
 
