@@ -179,6 +179,10 @@ TABLE: list[tuple[tuple[str, ...], int]] = [
     (("stack", "index-days", "--dry-run"), 0),
     (("stack", "index-days", "--per-second", "-1"), 2),
     (("console", "--port", "70000"), 2),
+    (("approve", "nothing", "--why", "x", "--yes"), 1),
+    (("deny", "nothing", "--why", "x", "--yes"), 1),
+    (("limits", "show", "--user"), 2),
+    (("limits", "set"), 2),
     (("nonsense",), 2),
 ]
 
