@@ -272,6 +272,16 @@ def test_a_redelivered_message_goes_on_with_an_approved_refund() -> None:
     assert (status(made), paid(made)) == ("SUCCEEDED", 1)
 
 
+def test_a_duplicate_of_what_waits_is_dropped_and_changes_nothing() -> None:
+    made = limited(Limits(per_refund={"USD": 100}))
+    send(made, "r1")
+    before = dict(made.refunds.items[("r1",)])
+    duplicate = made.send(request("r1"))
+    made.run_for(MINUTE)
+    assert made.refunds.items[("r1",)] == before
+    assert duplicate.gone == "deleted"
+
+
 def test_neither_requester_nor_sender_approves_and_two_people_are_two() -> None:
     made = limited(Limits(per_refund={"USD": 100}, second_approval_above={"USD": 200}))
     send(made, "r1")
