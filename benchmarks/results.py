@@ -63,7 +63,7 @@ def pair_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
-def ratio_result(
+def ratio_result(  # noqa: PLR0913 - one row of a table of results
     name: str,
     above: Sequence[float],
     below: Sequence[float],
@@ -86,7 +86,7 @@ def ratio_result(
     )
 
 
-def median_result(
+def median_result(  # noqa: PLR0913 - one row of a table of results
     name: str,
     values: Sequence[float],
     unit: str,

@@ -141,7 +141,7 @@ class Page:
     """How many refunds were read to find them."""
 
 
-def page_of(
+def page_of(  # noqa: PLR0913 - a query's parts
     stack: Stack,
     wanted: Wanted,
     span: Span | None,
@@ -207,7 +207,7 @@ def skip_until(found: Iterator[Item], after: str, *, newest_first: bool) -> Iter
             yield refund
 
 
-def candidates(
+def candidates(  # noqa: PLR0913 - a query's parts
     stack: Stack,
     indexes: RefundIndexes,
     wanted: Wanted,

@@ -53,7 +53,7 @@ def order(
     )
 
 
-def refund(
+def refund(  # noqa: PLR0913 - a refund's fields, each by keyword
     gateway: Gateway,
     transaction_id: str,
     amount_minor: int = 2_500,

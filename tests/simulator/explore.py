@@ -339,7 +339,7 @@ def explore(small: Small, seconds: float) -> Found:
     return found
 
 
-def play(
+def play(  # noqa: PLR0913 - one schedule's world
     small: Small,
     script: list[int],
     seen: set[bytes],

@@ -18,7 +18,7 @@ MAX_STREAM_RETRIES = 10
 class QueueSource:
     """The queue to ProcessRefund: at most so many batches at once, of at most so many."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         kernel: Kernel,
         sqs: SQS,

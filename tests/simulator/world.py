@@ -48,7 +48,7 @@ class World:
     ``new_tables``: those of a stack that was just deployed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         seed: int,
         *,

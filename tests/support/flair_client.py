@@ -94,7 +94,7 @@ class Flair:
     check_contract: Callable[[str, str, int, object], None] = check_contract
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def call(
+    def call(  # noqa: PLR0913 - one request's parts
         self,
         method: str,
         path: str,
@@ -125,7 +125,7 @@ class Flair:
             self.check_contract(method, path, answer.status, answer.body)
         return answer
 
-    def refund(
+    def refund(  # noqa: PLR0913 - a refund's fields, each by keyword
         self,
         transaction_id: str,
         amount: int = 100,

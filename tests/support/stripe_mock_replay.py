@@ -25,7 +25,7 @@ def _replayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     scripted = Script.request
     refused: list[str] = []
 
-    def request(
+    def request(  # noqa: PLR0913 - one request's parts
         self: Script,
         method: str,
         url: str,

@@ -74,7 +74,7 @@ _DEFAULT = Setup()
     help="Price file in the form of ops/refunds_devkit/cost/prices.json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def cost(
+def cost(  # noqa: PLR0913 - click passes the options
     *,
     batch: int,
     memory: int,

@@ -157,7 +157,7 @@ def step_functions(prices: Prices, counts: Counts, setup: Setup) -> Bill:
     )
 
 
-def _bill(
+def _bill(  # noqa: PLR0913 - the prices and counts of one bill
     name: str,
     dollars: dict[str, float],
     setup: Setup,

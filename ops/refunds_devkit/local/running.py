@@ -15,7 +15,7 @@ TERM_SECONDS = 10.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def run(
+def run(  # noqa: PLR0913 - a server's settings
     command: Sequence[str | Path],
     environment: Mapping[str, str],
     log: Path,

@@ -73,7 +73,7 @@ ENVIRONMENT_ERROR = 3
 @click.option("--webhook-url", metavar="URL", help="URL that gets an event when a refund changes.")
 @click.option("--webhook-secret", metavar="SECRET", help="Secret that signs those events.")
 @click.option("--access-log", is_flag=True, help="Print a line for each request.")
-def sandbox_gateway(
+def sandbox_gateway(  # noqa: PLR0913 - click passes the options
     *,
     api: str,
     host: str,

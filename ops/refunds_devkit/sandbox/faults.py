@@ -211,7 +211,7 @@ def _parameter(given: dict[str, Any], name: str, default: object) -> object:
     return _number(given, name, default, low=0, high=MAX_SECONDS, whole=whole)
 
 
-def _number(
+def _number(  # noqa: PLR0913 - a parameter and its bounds
     given: dict[str, Any],
     name: str,
     default: int | float,

@@ -101,7 +101,7 @@ def _server(ledger: Ledger, api_key: str, api: Api, *, access_log: bool = False)
     return _Server(config, stopping)
 
 
-def serve(
+def serve(  # noqa: PLR0913 - a server's settings
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     database: str | Path = ":memory:",
@@ -156,7 +156,7 @@ class SandboxGateway:
     `database` ":memory:" lasts until the gateway stops.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         database: str | Path = ":memory:",
         api_key: str = DEFAULT_API_KEY,

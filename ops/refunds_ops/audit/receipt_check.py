@@ -133,7 +133,7 @@ def _check_shape(receipt: Any) -> None:
             _require(digest, "the digest", text=("public_key",))
 
 
-def _require(
+def _require(  # noqa: PLR0913 - what is compared, and the words for it
     value: Any,
     where: str,
     *,

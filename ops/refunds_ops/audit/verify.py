@@ -67,7 +67,7 @@ class Verification:
     Without ``ask``, refunds that changed since the list was begun are not compared with it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         tables: Tables,
         *,

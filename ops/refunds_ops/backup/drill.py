@@ -66,7 +66,7 @@ class Drill:
 
 
 class Driller:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         dynamodb: DynamoDBClient,

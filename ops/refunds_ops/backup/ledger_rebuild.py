@@ -125,7 +125,7 @@ class LedgerRebuild:
         raise AssertionError
 
 
-def rebuilt_ledger(
+def rebuilt_ledger(  # noqa: PLR0913 - everything that the balance is made of
     transaction_id: str,
     read: Ledger | None,
     held: dict[str, int],

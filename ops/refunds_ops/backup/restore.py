@@ -40,7 +40,7 @@ class RestoreError(Exception):
 # --- Whole tables ---------------------------------------------------------------------------------
 
 
-def import_table(  # noqa: PLR0917 - one import's parts, in order
+def import_table(  # noqa: PLR0913, PLR0917 - one import's parts, in order
     dynamodb: DynamoDBClient,
     storage: BackupStorage,
     export: Export,
@@ -79,7 +79,7 @@ def import_table(  # noqa: PLR0917 - one import's parts, in order
     progress.save()
 
 
-def _begin_import(  # noqa: PLR0917 - one import's parts, in order
+def _begin_import(  # noqa: PLR0913, PLR0917 - one import's parts, in order
     dynamodb: DynamoDBClient,
     storage: BackupStorage,
     export: Export,
@@ -103,7 +103,7 @@ def _begin_import(  # noqa: PLR0917 - one import's parts, in order
     return answer["ImportTableDescription"]["ImportArn"]
 
 
-def _ended_import(  # noqa: PLR0917 - one import's parts, in order
+def _ended_import(  # noqa: PLR0913, PLR0917 - one import's parts, in order
     dynamodb: DynamoDBClient,
     arn: str,
     export: Export,

@@ -55,7 +55,7 @@ FROM_TRAIL = "refunds of the audit trail"
 class StackRestore:
     """One restore: which backup, into which tables, by whom and why."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         stack: Stack,
         storage: BackupStorage,

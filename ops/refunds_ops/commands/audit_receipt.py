@@ -73,7 +73,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     }
 )
 @click.pass_obj
-def receipt(
+def receipt(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     as_json: bool,
@@ -111,7 +111,7 @@ def receipt(
         print_note("The next backup covers the rest.")
 
 
-def receipt_of(
+def receipt_of(  # noqa: PLR0913 - what chooses a receipt
     stack: Stack,
     refund_id: str,
     transaction_id: str | None = None,

@@ -73,7 +73,7 @@ _ABSENT = ("NoSuchKey", "404")
 )
 @ON_BEHALF_OF
 @click.pass_obj
-def rebuild(
+def rebuild(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     refund_ids: tuple[str, ...],

@@ -209,7 +209,7 @@ def public_key(stack_name: str | None) -> None:
     }
 )
 @click.pass_obj
-def verify_(
+def verify_(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     folder: Path | None,
@@ -301,7 +301,7 @@ def cat(stack_name: str | None, folder: Path | None, number: int | None, table: 
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
 @click.pass_obj
-def export_(
+def export_(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     folder: Path | None,

@@ -94,7 +94,7 @@ from refunds_ops.terminal import console, print_json
     }
 )
 @click.pass_obj
-def restore(  # noqa: PLR0917 - click passes the options
+def restore(  # noqa: PLR0913, PLR0917 - click passes the options
     stack_name: str | None,
     folder: Path | None,
     key_files: tuple[Path, ...],

@@ -65,7 +65,7 @@ def list_(stack_name: str | None, as_json: bool) -> None:
 @ON_BEHALF_OF
 @json_option(REFUND_FIELDS)
 @click.pass_obj
-def decide_(
+def decide_(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     refund_id: str,
@@ -108,7 +108,7 @@ def decide_(
     print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
 
-def decide(
+def decide(  # noqa: PLR0913 - click passes the options
     stack: Stack,
     who: Identity,
     refund_id: str,
@@ -151,7 +151,7 @@ def decide(
 @ON_BEHALF_OF
 @json_option(REFUND_FIELDS)
 @click.pass_obj
-def correct(
+def correct(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     refund_id: str,

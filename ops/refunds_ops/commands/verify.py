@@ -75,7 +75,7 @@ MAX_FINDINGS = 1000
     help="Read at most this many capacity units a second; 0 is no limit.",
 )
 @click.pass_obj
-def verify(
+def verify(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
     *,
     as_json: bool,
@@ -115,7 +115,7 @@ def verify(
         raise click.exceptions.Exit(REFUSED)
 
 
-def run_verification(
+def run_verification(  # noqa: PLR0913 - the command's options
     stack: Stack,
     progress: Progress,
     *,

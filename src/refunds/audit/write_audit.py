@@ -16,7 +16,7 @@ FUNCTION = "WriteAudit"
 
 
 class WriteAudit:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         writer: AuditWriter,

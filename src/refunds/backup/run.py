@@ -58,7 +58,7 @@ class BackupIncompleteError(Exception):
 
 
 class BackupRun:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         dynamodb: DynamoDBClient,
@@ -235,7 +235,7 @@ class BackupRun:
             for result in [pool.submit(read_segment, each) for each in table.segments]:
                 result.result()
 
-    def _store_file(
+    def _store_file(  # noqa: PLR0913 - one file's facts
         self,
         table: TableProgress,
         source: Source,

@@ -53,7 +53,7 @@ def put_new(
     return True
 
 
-def put_new_file(  # noqa: PLR0917 - the object's place, then its content, as for put_object
+def put_new_file(  # noqa: PLR0913, PLR0917 - the object's place, then its content, as for put_object
     s3: S3Client, bucket: str, key: str, file: IO[bytes], size: int, sha256: bytes
 ) -> str:
     """Store a file in one request, under a key that nobody else uses. Returns its ETag.

@@ -238,7 +238,7 @@ class Breaker:
     """``by`` is who opens it, for its history. ``announce`` tells the reconciler. ``random`` gives
     0 ≤ x < 1."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         control: Control,

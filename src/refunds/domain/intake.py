@@ -204,7 +204,7 @@ def _age(since: str | None, now: datetime) -> timedelta:
     return now - from_rfc3339(since) if since else timedelta.max
 
 
-def _moved(  # noqa: PLR0917 - who, why and when, as in every change of an intake
+def _moved(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake
     intake: Intake, to: BreakerState, concurrency: int | None, by: str, why: str, now: datetime
 ) -> Intake:
     moved = replace(
@@ -257,7 +257,7 @@ def resumed(
     return _noted(free, "resumed", by, why, now, on_behalf_of)
 
 
-def stopped(
+def stopped(  # noqa: PLR0913 - who, why and when, as in every change of an intake
     intake: Intake, currency: str, total_minor: int, *, above_minor: int, by: str, now: datetime
 ) -> Intake:
     """Held when the day's total in a currency is above its level."""
@@ -298,7 +298,7 @@ def _raised(stop: Mapping[str, str | int]) -> Mapping[str, str | int]:
     return {**stop, "level_minor": total_minor + int(stop["step_minor"])}
 
 
-def _noted(  # noqa: PLR0917 - who, why and when, as in every change of an intake
+def _noted(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake
     intake: Intake,
     what: str,
     by: str,

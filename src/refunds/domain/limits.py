@@ -176,7 +176,7 @@ class Allowed:
     approve_above_minor: int | None
 
 
-def allowed(
+def allowed(  # noqa: PLR0913 - who asks, and the limits
     limits: Limits,
     exceptions: Exceptions,
     *,

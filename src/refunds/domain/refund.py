@@ -267,7 +267,7 @@ def approved_version(
     return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
 
 
-def restored_version(
+def restored_version(  # noqa: PLR0913 - a version's facts, each by keyword
     refund: Refund,
     *,
     follows: int,

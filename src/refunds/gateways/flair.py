@@ -119,7 +119,7 @@ class FlairGateway:
     can_reverse = True
     body_format = 1
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         base_url: str,

@@ -34,7 +34,7 @@ ADAPTERS: Mapping[str, Adapter] = {
 }
 
 
-def open_gateway(
+def open_gateway(  # noqa: PLR0913 - one account's settings, each by keyword
     adapter: Adapter,
     *,
     base_url: str,

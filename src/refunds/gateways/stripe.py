@@ -135,7 +135,7 @@ class StripeGateway:
     look_up_lag = timedelta(0)
     can_reverse = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         base_url: str,

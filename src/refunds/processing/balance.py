@@ -58,7 +58,7 @@ class Balance:
         self._refunds = refunds
         self._audit = audit
 
-    def count(
+    def count(  # noqa: PLR0913 - what is counted, and for which refund
         self,
         transaction_id: str,
         refund_id: str,

@@ -76,7 +76,7 @@ class DeadLetterArchiver:
     """Moves messages that have been in the dead-letter queue for days to S3, before SQS deletes
     them for their age (rule 11)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         client: SQSClient,

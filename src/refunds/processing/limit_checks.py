@@ -99,7 +99,7 @@ class LimitChecks:
     comes back, counted once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         limits: Limits,

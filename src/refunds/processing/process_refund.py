@@ -22,7 +22,7 @@ SAID_JUST_NOW = timedelta(minutes=5)
 
 
 class ProcessRefund:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         queue: RefundQueue,

@@ -55,7 +55,7 @@ class Processor:
     """``not_ready_for``: how long after it was sent a request waits for a payment that is not
     captured, or not visible, yet."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         refunds: RefundsTable,
@@ -181,7 +181,7 @@ class Processor:
         amount = held or request.amount_minor or 0
         return self._claim(request, amount, deadline, delivery, ask_first=True, may_call=bool(held))
 
-    def _claim(
+    def _claim(  # noqa: PLR0913 - the request, its reservation and what is known of both
         self,
         request: RefundRequest,
         amount_minor: int,

@@ -63,7 +63,7 @@ class Deferred:
 
 
 class RefundQueue:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         client: SQSClient,
@@ -177,7 +177,7 @@ Result = Refund | RefusedError | Deferred | Exception
 """What became of a message: its refund, or why it was refused, sent again later, or put back."""
 
 
-def handle_batch(
+def handle_batch(  # noqa: PLR0913 - the batch and its parts
     records: list[dict[str, Any]],
     queue: RefundQueue,
     deadline: Deadline,

@@ -46,7 +46,7 @@ class RunResult:
 
 
 class Reconciler:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         archiver: DeadLetterArchiver,

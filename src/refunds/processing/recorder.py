@@ -47,7 +47,7 @@ class Recorder:
     """``processed_by`` is who is named in the audit trail; ``recheck_after`` how soon the
     reconciler first looks at what was left open. ``give_back_share``: ``LimitChecks.give_back``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         refunds: RefundsTable,

@@ -148,7 +148,7 @@ class Reserver:
             return Seen()
         return self._from_ledger(request, ledger, gateway, deadline, forgotten_minor)
 
-    def _counted(
+    def _counted(  # noqa: PLR0913 - the request and its payment
         self,
         request: RefundRequest,
         gateway: Gateway,

@@ -79,7 +79,7 @@ class Settler:
     ``new_token`` gives text that never repeats.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         refunds: RefundsTable,

@@ -124,7 +124,7 @@ class LedgerTable:
             zero=0,
         )
 
-    def open(
+    def open(  # noqa: PLR0913 - a ledger's first values, each by keyword
         self,
         transaction_id: str,
         *,

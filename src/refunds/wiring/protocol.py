@@ -41,7 +41,7 @@ class Protocol:
     counters: LimitCounters
 
 
-def build_protocol(
+def build_protocol(  # noqa: PLR0913 - the parts of the protocol, each by keyword
     tables: TableNames,
     gateways: Gateways,
     surroundings: Surroundings,

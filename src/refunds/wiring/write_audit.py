@@ -14,7 +14,7 @@ from refunds.tables.audit_trail import AuditTable
 from refunds.telemetry import Log, Metrics, Money
 
 
-def build_write_audit(
+def build_write_audit(  # noqa: PLR0913 - the parts of the function, each by keyword
     settings: WriteAuditSettings,
     *,
     clients: Clients,

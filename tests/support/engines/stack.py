@@ -103,7 +103,7 @@ class EngineStack:
 
 
 @contextmanager
-def engine_stack(
+def engine_stack(  # noqa: PLR0913 - the engines and what runs on them
     urls: Mapping[str, str],
     folder: Path,
     *,

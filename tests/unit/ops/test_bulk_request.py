@@ -155,7 +155,7 @@ def test_suspicious_rows_are_pointed_out(refunds: Refunds, file: Path) -> None:
         ),
     ],
 )
-def test_payments_are_looked_up_before_anything_is_sent(  # noqa: PLR0917 - fixtures
+def test_payments_are_looked_up_before_anything_is_sent(  # noqa: PLR0913, PLR0917 - fixtures
     world: World,
     refunds: Refunds,
     file: Path,

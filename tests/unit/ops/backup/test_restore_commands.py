@@ -88,7 +88,7 @@ def test_a_restore_says_what_differs_and_exits_1(stack: BackedUp, refunds: Run) 
         (False, "Disabled", 1),  # by the breaker: the reconciler enables it at any time
     ],
 )
-def test_a_restore_refuses_while_requests_flow_or_may(  # noqa: PLR0917 - pytest passes the cases
+def test_a_restore_refuses_while_requests_flow_or_may(  # noqa: PLR0913, PLR0917 - pytest passes the cases
     stack: BackedUp,
     refunds: Run,
     monkeypatch: pytest.MonkeyPatch,
