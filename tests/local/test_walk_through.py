@@ -3,7 +3,7 @@
 The emulator keeps no metrics and evaluates no alarm. So the metrics are read from the function's
 own log, as CloudWatch would, and evaluated by the simulator's evaluator over template.yaml.
 
-What the emulator can't do is played in tests/simulator/alarm_histories.py only: denied permissions
+What the emulator can't do is played in tests/simulator/alarm_faults.py only: denied permissions
 (it has no IAM), retries of stream records, and the metrics of SQS and Lambda themselves. A broken
 release is played there too: here it would need a second build.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulator.alarm_histories import request
+from tests.simulator.alarm_play import request
 from tests.simulator.world import World
 
 REFUNDS = 200

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulator.alarm_histories import request
+from tests.simulator.alarm_play import request
 from tests.simulator.functions import TIMEOUT_SECONDS
 from tests.simulator.kernel import Violation
 from tests.simulator.sqs import DAY
