@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ valid_bodies = st.fixed_dictionaries(
     },
     optional={
         "amount_minor": st.integers(1, 10**12),
-        "requested_at": st.datetimes(timezones=st.timezones()).map(
+        "requested_at": st.datetimes(datetime(1, 1, 2), timezones=st.timezones()).map(
             lambda at: at.isoformat(timespec="microseconds")[:26] + "+02:00"
         ),
         "metadata": metadata,
