@@ -14,13 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Item
 from refunds.tables.refund_indexes import Span
 from refunds_ops.dates import Zone, utc_now
-from refunds_ops.errors import CommandError
 from refunds_ops.stack.stack import Stack
 from refunds_ops.terminal import explain
 from refunds_ops.totals import Total, from_table, totals
@@ -32,6 +29,7 @@ READ_AGAIN_SECONDS = 4.0
 REST = 20
 """After reading for a second, today's refunds are left alone for so many."""
 ENDED_DAY_SECONDS = 3600.0
+AFTER_FAILURE_SECONDS = 60.0
 
 _SEARCHED = ("refund_id", "transaction_id", "user_id", "gateway_refund_id", "gateway_trace")
 
@@ -79,6 +77,7 @@ class RecentRefunds:
     _days: dict[date, Day] = field(default_factory=dict)
     _read_at: dict[date, float] = field(default_factory=dict)
     _today_took: float = 0.0
+    _failed_at: float = float("-inf")
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reader: threading.Thread | None = None
     _known: Known = field(default_factory=Known)
@@ -100,6 +99,8 @@ class RecentRefunds:
     def _due(self) -> list[date]:
         """The days to read, newest first."""
         now = time.monotonic()
+        if now - self._failed_at < AFTER_FAILURE_SECONDS:
+            return []
         today = self.zone.today(utc_now())
         often = max(READ_AGAIN_SECONDS, REST * self._today_took)
         due = []
@@ -120,10 +121,11 @@ class RecentRefunds:
                 if day == self.zone.today(utc_now()):
                     self._today_took = time.monotonic() - began
                 self._publish(reading=True)
-                if self._known.refunds > MAX_REFUNDS:
+                if self._known.refunds >= MAX_REFUNDS:
                     self._forget_days_before(day)
                     break
-        except (CommandError, ClientError, BotoCoreError) as exc:
+        except Exception as exc:
+            self._failed_at = time.monotonic()
             problem = " ".join((explain(exc)[0], *explain(exc)[1]))
         finally:
             self._publish(reading=False, problem=problem)
@@ -146,7 +148,8 @@ class RecentRefunds:
             for refund in refunds:
                 values = (refund.get(name) for name in _SEARCHED)
                 searched = "\n".join(str(value).casefold() for value in values if value)
-                names.append((refund["refund_id"], searched))
+                if len(names) < MAX_REFUNDS:
+                    names.append((refund["refund_id"], searched))
                 yield refund
 
         sums = totals(noted(source.refunds), ("hour", "status"), self.zone)

@@ -11,11 +11,10 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refunds_ops.errors import RefusedError
@@ -83,11 +82,9 @@ class Session:
 
     def holds(self, cookie: str) -> bool:
         """Whether a ``Cookie`` header is this session's."""
-        try:
-            found = SimpleCookie(cookie).get(self.cookie_name)
-        except CookieError:
-            return False
-        return found is not None and hmac.compare_digest(found.value.encode(), self._key.encode())
+        # Starlette's parser: SimpleCookie stops at a cookie of another program that it can't read.
+        found = cookie_parser(cookie).get(self.cookie_name, "")
+        return hmac.compare_digest(found.encode(), self._key.encode())
 
     @property
     def csrf_token(self) -> str:

@@ -9,15 +9,12 @@ from concurrent.futures import TimeoutError as NotInTimeError
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from refunds_console.jobs import Job
 from refunds_console.recent import RecentRefunds
 from refunds_console.security import Session
 from refunds_ops.audit import sources
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.dates import Zone
-from refunds_ops.errors import CommandError
 from refunds_ops.stack.stack import Stack
 from refunds_ops.terminal import explain
 
@@ -109,5 +106,5 @@ def _part(future: Future[Any], seconds: float) -> Part[Any]:
         return Part(future.result(seconds))
     except NotInTimeError:
         return Part(problem=f"No answer within {seconds:.0f} s.")
-    except (CommandError, ClientError, BotoCoreError) as exc:
+    except Exception as exc:  # One part that fails must not take the others down.
         return Part(problem=explain(exc)[0])

@@ -96,15 +96,18 @@ def span_of(
         start = zone.day(day)
         try:
             after = zone.start_of(start + timedelta(days=1))
+            found = Span(rfc3339(zone.start_of(start)), rfc3339(after))
         except OverflowError as exc:
-            raise RefusedError(f"{day} has no day after it.") from exc
-        found = Span(rfc3339(zone.start_of(start)), rfc3339(after))
+            raise RefusedError(f"{day} is too early or too late for a calendar.") from exc
     elif since is None and until is None:
         return None
     else:
         end = zone.instant(until, now) if until is not None else now + timedelta(minutes=5)
-        start_at = zone.instant(since, now) if since is not None else end - DEFAULT_SPAN
-        found = Span(rfc3339(start_at), rfc3339(end))
+        try:
+            start_at = zone.instant(since, now) if since is not None else end - DEFAULT_SPAN
+            found = Span(rfc3339(start_at), rfc3339(end))
+        except OverflowError as exc:
+            raise RefusedError("--since or --until is too early or too late.") from exc
     if found.since >= found.until:
         raise RefusedError("The time span is empty: --since must be before --until.")
     if len(found.days()) > MAX_DAYS:

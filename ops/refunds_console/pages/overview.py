@@ -56,6 +56,12 @@ class Overview:
         return list(_attention(self))
 
     @property
+    def unread(self) -> bool:
+        """Whether something that could need a person can't be read."""
+        parts = (self.status, self.alarms, self.lag, self.backup)
+        return any(part.problem for part in parts)
+
+    @property
     def many_open(self) -> bool:
         return self.status.value is not None and self.status.value.open_refunds >= MAX_OPEN
 

@@ -20,7 +20,7 @@ from refunds.domain.audit_entry import audit_entry, hashed_fields, removal_entry
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import AUDITED, Item
 from refunds.tables.audit_trail import MAX_STATEMENTS, AuditTable, Inserted, NotStorableError
-from refunds.tables.wire import from_wire
+from refunds.tables.wire import from_wire, item_to_wire
 
 T = TypeVar("T")
 
@@ -204,9 +204,10 @@ def entry_of(record: dict[str, Any]) -> Item | None:
 def same_entry(stored: Item, entry: Item) -> bool:
     """Whether ``stored`` is ``entry``. Compares every field: a changed entry may have kept its
     hash."""
-    return stored.get("entry_hash") == entry["entry_hash"] and hashed_fields(
-        stored
-    ) == hashed_fields(entry)
+    # In wire form, where true is not 1.
+    return stored.get("entry_hash") == entry["entry_hash"] and item_to_wire(
+        hashed_fields(stored)
+    ) == item_to_wire(hashed_fields(entry))
 
 
 def _audited(image: dict[str, Any]) -> Item:

@@ -12,11 +12,17 @@ from tests.support.stream_records import CLAIMED, DONE, record
 from tests.support.world import World
 
 from refunds.audit.outcome_events import PublishError
-from refunds.audit.writer import AuditWriter, Written, entry_of, handle_stream_batch
+from refunds.audit.writer import (
+    AuditWriter,
+    Written,
+    entry_of,
+    handle_stream_batch,
+    same_entry,
+)
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status, change_status
-from refunds.tables.wire import item_to_wire
+from refunds.tables.wire import item_from_wire, item_to_wire
 
 
 @pytest.fixture
@@ -238,3 +244,11 @@ def test_when_the_bus_is_down_the_batch_comes_again(world: World, writer: AuditW
     with pytest.raises(PublishError):
         batch(world, writer, [record(DONE, CLAIMED)])
     assert len(trail(world)) == 1
+
+
+def test_an_entry_whose_numbers_became_booleans_is_another_one() -> None:
+    entry = audit_entry(refund(version=1, amount_minor=1).item())
+    wire = item_to_wire(entry)
+    wire["version"] = {"BOOL": True}
+    wire["details"]["M"]["amount_minor"] = {"BOOL": True}
+    assert not same_entry(item_from_wire(wire), entry)

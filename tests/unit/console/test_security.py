@@ -6,7 +6,7 @@ import pytest
 from tests.support.console import Client, Lived, console_over, operators_stack
 from tests.support.world import World
 
-from refunds_console.security import HEADERS, MAX_FORM_BYTES
+from refunds_console.security import HEADERS, MAX_FORM_BYTES, Session
 
 SCRIPT_FREE = "script-src 'self'; style-src 'self'"
 
@@ -125,3 +125,10 @@ def test_a_long_address_is_refused(console: Client) -> None:
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_are_refused(console: Client, method: str) -> None:
     assert console.send(method, "/", b"", {}).status == 405
+
+
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "a b", 'x="', "foo[bar]=1", "naïve=1"])
+def test_a_cookie_of_another_program_on_this_machine_ends_no_session(other: str) -> None:
+    session = Session(8321)
+    ours = str(session.enter(session.token)).split(";")[0]
+    assert session.holds(f"{other}; {ours}")

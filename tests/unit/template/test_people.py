@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from tests.support.builders import refund
 from tests.support.deployed import Deployed, deployed
 from tests.support.expanded_template import (
+    ACCOUNT,
+    REGION,
     Check,
     Edit,
     ExpandedTemplate,
@@ -182,6 +184,8 @@ def test_policies_name_what_they_allow(stack: ExpandedTemplate) -> None:
         "lambda:ListEventSourceMappings",
         "dynamodb:ListTables",
         "cloudwatch:PutMetricData",
+        "cloudwatch:DescribeAlarms",
+        "cloudwatch:GetMetricStatistics",
     }
     for name in PEOPLE:
         assert "Roles" not in stack[name]  # nobody has it until you attach it
@@ -191,6 +195,40 @@ def test_policies_name_what_they_allow(stack: ExpandedTemplate) -> None:
             if "*" in as_list(statement["Resource"]):
                 assert set(actions) <= unnamed
         assert stack.outputs[f"{name}Arn"]["Value"] == name
+
+
+THEIR_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/theirs"
+
+
+@pytest.mark.parametrize("person", ["SupportPolicy", "OperatorPolicy", "RestorerPolicy"])
+def test_people_may_use_the_key_of_another_owners_audit_table(
+    stack: ExpandedTemplate, person: str
+) -> None:
+    stack = stack.given(
+        CreateAuditTable="false", AuditTableName="theirs", AuditTableKeyArn=THEIR_KEY
+    )
+    keys = {
+        resource
+        for statement in policy(stack, person)
+        if "kms:Decrypt" in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    }
+    assert THEIR_KEY in keys
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("dynamodb:BatchGetItem", "PaymentAuditTrail"),
+        ("cloudwatch:DescribeAlarms", "*"),
+        ("cloudwatch:GetMetricStatistics", "*"),
+        ("kms:GetPublicKey", "BackupSigningKey"),
+    ],
+)
+def test_support_may_see_the_whole_overview_of_the_console(
+    stack: ExpandedTemplate, action: str, resource: str
+) -> None:
+    assert allows(policy(stack, "SupportPolicy"), action, resource)
 
 
 # --- Do the checks notice? ------------------------------------------------------------------------
@@ -215,6 +253,14 @@ EDITS: list[tuple[Check, Edit]] = [
         put(f"OperatorPolicy.{STATEMENTS}.0.Action", "dynamodb:DeleteItem"),
     ),
     (test_policies_name_what_they_allow, put(f"RestorerPolicy.{STATEMENTS}.0.Resource", "*")),
+    (
+        test_people_may_use_the_key_of_another_owners_audit_table,
+        drop(f"SupportPolicy.{STATEMENTS}.9.Resource.1"),
+    ),
+    (
+        test_support_may_see_the_whole_overview_of_the_console,
+        drop(f"SupportPolicy.{STATEMENTS}.5"),
+    ),
 ]
 
 
