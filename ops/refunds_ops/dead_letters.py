@@ -23,6 +23,7 @@ from refunds.domain.identity import Identity
 from refunds.domain.refund import Status
 from refunds.domain.request import RefundRequest, RefusedError, parse_message
 from refunds.processing.dead_letters import ARCHIVED
+from refunds.processing.deferral import FIRST_SENT_BY
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.errors import CommandError
 
@@ -60,6 +61,14 @@ class DeadLetter:
     attributes: dict[str, str] = field(default_factory=dict)
     receipt: str | None = None
     key: str | None = None
+    sender_id: str | None = None
+    """Who sent it, by SQS's or the archive's own word; None when it isn't known."""
+
+    @property
+    def sent_by(self) -> str:
+        """Who sent it first. A refused message was sent here by ProcessRefund."""
+        known = None if self.error_code else self.sender_id
+        return self.attributes.get(FIRST_SENT_BY) or known or "unknown"
 
     @property
     def where(self) -> str:
@@ -161,7 +170,7 @@ class DeadLetters:
             answer: Any = self._stack.sqs.receive_message(
                 QueueUrl=self._queue_url,
                 MaxNumberOfMessages=10,
-                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageSystemAttributeNames=["SentTimestamp", "SenderId"],
                 MessageAttributeNames=["All"],
                 VisibilityTimeout=LOOK_SECONDS,
                 WaitTimeSeconds=WAIT_SECONDS,
@@ -183,6 +192,7 @@ class DeadLetters:
                             for name, value in message.get("MessageAttributes", {}).items()
                         },
                         receipt=message["ReceiptHandle"],
+                        sender_id=message["Attributes"].get("SenderId"),
                     )
 
     def _in_archive(self) -> Iterator[DeadLetter]:
@@ -226,7 +236,13 @@ class DeadLetters:
         self._stack.sqs.send_message(
             QueueUrl=self._stack["RefundQueueUrl"],
             MessageBody=letter.body,
-            MessageAttributes={RESENT: {"DataType": "String", "StringValue": letter.first_sent_at}},
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value}
+                for name, value in {
+                    RESENT: letter.first_sent_at,
+                    FIRST_SENT_BY: letter.sent_by,
+                }.items()
+            },
         )
         self._remove(letter)
 
@@ -279,6 +295,7 @@ def _archived(key: str, content: bytes) -> DeadLetter:
             _instant(int(kept["sent_at_ms"])),
             {name: str(value) for name, value in kept.get("attributes", {}).items()},
             key=key,
+            sender_id=kept.get("sent_by"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         # Shown all the same, so that a person can look into it and drop it.

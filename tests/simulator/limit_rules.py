@@ -182,7 +182,7 @@ class LimitChecker:
             worth = Counter({"count": 1, currency: int(amount)})
             row_wire = self.refunds.items.get((name.split("#")[1],))
             row = item_from_wire(row_wire) if row_wire else {}
-            surplus = row.get("counted", {}).get(which) != f"{item['day']} {token}"
+            surplus = row.get("counted", {}).get(which) != f"{item['day']}/{item['began']} {token}"
             void = row.get("uncounted", {}).get(which) == token
             if name.startswith("s#") and not row:
                 is_so.update(worth)

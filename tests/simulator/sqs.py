@@ -274,6 +274,7 @@ class SQS:
                         "Attributes": {
                             "SentTimestamp": str(int(message.sent_at * 1000)),
                             "ApproximateReceiveCount": str(message.receive_count),
+                            "SenderId": SENDER_ID,
                         },
                         "MessageAttributes": message.attributes,
                     }

@@ -15,6 +15,7 @@ from refunds.domain.audit_entry import audit_entry, entry_hash, image_of
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import (
     AUDITED,
+    ENDED_WITHOUT_MONEY,
     REFUND_ATTRIBUTES,
     UNFINISHED,
     Item,
@@ -119,6 +120,9 @@ class AuditChains:
             source=source,
             on_behalf_of=self._restorer.on_behalf_of,
         )
+        if restored.counted and restored.status in ENDED_WITHOUT_MONEY:
+            # It may have given its share back since: once more would be too much.
+            restored = replace(restored, uncounted=dict.fromkeys(restored.counted, "restored"))
         return item_to_wire(_indexed(restored, now).item())
 
 

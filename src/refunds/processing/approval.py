@@ -18,7 +18,7 @@ from refunds.domain.refund import Refund, Status, approved_version, change_statu
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.recorder import Later
 from refunds.processing.review import describe_shown
-from refunds.processing.settler import Settler
+from refunds.processing.settler import LONG_AGO, Settler
 from refunds.tables.refunds import RefundsTable
 
 APPROVED = "approved"
@@ -131,6 +131,8 @@ class Approvals:
         # has moved.
         entry = {"decision": ALREADY_PAID, "by": self._settler.recorder.processed_by, "at": at}
         new = self._processing(refund, at, (*(refund.approvals or ()), entry))
+        # It was called, nobody knows when, and nobody has approved it: never call it again.
+        new = replace(new, key_used_at=LONG_AGO)
         if not self._refunds.save(refund, new):
             return refund
         result = self._settler.take_over(new, deadline)

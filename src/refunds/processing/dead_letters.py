@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from refunds.audit.failures_bucket import FailureStore
-from refunds.domain.clock import Clock
+from refunds.domain.clock import Clock, Deadline
 from refunds.domain.refund import Status
 from refunds.domain.request import RefusedError, named_refund_id, parse_message
 from refunds.failures import Failure, FailureKind, classify
+from refunds.processing.deferral import first_sent_by
 from refunds.processing.processor import Processor
 from refunds.processing.settler import Settler
 from refunds.processing.turns import Turn
@@ -109,7 +110,7 @@ class DeadLetterArchiver:
                 if not messages:
                     break
                 for message in messages:
-                    looked = self._look_at(message)
+                    looked = self._look_at(message, turn.deadline)
                     result = result.plus(looked)
                     if not looked.archived:
                         stays.append(message["ReceiptHandle"])
@@ -123,7 +124,7 @@ class DeadLetterArchiver:
         answer = self._client.receive_message(
             QueueUrl=self._queue_url,
             MaxNumberOfMessages=10,
-            MessageSystemAttributeNames=["SentTimestamp"],
+            MessageSystemAttributeNames=["SentTimestamp", "SenderId"],
             MessageAttributeNames=["All"],
             VisibilityTimeout=LOOK_SECONDS,
         )
@@ -155,27 +156,37 @@ class DeadLetterArchiver:
             # The objects may be there although they can't be counted, so the alarms must stay on.
             return replace(result.with_failure(exc), unhandled=1, unhandled_records=1)
 
-    def _look_at(self, message: dict[str, Any]) -> ArchiveResult:
+    def _look_at(self, message: dict[str, Any], deadline: Deadline) -> ArchiveResult:
         sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000
         age_seconds = int(self._clock.now().timestamp() - sent_seconds)
         if age_seconds < ARCHIVE_AFTER.total_seconds():
             return ArchiveResult(oldest_seconds=age_seconds)
         try:
-            self._move(message)
+            self._move(message, deadline)
         except Exception as exc:
             # It stays, and counts as waiting. The other messages do not wait for it.
             return ArchiveResult(oldest_seconds=age_seconds).with_failure(exc)
         return ArchiveResult(archived=1)
 
-    def _move(self, message: dict[str, Any]) -> None:
+    def _move(self, message: dict[str, Any], deadline: Deadline) -> None:
         attributes = message.get("MessageAttributes", {})
-        self._keep_open(message["Body"], refused="error_code" in attributes)
+        sent_by = first_sent_by(
+            {
+                "attributes": message["Attributes"],
+                "messageAttributes": {
+                    name: {"stringValue": value.get("StringValue")}
+                    for name, value in attributes.items()
+                },
+            }
+        )
+        self._keep_open(message["Body"], sent_by, deadline, refused="error_code" in attributes)
         self._failures.keep(
             ARCHIVED,
             message["MessageId"],
             {
                 "body": message["Body"],
                 "sent_at_ms": int(message["Attributes"]["SentTimestamp"]),
+                "sent_by": sent_by,
                 "attributes": {
                     name: value.get("StringValue") for name, value in attributes.items()
                 },
@@ -185,19 +196,21 @@ class DeadLetterArchiver:
             QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
 
-    def _keep_open(self, body: str, *, refused: bool) -> None:
+    def _keep_open(
+        self, body: str, sent_by: str | None, deadline: Deadline, *, refused: bool
+    ) -> None:
         """Keep an unfinished refund findable through the index once its message is gone (rule 10),
         release what the request of a refund that has ended still holds (rule 3), and resume a
         request that was reserved and never claimed (rule 14)."""
         try:
-            request = parse_message(body)
+            request = parse_message(body, sent_by=sent_by)
         except RefusedError:
             # An older release may have accepted it, and begun to pay.
             request = None
         refund_id = request.refund_id if request else named_refund_id(body)
         refund = self._refunds.get(refund_id) if refund_id else None
         if refund is None and request and not refused:
-            refund = self._processor.resume_reserved(request)
+            refund = self._processor.resume_reserved(request, deadline)
         if refund is None:
             return
         if request:

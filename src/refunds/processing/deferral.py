@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from refunds.domain.clock import rfc3339
+from refunds.domain.refund import short_text
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -24,6 +25,9 @@ RESENT = "resent"
 
 FIRST_SENT_BY = "first_sent_by"
 """Attribute of a message that is sent again: the ``SenderId`` of the first."""
+
+MAX_FIRST_SENDER = 128
+"""Characters. SQS's are at most 86: a role's id and a session's name."""
 
 MAX_DELAY_SECONDS = 900
 """SQS's limit."""
@@ -67,7 +71,9 @@ def first_sent_by(record: dict[str, Any]) -> str | None:
     if first is None or first == sender:
         return sender
     # It was deferred before: keep the first sender, and the one that SQS has seen sending it again.
-    return first if first.endswith(f" via {sender}") else f"{first} via {sender}"
+    first = first.removesuffix(f" via {sender}")
+    # The record keeps 256 bytes: the sender that SQS has seen is never what is cut off.
+    return f"{(short_text(first) or '')[:MAX_FIRST_SENDER]} via {sender}"
 
 
 def _attribute(record: dict[str, Any], name: str) -> str | None:

@@ -23,7 +23,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice
 
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.limits import (
@@ -213,31 +212,34 @@ class LimitChecks:
                 if over := _over(which, Counter(key), share, room, NOTHING):
                     return over
                 if self._counters.begin_day(read, today, name, share):
-                    return Counted(today, share.token, share.amount_minor)
+                    return Counted(f"{today}/{share.token[:8]}", share.token, share.amount_minor)
                 share = replace(share, token=self._new_token())
                 continue
             if (left := read.shares.get(name)) is not None:
                 # An earlier attempt was here, or another one is at work: one of them is claimed.
                 if (left.amount_minor, left.currency) != (share.amount_minor, share.currency):
                     raise CountersContendedError(key)
-                return Counted(read.day, left.token, read.sums[share.currency])
+                return Counted(read.name, left.token, read.sums[share.currency])
             settled = NOTHING
             entries = len(read.shares) + len(read.backs)
             if entries >= SETTLE_FROM or (entries and _over(which, read, share, room, NOTHING)):
-                settled = self._settled(which, read)
+                settled = self._settled(which, read, name)
             if over := _over(which, read, share, room, settled):
                 return over
             total_minor = self._counters.add(read, name, share, room, settled)
             if total_minor is not None:
-                return Counted(read.day, share.token, total_minor)
+                return Counted(read.name, share.token, total_minor)
             # The write may have been made, its answer lost, and its share settled since.
             share = replace(share, token=self._new_token())
         raise CountersContendedError(key)
 
-    def _settled(self, which: str, read: Counter) -> Settled:
-        """Which entries of a counter may go, and what is taken off with them."""
-        shares = dict(islice(read.shares.items(), MOST_SETTLED))
-        backs = dict(islice(read.backs.items(), MOST_SETTLED))
+    def _settled(self, which: str, read: Counter, mine: str) -> Settled:
+        """Which entries of a counter may go, and what is taken off with them.
+
+        Those just below ``mine`` are looked at, then the rest from above: entries that stay in
+        doubt for long don't keep the others in the counter.
+        """
+        shares, backs = _below(read.shares, mine), _below(read.backs, mine)
         names = {name.partition("#")[0] for name in shares} | set(backs)
         rows = self._refunds.get_many(sorted(names))
         sums: dict[str, int] = defaultdict(int)
@@ -247,7 +249,7 @@ class LimitChecks:
             if (row := rows.get(name.partition("#")[0])) is None:
                 continue  # not claimed yet
             gone_shares.append(name)
-            if (row.counted or {}).get(which) != f"{read.day} {share.token}":
+            if (row.counted or {}).get(which) != f"{read.name} {share.token}":
                 sums[share.currency] -= share.amount_minor
                 count -= 1
         for name, back in backs.items():
@@ -266,7 +268,7 @@ class LimitChecks:
         back = Entry(self._new_token(), refund.amount_minor, refund.currency)
         for _ in range(COUNT_TRIES):
             read = self._counters.get(key)
-            if read.day != day:
+            if read.name != day:
                 return back.token  # the counter is about another day
             if (there := read.backs.get(refund.refund_id)) is not None:
                 return there.token
@@ -274,6 +276,12 @@ class LimitChecks:
                 return back.token
             back = replace(back, token=self._new_token())
         raise CountersContendedError(key)
+
+
+def _below(entries: Mapping[str, Entry], name: str) -> dict[str, Entry]:
+    names = sorted(entries, reverse=True)
+    names.sort(key=lambda each: each > name)
+    return {each: entries[each] for each in names[:MOST_SETTLED]}
 
 
 def _over(which: str, read: Counter, share: Entry, room: Room, settled: Settled) -> Over | None:

@@ -20,7 +20,7 @@ from refunds.gateways.routing import Gateways
 from refunds.processing.limit_checks import CountersContendedError, LimitChecks, Over
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
-from refunds.processing.settler import Settler
+from refunds.processing.settler import LONG_AGO, Settler
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
@@ -31,9 +31,6 @@ once."""
 
 QUEUE_KEEPS = timedelta(days=7)
 """The queue's MessageRetentionPeriod."""
-
-LONG_AGO = "1970-01-01T00:00:00.000000Z"
-"""Stands for the first use of a key that no gateway remembers any more."""
 
 LAST_DAY = timedelta(days=1)
 """A message this close to the end of its retention may not come back after a crash."""
@@ -99,7 +96,7 @@ class Processor:
         except StoppedError as exc:
             return Later(str(exc), STOPPED_SECONDS)
 
-    def resume_reserved(self, request: RefundRequest) -> Refund | None:
+    def resume_reserved(self, request: RefundRequest, deadline: Deadline) -> Refund | None:
         """Make a reservation whose message is leaving the queues a refund that the reconciler
         finds; the refund, or None when the ledger holds nothing for it.
 
@@ -125,11 +122,14 @@ class Processor:
             key_used_at=refund.created_at,
             attempt_token=self._settler.new_token(),
         )
+        adopted = last is None and self._reserver.is_listed(request, deadline)
+        if adopted:
+            refund = replace(refund, key_used_at=LONG_AGO)
         if last:
             refund = _continued(refund, last)
             if last.get("status") not in (Status.PROCESSING, Status.PENDING):
                 refund = replace(refund, key_used_at=LONG_AGO)  # it had ended: never called again
-        opened = self._settler.recorder.opened(self._admitted(refund))
+        opened = self._settler.recorder.opened(self._admitted(refund, adopted=adopted))
         return self._refunds.put_new(opened) or opened
 
     def _process(
@@ -179,7 +179,17 @@ class Processor:
         if held and not _fits(request, held, ledger.currency):
             raise _conflict()
         amount = held or request.amount_minor or 0
-        return self._claim(request, amount, deadline, delivery, ask_first=True, may_call=bool(held))
+        # An attempt that adopted it may have died before its claim.
+        adopted = delivery.look_up_first and self._reserver.is_listed(request, deadline)
+        return self._claim(
+            request,
+            amount,
+            deadline,
+            delivery,
+            ask_first=True,
+            may_call=bool(held),
+            adopted=adopted,
+        )
 
     def _claim(  # noqa: PLR0913 - the request, its reservation and what is known of both
         self,
@@ -210,7 +220,9 @@ class Processor:
                 return self._resume(request, there or known, deadline)
             refund = _continued(refund, last)
             may_call = may_call and last.get("status") in (Status.PROCESSING, Status.PENDING)
-        if may_call:
+        if not may_call:
+            refund = replace(refund, key_used_at=LONG_AGO)  # no later attempt calls it either
+        else:
             refund = self._admitted(refund, deadline if ask_first else None, adopted=adopted)
         if self._message_is_old(delivery):
             refund = self._settler.recorder.opened(refund)
@@ -238,7 +250,7 @@ class Processor:
         if not isinstance(admitted, Over):
             return admitted
         if adopted or (ask_within is not None and self._settler.is_at_gateway(refund, ask_within)):
-            return refund
+            return replace(refund, key_used_at=LONG_AGO)
         waiting = self._settler.recorder.opened(self._limits.waiting(refund, admitted))
         # Nothing is sent before it is approved. Only a chain that goes on may have sent something.
         return waiting if refund.version > 1 else replace(waiting, key_used_at=None)

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 from refunds.domain.clock import Deadline
 from refunds.domain.request import RefundRequest
-from refunds.gateways.contract import BALANCE_EXCEEDED, Gateway, Payment, PaymentStatus
+from refunds.gateways.contract import (
+    BALANCE_EXCEEDED,
+    Gateway,
+    GatewayStatus,
+    Payment,
+    PaymentStatus,
+)
 from refunds.gateways.routing import Gateways
 from refunds.processing.balance import (
     Balance,
     BalanceContendedError,
     PaymentGoneError,
     read_payment,
+    refunds_of,
 )
 from refunds.tables.ledger import Ledger, LedgerTable
 
@@ -93,6 +100,15 @@ class Reserver:
             return NotPossible(PAYMENT_NOT_FOUND, "the gateway knows no such payment")
         except BalanceContendedError:
             return Contended()
+
+    def is_listed(self, request: RefundRequest, deadline: Deadline) -> bool:
+        """Whether the payment's refunds at the gateway have it. Raises
+        ``GatewayUnavailableError``."""
+        gateway = self._gateways.for_new(request.transaction_id)
+        return any(
+            each.refund_id == request.refund_id and each.status is not GatewayStatus.FAILED
+            for each in refunds_of(gateway, request.transaction_id, deadline)
+        )
 
     def _from_ledger(
         self,

@@ -61,6 +61,9 @@ PENDING_UNSEEN = timedelta(hours=24)
 GATEWAY_FORGOT = "gateway_forgot"
 RECORD_LOST = "record_lost"
 
+LONG_AGO = "1970-01-01T00:00:00.000000Z"
+"""Stands for the first use of a key that no gateway remembers any more."""
+
 MAY_BE_SHOWN_LATER = frozenset({GATEWAY_FORGOT, "idempotency_key_expired", RECORD_LOST})
 """Reviews because the gateway shows nothing. It may show the refund later."""
 

@@ -75,6 +75,13 @@ class Counter:
     sums: Mapping[str, int] = field(default_factory=dict)
     shares: Mapping[str, Entry] = field(default_factory=dict)
     backs: Mapping[str, Entry] = field(default_factory=dict)
+    began: str = ""
+    """Tells two counters of one day apart: the table may have been lost in between."""
+
+    @property
+    def name(self) -> str:
+        """Of the counter on its day, as a refund's ``counted`` has it."""
+        return f"{self.day}/{self.began}" if self.began else self.day
 
     @classmethod
     def from_item(cls, key: str, item: Item) -> Counter:
@@ -90,6 +97,7 @@ class Counter:
             day=item.get("day", ""),
             epoch=item.get("epoch", 0),
             count=item.get("count", 0),
+            began=item.get("began", ""),
             sums=those(_SUM),
             shares={name: Entry.parse(value) for name, value in those(_SHARE).items()},
             backs={name: Entry.parse(value) for name, value in those(_BACK).items()},
@@ -144,6 +152,7 @@ class LimitCounters:
             "transaction_id": read.key,
             "day": day,
             "epoch": read.epoch + 1,
+            "began": share.token[:8],
             "count": 1,
             _SUM + share.currency: share.amount_minor,
             _SHARE + name: str(share),

@@ -211,3 +211,10 @@ def test_what_cannot_be_done_says_why(
     ran = refunds("dead-letters", *arguments)
     assert (ran.status, ran.out) == (status, "")
     assert VISA not in ran.err
+
+
+def test_a_resent_request_keeps_who_sent_it_first(world: World, refunds: Refunds) -> None:
+    archive(world, body())
+    assert refunds("dead-letters", "resend", "m-archived", *WHY, "--yes").status == 0
+    (message,) = queued(world)
+    assert message["MessageAttributes"]["first_sent_by"]["StringValue"] == "unknown"
