@@ -28,10 +28,9 @@ class Identity:
 
     def is_any_of(self, *names: str | None) -> bool:
         """Whether one of the names, such as ``requested_by`` or ``sent_by``, is this person."""
+        recorded = short_text(self.arn)  # long ones are cut
         return any(
-            same_person(self.arn, name)
-            or same_person(self.user_id, name)
-            or (name is not None and short_text(self.arn) == name)  # a record cuts long ARNs
+            name == recorded or same_person(self.arn, name) or same_person(self.user_id, name)
             for name in names
         )
 

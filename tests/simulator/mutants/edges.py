@@ -159,7 +159,7 @@ MUTANTS = (
         "a reservation leaves with its message",
         (
             "processing.dead_letters:DeadLetterArchiver._keep_open",
-            "refund = self._processor.resume_reserved(request)",
+            "refund = self._processor.resume_reserved(request, deadline)",
             "refund = None",
         ),
     ),

@@ -49,7 +49,8 @@ MUTANTS = (
         "archived and forgotten",
         (
             "processing.dead_letters:DeadLetterArchiver._move",
-            'self._keep_open(message["Body"], refused="error_code" in attributes)',
+            'self._keep_open(message["Body"], sent_by, deadline, '
+            'refused="error_code" in attributes)',
             "pass",
         ),
         (

@@ -30,7 +30,7 @@ MUTANTS = (
         "counted twice: what an attempt left is never surplus",
         (
             CHECKS + "_settled",
-            'if (row.counted or {}).get(which) != f"{read.day} {share.token}":',
+            'if (row.counted or {}).get(which) != f"{read.name} {share.token}":',
             "if False:",
         ),
     ),
@@ -120,7 +120,7 @@ MUTANTS = (
     ),
     limits_mutant(
         "given back on another day",
-        (CHECKS + "_announce_back", "if read.day != day:", "if False:"),
+        (CHECKS + "_announce_back", "if read.name != day:", "if False:"),
     ),
     limits_mutant(
         "a day that is over begins again",

@@ -62,6 +62,38 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "a crash before the claim forgets that it was adopted",
+        (
+            "processing.processor:Processor._seen_before",
+            "adopted = delivery.look_up_first and self._reserver.is_listed(request, deadline)",
+            "adopted = False",
+        ),
+    ),
+    edge_mutant(
+        "the archiver forgets that it was adopted",
+        (
+            "processing.processor:Processor.resume_reserved",
+            "adopted = last is None and self._reserver.is_listed(request, deadline)",
+            "adopted = False",
+        ),
+    ),
+    edge_mutant(
+        "a removed refund is called by a later attempt",
+        (
+            "processing.processor:Processor._claim",
+            "refund = replace(refund, key_used_at=LONG_AGO)  # no later attempt calls it either",
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "a lost counter is given back what it never counted",
+        (
+            "processing.limit_checks:LimitChecks._announce_back",
+            "if read.name != day:",
+            'if read.day != day.partition("/")[0]:',
+        ),
+    ),
+    edge_mutant(
         "the archiver begins a second chain",
         (
             "processing.processor:Processor.resume_reserved",
