@@ -43,6 +43,7 @@ SENTENCES: Mapping[str, str] = {
 """What an audit entry says, by status."""
 OTHER_STATUS = "Its status became {status}."
 UPDATED = "Its record was updated: {}."
+NOTHING_SHOWN = "nothing that is shown"
 DELETED = "The refund's record was deleted."
 NO_REASON = "no reason was given"
 ALL_THAT_IS_LEFT = "all that is left"
@@ -67,7 +68,7 @@ def sentence(entry: Item) -> str:
         return (
             f"The bank's number for it is {trace}."
             if trace
-            else UPDATED.format(", ".join(changed) or "nothing that is shown")
+            else UPDATED.format(", ".join(changed) or NOTHING_SHOWN)
         )
     # Each value is one field of its own: nothing in it is read as a pattern.
     text = SENTENCES.get(entry["status"], OTHER_STATUS).format(
@@ -99,12 +100,12 @@ def waits_because(refund: Item) -> str:
     rule, limit = str(awaiting.get("over")), str(awaiting.get("limit", ""))
     if rule != "user_count" and limit.isdigit():
         limit = amount_text(int(limit), refund["currency"])
-    text = f"{_amount(refund)} is over a limit ({_RULES.get(rule, rule)} {limit}):"
+    text = f"{_amount(refund)} is over a limit ({RULES.get(rule, rule)} {limit}):"
     needs = "two people" if awaiting.get("approvers") == "2" else "a person"
     return f"{text} {needs} must approve it by {awaiting.get('expires_at')}."
 
 
-_RULES: Mapping[str, str] = {
+RULES: Mapping[str, str] = {
     "per_refund": "one refund,",
     "approve_above": "without approval,",
     "user_day": "one user and day,",

@@ -18,7 +18,7 @@ from tests.support.audit_rows import rehashed
 from tests.support.receipts import FORGERIES, Receipt, rewrite_chain, signed_receipt
 
 from refunds.backup.merkle import inclusion_path, merkle_root
-from refunds.domain.audit_entry import PROPOSED_EVENT
+from refunds.domain.audit_entry import PROPOSED_EVENT, RESTORED_EVENT
 from refunds.domain.refund import Status
 from refunds_ops.audit.receipt_check import check_receipt
 from refunds_ops.audit.receipt_page import html_receipt
@@ -361,6 +361,21 @@ def test_entries_are_told_as_the_command_line_tells_them(
             "review": decided,
         }
     entries[0]["details"] |= {"failure_code": None, "failure_message": None, "amount_minor": None}
+    awaiting = {"over": "user_day", "limit": "500", "approvers": "2", "expires_at": "tomorrow"}
+    approved = {"decision": "approved", "by": "eve", "why": "known customer"}
+    waiting = deepcopy(entries[0])
+    waiting["status"] = Status.AWAITING_APPROVAL
+    waiting["details"] |= {"awaiting": awaiting, "approvals": [approved]}
+    going_on = deepcopy(entries[-1])
+    going_on["details"]["approvals"] = [approved | {"evidence": "T-2"}]
+    going_on["details"]["changed_fields"] = ["approvals", "status"]
+    updated = deepcopy(going_on)
+    updated["previous_status"] = updated["status"] = Status.SUCCEEDED
+    updated["details"]["changed_fields"] = ["note"]
+    restored = deepcopy(going_on)
+    restored["event"] = RESTORED_EVENT
+    restored["details"]["restored"] = {"source": "backup 3", "by": "carl", "why": "it was lost"}
+    entries = [waiting, going_on, updated, restored, *entries]
     entries[-1]["event"] = "refund.deleted"
     entries[-2]["event"] = PROPOSED_EVENT
     entries[-2]["details"]["proposal"] = decided | shown | {"decision": "paid"}

@@ -13,10 +13,19 @@ import json
 from functools import cache
 from pathlib import Path
 
-from refunds.domain.audit_entry import DELETED_EVENT, PROPOSED_EVENT
+from refunds.domain.audit_entry import DELETED_EVENT, PROPOSED_EVENT, RESTORED_EVENT
 from refunds.domain.money import EXPONENTS
 from refunds.domain.refund import Item
-from refunds_ops.story import ALL_THAT_IS_LEFT, DELETED, NO_REASON, OTHER_STATUS, SENTENCES
+from refunds_ops.story import (
+    ALL_THAT_IS_LEFT,
+    DELETED,
+    NO_REASON,
+    NOTHING_SHOWN,
+    OTHER_STATUS,
+    RULES,
+    SENTENCES,
+    UPDATED,
+)
 
 _WEB = Path(__file__).with_name("web")
 
@@ -42,6 +51,10 @@ def script() -> str:
         "deleted": DELETED,
         "deleted_event": DELETED_EVENT,
         "proposed_event": PROPOSED_EVENT,
+        "restored_event": RESTORED_EVENT,
+        "updated": UPDATED,
+        "nothing_shown": NOTHING_SHOWN,
+        "rules": dict(RULES),
         "no_reason": NO_REASON,
         "all_that_is_left": ALL_THAT_IS_LEFT,
         "exponents": dict(EXPONENTS),

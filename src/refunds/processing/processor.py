@@ -162,6 +162,9 @@ class Processor:
                 if request.amount_minor not in (None, amount):
                     raise _conflict()  # the trail knows the refund, with another amount
                 ask_first = seen or delivery.look_up_first
+                if delivery.look_up_first and ledger and not seen:
+                    # The ledger may have been begun for another refund, after this one was paid.
+                    adopted = self._reserver.is_listed(request, deadline)
                 return self._claim(
                     request, amount, deadline, delivery, ask_first=ask_first, adopted=adopted
                 )

@@ -144,10 +144,22 @@ function markText(holds, yes, no, unknown = "not checked") {
 function sentence(whole) {
   const entry = flat(whole);
   const details = detailsOf(whole);
-  const { proposal, review, changed_fields: changed } = isObject(whole.details) ? whole.details : {};
+  const { proposal, review, restored, awaiting, approvals, changed_fields: changes } =
+    isObject(whole.details) ? whole.details : {};
+  const changed = Array.isArray(changes) ? changes.map(String) : [];
   if (entry.event === WORDS.deleted_event) return WORDS.deleted;
   if (entry.event === WORDS.proposed_event && isObject(proposal)) {
     return `Proposed as ${flat(proposal).decision} by ${decisionText(proposal)}.`;
+  }
+  if (entry.event === WORDS.restored_event && isObject(restored)) {
+    const { source, by, why } = flat(restored);
+    return `Its record was restored from ${source} by ${by}: ${why}.`;
+  }
+  if (entry.status === "AWAITING_APPROVAL") return waitsBecause(details, awaiting) + lastApproval(approvals);
+  if (entry.previous_status === entry.status && !changed.includes("review")) {
+    return details.gateway_trace && changed.includes("gateway_trace")
+      ? `The bank's number for it is ${details.gateway_trace}.`
+      : WORDS.updated.replace("{}", () => changed.join(", ") || WORDS.nothing_shown);
   }
   const pattern = Object.hasOwn(WORDS.sentences, entry.status)
     ? WORDS.sentences[entry.status] : WORDS.other_status;
@@ -159,10 +171,29 @@ function sentence(whole) {
   };
   // Each value is one field of its own: nothing in it is read as a pattern.
   let text = pattern.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
-  if (isObject(review) && Array.isArray(changed) && changed.includes("review")) {
+  if (changed.includes("approvals")) text += lastApproval(approvals);
+  if (isObject(review) && changed.includes("review")) {
     text += ` Decided by ${decisionText(review)}.`;
   }
   return text;
+}
+
+function waitsBecause(details, awaiting) {
+  const amount = amountText(details);
+  if (!isObject(awaiting)) return `${amount} is over a limit: a person must approve it.`;
+  const { over, limit = "", approvers, expires_at: until } = flat(awaiting);
+  const shown = over !== "user_count" && /^\d+$/.test(limit)
+    ? amountText({ amount_minor: Number(limit), currency: details.currency }) : limit;
+  const rule = Object.hasOwn(WORDS.rules, over) ? WORDS.rules[over] : over;
+  const people = approvers === "2" ? "two people" : "a person";
+  return `${amount} is over a limit (${rule} ${shown}): ${people} must approve it by ${until}.`;
+}
+
+function lastApproval(approvals) {
+  const last = Array.isArray(approvals) ? approvals.at(-1) : undefined;
+  if (!isObject(last)) return "";
+  const decision = String(flat(last).decision);
+  return ` ${decision.charAt(0).toUpperCase()}${decision.slice(1).toLowerCase()} by ${decisionText(last)}.`;
 }
 
 // Identities in full: the command line shortens them, a proof must not.
@@ -171,7 +202,8 @@ function decisionText(whole) {
   let text = `${decided.by}`;
   if (decided.on_behalf_of) text += `, on behalf of ${decided.on_behalf_of}`;
   if (decided.proposed_by) text += `, proposed by ${decided.proposed_by}`;
-  text += `: ${decided.why} (${decided.evidence})`;
+  text += `: ${decided.why}`;
+  if (decided.evidence) text += ` (${decided.evidence})`;
   const shown = [decided.gateway, decided.balance].filter(Boolean);
   return shown.length ? `${text}; shown: ${shown.join("; ")}` : text;
 }
