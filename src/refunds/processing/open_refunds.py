@@ -131,6 +131,9 @@ class OpenRefunds:
         if refund.status is Status.AWAITING_APPROVAL:
             return self._approvals.look_again(refund, deadline)
         if refund.status is Status.SUCCEEDED:
+            if refund.review is None:
+                closed = self._settler.close_paid(refund, deadline)
+                return refund if isinstance(closed, Later) else closed.refund
             # A correction that crashed between its two writes.
             return self._settler.recorder.hold_corrected(refund)
         if refund.status is Status.IN_REVIEW and refund.failure_code in MAY_BE_SHOWN_LATER:

@@ -12,7 +12,7 @@ from typing import Any
 
 from refunds.breaker.kill_switch import STOPPED_SECONDS, StoppedError
 from refunds.domain.audit_entry import audit_entry, image_of
-from refunds.domain.clock import Clock, Deadline, rfc3339
+from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Item, Refund, Status
 from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
@@ -20,7 +20,7 @@ from refunds.gateways.routing import Gateways
 from refunds.processing.limit_checks import CountersContendedError, LimitChecks, Over
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
-from refunds.processing.settler import LONG_AGO, Settler
+from refunds.processing.settler import LONG_AGO, SWEEP_BACK, Settler
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
@@ -342,9 +342,13 @@ class Processor:
             attempt_token=self._settler.new_token(),
             key_used_at=recorded.created_at,
         )
-        return (
-            self._settler.recorder.opened(recorded) if recorded.status in UNFINISHED else recorded
-        )
+        unfinished = recorded.status in UNFINISHED or self._sweep_has_passed(recorded)
+        return self._settler.recorder.opened(recorded) if unfinished else recorded
+
+    def _sweep_has_passed(self, refund: Refund) -> bool:
+        """Whether only a look-up would still show that the bank has sent the refund back."""
+        age = self._clock.now() - from_rfc3339(refund.created_at)
+        return refund.status is Status.SUCCEEDED and age > SWEEP_BACK - LAST_DAY
 
     def _draft(self, request: RefundRequest, status: Status, **more: Any) -> Refund:
         now = rfc3339(self._clock.now())

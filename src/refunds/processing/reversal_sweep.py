@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.identifiers import REFUND_ID
@@ -21,13 +20,10 @@ from refunds.gateways.contract import (
 from refunds.gateways.routing import Gateways
 from refunds.processing.balance import BalanceContendedError
 from refunds.processing.recorder import Later
-from refunds.processing.settler import Settler
+from refunds.processing.settler import SWEEP_BACK, Settler
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
-
-SWEEP_BACK = timedelta(days=180)
-"""How long after its creation the customer's bank may still send a refund back."""
 
 MAX_SWEEP_PAGES = 50
 MAX_CURSOR_FAILURES = 3

@@ -58,6 +58,10 @@ seconds."""
 PENDING_UNSEEN = timedelta(hours=24)
 """How long the gateway may not show a refund that it said was pending, before a person looks."""
 
+SWEEP_BACK = timedelta(days=180)
+"""How long after its creation the customer's bank may still send a refund back. The sweep reads the
+gateway's list that far back."""
+
 GATEWAY_FORGOT = "gateway_forgot"
 RECORD_LOST = "record_lost"
 
@@ -229,6 +233,21 @@ class Settler:
             failure_code=_safe_text(shown.failure_code) or "reversed",
             failure_message=_safe_text(shown.failure_message),
         )
+
+    def close_paid(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
+        """Reverse a paid refund in the open index if the bank has sent it back, else close it.
+
+        Its record was rebuilt when the sweep no longer reads as far back as it is old. Raises
+        ``GatewayUnavailableError``.
+        """
+        shown = [
+            each
+            for each in self.look_up(refund, deadline)
+            if refund.gateway_refund_id in (None, each.gateway_refund_id)
+        ]
+        if shown and all(each.status is GatewayStatus.FAILED for each in shown):
+            return self.reverse(refund, shown[-1])
+        return Recorded(self.recorder.hold_corrected(refund))
 
     def mark_paid(self, refund: Refund) -> bool:
         """Keep in sight, for a person, what ended here without money and the gateway shows as paid

@@ -94,6 +94,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "a record that comes back late is not looked up",
+        (
+            "processing.processor:Processor._sweep_has_passed",
+            "return refund.status is Status.SUCCEEDED and age > SWEEP_BACK - LAST_DAY",
+            "return False",
+        ),
+    ),
+    edge_mutant(
         "the archiver begins a second chain",
         (
             "processing.processor:Processor.resume_reserved",

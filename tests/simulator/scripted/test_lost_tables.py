@@ -213,3 +213,31 @@ def test_a_refund_whose_ledger_was_lost_is_not_called_over_what_others_hold() ->
     made.reconcile()
     made.run_for(HOUR)
     assert paid(made) + paid(made, "r2") == 1
+
+
+def test_a_reversal_that_the_sweep_no_longer_reads_is_seen_when_its_record_comes_back() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    lose_row(made)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.run_for(200 * DAY)
+    deliver_again(made)
+    assert status(made) == "SUCCEEDED"
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("REVERSED", 1000)
+    made.settle()
+
+
+def test_an_old_refund_whose_record_comes_back_is_closed_when_it_was_not_sent_back() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    lose_row(made)
+    made.run_for(200 * DAY)
+    deliver_again(made)
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 700)
+    made.settle()

@@ -13,7 +13,8 @@ from tests.support.world import World
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
-from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES, SWEEP_BACK
+from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES
+from refunds.processing.settler import SWEEP_BACK
 
 
 def test_a_refund_that_came_back_from_the_bank_is_reversed_and_its_money_freed(
