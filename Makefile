@@ -39,8 +39,8 @@ test: setup  ## the tests that need only Python, but for the long ones
 test-long: setup  ## the long ones: whole suites again, memory, hundreds of simulated crashes
 	@$(VENV)/pytest $(PARALLEL) -m long $(ARGS)
 
-coverage: setup  ## make test, and how much of src/refunds it covers (90 % at least)
-	@$(VENV)/pytest $(PARALLEL) -m "not long" --cov --cov-report=term $(ARGS)
+coverage: setup  ## make test but for the simulator, and how much of src/refunds it covers (90 % at least)
+	@$(VENV)/pytest $(PARALLEL) -m "not long" --cov --cov-report=term tests/unit tests/conformance $(ARGS)
 
 check: check-lint check-types check-imports check-spelling check-workflows check-template check-security  ## format, lint, types, import directions, spelling, workflows, template
 
