@@ -216,6 +216,14 @@ def _oldest(shards: Iterable[_Shard]) -> list[Due]:
     return sorted(batch, key=lambda due: due.check_at)
 
 
+def _waits(refund: Refund) -> bool:
+    return (
+        refund.open_since is not None
+        and refund.open_shard is not None
+        and refund.status not in ENDED_WITHOUT_MONEY
+    )
+
+
 def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock) -> OpenResult:
     now = clock.now()
 
@@ -223,27 +231,24 @@ def _result(looked: Sequence[Looked], unread: tuple[Failure, ...], clock: Clock)
         ages = [now - from_rfc3339(instant) for instant in instants]
         return max(ages, default=timedelta(0)).total_seconds()
 
-    worked = [each.refund for each in looked if each.refund and not each.failure]
     failed = [each for each in looked if each.failure]
-    waits = [
-        refund
-        for refund in (each.refund for each in looked if each.refund)
-        if refund.open_since
-        and refund.open_shard is not None
-        and refund.status not in ENDED_WITHOUT_MONEY
-    ]
-    settled = [refund for refund in worked if refund not in waits]
-    approvals = [refund for refund in waits if refund.status is Status.AWAITING_APPROVAL]
-    waits = [refund for refund in waits if refund not in approvals]
-    reviews = [refund for refund in waits if refund.status is Status.IN_REVIEW]
+    worked = [each.refund for each in looked if each.refund and not each.failure]
+    waiting = [each.refund for each in looked if each.refund and _waits(each.refund)]
+    reviews = [refund for refund in waiting if refund.status is Status.IN_REVIEW]
+    approvals = [refund for refund in waiting if refund.status is Status.AWAITING_APPROVAL]
     # The refund can't be read. All that is known is how long it is overdue.
     unseen = max((each.late for each in failed if not each.refund), default=timedelta(0))
-    oldest_open = oldest(refund.open_since or "" for refund in waits)
+    oldest_open = oldest(
+        refund.open_since or ""
+        for refund in waiting
+        if refund.status is not Status.AWAITING_APPROVAL
+    )
     return OpenResult(
-        settled=len(settled),
-        still_open=len(worked)
-        - len(settled)
-        - sum(each in reviews or each in approvals for each in worked),
+        settled=sum(not _waits(refund) for refund in worked),
+        still_open=sum(
+            _waits(refund) and refund.status not in (Status.IN_REVIEW, Status.AWAITING_APPROVAL)
+            for refund in worked
+        ),
         in_review=len(reviews),
         awaiting_approval=len(approvals),
         failed=len(failed) + len(unread),
