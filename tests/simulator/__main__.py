@@ -64,7 +64,8 @@ def _volume(console: Console, refunds: int) -> int:
     """With the threads of Lambda, a page of the gateway's list, and a slow gateway."""
     volume = Volume(refunds, 3.0, threads=50, page_size=100, dead_letters=refunds // 10, hours=3.0)
     began = time.monotonic()
-    waits = play_volume(volume)
+    with console.status(f"{volume.hours:.0f} hours with {refunds:,} open refunds …"):
+        waits = play_volume(volume)
     console.print(
         f"{refunds:,} open refunds, a gateway of {volume.gateway_seconds:.0f} s, "
         f"{volume.dead_letters:,} dead letters: "

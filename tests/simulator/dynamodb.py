@@ -276,7 +276,9 @@ class DynamoDB:
         condition = compile_condition(KeyConditionExpression)
 
         def apply() -> dict[str, Any]:
-            candidates = _index_items(table, IndexName) if IndexName else table.items
+            candidates = table.items
+            if IndexName:
+                candidates = _index_items(table, IndexName, ExpressionAttributeValues)
             found = sorted(
                 key
                 for key, item in candidates.items()
@@ -311,7 +313,8 @@ class DynamoDB:
         return answer
 
 
-def _index_items(table: Table, name: str) -> dict[Key, Item]:
+def _index_items(table: Table, name: str, values: Item) -> dict[Key, Item]:
+    """The index's items that a query with these values can find: it names its hash key's value."""
     index = table.index
     assert index is not None
     assert index.name == name
@@ -322,6 +325,7 @@ def _index_items(table: Table, name: str) -> dict[Key, Item]:
             **{part: {"S": value} for part, value in zip(table.key_names, key, strict=True)},
         }
         for key, entry in index.entries.items()
+        if {"S": entry[0]} in values.values()
     }
 
 
