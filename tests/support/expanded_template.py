@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+logging.getLogger("samtranslator").setLevel(logging.CRITICAL)  # It warns of its own toggles.
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "template.yaml"

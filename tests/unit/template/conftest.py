@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from tests.support.expanded_template import REGION, ExpandedTemplate, Json, load_template
 
@@ -11,7 +9,6 @@ from tests.support.expanded_template import REGION, ExpandedTemplate, Json, load
 @pytest.fixture(autouse=True)
 def _region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    logging.getLogger("samtranslator").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(scope="session")
