@@ -67,27 +67,33 @@ class Balance:
         *,
         payment: Payment | None = None,
         forgotten_minor: Callable[[], int | None] = lambda: None,
+        ended: bool = False,
     ) -> Counted:
         """Count the payment again at ``gateway`` for the refund ``refund_id``.
 
         ``payment``: as it was just read, which saves a call. ``forgotten_minor``
-        gives what an adopted refund was asked to move, if that is known. Raises
+        gives what an adopted refund was asked to move, if that is known. ``ended``: the refund has
+        ended without money, so it holds nothing, whatever the gateway has moved for it. Raises
         ``GatewayUnavailableError``, ``PaymentGoneError``, ``BalanceContendedError``.
         """
         for _ in range(COUNT_TRIES):
             payment = payment or read_payment(gateway, transaction_id, deadline)
-            if counted := self._count(payment, refund_id, gateway, deadline, forgotten_minor):
+            if counted := self._count(
+                payment, refund_id, gateway, deadline, forgotten_minor, ended=ended
+            ):
                 return counted
             payment = None
         raise BalanceContendedError(transaction_id)
 
-    def _count(
+    def _count(  # noqa: PLR0913 - what is counted, and for which refund
         self,
         payment: Payment,
         refund_id: str,
         gateway: Gateway,
         deadline: Deadline,
         forgotten_minor: Callable[[], int | None],
+        *,
+        ended: bool,
     ) -> Counted | None:
         # The payment was read first, then its refunds, then the ledger. In this order a refund of
         # ours that begins meanwhile counts as reserved, never as missing.
@@ -104,7 +110,9 @@ class Balance:
         adopted = None
         if refund_id not in ledger_after.reservations:
             adopted = next((each for each in shown if each.refund_id == refund_id), None)
-        held_minor = (forgotten_minor() or adopted.amount_minor) if adopted else 0
+        held_minor = 0
+        if adopted and not ended:
+            held_minor = forgotten_minor() or adopted.amount_minor
         # The amount that an adopted refund has moved is already subtracted from what remains, like
         # another system's refund. Its reservation is the amount that was asked for. If it moved
         # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.money import Money
-from refunds.domain.refund import Refund, Status, short_text
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status, short_text
 from refunds.gateways.contract import (
     Accepted,
     Declined,
@@ -285,7 +285,11 @@ class Settler:
         try:
             in_time = deadline.within(deadline.left_seconds(), reserve_seconds=FINISH_SECONDS)
             self._balance.count(
-                refund.transaction_id, refund.refund_id, self._gateway_of(refund), in_time
+                refund.transaction_id,
+                refund.refund_id,
+                self._gateway_of(refund),
+                in_time,
+                ended=refund.status in ENDED_WITHOUT_MONEY,
             )
         except PaymentGoneError:
             return  # The payment is gone: no more of it can be refunded, so it can't be overdrawn.
@@ -361,7 +365,7 @@ class Settler:
             # Another system has refunded the payment. Update the ledger for the requests after this
             # one. If that fails now, the next rejection counts again.
             with suppress(GatewayUnavailableError, BalanceContendedError):
-                self.count_balance(refund, deadline)
+                self.count_balance(result.refund, deadline)
         return result
 
     def _may_arrive(self, unanswered: Refund) -> bool:

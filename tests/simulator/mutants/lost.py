@@ -125,4 +125,8 @@ MUTANTS = (
             "pass",
         ),
     ),
+    edge_mutant(
+        "what ended here holds money again in a lost ledger",
+        ("processing.balance:Balance._count", "if adopted and not ended:", "if adopted:"),
+    ),
 )

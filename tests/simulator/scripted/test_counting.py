@@ -108,3 +108,14 @@ def test_what_is_paid_there_and_ended_here_counts_against_the_payment() -> None:
     made.reconcile()
     made.run_for(10 * MINUTE)
     assert (status(made), remaining(made)) == ("FAILED", 700)
+
+
+def test_what_ended_here_holds_nothing_in_a_ledger_that_was_lost() -> None:
+    made = world()
+    fail_here_and_pay_there(made)
+    made.empty(made.ledger)
+    made.send(request("r2"))
+    made.run_for(MINUTE)
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), held(made), remaining(made)) == ("FAILED", 0, 400)
