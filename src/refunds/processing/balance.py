@@ -142,18 +142,22 @@ class Balance:
         The trail knows which there are, and a refund's record how far it has come.
         """
         held: dict[str, int] = {}
-        for refund_id, entry in self._audit.latest_of_payment(ledger.transaction_id).items():
-            if refund_id in ledger.reservations or entry["status"] not in UNFINISHED:
+        unfinished = {
+            refund_id: entry
+            for refund_id, entry in self._audit.latest_of_payment(ledger.transaction_id).items()
+            if refund_id not in ledger.reservations and entry["status"] in UNFINISHED
+        }
+        for refund_id, refund in self._refunds.get_each(list(unfinished)):
+            if refund is None:
+                amount_minor = unfinished[refund_id]["details"].get("amount_minor")
+            elif refund.status in ENDED_WITHOUT_MONEY:
                 continue
-            amount_minor = entry["details"].get("amount_minor")
-            if (refund := self._refunds.get(refund_id)) is not None:
-                if refund.status in ENDED_WITHOUT_MONEY:
-                    continue
+            else:
                 amount_minor = refund.amount_minor
             if amount_minor:
                 held[refund_id] = amount_minor
-        if len(held) > MAX_HELD_AGAIN:
-            raise BalanceContendedError(ledger.transaction_id)
+            if len(held) > MAX_HELD_AGAIN:
+                raise BalanceContendedError(ledger.transaction_id)
         return held
 
     def _moved_unreserved(
@@ -162,8 +166,11 @@ class Balance:
         """What the gateway has moved, or is about to move, beyond what our reservations cover; and
         how much of that is unclear."""
         moved_for: dict[str | None, int] = defaultdict(int)
+        in_other_stages = self._of_other_stages(shown, ledger)
         for each in shown:
-            moved_for[self._reservation_of(each, ledger)] += each.amount_minor
+            covered = _holds(ledger, each.refund_id)
+            refund_id = each.refund_id if covered else in_other_stages.get(each.gateway_refund_id)
+            moved_for[refund_id] += each.amount_minor
         others = moved_for.pop(None, 0)
         # A second refund, or a larger one than was asked for: the money has left the payment all
         # the same.
@@ -191,18 +198,34 @@ class Balance:
         unlisted = max(0, unlisted - ours)
         return moved_minor + unlisted, min(unlisted, sum(unshown.values()) - ours)
 
-    def _reservation_of(self, shown: GatewayRefund, ledger: Ledger) -> str | None:
-        """The refund id whose reservation covers ``shown``; None when another system made it."""
-        if ledger.reservations.get(shown.refund_id, 0) > 0:
-            return shown.refund_id
-        # It began in another of our stages. Its own record has the reference that it began with.
-        reference = shown.gateway_reference or ""
-        refund_id = reference.rpartition(".")[2]
-        if ledger.reservations.get(refund_id, 0) > 0:
-            refund = self._refunds.get(refund_id)
-            if refund is not None and refund.reference == reference:
-                return refund_id
-        return None
+    def _of_other_stages(self, shown: Sequence[GatewayRefund], ledger: Ledger) -> dict[str, str]:
+        """The refund ids of what another of our stages began, by the gateway's id.
+
+        The refund's own record has the reference that it began with.
+        """
+        references = {
+            each.gateway_refund_id: each.gateway_reference
+            for each in shown
+            if not _holds(ledger, each.refund_id)
+            and each.gateway_reference
+            and _holds(ledger, _refund_id_in(each.gateway_reference))
+        }
+        ids = sorted({_refund_id_in(reference) for reference in references.values()})
+        refunds = dict(self._refunds.get_each(ids))
+        return {
+            gateway_refund_id: refund.refund_id
+            for gateway_refund_id, reference in references.items()
+            if (refund := refunds[_refund_id_in(reference)]) is not None
+            and refund.reference == reference
+        }
+
+
+def _holds(ledger: Ledger, refund_id: str) -> bool:
+    return ledger.reservations.get(refund_id, 0) > 0
+
+
+def _refund_id_in(reference: str) -> str:
+    return reference.rpartition(".")[2]
 
 
 def read_payment(gateway: Gateway, transaction_id: str, deadline: Deadline) -> Payment:

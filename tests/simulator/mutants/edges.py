@@ -66,9 +66,9 @@ MUTANTS = (
     edge_mutant(
         "refunds of our other stages are others'",
         (
-            "processing.balance:Balance._reservation_of",
-            "if refund is not None and refund.reference == reference:",
-            "if False:",
+            "processing.balance:Balance._of_other_stages",
+            "and refund.reference == reference",
+            "and False",
         ),
     ),
     edge_mutant(

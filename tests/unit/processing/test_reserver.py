@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.support.builders import LEFT_OUT, payment, refund, request, shown
@@ -10,7 +11,7 @@ from tests.support.world import World
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.refund import Status
-from refunds.gateways.contract import GatewayStatus, PaymentStatus
+from refunds.gateways.contract import NOT_OURS, GatewayStatus, PaymentStatus
 from refunds.processing.balance import (
     MAX_HELD_AGAIN,
     Balance,
@@ -299,6 +300,33 @@ def test_a_ledger_that_begins_again_holds_what_the_trail_knows_as_unfinished(wor
         "refund-IN_REVIEW": 103,
     }
     assert ledger.remaining == 10_000 - 304
+
+
+def test_a_count_reads_the_refunds_that_it_depends_on_all_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        unfinished = refund(
+            refund_id=f"refund-{number}",
+            amount_minor=1000,
+            status=Status.PROCESSING,
+            gateway_reference=f"blue.refund-{number}",
+        )
+        world.refunds.put_new(unfinished)
+        world.audit.put_new(audit_entry(unfinished.item()))
+        # Our other stage, blue, began it.
+        world.gateway.refunds.append(
+            shown(
+                refund_id=NOT_OURS,
+                gateway_refund_id=f"gw-{number}",
+                gateway_reference=f"blue.refund-{number}",
+                amount_minor=1000,
+            )
+        )
+    monkeypatch.setattr(world.refunds, "get", Mock(side_effect=AssertionError("one by one")))
+
+    assert recounted(world) == 7000
+    assert recounted(world) == 7000
 
 
 def test_a_payment_with_too_many_unfinished_refunds_waits_for_some_to_end(world: World) -> None:

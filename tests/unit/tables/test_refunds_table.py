@@ -227,6 +227,21 @@ def test_an_error_that_is_no_failed_condition_is_never_an_answer() -> None:
             write()
 
 
+def test_each_refund_is_read_by_itself_when_a_batch_leaves_it_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [refund(refund_id=f"refund-{number}") for number in range(2)]
+    for each in there:
+        world.refunds.put_new(each)
+    assert dict(world.refunds.get_each(["refund-0", "refund-2"])) == {
+        "refund-0": there[0],
+        "refund-2": None,
+    }
+
+    monkeypatch.setattr(world.refunds, "get_many", lambda ids: {})
+    assert [found for _, found in world.refunds.get_each(["refund-0", "refund-1"])] == there
+
+
 def test_many_refunds_are_read_at_once_without_those_that_are_not_there(world: World) -> None:
     there = refund(refund_id="refund-2")
     world.refunds.put_new(there)
