@@ -90,12 +90,21 @@ class AtRest:
                 continue  # as long as nobody knows what became of it, its money stays held (I6)
             if wire is None:
                 raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])
-            if wire["transaction_id"]["S"] != transaction_id or (
-                wire["status"]["S"] not in HOLDS_MONEY
-            ):
+            of_other = wire["transaction_id"]["S"] != transaction_id
+            if of_other and self._has_moved(transaction_id, name[2:]):
+                # The record of what was paid was lost, and its id came again for another payment.
+                # The money has left this one.
+                continue
+            if of_other or wire["status"]["S"] not in HOLDS_MONEY:
                 raise Violation(
                     "I3", f"{held} stays reserved for {name[2:]}, which has ended", name[2:]
                 )
+
+    def _has_moved(self, transaction_id: str, refund_id: str) -> bool:
+        return any(
+            each.live and each.transaction_id == transaction_id
+            for each in self.checker.flair.of(refund_id)
+        )
 
     def _has_namesake(self, place: tuple[str, str, int]) -> bool:
         """Whether the same version of the same refund id was of another payment, before its record
