@@ -1,20 +1,75 @@
-"""The list of faults that live says why each does no harm, and is of today's code."""
+"""Faults made by a tool: what is made, what brings it to life, and the list of those that live."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from types import FunctionType
 
 import pytest
+from tests.simulator.fault_code import infect, observe, statement_at
+from tests.simulator.fault_making import Fault, faults_of
 from tests.simulator.mutate import known_survivors
 
+from refunds.domain import money
+from refunds.domain.money import Money
+
 SURVIVORS = known_survivors()
+MONEY = Path("src/refunds/domain/money.py")
 
 
 @pytest.mark.parametrize("key", SURVIVORS)
 def test_a_listed_survivor_is_a_line_of_its_file_and_has_a_reason(key: str) -> None:
-    path, _, change = key.partition(": ")
+    place, _, change = key.partition(": ")
+    path, _, function = place.partition(" ")
     was, arrow, _ = change.partition(" -> ")
-    lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    source = Path(path).read_text()
     assert arrow
-    assert was in lines
+    assert was in [line.strip() for line in source.splitlines()]
+    assert f"def {function.rpartition('.')[2]}(" in source
     assert SURVIVORS[key]
+
+
+def test_each_fault_is_another_one_and_in_a_function() -> None:
+    made = faults_of(MONEY, Random(1), 100)
+    assert len(made) > 10
+    assert len({fault.digest() for fault in made}) == len(made)
+    assert all(fault.function.startswith("Money.") and fault.was != fault.instead for fault in made)
+
+
+def test_a_smaller_sample_of_a_seed_is_part_of_a_larger_one() -> None:
+    few, more = (faults_of(MONEY, Random(7), count) for count in (4, 8))
+    assert len(few) == 4
+    assert set(few) < set(more)
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Whatever code a test gives to ``Money``, it has its own again."""
+    functions = [each for each in vars(Money).values() if isinstance(each, FunctionType)]
+    codes = [each.__code__ for each in functions]
+    yield
+    for function, code in zip(functions, codes, strict=True):
+        function.__code__ = code
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_fault_comes_to_life_in_what_was_imported_before() -> None:
+    source = MONEY.read_text()
+    code = source.replace('sign = "-"', 'sign = "+"')
+    line = source[: source.index('sign = "-"')].count("\n") + 1
+    fault = Fault(str(MONEY), "ours", line, "Money.__str__", "", "", code)
+    assert infect(fault)
+    assert str(Money(-1, "USD")).startswith("+")
+
+
+@pytest.mark.usefixtures("restored")
+def test_the_statements_that_a_test_runs_are_seen() -> None:
+    ran: set[str] = set()
+    observe(str(MONEY), ran.add)
+    str(Money(-1, "USD"))
+    lines = MONEY.read_text().splitlines()
+    reached = next(number for number, line in enumerate(lines, 1) if 'sign = "-"' in line)
+    assert statement_at(str(MONEY), reached) in ran
+    vars(money).pop("__statement_ran__")
