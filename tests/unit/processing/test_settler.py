@@ -215,6 +215,24 @@ def test_without_its_own_gateway_a_refund_waits_and_keeps_its_money(world: World
 # Giving back
 
 
+def test_a_decline_is_in_the_index_before_its_money_is_released(
+    world: World, claimed: Refund
+) -> None:
+    release = world.ledger.release
+    seen: list[bool] = []
+
+    def watched(transaction_id: str, refund_id: str, *, back_minor: int | None = None) -> bool:
+        seen.append(is_open(world.stored()))
+        return release(transaction_id, refund_id, back_minor=back_minor)
+
+    world.ledger.release = watched  # type: ignore[method-assign]
+    world.gateway.answers.append(Declined("payment_disputed", "the payment is disputed"))
+    call(world, claimed)
+
+    assert seen == [True]
+    assert is_closed(world.stored())
+
+
 def test_what_ended_without_money_is_released_before_it_leaves_the_index(world: World) -> None:
     there = world.put(
         refund(
