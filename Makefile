@@ -111,7 +111,7 @@ chaos: emulator  ## engines with faults: kills, connections, AWS errors, clocks,
 # At most ten hours; with fewer faults than chaos, so that throughput and memory are worth a look.
 # EMULATED=1 takes MiniStack's tables, so that dynoxide need not be compiled: the short one in CI.
 soak: emulator  ## many refunds with faults on the engines: REFUNDS=100000 FAULTS=0.1; plots in .local/soak.png
-	@$(VENV)/python -m tests.chaos --seconds $(or $(SECONDS),36000) --refunds $(or $(REFUNDS),100000) \
+	@$(VENV)/python -m tests.chaos --soak --seconds $(or $(SECONDS),4500) --refunds $(or $(REFUNDS),100000) \
 		--fault-rate $(or $(FAULTS),0.1) --plot .local/soak.png $(if $(SEED),--seed $(SEED)) \
 		$(if $(EMULATED),--emulated-dynamodb)
 

@@ -1,27 +1,35 @@
 """Chaos and soak on the engines. Exit status 1 when an invariant does not hold.
 
 python -m tests.chaos --seconds 60 --seed 7
-python -m tests.chaos --seconds 3600 --refunds 100000 --fault-rate 0.1 --plot .local/soak.png
+python -m tests.chaos --seconds 3600 --refunds 100000 --soak --plot soak.png
+
+SIGINT or SIGTERM ends the sending: what was sent is settled, checked and reported. A second one
+ends the run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 
 from tests.chaos.aws_errors import ERRORS, ErrorProxy
-from tests.chaos.run import Result, Run
+from tests.chaos.run import EVIDENCE, Load, Result, Run, Sample
 from tests.chaos.toxics import Proxies
 from tests.support.engines import servers
+from tests.support.engines.disk import Disk, can_mount
 from tests.support.engines.stack import engine_stack, engines
 from tests.support.engines.tools import MissingToolchainError
 from tests.support.engines.worker import CLOCK_FILE
 
-from refunds_devkit.sandbox.server import SandboxGateway
+PROGRESS_SECONDS = 30.0
 
 
 def main() -> int:
@@ -35,8 +43,10 @@ def main() -> int:
         return 3
     _print(result)
     if asked.plot:
-        _plot(result, asked.plot)
+        _plot(result.samples, asked.plot)
+        print(f"plots: {asked.plot}")
     if result.violations:
+        print(f"The tables, calls and logs: {EVIDENCE}", file=sys.stderr)
         print(f"Run the plan again: make chaos SEED={seed}", file=sys.stderr)
     return 1 if result.violations else 0
 
@@ -47,7 +57,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--refunds", type=int)
     parser.add_argument("--fault-rate", type=float, default=0.5)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument(
+        "--soak",
+        action="store_true",
+        help="send as fast as the queue is worked off, by twice as many processes",
+    )
+    parser.add_argument("--plot", type=Path, help="its samples are written beside it")
     parser.add_argument(
         "--emulated-dynamodb",
         action="store_true",
@@ -59,36 +74,92 @@ def _arguments() -> argparse.Namespace:
 def _run(seed: int, asked: argparse.Namespace) -> Result:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        proxy_folder = folder / "toxiproxy"
-        proxy_folder.mkdir()
-        urls = stack.enter_context(engines(folder, emulated=asked.emulated_dynamodb))
-        api = stack.enter_context(servers.toxiproxy(proxy_folder))
-        gateway = stack.enter_context(SandboxGateway())
+        for name in ("toxiproxy", "sandbox"):
+            (folder / name).mkdir()
+        disks: dict[str, Disk] | None = {} if can_mount() else None
+        if disks is None:
+            print("no full disks: only root on Linux may mount one", file=sys.stderr)
+        urls = stack.enter_context(engines(folder, emulated=asked.emulated_dynamodb, disks=disks))
+        api = stack.enter_context(servers.toxiproxy(folder / "toxiproxy"))
+        sandbox_url = stack.enter_context(servers.sandbox_gateway(folder / "sandbox"))
         errors = {name: ErrorProxy(name, urls[name]) for name in ERRORS}
         for proxy in errors.values():
             stack.callback(proxy.close)
-        behind = {**urls, **{name: proxy.url for name, proxy in errors.items()}}
-        proxies = Proxies(api, {**behind, "GATEWAY": gateway.url})
+        proxies = Proxies(api, {**urls, "GATEWAY": sandbox_url})
         clock_file = folder / "clock"
         worker_urls = {name: url for name, url in proxies.urls.items() if name != "GATEWAY"}
         running = stack.enter_context(
             engine_stack(
                 urls,
                 folder,
-                gateway=gateway,
+                sandbox_url=sandbox_url,
                 worker_urls=worker_urls,
                 gateway_url=proxies.urls["GATEWAY"],
                 worker_variables={CLOCK_FILE: str(clock_file)},
+                parameters={"MaximumConcurrency": "4"} if asked.soak else {},
             )
         )
-        run = Run(running, proxies, seed, list(errors.values()), clock_file)
-        return run.run(asked.seconds, asked.refunds, asked.fault_rate)
+        run = Run(
+            running,
+            proxies,
+            seed,
+            errors=list(errors.values()),
+            disks=disks,
+            clock_file=clock_file,
+            on_sample=_Progress(asked.refunds, asked.plot).show,
+        )
+        _stop_on_signal(run)
+        load = Load(asked.seconds, asked.refunds, asked.fault_rate)
+        if asked.soak:
+            load = replace(load, pause_seconds=0.0, regular_seconds=15.0)
+        return run.run(load)
+
+
+def _stop_on_signal(run: Run) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        print("stopping: what was sent is settled and checked", file=sys.stderr, flush=True)
+        run.stop()
+        signal.signal(number, signal.default_int_handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+class _Progress:
+    """Shows how far the run is, and keeps its samples for whoever stops it early."""
+
+    def __init__(self, refunds: int | None, plot: Path | None) -> None:
+        self._refunds = refunds
+        self._samples_file = plot.with_suffix(".jsonl") if plot else None
+        self._shown_at = 0.0
+        if self._samples_file:
+            self._samples_file.parent.mkdir(parents=True, exist_ok=True)
+            self._samples_file.unlink(missing_ok=True)
+
+    def show(self, sample: Sample) -> None:
+        if self._samples_file:
+            with self._samples_file.open("a") as file:
+                file.write(json.dumps(asdict(sample)) + "\n")
+        if sample.seconds - self._shown_at < PROGRESS_SECONDS:
+            return
+        self._shown_at = sample.seconds
+        rate = sample.settled / sample.seconds
+        left = ""
+        if self._refunds and rate:
+            minutes = max(0, self._refunds - sample.settled) / rate / 60
+            left = f" of {self._refunds}, {minutes:.0f} min left"
+        print(
+            f"{sample.seconds:6.0f} s  settled {sample.settled}{left}"
+            f"  {rate:.1f}/s  {sample.memory_mb:.0f} MB",
+            flush=True,
+        )
 
 
 def _print(result: Result) -> None:
     count = len(result.requested)
     rate = count / max(result.seconds, 1)
     print(f"{count} refunds in {result.seconds:.0f} s ({rate:.1f}/s), settled included")
+    print(f"open at the end: {result.open_at_end}")
     print("statuses: " + ", ".join(f"{k} {n}" for k, n in sorted(result.statuses.items())))
     print(f"faults: {sum(result.faults.values())}")
     for fault, times in sorted(result.faults.items()):
@@ -101,21 +172,35 @@ def _print(result: Result) -> None:
         print(f"  {violation}")
 
 
-def _plot(result: Result, path: Path) -> None:
+def _plot(samples: list[Sample], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    seconds = [sample.seconds for sample in result.samples]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
-    left.plot(seconds, [sample.settled for sample in result.samples])
-    left.set(title="Refunds settled", xlabel="seconds")
-    right.plot(seconds, [sample.memory_mb for sample in result.samples])
-    right.set(title="Memory of all workers, MB", xlabel="seconds", ylim=(0, None))
+    minutes = [sample.seconds / 60 for sample in samples]
+    figure, (settled, rate, memory) = pyplot.subplots(1, 3, figsize=(15, 4))
+    settled.plot(minutes, [sample.settled for sample in samples])
+    settled.set(title="Refunds settled", xlabel="minutes", ylim=(0, None))
+    rate.plot(*_rates(samples))
+    rate.set(title="Refunds settled a second", xlabel="minutes", ylim=(0, None))
+    memory.plot(minutes, [sample.memory_mb for sample in samples])
+    memory.set(title="Memory of all workers, MB", xlabel="minutes", ylim=(0, None))
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
     figure.savefig(path, dpi=110)
-    print(f"plots: {path}")
+
+
+def _rates(samples: list[Sample]) -> tuple[list[float], list[float]]:
+    """Minutes, and refunds settled a second in the half minute before."""
+    minutes, rates = [], []
+    earlier = samples[0]
+    for sample in samples:
+        if (seconds := sample.seconds - earlier.seconds) >= PROGRESS_SECONDS:
+            minutes.append(sample.seconds / 60)
+            rates.append((sample.settled - earlier.settled) / seconds)
+            earlier = sample
+    return minutes, rates
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """AWS answers with errors, on request: a proxy before an engine that refuses or loses answers.
 
-toxiproxy breaks connections; this breaks what is said over a whole one. It passes everything on as
-it is, Host header included, since a request's signature covers that.
+toxiproxy breaks connections; this breaks what is said over a whole one. Only while it has errors to
+give is it between toxiproxy and the engine. It passes everything on as it is, Host header included,
+since a request's signature covers that.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ErrorProxy:
     """Before one engine. ``fail`` has the next requests answered with an error."""
 
     def __init__(self, service: str, upstream: str) -> None:
-        self._service = service
+        self.service = service
         self._upstream = upstream
         self._http = urllib3.PoolManager(maxsize=64, retries=False, timeout=BODY_SECONDS)
         self._lock = threading.Lock()
@@ -72,14 +73,14 @@ class ErrorProxy:
 
     def fail(self, random: Random) -> str:
         """Some requests from now on. Returns what was done."""
-        kind = random.choice(sorted(ERRORS[self._service]))
+        kind = random.choice(sorted(ERRORS[self.service]))
         with self._lock:
-            self._answer = ERRORS[self._service][kind]
+            self._answer = ERRORS[self.service][kind]
             self._left = random.randint(1, MOST_AT_ONCE)
             # The worst: it was done, and the caller hears that it was not.
             self._after_it_was_done = kind == "500" and random.random() < 0.5
             lost = ", done nevertheless" if self._after_it_was_done else ""
-        return f"{self._service} {kind}{lost}"
+        return f"{self.service} {kind}{lost}"
 
     def mend(self) -> None:
         with self._lock:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from tests.support.engines.disk import Disk
+from tests.support.engines.pollers import InvocationError
 from tests.support.engines.stack import EngineStack
-from tests.support.evaluated_alarms import alarms_after, logged_metrics
+from tests.support.evaluated_alarms import alarms_after, lambda_alarms_after, logged_metrics
 
+from refunds.backup.digest import DIGESTS_PREFIX
 from refunds.tables.wire import item_from_wire
 
 Row = Mapping[str, Any]
 OPEN = ("PROCESSING", "PENDING", "AWAITING_APPROVAL")
-VERIFY_SECONDS = 600
+BACKUP_SECONDS = 1200
+VERIFY_SECONDS = 1800
 
 
 def scan(running: EngineStack, output: str) -> list[dict[str, Any]]:
@@ -37,8 +44,64 @@ def violations(running: EngineStack, requested: Mapping[str, str], captured: int
         entries=scan(running, "AuditTableName"),
         movements=running.sandbox.movements(),
     )
-    running.functions["BackupRefunds"].invoke({})
-    return found + _verify(running)
+    return found + _back_up(running) + _verify(running)
+
+
+def full_disk(running: EngineStack, disk: Disk) -> list[str]:
+    """I7 and I9: without room a backup fails, raises its alarm, and publishes nothing."""
+    before = _backups(running)
+    metrics = {"Errors": 0.0}
+    disk.fill()
+    try:
+        running.functions["BackupRefunds"].invoke({})
+    except InvocationError:
+        metrics["Errors"] = 1.0
+    finally:
+        disk.free()
+    found = [f"I7 {key} was published on a full disk" for key in _backups(running) - before]
+    if "BackupRefundsErrors" not in lambda_alarms_after("BackupRefunds", metrics):
+        found.append("I9 BackupRefundsErrors is not on after a backup without room")
+    return found
+
+
+def keep_evidence(running: EngineStack, folder: Path) -> None:
+    """What tables, gateway and functions say, for whoever looks into a violation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(running.log, folder / "functions.log")
+    parts: Mapping[str, Sequence[Row]] = {
+        "refunds": scan(running, "RefundsTableName"),
+        "ledger": scan(running, "LedgerTableName"),
+        "audit": scan(running, "AuditTableName"),
+        "movements": running.sandbox.movements(),
+        "calls": running.sandbox.calls(),
+    }
+    for name, rows in parts.items():
+        lines = (json.dumps(row, default=str) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+
+
+def _back_up(running: EngineStack) -> list[str]:
+    """One whole backup, however many invocations it takes."""
+    before = _backups(running)
+    try:
+        running.functions["BackupRefunds"].invoke({})
+    except InvocationError as failure:
+        return [f"I7 the last backup failed: {failure}"]
+    deadline = time.monotonic() + BACKUP_SECONDS
+    while time.monotonic() < deadline:
+        if _backups(running) - before:
+            return []
+        time.sleep(1)
+    return ["I7 the last backup was not published"]
+
+
+def _backups(running: EngineStack) -> set[str]:
+    """The keys of the digests: what is in none is no backup."""
+    stack = running.stack
+    pages = stack.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=stack["BackupBucketName"], Prefix=DIGESTS_PREFIX
+    )
+    return {each["Key"] for page in pages for each in page.get("Contents", [])}
 
 
 def compare(

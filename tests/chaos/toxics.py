@@ -28,6 +28,8 @@ class Proxies:
     def __init__(self, api: str, servers: Mapping[str, str]) -> None:
         self._api = api
         self._http = urllib3.PoolManager(timeout=10, retries=False)
+        self._servers = dict(servers)
+        self._redirected: set[str] = set()
         self.urls: dict[str, str] = {}
         for name, url in servers.items():
             listen = f"{LOOPBACK}:{free_port()}"
@@ -43,8 +45,20 @@ class Proxies:
         self._post(f"/proxies/{name}/toxics", {"name": f"{kind}_{direction}", **toxic})
         return f"{kind} {name}"
 
+    def redirect(self, name: str, url: str) -> None:
+        """Pass connections on to another server until ``mend``. Closes those that are open."""
+        self._redirected.add(name)
+        self._set_upstream(name, url)
+
     def mend(self) -> None:
         self._post("/reset", {})
+        while self._redirected:
+            name = self._redirected.pop()
+            self._set_upstream(name, self._servers[name])
+
+    def _set_upstream(self, name: str, url: str) -> None:
+        listen = urlsplit(self.urls[name]).netloc
+        self._post(f"/proxies/{name}", {"listen": listen, "upstream": urlsplit(url).netloc})
 
     def _post(self, path: str, body: Any) -> None:
         # toxiproxy refuses requests of browsers, by their user agent.

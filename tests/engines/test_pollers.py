@@ -41,8 +41,8 @@ class DeletedMessages:
     def __init__(self) -> None:
         self.receipts: list[str] = []
 
-    def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
-        self.receipts.append(ReceiptHandle)
+    def delete_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> None:  # noqa: N803
+        self.receipts += [entry["ReceiptHandle"] for entry in Entries]
 
 
 def messages(*names: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tests.simulator.alarms import Alarm, AlarmBoard, series, template_alarms
 from tests.simulator.kernel import START_SECONDS
@@ -22,6 +22,20 @@ def alarms_after(metrics: dict[str, list[float]]) -> set[str]:
                 board.add(where, START_SECONDS + number * RUN_SECONDS, value)
     board.advance(START_SECONDS + 3600)
     return board.all_on()
+
+
+def lambda_alarms_after(function: str, metrics: Mapping[str, float]) -> set[str]:
+    """The alarms on Lambda's own metrics that are on after one invocation reported these."""
+    board = AlarmBoard(tuple(each for each in template_alarms() if _is_of_lambda(each)))
+    for name, value in metrics.items():
+        where = series("AWS/Lambda", name, FunctionName=function)
+        board.add(where, START_SECONDS + 1, value)
+    board.advance(START_SECONDS + RUN_SECONDS)
+    return board.all_on()
+
+
+def _is_of_lambda(alarm: Alarm) -> bool:
+    return all(each.series[0] == "AWS/Lambda" for each in alarm.inputs)
 
 
 def _is_ours(alarm: Alarm) -> bool:

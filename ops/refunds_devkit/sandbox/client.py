@@ -20,9 +20,9 @@ class SandboxError(Exception):
 class SandboxClient:
     """Scripts a running sandbox gateway and reads its ledger. Raises SandboxError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._url = url.rstrip("/")
-        self._pool = urllib3.PoolManager(timeout=TIMEOUT_SECONDS, retries=False)
+        self._pool = urllib3.PoolManager(timeout=timeout_seconds, retries=False)
 
     def close(self) -> None:
         self._pool.clear()

@@ -85,6 +85,8 @@ class Function:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            # Ctrl-C is for the run, which still needs its workers to end well.
+            process_group=0,
         )
         with self._lock:
             self._all.append(worker)

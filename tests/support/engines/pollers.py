@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ Invoke = Callable[[dict[str, Any]], Any]
 AWS_ERRORS = (ClientError, BotoCoreError)
 IDLE_SECONDS = 0.05
 RECEIVE_SECONDS = 1
+LIST_SHARDS_SECONDS = 1.0
 
 
 class InvocationError(Exception):
@@ -83,11 +85,15 @@ def deliver_messages(client: Any, queue_url: str, records: list[Record], invoke:
         failed = failed_identifiers(invoke({"Records": records}), identifiers)
     except InvocationError:
         return
-    for record in records:
-        if record["messageId"] not in failed:
-            # A message whose deletion fails is delivered again, as at AWS.
-            with suppress(*AWS_ERRORS):
-                client.delete_message(QueueUrl=queue_url, ReceiptHandle=record["receiptHandle"])
+    entries = [
+        {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
+        for number, record in enumerate(records)
+        if record["messageId"] not in failed
+    ]
+    if entries:
+        # A message whose deletion fails is delivered again, as at AWS.
+        with suppress(*AWS_ERRORS):
+            client.delete_message_batch(QueueUrl=queue_url, Entries=entries)
 
 
 @dataclass
@@ -262,11 +268,16 @@ class StreamPoller(threading.Thread):
         # By shard, the last sequence number that was delivered.
         self._delivered: dict[str, str] = {}
         self._iterators: dict[str, str | None] = {}
+        self._shards: list[str] = []
+        self._shards_listed_at = 0.0
+        self.empty_polls = 0
+        """How often it has found that every shard was read to its end."""
 
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
                 found = self._poll()
+                self.empty_polls += not found
             except AWS_ERRORS:
                 # An expired or lost iterator: continue after the last delivered record.
                 self._iterators.clear()
@@ -279,11 +290,12 @@ class StreamPoller(threading.Thread):
         self.join()
 
     def _poll(self) -> bool:
-        found = False
-        described = self._client.describe_stream(StreamArn=self._stream_arn)
-        for shard in described["StreamDescription"]["Shards"]:
-            found |= self._poll_shard(shard["ShardId"])
-        return found
+        if time.monotonic() - self._shards_listed_at > LIST_SHARDS_SECONDS:
+            described = self._client.describe_stream(StreamArn=self._stream_arn)
+            self._shards = [each["ShardId"] for each in described["StreamDescription"]["Shards"]]
+            self._shards_listed_at = time.monotonic()
+        found = [self._poll_shard(shard_id) for shard_id in self._shards]
+        return any(found)
 
     def _poll_shard(self, shard_id: str) -> bool:
         if shard_id not in self._iterators:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,15 @@ def running(
 ) -> Iterator[None]:
     """A process, from when ``health`` responds until the end of the block."""
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C is for the run, which still needs its engines to end well.
+            process_group=0,
+        )
         try:
             _wait_for(health, process, folder / "log")
             yield
@@ -137,6 +146,19 @@ def stripe_mock(folder: Path) -> Iterator[str]:
     command = [str(tools.stripe_mock()), "-http-addr", f"{LOOPBACK}:{port}"]
     url = f"http://{LOOPBACK}:{port}"
     with running(command, folder, url, os.environ):
+        yield url
+
+
+@contextmanager
+def sandbox_gateway(folder: Path) -> Iterator[str]:
+    """The sandbox gateway in a process of its own, so that it shares no interpreter lock."""
+    port = free_port()
+    command = [
+        *(str(Path(sys.executable).parent / "refunds-dev"), "sandbox-gateway", "--no-seed"),
+        *("--host", LOOPBACK, "--port", str(port), "--database", ":memory:"),
+    ]
+    url = f"http://{LOOPBACK}:{port}"
+    with running(command, folder, f"{url}/_sandbox/health", os.environ):
         yield url
 
 

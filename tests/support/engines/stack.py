@@ -20,6 +20,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from tests.support.deployed import FUNCTIONS, TEMPLATE, Deployed
 from tests.support.engines import servers
 from tests.support.engines.control_plane import ControlPlane
+from tests.support.engines.disk import Disk, small_disk
 from tests.support.engines.function import Function
 from tests.support.engines.pollers import (
     Mapping as EventSourceMapping,
@@ -34,7 +35,7 @@ from tests.support.engines.pollers import (
 
 from refunds_devkit.local.deployment import PARAMETERS
 from refunds_devkit.sandbox.client import SandboxClient
-from refunds_devkit.sandbox.server import SandboxGateway
+from refunds_devkit.sandbox.server import DEFAULT_API_KEY, SandboxGateway
 from refunds_ops.stack.stack import Stack
 
 CREDENTIALS = {
@@ -46,6 +47,10 @@ CREDENTIALS = {
 REQUESTS_MAPPING = "ProcessRefundRefundRequests-id"
 AUDIT_MAPPING = "WriteAuditRefundChanges-id"
 RETRY_PAUSE_SECONDS = 0.2
+LEDGER_SECONDS = 600
+"""For the sandbox to answer with its whole ledger."""
+DISK_MIB = {"S3": 1024}
+"""Of memory, and only what is used: enough for 100,000 refunds."""
 STREAM_CLIENT = Config(parameter_validation=False)
 """dynoxide's shard ids are shorter than the least that botocore allows (docs/engines.md)."""
 
@@ -98,7 +103,7 @@ class EngineStack:
     sandbox: SandboxClient
     functions: Mapping[str, Function]
     mapping: EventSourceMapping
-    stream_arn: str
+    audit_poller: StreamPoller
     log: Path
 
 
@@ -108,7 +113,7 @@ def engine_stack(  # noqa: PLR0913 - the engines and what runs on them
     folder: Path,
     *,
     worker_urls: Mapping[str, str] | None = None,
-    gateway: SandboxGateway | None = None,
+    sandbox_url: str | None = None,
     gateway_url: str | None = None,
     parameters: Mapping[str, str] | None = None,
     worker_variables: Mapping[str, str] | None = None,
@@ -116,7 +121,7 @@ def engine_stack(  # noqa: PLR0913 - the engines and what runs on them
     """Deploy to the engines at ``urls`` (by botocore's names, such as ``DYNAMODB_STREAMS``).
 
     ``worker_urls``: where the functions reach them instead, such as a proxy. ``gateway_url`` stands
-    for ``gateway``, a running sandbox, in the same way.
+    for ``sandbox_url``, a running sandbox gateway, in the same way.
     """
     with ExitStack() as stack:
         plane = ControlPlane(_send_by_arn)
@@ -124,14 +129,14 @@ def engine_stack(  # noqa: PLR0913 - the engines and what runs on them
         own = dict.fromkeys(("SECRETS_MANAGER", "EVENTBRIDGE", "LAMBDA"), plane.url)
         endpoints = _endpoints({**urls, **own})
         stack.enter_context(patch.dict(os.environ, {**CREDENTIALS, **endpoints}))
-        if gateway is None:
-            gateway = stack.enter_context(SandboxGateway())
+        if sandbox_url is None:
+            sandbox_url = stack.enter_context(SandboxGateway()).url
+        settings = {**PARAMETERS, **(parameters or {})}
         deployed = _OnEngines(
             yaml_parse(TEMPLATE.read_text()),
-            gateway_url or gateway.url,
-            gateway.api_key,
-            **PARAMETERS,
-            **(parameters or {}),
+            gateway_url or sandbox_url,
+            DEFAULT_API_KEY,
+            **settings,
         )
         worker_environment = {
             **os.environ,
@@ -156,19 +161,20 @@ def engine_stack(  # noqa: PLR0913 - the engines and what runs on them
         described = boto3.client("dynamodb").describe_table(TableName=outputs["RefundsTableName"])
         stream_arn = described["Table"]["LatestStreamArn"]
         plane.mappings[REQUESTS_MAPPING] = EventSourceMapping(
-            outputs["RefundQueueArn"], concurrency=int(PARAMETERS["MaximumConcurrency"])
+            outputs["RefundQueueArn"], concurrency=int(settings["MaximumConcurrency"])
         )
         plane.mappings[AUDIT_MAPPING] = EventSourceMapping(stream_arn)
+        made = Stack("the stack on engines", outputs, {})
         running = EngineStack(
-            stack=Stack("the stack on engines", outputs, {}),
-            sandbox=SandboxClient(gateway.url),
+            stack=made,
+            sandbox=SandboxClient(sandbox_url, timeout_seconds=LEDGER_SECONDS),
             functions=functions,
             mapping=plane.mappings[REQUESTS_MAPPING],
-            stream_arn=stream_arn,
+            audit_poller=_audit_poller(made, functions["WriteAudit"], stream_arn),
             log=log,
         )
-        os.environ["GATEWAY_URL"] = gateway.url
-        for poller in _pollers(running):
+        os.environ["GATEWAY_URL"] = sandbox_url
+        for poller in (_queue_poller(running), running.audit_poller):
             poller.start()
             stack.callback(poller.stop)
         yield running
@@ -203,8 +209,17 @@ def _outputs(deployed: Deployed) -> dict[str, str]:
     }
 
 
-def _pollers(running: EngineStack) -> list[QueuePoller | StreamPoller]:
-    stack = running.stack
+def _queue_poller(running: EngineStack) -> QueuePoller:
+    return QueuePoller(
+        boto3.client("sqs"),
+        running.stack["RefundQueueUrl"],
+        running.stack["RefundQueueArn"],
+        running.functions["ProcessRefund"].invoke,
+        running.mapping,
+    )
+
+
+def _audit_poller(stack: Stack, write_audit: Function, stream_arn: str) -> StreamPoller:
     stopping = threading.Event()
 
     def keep(records: list[Record], condition: str) -> None:
@@ -212,22 +227,13 @@ def _pollers(running: EngineStack) -> list[QueuePoller | StreamPoller]:
 
     delivery = ShardDelivery(
         StreamRules(),
-        running.functions["WriteAudit"].invoke,
+        write_audit.invoke,
         keep,
         now=time.time,
         pause=lambda retries: stopping.wait(RETRY_PAUSE_SECONDS),
     )
     streams = boto3.client("dynamodbstreams", config=STREAM_CLIENT)
-    return [
-        QueuePoller(
-            boto3.client("sqs"),
-            stack["RefundQueueUrl"],
-            stack["RefundQueueArn"],
-            running.functions["ProcessRefund"].invoke,
-            running.mapping,
-        ),
-        StreamPoller(streams, running.stream_arn, delivery),
-    ]
+    return StreamPoller(streams, stream_arn, delivery)
 
 
 def _keep_failed(stack: Stack, records: list[Record], condition: str) -> None:
@@ -246,25 +252,33 @@ def _keep_failed(stack: Stack, records: list[Record], condition: str) -> None:
 
 
 @contextmanager
-def engines(folder: Path, *, emulated: bool = False) -> Iterator[dict[str, str]]:
+def engines(
+    folder: Path, *, emulated: bool = False, disks: dict[str, Disk] | None = None
+) -> Iterator[dict[str, str]]:
     """Every engine that the stack needs, by botocore's name of its service.
 
-    ``emulated``: MiniStack has the tables, instead of dynoxide.
+    ``emulated``: MiniStack has the tables, instead of dynoxide. ``disks``: the tables and the
+    buckets are on small disks, which are put into it by the same names.
     """
     with ExitStack() as stack:
 
-        def start(engine: Any) -> str:
+        def start(engine: Any, service: str) -> str:
+            more: tuple[str, ...] = ()
             own = Path(tempfile.mkdtemp(dir=folder, prefix=f"{engine.__name__}-"))
-            url: str = stack.enter_context(engine(own))
+            if disks is not None and service in DISK_MIB:
+                disks[service] = stack.enter_context(small_disk(own, DISK_MIB[service]))
+                if engine is servers.dynoxide:
+                    more = ("--db-path", str(own / "tables.db"))
+            url: str = stack.enter_context(engine(own, *more))
             return url
 
-        dynamodb = start(servers.ministack if emulated else servers.dynoxide)
+        dynamodb = start(servers.ministack if emulated else servers.dynoxide, "DYNAMODB")
         yield {
             "DYNAMODB": dynamodb,
             "DYNAMODB_STREAMS": dynamodb,
-            "SQS": start(servers.elasticmq),
-            "S3": start(servers.versitygw),
-            "KMS": start(servers.local_kms),
+            "SQS": start(servers.elasticmq, "SQS"),
+            "S3": start(servers.versitygw, "S3"),
+            "KMS": start(servers.local_kms, "KMS"),
         }
 
 
