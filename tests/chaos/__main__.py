@@ -24,12 +24,14 @@ from tests.chaos.aws_errors import ERRORS, ErrorProxy
 from tests.chaos.run import EVIDENCE, Load, Result, Run, Sample
 from tests.chaos.toxics import Proxies
 from tests.support.engines import servers
-from tests.support.engines.disk import Disk, can_mount
+from tests.support.engines.disk import Disk, can_mount, small_disk
 from tests.support.engines.stack import engine_stack, engines
 from tests.support.engines.tools import MissingToolchainError
 from tests.support.engines.worker import CLOCK_FILE
 
 PROGRESS_SECONDS = 30.0
+DISK_MIB = {"DYNAMODB": 4096, "S3": 1024}
+"""Of memory, and only what is used."""
 
 
 def main() -> int:
@@ -76,10 +78,15 @@ def _run(seed: int, asked: argparse.Namespace) -> Result:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         for name in ("toxiproxy", "sandbox"):
             (folder / name).mkdir()
-        disks: dict[str, Disk] | None = {} if can_mount() else None
-        if disks is None:
+        disks: dict[str, Disk] = {}
+
+        def mount(service: str, at: Path) -> None:
+            if service in DISK_MIB and can_mount():
+                disks[service] = stack.enter_context(small_disk(at, DISK_MIB[service]))
+
+        if not can_mount():
             print("no full disks: only root on Linux may mount one", file=sys.stderr)
-        urls = stack.enter_context(engines(folder, emulated=asked.emulated_dynamodb, disks=disks))
+        urls = stack.enter_context(engines(folder, emulated=asked.emulated_dynamodb, mount=mount))
         api = stack.enter_context(servers.toxiproxy(folder / "toxiproxy"))
         sandbox_url = stack.enter_context(servers.sandbox_gateway(folder / "sandbox"))
         errors = {name: ErrorProxy(name, urls[name]) for name in ERRORS}

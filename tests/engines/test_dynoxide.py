@@ -176,7 +176,7 @@ def test_its_importer_restores_our_backup(
     assert done.returncode == 0, done.stderr
 
     def restored(own: Path) -> Any:
-        return servers.dynoxide(own, "--db-path", str(database))
+        return servers.dynoxide(own, database)
 
     with started(restored, tmp_path_factory) as url:
         client = boto3.client("dynamodb", endpoint_url=url)

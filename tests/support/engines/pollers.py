@@ -27,7 +27,7 @@ Invoke = Callable[[dict[str, Any]], Any]
 AWS_ERRORS = (ClientError, BotoCoreError)
 IDLE_SECONDS = 0.05
 RECEIVE_SECONDS = 1
-LIST_SHARDS_SECONDS = 1.0
+LIST_SHARDS_SECONDS = 5.0
 
 
 class InvocationError(Exception):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import urllib3
@@ -62,13 +63,26 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 
 @contextmanager
-def dynoxide(folder: Path, *more: str) -> Iterator[str]:
-    """DynamoDB and its streams, in memory. ``more``: arguments, such as ``--db-path``."""
+def dynoxide(folder: Path, database: Path | None = None) -> Iterator[str]:
+    """DynamoDB and its streams: in memory, or in a SQLite file."""
     port = free_port()
-    command = [str(tools.dynoxide()), "serve", "--host", LOOPBACK, "--port", str(port), *more]
+    command = [str(tools.dynoxide()), "serve", "--host", LOOPBACK, "--port", str(port)]
+    if database:
+        command += ["--db-path", str(database)]
     url = f"http://{LOOPBACK}:{port}"
     with running(command, folder, url, os.environ):
+        if database:
+            _index_streams(database)
         yield url
+
+
+def _index_streams(database: Path) -> None:
+    """Without it, dynoxide reads all of a stream at each write to it (docs/engines.md)."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(
+            "CREATE INDEX stream_position"
+            " ON _stream_records (table_name, CAST(sequence_number AS INTEGER))"
+        )
 
 
 @contextmanager

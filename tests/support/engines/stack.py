@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from tests.support.deployed import FUNCTIONS, TEMPLATE, Deployed
 from tests.support.engines import servers
 from tests.support.engines.control_plane import ControlPlane
-from tests.support.engines.disk import Disk, small_disk
 from tests.support.engines.function import Function
 from tests.support.engines.pollers import (
     Mapping as EventSourceMapping,
@@ -49,8 +48,6 @@ AUDIT_MAPPING = "WriteAuditRefundChanges-id"
 RETRY_PAUSE_SECONDS = 0.2
 LEDGER_SECONDS = 600
 """For the sandbox to answer with its whole ledger."""
-DISK_MIB = {"S3": 1024}
-"""Of memory, and only what is used: enough for 100,000 refunds."""
 STREAM_CLIENT = Config(parameter_validation=False)
 """dynoxide's shard ids are shorter than the least that botocore allows (docs/engines.md)."""
 
@@ -253,22 +250,22 @@ def _keep_failed(stack: Stack, records: list[Record], condition: str) -> None:
 
 @contextmanager
 def engines(
-    folder: Path, *, emulated: bool = False, disks: dict[str, Disk] | None = None
+    folder: Path,
+    *,
+    emulated: bool = False,
+    mount: Callable[[str, Path], None] = lambda service, folder: None,
 ) -> Iterator[dict[str, str]]:
     """Every engine that the stack needs, by botocore's name of its service.
 
-    ``emulated``: MiniStack has the tables, instead of dynoxide. ``disks``: the tables and the
-    buckets are on small disks, which are put into it by the same names.
+    ``emulated``: MiniStack has the tables, instead of dynoxide. ``mount`` may put a disk at the
+    folder of a service before the engine starts.
     """
     with ExitStack() as stack:
 
         def start(engine: Any, service: str) -> str:
-            more: tuple[str, ...] = ()
             own = Path(tempfile.mkdtemp(dir=folder, prefix=f"{engine.__name__}-"))
-            if disks is not None and service in DISK_MIB:
-                disks[service] = stack.enter_context(small_disk(own, DISK_MIB[service]))
-                if engine is servers.dynoxide:
-                    more = ("--db-path", str(own / "tables.db"))
+            mount(service, own)
+            more = (own / "tables.db",) if engine is servers.dynoxide else ()
             url: str = stack.enter_context(engine(own, *more))
             return url
 
