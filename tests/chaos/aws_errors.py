@@ -7,10 +7,12 @@ since a request's signature covers that.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
+from typing import Any
 
 import urllib3
 
@@ -42,6 +44,13 @@ ERRORS: Mapping[str, Mapping[str, tuple[int, str]]] = {
 }
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Not for callers that leave: they are killed, or redirected."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class ErrorProxy:
     """Before one engine. ``fail`` has the next requests answered with an error."""
 
@@ -66,7 +75,7 @@ class ErrorProxy:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self._server = _Server((LOOPBACK, 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://{LOOPBACK}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -29,7 +29,7 @@ def two_servers() -> Iterator[list[str]]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(str(self.server.server_address[1]).encode())
+            self.wfile.write(str(self.connection.getsockname()[1]).encode())
 
         def log_message(self, *_: object) -> None:
             pass
