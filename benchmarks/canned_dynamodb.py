@@ -151,6 +151,8 @@ class Tables:
                 return scan_page(request, self.rows.get(request["TableName"], 0))
             case "GetItem":
                 return self._get(request)
+            case "BatchGetItem":
+                return self._get_many(request["RequestItems"])
             case "PutItem":
                 self._write(request["TableName"], request["Item"], lambda _: request["Item"])
             case "BatchExecuteStatement":
@@ -165,10 +167,26 @@ class Tables:
         return b"{}"
 
     def _get(self, request: Mapping[str, Any]) -> bytes:
-        item = self.items.get(_place(request["TableName"], request["Key"]))
-        units = math.ceil(max(item_bytes(item or {}), 1) / 4096)
-        self.read_units += units if request.get("ConsistentRead") else units / 2
+        consistent = request.get("ConsistentRead", False)
+        item = self._read(request["TableName"], request["Key"], consistent=consistent)
         return json.dumps({"Item": item} if item else {}).encode()
+
+    def _get_many(self, asked: Mapping[str, Any]) -> bytes:
+        responses = {
+            table: [
+                item
+                for key in keys["Keys"]
+                if (item := self._read(table, key, consistent=keys.get("ConsistentRead", False)))
+            ]
+            for table, keys in asked.items()
+        }
+        return json.dumps({"Responses": responses, "UnprocessedKeys": {}}).encode()
+
+    def _read(self, table: str, key: Item, *, consistent: bool) -> Item | None:
+        item = self.items.get(_place(table, key))
+        units = math.ceil(max(item_bytes(item or {}), 1) / 4096)
+        self.read_units += units if consistent else units / 2
+        return item
 
     def _insert(self, statements: list[dict[str, Any]]) -> bytes:
         """PartiQL: INSERT INTO "Table" VALUE {'name': ?, …}; every key is free."""

@@ -148,7 +148,13 @@ class DynamoDB:
         def apply() -> dict[str, Any]:
             read = [key for key in keys if not self._kernel.fault("dynamodb leaves keys out")]
             items = [table.items.get(key) if consistent else table.maybe_stale(key) for key in read]
-            return {"Responses": {name: [item for item in items if item is not None]}}
+            skipped = [
+                wire for key, wire in zip(keys, asked["Keys"], strict=True) if key not in read
+            ]
+            return {
+                "Responses": {name: [item for item in items if item is not None]},
+                "UnprocessedKeys": {name: {"Keys": skipped}} if skipped else {},
+            }
 
         return self._call("batch get", table, keys[0], apply, writes=False)
 

@@ -17,6 +17,7 @@ FAULTS = {
     "clock skew": 0.5,
     "dynamodb throttled": 0.1,
     "dynamodb throttles a statement": 0.1,
+    "dynamodb leaves keys out": 0.2,
     "dynamodb applied late": 0.05,
     "dynamodb answer lost": 0.08,
     "index lags": 0.5,

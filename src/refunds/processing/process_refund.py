@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from refunds.domain.refund import Refund
 from refunds.domain.request import RefusedError
 from refunds.failures import Failure, classify, count_failures, misconfiguration
 from refunds.processing.queue import Deferred, PutBackError, RefundQueue, Result, handle_batch
+from refunds.tables.ledger import LedgerRead, LedgerTable
 from refunds.tables.state import Control
 from refunds.telemetry import Log, Metrics
 
@@ -28,6 +30,7 @@ class ProcessRefund:
         queue: RefundQueue,
         breaker: Breaker,
         control: Control,
+        ledger: LedgerTable,
         clock: Clock,
         pool: Pool,
         metrics: Metrics,
@@ -36,6 +39,7 @@ class ProcessRefund:
         self._queue = queue
         self._breaker = breaker
         self._control = control
+        self._ledger = ledger
         self._clock = clock
         self._pool = pool
         self._metrics = metrics
@@ -53,6 +57,7 @@ class ProcessRefund:
             self._pool,
             lambda record, result: results.append((record, result)),
             look_up_first=self._look_up_first(),
+            read_ledgers=self._read_ledgers,
         )
         now_seconds = self._clock.now().timestamp()
         oldest_seconds = 0
@@ -83,6 +88,14 @@ class ProcessRefund:
             # a growing delay, and move it to the dead-letter queue within hours.
             self._failed("restore marker not read", exc)
             return True
+
+    def _read_ledgers(self, transaction_ids: set[str]) -> Mapping[str, LedgerRead]:
+        try:
+            return self._ledger.read_many(transaction_ids)
+        except Exception as exc:
+            # Each record reads its own ledger instead. It waits, or fails, for itself alone.
+            self._failed("ledgers of the batch not read", exc)
+            return {}
 
     def _watch_gateway(self, deadline: Deadline) -> None:
         try:

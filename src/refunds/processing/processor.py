@@ -22,7 +22,7 @@ from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.processing.settler import LONG_AGO, SWEEP_BACK, Settler
 from refunds.tables.audit_trail import AuditTable
-from refunds.tables.ledger import LedgerTable
+from refunds.tables.ledger import LedgerRead, LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 MIN_START_SECONDS = 10.0
@@ -41,11 +41,13 @@ class Delivery:
     """What is known about a message besides its body.
 
     ``sent_at``: when it was first sent, None if unknown. ``look_up_first``: the tables may not know
-    its refund, so the gateway is asked for it before a call.
+    its refund, so the gateway is asked for it before a call. ``read``: the payment's ledger as it
+    was when the batch began; None if it was not read.
     """
 
     sent_at: datetime | None = None
     look_up_first: bool = False
+    read: LedgerRead | None = None
 
 
 class Processor:
@@ -135,7 +137,10 @@ class Processor:
     def _process(
         self, request: RefundRequest, deadline: Deadline, delivery: Delivery
     ) -> Recorded | Later:
-        ledger = self._ledger.get(request.transaction_id)
+        # The ledger may have changed since the batch began. A reservation only succeeds on the
+        # ledger as it is, and what it fails on is read again.
+        read = delivery.read
+        ledger = read.ledger if read else self._ledger.get(request.transaction_id)
         if ledger and request.refund_id in ledger.reservations:
             return self._seen_before(request, deadline, delivery)
         asked = request

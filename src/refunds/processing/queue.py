@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,27 @@ from refunds.batches import Pool, run_batch
 from refunds.breaker.breaker import Hold
 from refunds.domain.clock import Deadline, from_rfc3339
 from refunds.domain.refund import Refund
-from refunds.domain.request import ErrorCode, RefusedError, masked_body, parse_message
+from refunds.domain.request import (
+    ErrorCode,
+    RefundRequest,
+    RefusedError,
+    masked_body,
+    parse_message,
+)
 from refunds.processing.deferral import RESENT, Deferral, first_sent_by
 from refunds.processing.processor import Delivery, Processor
 from refunds.processing.recorder import Later, Recorded
+from refunds.tables.ledger import LedgerRead
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 LONGEST_DELAY_SECONDS = 3600
 """Times the queue's maxReceiveCount it stays under the queue's retention (rule 11)."""
+
+
+Parsed = RefundRequest | Exception
+"""A record's request; or why it has none: ``RefusedError``, or a fault of ours."""
 
 
 class PutBackError(Exception):
@@ -87,14 +98,23 @@ class RefundQueue:
         self._random = random
 
     def handle(
-        self, record: dict[str, Any], deadline: Deadline, *, look_up_first: bool = False
+        self,
+        record: dict[str, Any],
+        deadline: Deadline,
+        *,
+        parsed: Parsed | None = None,
+        look_up_first: bool = False,
+        read: LedgerRead | None = None,
     ) -> Refund | RefusedError | Deferred:
         """Handle one record of an SQS event. Returns when the message may be deleted.
 
-        Raises ``PutBackError``, or what went wrong, when it must come back.
+        ``parsed``: the record's request, if it was parsed before. ``read``: its payment's ledger,
+        if it was read before. Raises ``PutBackError``, or what went wrong, when it must come back.
         """
         try:
-            request = parse_message(record["body"], sent_by=first_sent_by(record))
+            request = parsed or parse_record(record)
+            if isinstance(request, Exception):
+                raise request
             result: Recorded | Later
             if (hold := self._hold(request.transaction_id)) is not None:
                 if hold.send_again:
@@ -102,7 +122,7 @@ class RefundQueue:
                     return Deferred(hold.reason)
                 result = Later(hold.reason, hold.seconds)
             else:
-                delivery = _delivery(record, look_up_first)
+                delivery = replace(_delivery(record, look_up_first), read=read)
                 result = self._processor.process(request, deadline, delivery)
         except RefusedError as refused:
             self._refuse(record, refused)
@@ -161,6 +181,14 @@ class RefundQueue:
         return PutBackError(reason, delay_seconds, misconfiguration)
 
 
+def parse_record(record: dict[str, Any]) -> Parsed:
+    """The request in a record of an SQS event, or why there is none."""
+    try:
+        return parse_message(record["body"], sent_by=first_sent_by(record))
+    except Exception as exc:
+        return exc  # of this record alone: it does not affect the others of the batch
+
+
 def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
     resent = record.get("messageAttributes", {}).get(RESENT)
     if resent is not None:
@@ -185,15 +213,29 @@ def handle_batch(  # noqa: PLR0913 - the batch and its parts
     on_result: Callable[[dict[str, Any], Result], None],
     *,
     look_up_first: bool = False,
+    read_ledgers: Callable[[set[str]], Mapping[str, LedgerRead]] = lambda transaction_ids: {},
 ) -> dict[str, Any]:
     """Handle the records of an SQS event side by side; returns the partial batch response.
 
     ``on_result`` is called with each record and its result, in the thread that handled it.
+    ``read_ledgers`` reads the ledgers of all payments of the batch at once. It may leave some out:
+    their records read them.
     """
+    parsed = {record["messageId"]: parse_record(record) for record in records}
+    payments = {each.transaction_id for each in parsed.values() if isinstance(each, RefundRequest)}
+    ledgers = read_ledgers(payments) if payments else {}
 
     def handle(raw: dict[str, Any]) -> None:
+        request = parsed[raw["messageId"]]
+        payment = request.transaction_id if isinstance(request, RefundRequest) else ""
         try:
-            result: Result = queue.handle(raw, deadline, look_up_first=look_up_first)
+            result: Result = queue.handle(
+                raw,
+                deadline,
+                parsed=request,
+                look_up_first=look_up_first,
+                read=ledgers.get(payment),
+            )
         except Exception as exc:
             on_result(raw, exc)
             raise

@@ -8,7 +8,7 @@ for each refund: above 0 what it holds, 0 a tombstone: released, and never to be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _RESERVATION = "r#"
 _RELEASE_TRIES = 4
 MAX_CONDITIONS = 100
+
+_MAX_KEYS = 100
+"""The most keys that one BatchGetItem takes."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,13 @@ class Ledger:
         )
 
 
+@dataclass(frozen=True)
+class LedgerRead:
+    """What a read has shown: a transaction's ledger, or that it had none."""
+
+    ledger: Ledger | None
+
+
 class LedgerTable:
     """Reads are consistent. Writes are conditional and idempotent. Nothing here deletes."""
 
@@ -86,6 +96,31 @@ class LedgerTable:
             ConsistentRead=True,
         )
         return Ledger.from_item(item_from_wire(answer["Item"])) if "Item" in answer else None
+
+    def read_many(self, transaction_ids: Iterable[str]) -> dict[str, LedgerRead]:
+        """The ledgers of several transactions, by id. Leaves out those that DynamoDB did not
+        process; nothing is known of them."""
+        # DynamoDB rejects a request that names a key twice.
+        distinct = list(dict.fromkeys(transaction_ids))
+        found: dict[str, LedgerRead] = {}
+        for start in range(0, len(distinct), _MAX_KEYS):
+            found |= self._read_page(distinct[start : start + _MAX_KEYS])
+        return found
+
+    def _read_page(self, transaction_ids: list[str]) -> dict[str, LedgerRead]:
+        keys: Any = [{"transaction_id": {"S": each}} for each in transaction_ids]
+        answer = self._client.batch_get_item(
+            RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
+        )
+        ledgers = {
+            each["transaction_id"]: Ledger.from_item(each)
+            for each in map(item_from_wire, answer["Responses"].get(self._table, []))
+        }
+        unprocessed = answer.get("UnprocessedKeys", {}).get(self._table, {"Keys": []})["Keys"]
+        skipped = {key["transaction_id"]["S"] for key in unprocessed}
+        return {
+            each: LedgerRead(ledgers.get(each)) for each in transaction_ids if each not in skipped
+        }
 
     def reserve(
         self,

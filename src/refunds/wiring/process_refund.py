@@ -55,6 +55,7 @@ def build_process_refund(
         queue=queue,
         breaker=breaker,
         control=protocol.control,
+        ledger=protocol.ledger,
         clock=surroundings.clock,
         pool=surroundings.pool,
         metrics=surroundings.metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.simulator.mutants.edges import edge_mutant
 from tests.simulator.mutation import mutant
 
 MUTANTS = (
@@ -44,6 +45,46 @@ MUTANTS = (
             "tables.ledger:LedgerTable.reserve",
             'f"{not_yet_held} AND {enough_left}"',
             'f"{not_yet_held} AND ({enough_left} OR attribute_exists(remaining))"',
+        ),
+    ),
+    edge_mutant(
+        "an old read of the ledger reserves again",
+        (
+            "tables.ledger:LedgerTable.reserve",
+            'f"{not_yet_held} AND {enough_left}"',
+            'f"({not_yet_held} OR attribute_exists(#r)) AND {enough_left}"',
+        ),
+    ),
+    edge_mutant(
+        "what fails on an old read is not read again",
+        (
+            "processing.reserver:Reserver._hold",
+            "            ledger = None\n",
+            "",
+        ),
+    ),
+    edge_mutant(
+        "a batch that can't read its ledgers fails",
+        (
+            "processing.process_refund:ProcessRefund._read_ledgers",
+            "            return {}",
+            "            raise",
+        ),
+    ),
+    edge_mutant(
+        "a batch that can't read its ledgers tells nobody",
+        (
+            "processing.process_refund:ProcessRefund._read_ledgers",
+            'self._failed("ledgers of the batch not read", exc)',
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "a record gets another payment's ledger",
+        (
+            "processing.queue:handle_batch",
+            "read=ledgers.get(payment),",
+            "read=next(iter(ledgers.values()), None),",
         ),
     ),
     mutant(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -29,6 +30,7 @@ from refunds.processing.queue import (
     handle_batch,
     retry_delay_seconds,
 )
+from refunds.tables.ledger import LedgerRead
 
 
 def delayed(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -353,3 +355,51 @@ def test_a_mark_that_is_no_instant_holds_no_message_up(world: World, mark: str) 
     result = world.queue.handle(record, world.deadline())
     assert isinstance(result, Refund)
     assert result.status is Status.SUCCEEDED
+
+
+def test_the_ledgers_of_a_batchs_payments_are_asked_for_at_once_and_of_nothing_else(
+    world: World,
+) -> None:
+    asked: list[set[str]] = []
+
+    def read_ledgers(transaction_ids: set[str]) -> dict[str, LedgerRead]:
+        asked.append(transaction_ids)
+        return world.ledger.read_many(transaction_ids)
+
+    world.gateway.payments["payment-2"] = payment(transaction_id="payment-2")
+    bodies = [
+        body(amount_minor=1),
+        body(refund_id="refund-2", transaction_id="payment-2", amount_minor=2),
+        "no request",
+    ]
+    records = [world.stack.send(each) for each in bodies]
+    with patch.object(world.ledger, "get", side_effect=AssertionError("one more read")):
+        response = handle_batch(
+            records,
+            world.queue,
+            world.deadline(),
+            InlinePool(),
+            lambda record, result: None,
+            read_ledgers=read_ledgers,
+        )
+
+    assert response == {"batchItemFailures": []}
+    assert asked == [{"payment-1", "payment-2"}]
+    assert [world.stored(each).status for each in ("refund-1", "refund-2")] == [
+        Status.SUCCEEDED,
+        Status.SUCCEEDED,
+    ]
+
+
+def test_a_batch_without_a_request_reads_no_ledgers(world: World) -> None:
+    def read_ledgers(transaction_ids: set[str]) -> dict[str, LedgerRead]:
+        raise AssertionError(transaction_ids)
+
+    handle_batch(
+        [world.stack.send("no request")],
+        world.queue,
+        world.deadline(),
+        InlinePool(),
+        lambda record, result: None,
+        read_ledgers=read_ledgers,
+    )

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.support.world import World
 
-from refunds.tables.ledger import Ledger, LedgerTable
+from refunds.tables.ledger import Ledger, LedgerRead, LedgerTable
 
 
 def read(ledger: LedgerTable) -> Ledger:
@@ -164,3 +164,40 @@ def test_a_refund_that_only_the_gateway_had_is_held_by_a_recount(ledger: LedgerT
         currency="USD",
         hold={"refund-1": 500},
     )
+
+
+def test_many_ledgers_are_read_at_once_and_a_missing_one_is_known_to_be_missing(
+    world: World,
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.open_ledger("payment-2", "refund-2", 100)
+
+    found = world.ledger.read_many(["payment-1", "payment-2", "payment-1", "payment-3"])
+
+    assert found == {
+        "payment-1": LedgerRead(world.ledger.get("payment-1")),
+        "payment-2": LedgerRead(world.ledger.get("payment-2")),
+        "payment-3": LedgerRead(None),
+    }
+
+
+def test_no_request_names_more_keys_than_dynamodb_takes_and_what_it_leaves_out_is_not_known() -> (
+    None
+):
+    requests: list[Any] = []
+
+    class Client:
+        def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803
+            keys = RequestItems["Ledger"]["Keys"]
+            requests.append(keys)
+            assert RequestItems["Ledger"]["ConsistentRead"]
+            return {"Responses": {}, "UnprocessedKeys": {"Ledger": {"Keys": keys[:1]}}}
+
+    names = [f"payment-{number}" for number in range(150)]
+    client: Any = Client()
+
+    found = LedgerTable(client, "Ledger").read_many(names)
+
+    assert [len(each) for each in requests] == [100, 50]
+    assert set(names) - set(found) == {"payment-0", "payment-100"}
+    assert set(found.values()) == {LedgerRead(None)}
