@@ -1,17 +1,20 @@
 """`make bench`: measures everything, prints and draws it, and writes .local/bench.json.
 
 CI runs QUICK=1, in under three minutes: fewer runs, and exit status 1 if a count (units, requests,
-imports, package size) misses its target. Times never fail it. FULL=1 adds 100,000 refunds on the
-local stack, another half hour. ONLY=batch,work runs single parts. WRITE=1 writes the counts that
-are the same on every machine into docs/scale.md; a run of all parts fails in CI when they differ.
+imports, package size) misses its target, or if a count or a ratio of instructions differs from what
+is committed. Times never fail it. FULL=1 adds 100,000 refunds on the local stack, another half
+hour. ONLY=batch,work runs single parts. WRITE=1 writes what was measured into docs/scale.md, and
+the ratios of instructions into benchmarks/instructions.json.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from rich.console import Console
 
@@ -23,15 +26,23 @@ from benchmarks.cold_start import cold_start_results
 from benchmarks.command_line import command_line_results
 from benchmarks.cost import cost_results
 from benchmarks.environment import run_folder
+from benchmarks.instructions import instruction_results
 from benchmarks.latency import latency_results
 from benchmarks.package import package_results
 from benchmarks.plot import draw
 from benchmarks.report import (
+    COUNTS,
+    INSTRUCTIONS,
+    TIMES,
+    changed_instructions,
     counts_table,
+    instructions_table,
     print_table,
     stale_counts,
-    write_counts,
+    times_table,
+    write_held,
     write_json,
+    write_table,
 )
 from benchmarks.results import Result, exit_status
 from benchmarks.scale import ScaleRun, scale_results, scale_runs
@@ -57,6 +68,7 @@ def main() -> int:
 
     parts: dict[str, Callable[[CannedServer], list[Result]]] = {
         "work": work_results,
+        "instructions": lambda server: instruction_results(server, 2),
         "borders": lambda server: borders_results(50_000 if quick else 1_000_000),
         "cli": lambda server: command_line_results(server, 3 if quick else 11),
         "package": lambda server: package_results(),
@@ -89,11 +101,12 @@ def main() -> int:
             started = time.perf_counter()
             results += measure(server)
             console.print(f"[dim]{name}: {time.perf_counter() - started:.0f} s[/]")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if os.environ.get("WRITE", "") not in ("", "0"):
+        write_all(results, only, python, quick=quick)
+    results.append(changed_instructions(results, python))
     if not only:
-        table = counts_table(results)
-        if os.environ.get("WRITE", "") not in ("", "0"):
-            write_counts(table)
-        results.append(stale_counts(table))
+        results.append(stale_counts(counts_table(results)))
     print_table(console, results)
     report = PROJECT / ".local/bench.json"
     write_json(report, results)
@@ -102,6 +115,23 @@ def main() -> int:
     for path in (report, picture):
         console.print(f"Written: {path.relative_to(PROJECT)}", highlight=False)
     return exit_status(results, quick=quick)
+
+
+def write_all(results: list[Result], only: set[str], python: str, *, quick: bool) -> None:
+    """Write what this run has measured into docs/scale.md: no number there is typed by hand."""
+    counted = instructions_table(results)
+    if not only or "instructions" in only:
+        write_held(results, python)
+        write_table(INSTRUCTIONS, counted)
+    if not only:
+        write_table(COUNTS, counts_table(results))
+    if not only and not quick:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        run = (
+            f"One run of `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+            f"{cores} cores, Python {python}."
+        )
+        write_table(TIMES, times_table(results, run=run))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -149,38 +149,37 @@ class Tables:
         match operation:
             case "Scan":
                 return scan_page(request, self.rows.get(request["TableName"], 0))
-            case "GetItem":
-                return self._get(request)
-            case "BatchGetItem":
-                return self._get_many(request["RequestItems"])
             case "PutItem":
                 self._write(request["TableName"], request["Item"], lambda _: request["Item"])
-            case "BatchExecuteStatement":
-                return self._insert(request["Statements"])
             case "UpdateItem":
                 key = request["Key"]
                 self._write(request["TableName"], key, lambda old: updated(old or key, request))
-            case "Query":
-                return b'{"Items":[],"Count":0,"ScannedCount":0}'
-            case "DescribeTable":
-                return json.dumps({"Table": self._described(request["TableName"])}).encode()
-        return b"{}"
+        answers: dict[str, Callable[[Item], Item]] = {
+            "GetItem": self._get,
+            "BatchGetItem": self._get_many,
+            "BatchExecuteStatement": self._insert,
+            "Query": lambda request: {"Items": [], "Count": 0, "ScannedCount": 0},
+            "DescribeTable": self._describe,
+        }
+        respond = answers.get(operation)
+        answer = respond(request) if respond else {}
+        return json.dumps(answer, separators=(",", ":")).encode()
 
-    def _get(self, request: Mapping[str, Any]) -> bytes:
+    def _get(self, request: Item) -> Item:
         consistent = request.get("ConsistentRead", False)
         item = self._read(request["TableName"], request["Key"], consistent=consistent)
-        return json.dumps({"Item": item} if item else {}).encode()
+        return {"Item": item} if item else {}
 
-    def _get_many(self, asked: Mapping[str, Any]) -> bytes:
+    def _get_many(self, request: Item) -> Item:
         responses = {
             table: [
                 item
                 for key in keys["Keys"]
                 if (item := self._read(table, key, consistent=keys.get("ConsistentRead", False)))
             ]
-            for table, keys in asked.items()
+            for table, keys in request["RequestItems"].items()
         }
-        return json.dumps({"Responses": responses, "UnprocessedKeys": {}}).encode()
+        return {"Responses": responses, "UnprocessedKeys": {}}
 
     def _read(self, table: str, key: Item, *, consistent: bool) -> Item | None:
         item = self.items.get(_place(table, key))
@@ -188,14 +187,14 @@ class Tables:
         self.read_units += units if consistent else units / 2
         return item
 
-    def _insert(self, statements: list[dict[str, Any]]) -> bytes:
+    def _insert(self, request: Item) -> Item:
         """PartiQL: INSERT INTO "Table" VALUE {'name': ?, …}; every key is free."""
-        for each in statements:
+        for each in request["Statements"]:
             table = each["Statement"].split('"')[1]
             names = each["Statement"].split("'")[1::2]
             item = dict(zip(names, each["Parameters"], strict=True))
             self._write(table, item, lambda _, item=item: item)
-        return json.dumps({"Responses": [{} for _ in statements]}).encode()
+        return {"Responses": [{} for _ in request["Statements"]]}
 
     def _write(self, table: str, key: Item, change: Any) -> None:
         place = _place(table, key)
@@ -208,8 +207,9 @@ class Tables:
         if table == self.stream_of:
             self.stream.append(stream_record(len(self.stream), before, after))
 
-    def _described(self, table: str) -> dict[str, Any]:
-        return {
+    def _describe(self, request: Item) -> Item:
+        table = request["TableName"]
+        described = {
             "TableName": table,
             "TableArn": f"arn:aws:dynamodb:us-east-1:123456789012:table/{table}",
             "TableId": "00000000-0000-0000-0000-000000000000",
@@ -226,6 +226,7 @@ class Tables:
             "ProvisionedThroughput": {"ReadCapacityUnits": 0, "WriteCapacityUnits": 0},
             "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
         }
+        return {"Table": described}
 
 
 def _place(table: str, key: Mapping[str, Any]) -> tuple[str, ...]:

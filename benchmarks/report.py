@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,13 @@ from benchmarks.results import Result
 from benchmarks.servers import PROJECT
 
 SCALE_PAGE = PROJECT / "docs/scale.md"
-BEGIN, END = "<!-- bench: counts -->\n", "<!-- bench: end -->\n"
+COUNTS = "<!-- bench: counts -->\n"
+INSTRUCTIONS = "<!-- bench: instructions -->\n"
+TIMES = "<!-- bench: times -->\n"
+END = "<!-- bench: end -->\n"
+HELD = PROJECT / "benchmarks/instructions.json"
+"""Committed ratios of instructions, by version of Python."""
+
 SAME_EVERYWHERE = ("units", "requests", "bytes", "modules")
 """The units of counts that are the same on every machine, in CI's short runs too."""
 
@@ -73,27 +80,60 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
 
 def counts_table(results: Sequence[Result]) -> str:
     """The counts that are the same on every machine, as a Markdown table."""
-    lines = ["| what | measured | baseline | target | |", "| --- | ---: | ---: | ---: | --- |"]
+    return _markdown(
+        each
+        for each in results
+        if each.is_count and each.unit in SAME_EVERYWHERE and each.target is not None
+    )
+
+
+def instructions_table(results: Sequence[Result]) -> str:
+    """What callgrind has counted, as a Markdown table."""
+    return _markdown(each for each in results if each.tolerance is not None)
+
+
+def times_table(results: Sequence[Result], *, run: str) -> str:
+    """What depends on the machine, as a Markdown table. ``run``: when and where it was measured."""
+    table = _markdown(
+        each for each in results if each.tolerance is None and each.unit not in SAME_EVERYWHERE
+    )
+    return f"{run}\n\n{table}"
+
+
+def _markdown(results: Iterable[Result]) -> str:
+    lines = [
+        "| what | measured | ± | baseline | target | |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
     for each in results:
-        if each.is_count and each.unit in SAME_EVERYWHERE and each.target is not None:
+        target, verdict = "", ""
+        if each.target is not None:
+            target = f"{'≤' if each.better == 'lower' else '≥'} {shown(each.target)}"
             verdict = "**missed**" if each.miss else "met"
-            lines.append(
-                f"| {each.name} | {shown(each.value, each.unit)} | {shown(each.baseline)} "
-                f"| {'≤' if each.better == 'lower' else '≥'} {shown(each.target)} | {verdict} |"
-            )
+        cells = (
+            each.name,
+            shown(each.value, each.unit),
+            "" if each.spread is None else shown(each.spread),
+            shown(each.baseline),
+            target,
+            verdict,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def write_counts(table: str, page: Path = SCALE_PAGE) -> None:
-    """Replace the table of counts in docs/scale.md."""
-    before, _, rest = page.read_text().partition(BEGIN)
+def write_table(begin: str, table: str, page: Path = SCALE_PAGE) -> None:
+    """Replace one of the tables in docs/scale.md: the one that follows ``begin``."""
+    before, found, rest = page.read_text().partition(begin)
+    if not found:
+        raise ValueError(f"{page.name} has no line {begin.strip()}")
     _, _, after = rest.partition(END)
-    page.write_text(before + BEGIN + table + END + after)
+    page.write_text(before + begin + table + END + after)
 
 
 def stale_counts(table: str, page: Path = SCALE_PAGE) -> Result:
     """Whether docs/scale.md has other counts than this run."""
-    _, _, rest = page.read_text().partition(BEGIN)
+    _, _, rest = page.read_text().partition(COUNTS)
     committed, _, _ = rest.partition(END)
     wrong = set(table.splitlines()) ^ set(committed.splitlines())
     return Result(
@@ -103,4 +143,34 @@ def stale_counts(table: str, page: Path = SCALE_PAGE) -> Result:
         target=0,
         is_count=True,
         note="make bench WRITE=1 writes them" if wrong else "",
+    )
+
+
+def write_held(results: Sequence[Result], python: str, path: Path = HELD) -> None:
+    """Commit this run's ratios of instructions for a version of Python."""
+    held = json.loads(path.read_text()) if path.exists() else {}
+    counted = {each.name: round(each.value, 4) for each in results if each.tolerance is not None}
+    held[python] = held.get(python, {}) | counted
+    path.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+
+
+def changed_instructions(results: Sequence[Result], python: str, path: Path = HELD) -> Result:
+    """Whether ratios of instructions differ from the committed ones by more than they may."""
+    held = json.loads(path.read_text()).get(python, {}) if path.exists() else {}
+    changed, unknown = [], []
+    for each in results:
+        if each.tolerance is None:
+            continue
+        if (committed := held.get(each.name)) is None:
+            unknown.append(each.name)
+        elif not math.isclose(each.value, committed, rel_tol=each.tolerance):
+            changed.append(f"{each.name}: {each.value:.3f}, committed are {committed:.3f}")
+    notes = changed or [f"not compared on Python {python}: {name}" for name in unknown]
+    return Result(
+        "instructions that differ by more than 2 % from what is committed",
+        len(changed),
+        "counts",
+        target=0,
+        is_count=True,
+        note="; ".join([*notes, "make bench WRITE=1 commits them"] if notes else []),
     )

@@ -16,7 +16,8 @@ class Result:
 
     ``baseline``: the same number for the baseline design. ``target``: an upper bound if ``better``
     is ``lower``, else a lower bound. ``spread``: the interquartile range of the runs.
-    ``is_count``: the number is the same on every machine, so a miss fails CI.
+    ``is_count``: the number is the same on every machine, so a miss fails CI. ``tolerance``: it is
+    the same within this share of it, so CI fails when it differs more from what is committed.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Result:
     target: float | None = None
     spread: float | None = None
     is_count: bool = False
+    tolerance: float | None = None
     note: str = ""
 
     @property

@@ -149,7 +149,7 @@ def work_results(server: CannedServer) -> list[Result]:
             ours.all_requests,
             "requests",
             baseline=theirs.all_requests,
-            target=6.3,
+            target=5.4,
             is_count=True,
             note=by_name,
         ),

@@ -39,6 +39,10 @@ class Worker:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def invoke(self, event: Any) -> Cost:
         """Invoke the function and wait. Raises ``RuntimeError`` if it failed."""
         assert self._process.stdin is not None
@@ -53,10 +57,18 @@ class Worker:
 
 
 @contextmanager
-def worker(module: str, url: str, *, packaged: bool = True, **variables: str) -> Iterator[Worker]:
+def worker(
+    module: str,
+    url: str,
+    *,
+    packaged: bool = True,
+    command: tuple[str, ...] = (),
+    **variables: str,
+) -> Iterator[Worker]:
     """The function in ``module``, with the canned server at ``url``. It ends with the block.
 
-    ``packaged``: the function sees only the packages that it would see in Lambda.
+    ``packaged``: the function sees only the packages that it would see in Lambda. ``command``: what
+    runs its Python.
     """
     environment = function_environment(url) | variables
     alone: tuple[str, ...] = ()
@@ -71,7 +83,7 @@ def worker(module: str, url: str, *, packaged: bool = True, **variables: str) ->
         )
         environment["PYTHONPATH"] = os.pathsep.join(map(str, places))
     process = subprocess.Popen(
-        [sys.executable, *alone, "-m", "benchmarks.worker", module],
+        [*command, sys.executable, *alone, "-m", "benchmarks.worker", module],
         cwd=PROJECT,
         env=environment,
         stdin=subprocess.PIPE,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from benchmarks.callgrind import Counter
 from benchmarks.canned_dynamodb import (
     OPTIONAL_INDEXES,
     Item,
@@ -21,14 +22,19 @@ from benchmarks.canned_dynamodb import (
 )
 from benchmarks.cold_start import Start, unused_result
 from benchmarks.environment import function_environment
+from benchmarks.instructions import instruction_results
 from benchmarks.report import (
-    BEGIN,
+    COUNTS,
     END,
+    TIMES,
+    changed_instructions,
     counts_table,
     shown,
     stale_counts,
-    write_counts,
+    times_table,
+    write_held,
     write_json,
+    write_table,
 )
 from benchmarks.results import (
     Result,
@@ -129,23 +135,85 @@ def test_numbers_are_shown_with_the_digits_that_matter(value: float, text: str) 
     assert shown(value) == text
 
 
-def test_the_page_has_the_counts_that_a_run_found(tmp_path: Path) -> None:
+def test_a_written_table_replaces_the_one_before_and_stale_counts_are_noticed(
+    tmp_path: Path,
+) -> None:
     page = tmp_path / "scale.md"
-    page.write_text(f"before\n{BEGIN}{END}after\n")
+    page.write_text(f"before\n{COUNTS}{END}between\n{TIMES}old\n{END}after\n")
     units = Result("write units", 5.0, "units", baseline=4.0, target=5.0, is_count=True)
-    seconds = Result("time", 9.0, "s", target=1.0)
+    seconds = Result("time", 9.0, "s", target=1.0, spread=0.5)
     table = counts_table([units, seconds])
     assert stale_counts(table, page).miss
 
-    write_counts(table, page)
+    write_table(COUNTS, table, page)
+    write_table(TIMES, times_table([units, seconds], run="One run."), page)
 
-    assert "| write units | 5 units | 4 | ≤ 5 | met |\n" in page.read_text()
-    assert "time" not in page.read_text()
-    assert page.read_text().startswith("before\n")
-    assert page.read_text().endswith("after\n")
+    text = page.read_text()
+    assert "| write units | 5 units |  | 4 | ≤ 5 | met |\n" in text
+    assert "One run.\n" in text
+    assert "| time | 9 s | 0.500 |  | ≤ 1 | **missed** |\n" in text
+    assert "old" not in text
+    assert (text.count("write units"), text.count("time |")) == (1, 1)
+    assert text.startswith("before\n")
+    assert "\nbetween\n" in text
+    assert text.endswith("after\n")
     assert not stale_counts(table, page).miss
     changed = counts_table([replace(units, value=6.0)])
     assert stale_counts(changed, page).miss
+
+
+def test_a_page_without_the_tables_mark_is_an_error(tmp_path: Path) -> None:
+    page = tmp_path / "scale.md"
+    page.write_text("no mark")
+    with pytest.raises(ValueError, match="bench: counts"):
+        write_table(COUNTS, "", page)
+
+
+def test_ratios_of_instructions_are_compared_within_their_tolerance_for_each_python(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "instructions.json"
+    ratio = Result("a / b", 0.9, "×", target=0.8, tolerance=0.02)
+    assert not changed_instructions([ratio], "3.13", path).miss
+    write_held([ratio], "3.13", path)
+    write_held([replace(ratio, value=0.8)], "3.11", path)
+
+    assert not changed_instructions([replace(ratio, value=0.917)], "3.13", path).miss
+    worse = changed_instructions([replace(ratio, value=0.92)], "3.13", path)
+    assert worse.miss
+    assert "0.920, committed are 0.900" in worse.note
+    assert changed_instructions([replace(ratio, value=0.87)], "3.13", path).miss
+    unknown = changed_instructions([ratio], "3.12", path)
+    assert "not compared on Python 3.12: a / b" in unknown.note
+    # A target that is missed is printed; only a change fails CI.
+    assert exit_status([ratio], quick=True) == 0
+    assert exit_status([worse], quick=True) == 1
+
+
+def test_without_valgrind_ci_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.callgrind.shutil.which", lambda name: None)
+    server: Any = None
+    results = instruction_results(server, 1)
+    assert exit_status(results, quick=True) == 1
+    assert "apt-get install valgrind" in results[0].note
+
+
+def test_a_function_of_callgrind_is_counted_from_its_dump(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, ...]] = []
+
+    def control(*arguments: str) -> None:
+        made.append(arguments)
+        if arguments[0] == "--dump":
+            (tmp_path / "counted.1").write_text("events: Ir\n0 7\ntotals: 1234\n")
+
+    monkeypatch.setattr("benchmarks.callgrind._control", control)
+    worked: list[int] = []
+    assert Counter(tmp_path).count(42, lambda: worked.append(len(made))) == 1234
+    assert worked == [1]  # between the first command and the second
+    assert [each[0] for each in made] == ["--instr=on", "--dump", "--instr=off"]
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- Counting on the wire -------------------------------------------------------------------------
@@ -274,3 +342,19 @@ def test_a_successful_refund_costs_five_write_units_on_the_wire() -> None:
     assert ours.all_write_units == 5
     assert max(ours.largest_item_bytes.values()) <= 1024
     assert baseline.all_write_units == 4
+
+
+def test_a_batch_reads_a_unit_for_each_key_that_it_names_found_or_not() -> None:
+    tables = Tables()
+    tables.answer("PutItem", json.dumps({"TableName": "Ledger", "Item": row("Ledger", 1)}).encode())
+    keys = [{"transaction_id": row("Ledger", number)["transaction_id"]} for number in (1, 2)]
+
+    def read(**more: Any) -> tuple[list[Item], float]:
+        before = tables.read_units
+        request = {"RequestItems": {"Ledger": {"Keys": keys} | more}}
+        answer = json.loads(tables.answer("BatchGetItem", json.dumps(request).encode()))
+        assert answer["UnprocessedKeys"] == {}
+        return answer["Responses"]["Ledger"], tables.read_units - before
+
+    assert read(ConsistentRead=True) == ([row("Ledger", 1)], 2.0)
+    assert read() == ([row("Ledger", 1)], 1.0)

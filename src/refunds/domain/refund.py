@@ -163,17 +163,18 @@ class Refund:
     def item(self) -> Item:
         """The item to store. Attributes that are None are left out."""
         item: Item = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in REFUND_ATTRIBUTES:
+            value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, Status):
-                value = value.value
-            elif isinstance(value, tuple):
-                value = [dict(each) if isinstance(each, Mapping) else each for each in value]
-            elif isinstance(value, Mapping):
-                value = dict(value)
-            item[field.name] = value
+            if type(value) not in _STORED_AS_THEY_ARE:
+                if isinstance(value, Status):
+                    value = value.value
+                elif isinstance(value, tuple):
+                    value = [dict(each) if isinstance(each, Mapping) else each for each in value]
+                elif isinstance(value, Mapping):
+                    value = dict(value)
+            item[name] = value
         return item
 
     @classmethod
@@ -188,6 +189,10 @@ class Refund:
                 known[name] = tuple(known[name])
         return cls(**known)
 
+
+_STORED_AS_THEY_ARE = frozenset({str, int})
+"""Types that need no conversion. Asking whether a value is a ``Mapping`` costs more than the rest
+of ``item``."""
 
 REFUND_ATTRIBUTES = tuple(field.name for field in fields(Refund))
 

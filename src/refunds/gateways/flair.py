@@ -237,12 +237,13 @@ class FlairGateway:
 
     def _answer(self, response: HttpResponse) -> Answer:  # noqa: PLR0911 - one line a status
         """What the response to a POST proves about the money: the one place that decides it."""
-        status, error = response.status, _error(response)
+        status = response.status
         if status in (200, 201):
             try:
                 return Accepted(_Refund.model_validate_json(response.body).as_shown(self._stage))
             except ValueError:
                 return Unknown("accepted, but the refund can't be read")
+        error = _error(response)
         if error is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             # A proxy's page, a truncated body or an outage: the call may have been executed.
             return Unknown(f"HTTP {status}")
