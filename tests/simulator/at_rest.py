@@ -45,16 +45,18 @@ class AtRest:
 
     def _all_known(self) -> None:
         for moved in self.checker.flair.refunds:
-            unknown = moved.ours and (moved.refund_id,) not in self.checker.refunds.items
+            wire = self.checker.refunds.items.get((moved.refund_id,))
+            known = wire is not None and wire["transaction_id"]["S"] == moved.transaction_id
             # Of a lost record nobody can know before its request, or a backup, comes back.
-            if unknown and moved.refund_id not in self.checker.rowless:
+            lost = (moved.transaction_id, moved.refund_id) in self.checker.rowless
+            if moved.ours and not known and not lost:
                 raise Violation(
                     "I3", f"{moved.reference} was paid and is not known", moved.refund_id
                 )
 
     def _agrees(self, refund_id: str, refund: Item) -> None:
         status = refund["status"]
-        live = [each for each in self.checker.flair.of(refund_id) if each.live]
+        live = [each for each in self.checker.moved_for(refund) if each.live]
         if status in UNFINISHED:
             raise Violation("I3", f"{refund_id} is {status} for ever", refund_id)
         decided = refund_id in self.checker.careless and "review" in refund
@@ -86,7 +88,7 @@ class AtRest:
             if not name.startswith("r#") or held == 0:
                 continue
             wire = self.checker.refunds.items.get((name[2:],))
-            if wire is None and name[2:] in self.checker.rowless:
+            if (transaction_id, name[2:]) in self.checker.rowless:
                 continue  # as long as nobody knows what became of it, its money stays held (I6)
             if wire is None:
                 raise Violation("I3", f"{held} reserved for {name[2:]}, unknown", name[2:])

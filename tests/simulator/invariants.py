@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from tests.simulator.aws import S3, EventBridge
 from tests.simulator.dynamodb import Item, Key, Table
@@ -60,8 +61,9 @@ class Checker:
     """Refunds that a scripted history has changed by hand."""
     careless: set[str] = field(default_factory=set)
     """Decided by a person without waiting, or without looking."""
-    rowless: set[str] = field(default_factory=set)
-    """Refunds whose record was lost, until it is there again."""
+    rowless: set[tuple[str, str]] = field(default_factory=set)
+    """Payment and id of refunds whose record was lost, until it is there again. A record of the same
+    id that is another payment's is not theirs."""
     unheld: set[str] = field(default_factory=set)
     """Refunds whose reservation was lost, until it is held again."""
     given_back: set[str] = field(default_factory=set)
@@ -94,7 +96,10 @@ class Checker:
     def lose(self, table: Table) -> None:
         """The table is about to lose every item."""
         if table is self.refunds:
-            self.rowless |= {refund_id for (refund_id,) in table.items}
+            self.rowless |= {
+                (item["transaction_id"]["S"], refund_id)
+                for (refund_id,), item in table.items.items()
+            }
         if table is self.ledger:
             for item in table.items.values():
                 self.unheld |= {name[2:] for name in item if name.startswith("r#")}
@@ -105,10 +110,11 @@ class Checker:
             return
         if new_wire is None:
             raise Violation("rule 12", f"refund {refund_id} was deleted", refund_id)
-        if refund_id in self.rowless and self._has_tombstone(new_wire):
-            self.given_back.add(refund_id)
-        self.rowless.discard(refund_id)
         new = item_from_wire(new_wire)
+        mine = (new["transaction_id"], refund_id)
+        if mine in self.rowless and self._has_tombstone(new_wire):
+            self.given_back.add(refund_id)
+        self.rowless.discard(mine)
         old = item_from_wire(old_wire) if old_wire else None
         was: str | None = old["status"] if old else None
         status: str = new["status"]
@@ -156,7 +162,7 @@ class Checker:
         """An end needs evidence: the gateway's ledger must agree at the moment of writing."""
         if was == new["status"]:
             return
-        there = self.flair.of(refund_id)
+        there = self.moved_for(new)
         live = [each for each in there if each.live]
         if was == "IN_REVIEW" and refund_id in self.careless and "review" in new:
             self._decided(refund_id, new, live)
@@ -175,6 +181,23 @@ class Checker:
                 raise Violation(
                     "I6", f"{refund_id} {new['status']} and the gateway has the money", refund_id
                 )
+
+    def moved_for(self, refund: Item) -> list[Moved]:
+        """What the gateway has moved for a refund.
+
+        An id may have been used for payments of two accounts, and the record of one been lost.
+        Nothing that the other's attempt can read knows of the lost one: neither its payment's
+        trail, nor the account that is configured. What was moved for the lost one says nothing
+        about the other. Its record stays lost: ``rowless``.
+        """
+        host = urlsplit(refund["gateway_account"]).hostname
+        return [
+            each
+            for each in self.flair.of(refund["refund_id"])
+            if each.transaction_id == refund["transaction_id"]
+            or each.host == host
+            or (each.transaction_id, each.refund_id) not in self.rowless
+        ]
 
     def _decided(self, refund_id: str, new: Item, live: list[Moved]) -> None:
         """A careless decision stands, and its evidence says that it is against the gateway."""
@@ -276,6 +299,9 @@ class Checker:
         mine = wire is not None and wire["transaction_id"]["S"] == transaction_id
         if wire is None:
             raise Violation("I6", f"{refund_id} was released and has no outcome", refund_id)
+        if not mine and (transaction_id, refund_id) in self.rowless:
+            if any(each.live for each in self.flair.of(refund_id) if each.ours):
+                raise Violation("I6", f"{refund_id} was released, and its record is lost", refund_id)
         if mine:
             self._reserved(refund_id)
             if refund_id in self.careless:
@@ -345,7 +371,7 @@ class Checker:
             raise Violation(
                 "I2", f"{moved.amount} moved for {reference}, which holds {held}", reference
             )
-        if wire is None and reference in self.rowless:
+        if (moved.transaction_id, reference) in self.rowless:
             return  # the same of its record: its request, or a backup, finds it at the gateway
         if wire is None or wire["status"]["S"] not in UNFINISHED:
             status = wire and wire["status"]["S"]

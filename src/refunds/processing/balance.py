@@ -148,7 +148,8 @@ class Balance:
             if refund_id not in ledger.reservations and entry["status"] in UNFINISHED
         }
         for refund_id, refund in self._refunds.get_each(list(unfinished)):
-            if refund is None:
+            # A record of this id that is of another payment says nothing about this one's refund.
+            if refund is None or refund.transaction_id != ledger.transaction_id:
                 amount_minor = unfinished[refund_id]["details"].get("amount_minor")
             elif refund.status in ENDED_WITHOUT_MONEY:
                 continue

@@ -214,7 +214,7 @@ class DeadLetterArchiver:
         if refund is None:
             return
         if request:
-            self._settler.recorder.give_back_unused(refund, request.transaction_id)
+            self._processor.give_back_unused(refund, request)
         if refund.status is not Status.PROCESSING or refund.open_shard:
             return
         if not self._settler.recorder.recheck(refund):

@@ -134,6 +134,20 @@ class Processor:
         opened = self._settler.recorder.opened(self._admitted(refund, adopted=adopted))
         return self._refunds.put_new(opened) or opened
 
+    def give_back_unused(self, refund: Refund, request: RefundRequest) -> Item | None:
+        """Release what ``request`` may hold for nothing: the refund of its id has ended without
+        money, or is another payment's.
+
+        The audit trail of the requested payment may have a refund of this id too, whose record was
+        lost. What is held for that one stays held. Returns the trail's last entry of it, or None.
+        """
+        if refund.transaction_id != request.transaction_id:
+            last = self._audit.latest(request.transaction_id, request.refund_id)
+            if last is not None and last.get("status") not in ENDED_WITHOUT_MONEY:
+                return last
+        self._settler.recorder.give_back_unused(refund, request.transaction_id)
+        return None
+
     def _process(
         self, request: RefundRequest, deadline: Deadline, delivery: Delivery
     ) -> Recorded | Later:
@@ -307,7 +321,8 @@ class Processor:
         self, request: RefundRequest, refund: Refund, deadline: Deadline
     ) -> Recorded | Later:
         """The refund id has a refund: whose is it, and how far has it come?"""
-        self._settler.recorder.give_back_unused(refund, request.transaction_id)
+        if lost := self.give_back_unused(refund, request):
+            raise _namesake(lost)
         if not request.has_fingerprint(refund.fingerprint):
             raise _conflict()
         if refund.status is not Status.PROCESSING:
@@ -423,4 +438,13 @@ def _conflict() -> RefusedError:
     return RefusedError(
         ErrorCode.IDEMPOTENCY_CONFLICT,
         "refund_id: already used by a request with other contents; a new refund needs a new one",
+    )
+
+
+def _namesake(last: Item) -> RefusedError:
+    return RefusedError(
+        ErrorCode.IDEMPOTENCY_CONFLICT,
+        "refund_id: its record is of a request for another payment, and the audit trail of this "
+        f"payment has a refund of this id too ({last.get('status')}), whose record was lost. "
+        "See the runbook, DeadLetters",
     )

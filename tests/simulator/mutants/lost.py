@@ -129,4 +129,20 @@ MUTANTS = (
         "what ended here holds money again in a lost ledger",
         ("processing.balance:Balance._count", "if adopted and not ended:", "if adopted:"),
     ),
+    edge_mutant(
+        "what a lost record held is given back for another payment's",
+        (
+            "processing.processor:Processor.give_back_unused",
+            "refund.transaction_id != request.transaction_id",
+            "False",
+        ),
+    ),
+    edge_mutant(
+        "another payment's record ends what a ledger held",
+        (
+            "processing.balance:Balance._held_before",
+            "refund is None or refund.transaction_id != ledger.transaction_id",
+            "refund is None",
+        ),
+    ),
 )

@@ -1,0 +1,76 @@
+"""One refund id used for two payments. The first one's record is lost, and the gateway's account
+has changed: neither payment's trail nor that account knows of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.simulator.scripting import (
+    HOUR,
+    MINUTE,
+    attribute,
+    deliver_again,
+    empty_tables,
+    paid,
+    request,
+    request_for_rest,
+    status,
+    world,
+)
+from tests.simulator.walls import ELSEWHERE
+from tests.simulator.world import World
+
+
+def test_an_id_of_two_payments_is_not_paid_twice_and_a_person_hears_of_it() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    empty_tables(made)
+    _use_the_id_for_another_payment_at_another_account(made)
+    again = made.send(request())
+    made.run_for(HOUR)
+    assert paid(made) == 1
+    assert again.gone is not None
+    [refused] = made.dlq.messages.values()
+    assert "(SUCCEEDED), whose record was lost" in refused.attributes["error_message"]["StringValue"]
+    made.settle()
+
+
+def test_what_a_lost_record_held_stays_held_though_its_id_has_another_record() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    made.empty(made.refunds)
+    _use_the_id_for_another_payment_at_another_account(made)
+    deliver_again(made)
+    made.settle()  # and its refused message goes to the archive
+    assert not made.dlq.messages
+    assert made.ledger.items[("tx1",)]["r#r1"] == {"N": "300"}
+
+
+def test_a_ledger_that_begins_again_holds_what_is_under_way_though_its_id_has_another_record() -> (
+    None
+):
+    made = world()
+    made.kernel.fault_rates = {"gateway takes no orders": 1.0}
+    made.send(request())
+    made.run_for(10 * MINUTE)
+    assert status(made) == "PROCESSING"
+    made.kernel.fault_rates = {}
+    made.queue.messages.clear()  # and its message is in the archive
+    empty_tables(made)
+    _use_the_id_for_another_payment_at_another_account(made)
+    made.send(request_for_rest("r2"))
+    made.run_for(10 * MINUTE)
+    assert (status(made, "r2"), attribute(made, "amount_minor", "r2")) == ("SUCCEEDED", "700")
+    made.settle()
+    assert (paid(made), paid(made, "r2")) == (0, 1)
+
+
+def _use_the_id_for_another_payment_at_another_account(made: World) -> None:
+    accounts = made.services.gateways.accounts
+    made.redeploy(accounts=(replace(accounts[0], url=ELSEWHERE),))
+    made.send(request(transaction_id="tx2"))
+    made.run_for(HOUR)
+    assert (status(made), attribute(made, "transaction_id")) == ("REJECTED", "tx2")
+    made.redeploy(accounts=accounts)
