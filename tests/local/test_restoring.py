@@ -1,64 +1,24 @@
-"""docs/backup.md's recipes of one table and of all tables, word by word, on a stack of its own:
-what a restore leaves is the template's, its chains are whole, and what is in flight settles."""
+"""docs/backup.md's recipes, word by word, on a stack of its own: what a restore leaves is the
+template's, its chains are whole, and what is in flight settles."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from rich.console import Console
 from tests.local.flow import Flow, eventually
-from tests.support.recipes import recipe
+from tests.local.operating import Operator, paid_and_pending, settled_by_reconciler
 
-from refunds.domain.refund import Item
 from refunds_devkit.local.lifecycle import down, up
 from refunds_devkit.local.progress import Steps
-from refunds_devkit.local.workspace import PROJECT, Workspace
+from refunds_devkit.local.workspace import Workspace
 from refunds_devkit.sandbox.client import SandboxClient
-from refunds_ops.stack.records import refund_item
 
-COMMAND_SECONDS = 300
 TABLES = ("Refunds", "Ledger", "Audit")
-
-
-class Operator:
-    """Types commands as a person does, with the stack's settings in the environment."""
-
-    def __init__(self, flow: Flow, workspace: Workspace) -> None:
-        self.flow = flow
-        self._env_file = workspace.stack_env
-        self._bin = workspace.folder / "bin"
-        self._bin.mkdir(exist_ok=True)
-        shim = self._bin / "aws"
-        shim.write_text(
-            f'#!/bin/sh\nexec {sys.executable} {PROJECT}/tests/support/aws_cli.py "$@"\n'
-        )
-        shim.chmod(0o755)
-        self._folder = workspace.folder
-
-    def run(self, line: str) -> subprocess.CompletedProcess[str]:
-        path = f"{self._bin}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return subprocess.run(
-            ["sh", "-euc", f"set -a; . '{self._env_file}'; set +a; {line}"],
-            cwd=self._folder,
-            env={**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT)},
-            text=True,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-        )
-
-    def follow(self, heading: str, before_resume: Callable[[], None]) -> None:
-        for line in recipe(heading):
-            if line.startswith("refunds resume"):
-                before_resume()
-            done = self.run(line)
-            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")
@@ -104,20 +64,6 @@ def writer_mappings(flow: Flow) -> list[Any]:
         FunctionName=flow.stack["WriteAuditFunctionName"]
     )["EventSourceMappings"]
     return [each for each in mappings if each["EventSourceArn"] == table["LatestStreamArn"]]
-
-
-def paid_and_pending(flow: Flow) -> tuple[Item, Item]:
-    paid = flow.request(flow.payment(), 500)
-    payment = flow.payment()
-    flow.sandbox.add_fault("pending", transaction_id=payment)
-    pending = flow.request(payment, 700)
-    flow.send(paid, pending)
-    settled = flow.refund(paid, "SUCCEEDED")
-    open_ = flow.refund(pending, "PENDING")
-    for refund in (settled, open_):
-        flow.entries(refund)
-    flow.queue_is_empty()
-    return settled, open_
 
 
 def delete(flow: Flow, *tables: str) -> None:
@@ -173,7 +119,7 @@ def test_a_recipe_leaves_a_whole_system(
 
     assert flow.stack.dynamodb.describe_table(TableName=flow.stack["RefundsTableName"])
     flow.sandbox.settle(pending["gateway_refund_id"], "succeeded")
-    settled = eventually(lambda: _settled(flow, pending), "the pending refund is paid")
+    settled = eventually(lambda: settled_by_reconciler(flow, pending), "the pending refund is paid")
     entries = flow.entries(settled)
     assert [each["version"] for each in entries] == list(range(1, settled["version"] + 1))
     # A new request, and one that was paid before, sent again.
@@ -187,7 +133,53 @@ def test_a_recipe_leaves_a_whole_system(
     assert not re.search(r"\bgap\b|chain_broken", clean.stdout)
 
 
-def _settled(flow: Flow, refund: Item) -> Item | None:
-    flow.invoke("ReconcileRefunds")
-    item = refund_item(flow.stack, refund["refund_id"])
-    return item if item and item["status"] == "SUCCEEDED" else None
+def test_one_refund_that_is_lost_or_damaged_comes_back_as_its_trail_has_it(
+    operator: Operator,
+) -> None:
+    flow = operator.flow
+    dynamodb, table = flow.stack.dynamodb, flow.stack["RefundsTableName"]
+    key = {"refund_id": {"S": "rf-000001"}}
+    body = backed_up(flow, "rf-000001")
+
+    dynamodb.delete_item(TableName=table, Key=key)
+    found = operator.run("refunds verify")
+    assert found.returncode == 1, found.stdout + found.stderr
+    operator.follow("One refund")
+    is_restored(flow, body)
+
+    dynamodb.update_item(
+        TableName=table,
+        Key=key,
+        UpdateExpression="SET amount_minor = :wrong",
+        ExpressionAttributeValues={":wrong": {"N": "9999"}},
+    )
+    eventually(lambda: _failed_records(operator), "the change by hand is in the failures bucket")
+    operator.follow("One refund", statuses={"refunds verify": 1})
+    is_restored(flow, body)
+    (failed,) = _failed_records(operator)
+    closed = operator.run(f"refunds audit close {failed} --why 'changed by hand, TICKET-7'")
+    assert closed.returncode == 0, closed.stdout + closed.stderr
+    clean = operator.run("refunds verify")
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+
+
+def backed_up(flow: Flow, refund_id: str) -> str:
+    """The request of a paid refund that is in the newest backup."""
+    body = flow.request(flow.payment(), 500, refund_id=refund_id)
+    flow.send(body)
+    flow.entries(flow.refund(body, "SUCCEEDED"))
+    flow.queue_is_empty()
+    flow.invoke("BackupRefunds")
+    return body
+
+
+def is_restored(flow: Flow, body: str) -> None:
+    restored = flow.refund(body, "SUCCEEDED")
+    assert restored["amount_minor"] == 500
+    assert flow.entries(restored)[-1]["event"] == "refund.restored"
+
+
+def _failed_records(operator: Operator) -> list[str]:
+    stack = operator.flow.stack
+    listed = stack.s3.list_objects_v2(Bucket=stack["FailuresBucketName"], Prefix="audit/")
+    return [each["Key"] for each in listed.get("Contents", [])]

@@ -1,8 +1,8 @@
 """`aws`, as far as the docs use it: the AWS CLI's grammar over boto3, for tests without the CLI.
 
 ``aws SERVICE OPERATION --parameter value … [--query EXPRESSION] [--output text]``, as version 2
-has it: AWS_ENDPOINT_URL is obeyed for every service. Of its own commands, ``logs tail``, ``s3 ls``
-and the output file of ``lambda invoke``.
+has it: AWS_ENDPOINT_URL is obeyed for every service. Of its own commands, ``logs tail``, ``s3 ls``,
+``s3 sync`` and the output file of ``lambda invoke``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,24 @@ def list_objects(words: list[str]) -> int:
     return int(not listed)
 
 
-OWN_COMMANDS = {("logs", "tail"): tail_logs, ("s3", "ls"): list_objects}
+def download_objects(words: list[str]) -> int:
+    """``s3 sync s3://BUCKET/PREFIX FOLDER``, into a folder that has none of them yet."""
+    url, folder = words
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    client = boto3.client("s3")
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for each in page.get("Contents", []):
+            file = Path(folder, each["Key"].removeprefix(prefix).lstrip("/"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, each["Key"], str(file))
+    return 0
+
+
+OWN_COMMANDS = {
+    ("logs", "tail"): tail_logs,
+    ("s3", "ls"): list_objects,
+    ("s3", "sync"): download_objects,
+}
 
 
 def _options(words: list[str]) -> dict[str, Any]:
