@@ -6,6 +6,7 @@ whoever invoked it hears nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -228,7 +229,9 @@ class Functions:
 
     services: Services
     idle: dict[str, list[Environment]] = field(default_factory=dict)
-    started: int = 0
+    started: Counter[str] = field(default_factory=Counter)
+    """How many environments and invocations there have been of each function. A name that depends
+    on no other function's lets the explorer see that two states are one."""
     running: int = 0
 
     def invoke(self, function: str, body: Body, done: Done, over: Callable[[], None]) -> None:
@@ -239,9 +242,9 @@ class Functions:
         environment.clock.frozen_seconds += kernel.now - environment.frozen_at
         seconds = TIMEOUT_SECONDS[function]
         deadline = deadline_of(cast(Any, Context(kernel, seconds)), environment.clock)
-        self.started += 1
+        self.started[function] += 1
         self.running += 1
-        process = Process(f"{environment.name}/{self.started}")
+        process = Process(f"{environment.name}/{self.started[function]}")
         kernel.counts[f"invocations of {function}"] += 1
         results: list[Any] = []
         finished = False
@@ -282,6 +285,7 @@ class Functions:
             self.running -= 1
             over()
 
+        out_of_time.dead = lambda: finished  # type: ignore[attr-defined]
         kernel.spawn(process, run, done=end)
         kernel.after(seconds, out_of_time)
 
@@ -292,5 +296,5 @@ class Functions:
         self.idle[function] = warm
         if warm and self.services.kernel.random.random() < 0.8:
             return warm.pop(self.services.kernel.random.randrange(len(warm)))
-        self.started += 1
-        return Environment(self.services, function, self.started)
+        self.started[function] += 1
+        return Environment(self.services, function, self.started[function])

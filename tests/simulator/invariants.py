@@ -62,7 +62,7 @@ class Checker:
     careless: set[str] = field(default_factory=set)
     """Decided by a person without waiting, or without looking."""
     rowless: set[tuple[str, str]] = field(default_factory=set)
-    """Payment and id of refunds whose record was lost, until it is there again. A record of the same
+    """Payment and id of refunds whose record was lost, until it is there again. A record of that
     id that is another payment's is not theirs."""
     unheld: set[str] = field(default_factory=set)
     """Refunds whose reservation was lost, until it is held again."""
@@ -295,19 +295,21 @@ class Checker:
             return
         if holds != 0:
             raise Violation("rule 2", f"r#{refund_id} went from {held} to {holds}", refund_id)
+        self._released(transaction_id, refund_id)
+
+    def _released(self, transaction_id: str, refund_id: str) -> None:
         wire = self.refunds.items.get((refund_id,))
-        mine = wire is not None and wire["transaction_id"]["S"] == transaction_id
         if wire is None:
             raise Violation("I6", f"{refund_id} was released and has no outcome", refund_id)
-        if not mine and (transaction_id, refund_id) in self.rowless:
-            if any(each.live for each in self.flair.of(refund_id) if each.ours):
-                raise Violation("I6", f"{refund_id} was released, and its record is lost", refund_id)
-        if mine:
-            self._reserved(refund_id)
-            if refund_id in self.careless:
-                return
-            if any(each.live and each.ours for each in self.flair.of(refund_id)):
-                raise Violation("I6", f"{refund_id} was released, its money is gone", refund_id)
+        paid = any(each.live and each.ours for each in self.flair.of(refund_id))
+        if wire["transaction_id"]["S"] != transaction_id:
+            # What a refund holds whose record was lost is not released for another payment's.
+            if paid and (transaction_id, refund_id) in self.rowless:
+                raise Violation("I6", f"{refund_id} was released, its record is lost", refund_id)
+            return
+        self._reserved(refund_id)
+        if paid and refund_id not in self.careless:
+            raise Violation("I6", f"{refund_id} was released, its money is gone", refund_id)
 
     def _kept_back(
         self, old: Item, new: Item, before: dict[str, int], after: dict[str, int]

@@ -93,7 +93,8 @@ class Kernel:
     # --- time and tasks -------------------------------------------------------------------------
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Have ``action`` happen later, whoever lives or dies."""
+        """Have ``action`` happen later, whoever lives or dies. It may say with an attribute
+        ``dead`` that it would do nothing any more."""
         self.events += 1
         heappush(self._queue, (self.now + seconds, self.events, action, -1))
 

@@ -19,6 +19,9 @@ from refunds.processing import limit_checks
 from refunds.processing.approval import ApprovalError
 
 HOUR, DAY = 3600.0, 86_400.0
+LONGEST_PAUSE_SECONDS = 4000.0
+"""Between two runs of the reconciler while a history goes on. Every alarm of what these histories
+check looks at an hour at a time, so it may be on so much later."""
 
 PEOPLE = ("7", "shop", "jo", "kim", "lee")
 """``agent:7`` requests and ``AROASHOP:shop`` sends: these two may decide nothing."""
@@ -94,7 +97,7 @@ def random_limits(dice: Random) -> Limits:
 
 
 def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the order they fall
-    world.watch.seldom = True  # test_alarms.py has approvals with the default schedule
+    world.watch.later_seconds = LONGEST_PAUSE_SECONDS
     if dice.random() < 0.4:
         world.run_for(DAY - dice.choice((2, 30, 600)))  # just before midnight
     payments = [f"tx{number}" for number in range(dice.choice((1, 2, 4)))]
@@ -117,7 +120,7 @@ def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the 
         _decide(world, dice, dice.random() * dice.choice((busy_seconds, 6 * HOUR, 4 * DAY)))
     _pass_time(world, busy_seconds)
     for _ in range(dice.randint(1, 4)):
-        world.run_for(dice.uniform(200, 4000))
+        world.run_for(dice.uniform(200, LONGEST_PAUSE_SECONDS))
         world.reconcile()
     for _ in range(dice.choice((0, 2, 5))):
         _pass_time(world, dice.uniform(HOUR, 30 * HOUR))
@@ -125,7 +128,6 @@ def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the 
             world.redrive()
         if dice.random() < 0.3:
             world.review()
-    world.watch.seldom = False
     world.settle()
 
 

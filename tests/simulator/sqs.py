@@ -161,6 +161,7 @@ class SQS:
             if message.queue is queue and message.sent_at == sent_at:
                 self.remove(message, "expired")
 
+        expire.dead = lambda: message.queue is not queue or message.sent_at != sent_at  # type: ignore[attr-defined]
         kept = sent_at + queue.retention_seconds - self._kernel.now
         self._kernel.after(max(0.0, kept), expire)
 
@@ -174,6 +175,7 @@ class SQS:
                 for listener in self.on_visible:
                     listener(queue)
 
+        visible.dead = lambda: message.queue is not queue or message.visible_at > at  # type: ignore[attr-defined]
         self._kernel.after(at - self._kernel.now, visible)
 
     def _in_flight(self, operation: str, queue: Queue, handle: str) -> Message:

@@ -32,7 +32,9 @@ def test_an_id_of_two_payments_is_not_paid_twice_and_a_person_hears_of_it() -> N
     assert paid(made) == 1
     assert again.gone is not None
     [refused] = made.dlq.messages.values()
-    assert "(SUCCEEDED), whose record was lost" in refused.attributes["error_message"]["StringValue"]
+    assert (
+        "(SUCCEEDED), whose record was lost" in refused.attributes["error_message"]["StringValue"]
+    )
     made.settle()
 
 
