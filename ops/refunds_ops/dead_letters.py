@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -20,12 +20,13 @@ from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import SystemClock, rfc3339
 from refunds.domain.identity import Identity
-from refunds.domain.refund import Status
+from refunds.domain.refund import Refund, Status
 from refunds.domain.request import RefundRequest, RefusedError, parse_message
 from refunds.processing.dead_letters import ARCHIVED
 from refunds.processing.deferral import FIRST_SENT_BY
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.errors import CommandError
+from refunds_ops.open_refunds import indexes_of
 
 if TYPE_CHECKING:
     from refunds_ops.stack.stack import Stack
@@ -42,6 +43,9 @@ LOOK_SECONDS = 120
 WAIT_SECONDS = 1
 """Long polling asks every server of SQS; short polling only some."""
 MAX_LETTERS = 10_000
+MAX_REPEATS = 20
+"""Batches in a row without a new message, after which the queue counts as read: with thousands of
+messages the first ones are visible again before the last one was received."""
 
 
 class NoLetterError(CommandError):
@@ -163,10 +167,32 @@ class DeadLetters:
 
     def named(self, message_id: str) -> DeadLetter:
         """Raises ``NoLetterError`` when it is not there."""
-        return named(self.all(), message_id)
+        [letter] = self.chosen([message_id])
+        return letter
+
+    def chosen(self, message_ids: Collection[str], *, archived: bool = True) -> list[DeadLetter]:
+        """Those of these ids, in their order. Reads no other message of the archive.
+
+        Raises ``NoLetterError`` for one that is not there.
+        """
+        wanted = dict.fromkeys(message_ids)
+        found: dict[str, DeadLetter] = {}
+        for letter in chain(self._in_queue(), self._in_archive(wanted) if archived else ()):
+            if letter.message_id in wanted:
+                found.setdefault(letter.message_id, letter)
+                if len(found) == len(wanted):
+                    break
+        for message_id in wanted:
+            if message_id not in found:
+                raise NoLetterError(
+                    f"There is no dead letter {message_id}.",
+                    "Which there are: refunds dead-letters list",
+                )
+        return [found[message_id] for message_id in wanted]
 
     def _in_queue(self) -> Iterator[DeadLetter]:
-        while len(self._taken) < self._at_most:
+        repeats = 0
+        while len(self._taken) < self._at_most and repeats < MAX_REPEATS:
             answer: Any = self._stack.sqs.receive_message(
                 QueueUrl=self._queue_url,
                 MaxNumberOfMessages=10,
@@ -178,29 +204,23 @@ class DeadLetters:
             messages = answer.get("Messages", [])
             if not messages:
                 return
-            for message in messages:
-                message_id = message["MessageId"]
-                is_new = message_id not in self._taken
-                self._taken[message_id] = message["ReceiptHandle"]
-                if is_new:
-                    yield DeadLetter(
-                        message_id,
-                        message["Body"],
-                        _instant(int(message["Attributes"]["SentTimestamp"])),
-                        {
-                            name: value.get("StringValue", "")
-                            for name, value in message.get("MessageAttributes", {}).items()
-                        },
-                        receipt=message["ReceiptHandle"],
-                        sender_id=message["Attributes"].get("SenderId"),
-                    )
+            new = [each for each in messages if each["MessageId"] not in self._taken]
+            repeats = 0 if new else repeats + 1
+            self._taken |= {each["MessageId"]: each["ReceiptHandle"] for each in messages}
+            yield from map(_received, new)
 
-    def _in_archive(self) -> Iterator[DeadLetter]:
+    def _in_archive(self, message_ids: Collection[str] | None = None) -> Iterator[DeadLetter]:
+        """``message_ids``: only these. None: all."""
         s3 = self._stack.s3
         pages = s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=f"{ARCHIVED}/"
         )
-        keys = (listed["Key"] for page in pages for listed in page.get("Contents", []))
+        keys: Iterator[str] = (
+            listed["Key"]
+            for page in pages
+            for listed in page.get("Contents", [])
+            if message_ids is None or _message_id_of(listed["Key"]) in message_ids
+        )
         for key in islice(keys, self._at_most):
             try:
                 content = s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
@@ -212,20 +232,17 @@ class DeadLetters:
 
     def forecast(self, letter: DeadLetter) -> Forecast:
         """What sending it again would do."""
-        try:
-            request = parse_message(letter.body)
-        except RefusedError as exc:
-            return Forecast(False, f"would be refused again: {exc.code}: {exc.message}")
-        refund = self._refunds.get(request.refund_id)
-        if refund is None:
-            return Forecast(True, "would be processed")
-        if not _same_request(request, refund.fingerprint):
-            return Forecast(
-                False, f"would be refused: {refund.refund_id} is another request's, {refund.status}"
-            )
-        if refund.status in _FINAL:
-            return Forecast(False, f"would change nothing: the refund is {refund.status}")
-        return Forecast(True, f"would go on with the refund, which is {refund.status}")
+        return _forecast(letter, self._refunds.get)
+
+    def forecasts(self, letters: Sequence[DeadLetter]) -> list[Forecast]:
+        """The same of many, whose refunds are read 100 in a request."""
+        requests = (letter.request for letter in letters)
+        refund_ids = dict.fromkeys(request.refund_id for request in requests if request)
+        refunds = {
+            refund.refund_id: refund
+            for refund in map(Refund.from_item, indexes_of(self._stack).items(refund_ids))
+        }
+        return [_forecast(letter, refunds.get) for letter in letters]
 
     def resend(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
         """Send it to the refund queue again, marked as resent, then put it away.
@@ -275,18 +292,43 @@ class DeadLetters:
             self._stack.sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
 
 
-def named(letters: Iterable[DeadLetter], message_id: str) -> DeadLetter:
-    """Raises ``NoLetterError`` when it is not among them."""
-    for letter in letters:
-        if letter.message_id == message_id:
-            return letter
-    raise NoLetterError(
-        f"There is no dead letter {message_id}.", "Which there are: refunds dead-letters list"
+def _forecast(letter: DeadLetter, refund_of: Callable[[str], Refund | None]) -> Forecast:
+    try:
+        request = parse_message(letter.body)
+    except RefusedError as exc:
+        return Forecast(False, f"would be refused again: {exc.code}: {exc.message}")
+    refund = refund_of(request.refund_id)
+    if refund is None:
+        return Forecast(True, "would be processed")
+    if not _same_request(request, refund.fingerprint):
+        return Forecast(
+            False, f"would be refused: {refund.refund_id} is another request's, {refund.status}"
+        )
+    if refund.status in _FINAL:
+        return Forecast(False, f"would change nothing: the refund is {refund.status}")
+    return Forecast(True, f"would go on with the refund, which is {refund.status}")
+
+
+def _received(message: Mapping[str, Any]) -> DeadLetter:
+    return DeadLetter(
+        message["MessageId"],
+        message["Body"],
+        _instant(int(message["Attributes"]["SentTimestamp"])),
+        {
+            name: value.get("StringValue", "")
+            for name, value in message.get("MessageAttributes", {}).items()
+        },
+        receipt=message["ReceiptHandle"],
+        sender_id=message["Attributes"].get("SenderId"),
     )
 
 
+def _message_id_of(key: str) -> str:
+    return key.rsplit("/", 1)[-1].removesuffix(".json")
+
+
 def _archived(key: str, content: bytes) -> DeadLetter:
-    message_id = key.rsplit("/", 1)[-1].removesuffix(".json")
+    message_id = _message_id_of(key)
     try:
         kept = json.loads(content)
         return DeadLetter(

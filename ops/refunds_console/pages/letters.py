@@ -31,7 +31,8 @@ class Letter:
 def letters(console: Console) -> Sequence[Letter]:
     """The dead letters, oldest first. Reading the queue hides them from others for a moment."""
     with DeadLetters(console.stack, at_most=MAX_LETTERS) as dead:
-        return [Letter(letter, dead.forecast(letter)) for letter in dead.all()]
+        found = dead.all()
+        return list(map(Letter, found, dead.forecasts(found)))
 
 
 def routes(console: Console, pages: Pages) -> Routes:

@@ -12,7 +12,7 @@ import click
 
 from refunds.domain.card_numbers import masked, redacted
 from refunds_ops.dates import age, utc_now, zone_of
-from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast, named
+from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
 from refunds_ops.errors import REFUSED
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
@@ -77,7 +77,8 @@ def list_(stack_name: str | None, /, *, as_json: bool, **chosen: Any) -> None:
     """
     stack = find_stack(stack_name)
     with DeadLetters(stack) as letters:
-        found = [(letter, letters.forecast(letter)) for letter in _choose(letters, (), chosen)]
+        those = _choose(letters, (), chosen)
+        found = list(zip(those, letters.forecasts(those), strict=True))
     if as_json:
         print_json_lines(_json(letter, forecast) for letter, forecast in found)
     elif found:
@@ -192,12 +193,12 @@ def _choose(
     letters: DeadLetters, message_ids: tuple[str, ...], chosen: dict[str, Any]
 ) -> list[DeadLetter]:
     """Those named, or those that the filters leave. Raises ``RefusedError`` for one not there."""
-    found = letters.all(archived=chosen.get("where") != "queue")
+    archived = chosen.get("where") != "queue"
     if message_ids:
-        return [named(found, each) for each in dict.fromkeys(message_ids)]
+        return letters.chosen(message_ids, archived=archived)
     return [
         letter
-        for letter in found
+        for letter in letters.all(archived=archived)
         if chosen.get("kind") in (None, letter.kind)
         and (not chosen.get("codes") or letter.error_code in chosen["codes"])
         and chosen.get("where") in (None, "both", letter.where)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.builders import VISA, body, refund, request
 from tests.support.command_line import Refunds
+from tests.support.counted_calls import counted_calls
 from tests.support.people import MOTO
 from tests.support.world import World
 
@@ -218,3 +219,48 @@ def test_a_resent_request_keeps_who_sent_it_first(world: World, refunds: Refunds
     assert refunds("dead-letters", "resend", "m-archived", *WHY, "--yes").status == 0
     (message,) = queued(world)
     assert message["MessageAttributes"]["first_sent_by"]["StringValue"] == "unknown"
+
+
+# --- Ten thousand of them -------------------------------------------------------------------------
+
+
+def test_a_list_reads_the_refunds_of_all_letters_together(world: World, refunds: Refunds) -> None:
+    for number in range(12):
+        put(world, body(refund_id=f"r{number}"))
+    with counted_calls() as calls:
+        assert len(refunds("dead-letters", "list", "--json").lines) == 12
+    assert (calls["BatchGetItem"], calls["GetItem"]) == (1, 0)
+
+
+def test_one_archived_letter_is_read_without_the_others(world: World, refunds: Refunds) -> None:
+    for number in range(5):
+        archive(world, body(refund_id=f"r{number}"), f"m-{number}")
+    with counted_calls() as calls:
+        assert refunds("dead-letters", "show", "m-3", "--json").json["refund_id"] == "r3"
+    assert calls["GetObject"] == 1
+
+
+def test_letters_are_handled_in_the_order_in_which_they_were_named(
+    world: World, refunds: Refunds
+) -> None:
+    queued_id = put(world, body(refund_id="in-queue"))
+    archive(world, body(refund_id="in-archive"))
+    ran = refunds("dead-letters", "drop", "m-archived", queued_id, "m-archived", *WHY, "--json")
+    assert [row["refund_id"] for row in ran.lines] == ["in-archive", "in-queue"]
+
+
+def test_a_queue_whose_messages_are_visible_again_too_soon_is_read_to_an_end(
+    world: World, refunds: Refunds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when thousands of letters take longer to receive than they stay hidden."""
+    monkeypatch.setattr(dead_letters, "LOOK_SECONDS", 0)
+    for number in range(3):
+        put(world, body(refund_id=f"r{number}"))
+    with counted_calls(at_most=100):
+        assert len(refunds("dead-letters", "list", "--json").lines) == 3
+
+
+def test_naming_a_letter_hides_no_other_one(world: World, refunds: Refunds) -> None:
+    put_ids = [put(world, body(refund_id=f"r{number}")) for number in range(8)]
+    assert refunds("dead-letters", "show", put_ids[0]).status == 0
+    assert len(refunds("dead-letters", "list", "--json").lines) == 8
