@@ -20,6 +20,7 @@ from refunds_ops.errors import NotReadyError
 TABLES = ("refunds", "ledger", "audit")
 FORMATS = ("csv", "jsonl", "parquet")
 ROWS_AT_ONCE = 10_000
+_RESERVATION = "r#"  # as tables/ledger.py stores them
 
 Row = dict[str, Any]
 
@@ -32,7 +33,9 @@ def write(storage: BackupStorage, export: Export, format_: str, file: Path | Non
     """
 
     def rows() -> Iterator[Row]:
-        return (plain_item(item) for item in items(storage, export))
+        plain = (plain_item(item) for item in items(storage, export))
+        in_columns = export.table == "ledger" and format_ != "jsonl"
+        return map(_with_reservations, plain) if in_columns else plain
 
     if format_ == "parquet":
         assert file is not None
@@ -47,6 +50,18 @@ def write(storage: BackupStorage, export: Export, format_: str, file: Path | Non
             out.write(json.dumps(row) + "\n")
             count += 1
         return count
+
+
+def _with_reservations(row: Row) -> Row:
+    """A ledger's row with one column for its reservations. A column for each refund would make a
+    table of refunds times payments."""
+    held = {
+        name.removeprefix(_RESERVATION): value
+        for name, value in row.items()
+        if name.startswith(_RESERVATION)
+    }
+    others = {name: value for name, value in row.items() if not name.startswith(_RESERVATION)}
+    return others | {"reservations": held}
 
 
 def _csv(rows: Any, out: Any) -> int:

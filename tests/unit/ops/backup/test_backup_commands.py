@@ -144,6 +144,23 @@ def test_a_backup_is_read_as_json_and_csv(stack: BackedUp, refunds: Run, tmp_pat
     assert (status, "nowhere/out.csv can't be written" in err) == (3, True)
 
 
+def test_a_ledger_has_as_many_columns_with_many_refunds_as_with_one(
+    stack: BackedUp, refunds: Run, tmp_path: Path
+) -> None:
+    """A column for each refund made a file of refunds times payments."""
+    stack.add(*(refund(number) for number in range(5)))
+    stack.back_up()
+    assert refunds("export", "--table", "ledger", "ledger.csv")[0] == 0
+    with (tmp_path / "ledger.csv").open(newline="") as file:
+        rows = {row["transaction_id"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 5
+    names = {"transaction_id", "captured", "remaining", "currency", "reservations"}
+    assert set(rows["tx-000003"]) == names
+    assert json.loads(rows["tx-000003"]["reservations"]) == {"rf-000003": 103}
+    _, out, _ = refunds("cat", "--table", "ledger")
+    assert all("reservations" not in json.loads(line) for line in out.splitlines())  # as stored
+
+
 def test_parquet_without_its_library_says_how(
     stack: BackedUp, refunds: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
