@@ -80,7 +80,7 @@ class LedgerRebuild:
             while chunk := list(islice(left, AT_ONCE)):
                 for held, findings in zip(chunk, self._pool.map(self._rebuild, chunk), strict=True):
                     for finding in findings:
-                        getattr(found, finding).append(held.transaction_id)
+                        found.add(finding, held.transaction_id)
                 found.transactions += len(chunk)
                 progress.ledger_after = chunk[-1].transaction_id
                 progress.save()

@@ -42,15 +42,28 @@ class Rows:
 
 @dataclass
 class Rebuilt:
-    """The rebuilt ledger: how many transactions, and which of them need a person."""
+    """The rebuilt ledger: how many transactions, and which of them need a person.
+
+    At most 1,000 transactions of each list are kept: the progress is stored every few seconds, and
+    all payments of a gateway that is no longer configured are unknown.
+    """
 
     transactions: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many belong in each list, by its name."""
     over_refunded: list[str] = field(default_factory=list)
     """More was refunded than captured, by the gateway's own word."""
     unknown: list[str] = field(default_factory=list)
     """No one gateway knows the payment; the ledger stays as it was in the backup."""
     doubled: list[str] = field(default_factory=list)
     """The gateway has two refunds under one reference: one may have paid twice."""
+
+    def add(self, finding: str, transaction_id: str) -> None:
+        """``finding``: the name of a list."""
+        self.counts[finding] = self.counts.get(finding, 0) + 1
+        transactions: list[str] = getattr(self, finding)
+        if len(transactions) < MAX_LISTED_KEYS:
+            transactions.append(transaction_id)
 
 
 @dataclass

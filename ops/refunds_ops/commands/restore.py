@@ -314,6 +314,8 @@ def _show_restore(summary: dict[str, Any]) -> None:
         for finding, what in _LEDGER_FINDINGS.items():
             for key in ledger[finding][:MAX_SHOWN]:
                 out.print(f"[red]✗ {escape(key)}[/]: {what}")
+            if (count := ledger["counts"].get(finding, 0)) > MAX_SHOWN:
+                out.print(f"… and {count - MAX_SHOWN:,} more: --json lists 1,000")
     out.print(f"{summary['opened']:,} unfinished refunds opened for the reconciler")
     steps = ", ".join(f"{step} {seconds:,} s" for step, seconds in summary["seconds"].items())
     out.print(f"[dim]{steps}[/]")

@@ -192,6 +192,19 @@ def test_a_payment_of_a_gateway_that_is_gone_is_named_and_holds_nobody_up(
     assert (told.unknown, told.transactions) == (["tx-000001"], 2)
 
 
+def test_what_is_stored_after_each_step_does_not_grow_with_the_findings(
+    stack: BackedUp, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All payments of a gateway that is gone are unknown: a million of them, stored every hundred,
+    were gigabytes of progress."""
+    monkeypatch.setattr("refunds_ops.backup.progress.MAX_LISTED_KEYS", 2)
+    refunds = [refund(number, gateway="gone") for number in range(5)]
+    found = rebuild(stack, refunds, progress, FakeGateway())
+    assert found.unknown == ["tx-000000", "tx-000001"]
+    assert (found.transactions, found.counts) == (5, {"unknown": 5})
+    assert again(stack, progress).ledger == found
+
+
 def test_a_payment_that_never_existed_is_no_finding(stack: BackedUp, progress: Progress) -> None:
     rejected = refund(
         1,
