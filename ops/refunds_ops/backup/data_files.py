@@ -49,10 +49,15 @@ def _unpacked(body: IO[bytes], key: str) -> IO[bytes]:
 
 
 class Hashing(io.RawIOBase):
-    """A stream that hashes what is read through it."""
+    """A stream that hashes what is read through it.
 
-    def __init__(self, source: IO[bytes]) -> None:
+    ``file``: what it must be. Raises ``DamagedError`` as soon as it is larger: anything may lie
+    under a file's key, of any size.
+    """
+
+    def __init__(self, source: IO[bytes], file: DataFile | None = None) -> None:
         self._source = source
+        self._file = file
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -63,6 +68,10 @@ class Hashing(io.RawIOBase):
         chunk = self._source.read(len(buffer))
         self._hash.update(chunk)
         self.size += len(chunk)
+        if self._file is not None and self.size > self._file.size:
+            raise DamagedError(
+                f"{self._file.key} is larger than the {self._file.size} bytes of the digest"
+            )
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
@@ -79,12 +88,15 @@ def checked_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
     So the caller learns of damage only at the end. Raises ``AbsentError``.
     """
     with storage.open(file.key) as body:
-        hashing = Hashing(body)
+        hashing = Hashing(body, file)
         tree = MerkleTree() if file.merkle_root else None
         count = 0
         buffered = io.BufferedReader(hashing, CHUNK_BYTES)
         for line in lines(buffered, file.key):
             count += 1
+            if count > file.item_count:
+                # At once: a few kilobytes may unpack to millions of lines.
+                raise DamagedError(f"{file.key} has more items than the digest's {file.item_count}")
             if tree:
                 tree.add(audit_leaf(line))
             yield line
@@ -104,7 +116,7 @@ def whole_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
     """
     with tempfile.TemporaryFile() as spool:
         with storage.open(file.key) as body:
-            hashing = Hashing(body)
+            hashing = Hashing(body, file)
             shutil.copyfileobj(hashing, spool, CHUNK_BYTES)
             if hashing.hexdigest() != file.sha256:
                 raise DamagedError(f"{file.key}: its hash is not the digest's")
@@ -123,7 +135,7 @@ def check_files(storage: BackupStorage, export: Export) -> None:
             raise DamagedError(f"{stored.key} lies among the data, and the digest doesn't name it")
     for file in export.files:
         with storage.open(file.key) as body:
-            if Hashing(body).hexdigest() != file.sha256:
+            if Hashing(body, file).hexdigest() != file.sha256:
                 raise DamagedError(f"{file.key}: its hash is not the digest's")
 
 
