@@ -21,6 +21,7 @@ from refunds.gateways.contract import GatewayUnavailableError
 from refunds.gateways.routing import Gateways
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
+from refunds.tables.refund_indexes import RefundIndexes
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import MESSAGES_RETURN_WITHIN, Control
 from refunds.tables.wire import item_from_wire
@@ -200,11 +201,11 @@ class StackRestore:
             raise RefusedError(
                 f"Not restored: {exc}.", "refunds verify and refunds backup verify say more."
             ) from exc
-        refunds = RefundsTable(self._stack.dynamodb, self._name("refunds"))
-        entries = tables.entries_of(refund.transaction_id)
-        refund_ids = {entry["refund_id"]["S"] for entry in entries} | {refund_id}
-        of_payment = [found for each in sorted(refund_ids) if (found := refunds.get(each))]
         if self._gateways is not None:
+            entries = tables.entries_of(refund.transaction_id)
+            refund_ids = {entry["refund_id"]["S"] for entry in entries} | {refund_id}
+            refunds = RefundIndexes(self._stack.dynamodb, self._name("refunds"))
+            of_payment = [Refund.from_item(item) for item in refunds.items(sorted(refund_ids))]
             self._progress.ledger_after = ""
             self._rebuild_ledger(of_payment, self._gateways, on_progress)
         return refund

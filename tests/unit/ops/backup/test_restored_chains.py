@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from tests.support.backup_commands import Run
 from tests.support.backup_parts import BackedUp, refund
+from tests.support.counted_calls import counted_calls
 from tests.support.people import MOTO
 from tests.support.refund_trail import RefundTrail
 
+from refunds.domain.audit_entry import audit_entry
 from refunds.domain.refund import Status
+from refunds.tables.ledger import LedgerTable
 
 pytestmark = pytest.mark.usefixtures("gateway")
 
@@ -215,6 +218,31 @@ def test_a_refund_that_no_backup_has_comes_back_from_its_trail(
     assert by_name(refunds, "--transaction", "tx-000001")[0] == 0
     trail.writer.deliver()
     assert trail.findings() == []
+
+
+def test_the_other_refunds_of_the_payment_are_read_together(
+    trail: RefundTrail, refunds: Run
+) -> None:
+    """Its ledger is rebuilt from all of them, and there can be five thousand."""
+    trail.add(1)
+    trail.stack.back_up()
+
+    def reads(others: range) -> int:
+        for number in others:
+            other = refund(number, transaction_id="tx-000001")
+            trail.stack.put(trail.stack.refunds, other.item())
+            entry = audit_entry(other.item()) | {"recorded_at": other.updated_at}
+            trail.stack.put(trail.stack.audit, entry)
+        trail.damage("rf-000001", amount_minor={"N": "1"})
+        with counted_calls() as calls:
+            assert by_name(refunds)[0] == 0
+        trail.writer.deliver()
+        return calls["GetItem"]
+
+    assert reads(range(2, 4)) == reads(range(4, 10))
+    ledger = LedgerTable(trail.stack.dynamodb, trail.stack.ledger).get("tx-000001")
+    assert ledger is not None
+    assert len(ledger.reservations) == 9
 
 
 def test_a_trail_with_a_finding_is_not_continued(trail: RefundTrail, refunds: Run) -> None:
