@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import click
 
@@ -122,6 +122,8 @@ def _payment_of(tables: Tables, refund_id: str) -> str:
     return str(transaction_id)
 
 
-def _by_refund(entries: list[Item]) -> Iterator[list[Item]]:
-    for refund_id in dict.fromkeys(entry["refund_id"] for entry in entries):
-        yield [entry for entry in entries if entry["refund_id"] == refund_id]
+def _by_refund(entries: Iterable[Item]) -> Iterable[list[Item]]:
+    stories: dict[str, list[Item]] = {}
+    for entry in entries:
+        stories.setdefault(entry["refund_id"], []).append(entry)
+    return stories.values()
