@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from refunds.domain.identifiers import REFUND_ID
 from refunds.domain.refund import Item
+from refunds.tables.refund_indexes import BATCH
 
 if TYPE_CHECKING:
     from refunds.gateways.contract import Gateway, GatewayRefund
@@ -46,26 +49,17 @@ def listed_since(gateway: Gateway, since: datetime) -> Iterator[GatewayRefund]:
 def reconcile(
     ours: Mapping[str, Item],
     theirs: Iterable[tuple[str, GatewayRefund]],
-    is_ours: Callable[[str], bool],
+    ours_among: Callable[[Collection[str]], Collection[str]],
     look_up: Callable[[Item], Sequence[GatewayRefund]],
 ) -> Iterator[Line]:
     """``theirs`` with each gateway's name.
 
-    ``is_ours`` tells a refund of another month from one that we don't have at all. ``look_up`` asks
-    the gateway for a refund that it must have and does not list, such as Stripe's direct charges.
+    ``ours_among`` returns those of some refund ids that we have: it tells a refund of another month
+    from one that we don't have at all. ``look_up`` asks the gateway for a refund that it must have
+    and does not list, such as Stripe's direct charges.
     """
     seen: set[str] = set()
-    by_reference = {refund.get("gateway_reference"): refund for refund in ours.values()}
-    for gateway, shown in theirs:
-        refund = ours.get(shown.refund_id)
-        if refund is None and shown.gateway_reference is not None:
-            refund = by_reference.get(shown.gateway_reference)
-        if refund is not None:
-            yield _compared(refund, gateway, shown, seen)
-        elif not is_ours(shown.refund_id):
-            yield Line(
-                "only there", shown.refund_id, gateway, shown.gateway_refund_id, "", _there(shown)
-            )
+    yield from _listed(ours, theirs, ours_among, seen)
     for refund_id, refund in ours.items():
         if refund_id in seen:
             continue
@@ -78,6 +72,35 @@ def reconcile(
         if not looked_up:
             result = "only here" if reached else "matched"
             yield Line(result, refund_id, gateway, "", _here(refund), "")
+
+
+def _listed(
+    ours: Mapping[str, Item],
+    theirs: Iterable[tuple[str, GatewayRefund]],
+    ours_among: Callable[[Collection[str]], Collection[str]],
+    seen: set[str],
+) -> Iterator[Line]:
+    by_reference = {refund.get("gateway_reference"): refund for refund in ours.values()}
+
+    def of_month(shown: GatewayRefund) -> Item | None:
+        refund = ours.get(shown.refund_id)
+        if refund is None and shown.gateway_reference is not None:
+            refund = by_reference.get(shown.gateway_reference)
+        return refund
+
+    listed = iter(theirs)
+    while some := list(islice(listed, BATCH)):
+        unknown = {shown.refund_id for _, shown in some if of_month(shown) is None}
+        elsewhere = ours_among([each for each in sorted(unknown) if REFUND_ID.fullmatch(each)])
+        for gateway, shown in some:
+            if (refund := of_month(shown)) is not None:
+                yield _compared(refund, gateway, shown, seen)
+            elif shown.refund_id not in elsewhere:
+                yield _only_there(gateway, shown)
+
+
+def _only_there(gateway: str, shown: GatewayRefund) -> Line:
+    return Line("only there", shown.refund_id, gateway, shown.gateway_refund_id, "", _there(shown))
 
 
 def _compared(refund: Item, gateway: str, shown: GatewayRefund, seen: set[str]) -> Line:

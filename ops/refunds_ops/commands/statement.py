@@ -227,14 +227,14 @@ def _write_reconciliation(
     path: Path, stack: Stack, refunds: list[Item], span: Span
 ) -> dict[str, int]:
     from refunds_ops.audit import sources
-    from refunds_ops.stack.records import refund_item
+    from refunds_ops.open_refunds import indexes_of
 
     since = from_rfc3339(span.since)
     gateways = sources.gateways(stack)
     theirs = (
         (gateway.name, shown) for gateway in gateways for shown in listed_since(gateway, since)
     )
-    ask = sources.ask_again([*gateways])
+    ask, indexes = sources.ask_again([*gateways]), indexes_of(stack)
     counts = {"matched": 0, "only_here": 0, "only_there": 0, "different": 0}
 
     def look_up(refund: Item) -> Sequence[GatewayRefund]:
@@ -246,7 +246,7 @@ def _write_reconciliation(
         for line in reconcile(
             ours,
             theirs,
-            is_ours=lambda refund_id: refund_item(stack, refund_id) is not None,
+            ours_among=lambda ids: {item["refund_id"] for item in indexes.items(ids)},
             look_up=look_up,
         ):
             counts[line.result.replace(" ", "_")] += 1

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.builders import shown
 from tests.support.command_line import Refunds
+from tests.support.counted_calls import counted_calls
 from tests.support.finished_refunds import NOW, add
 from tests.support.world import World
 
@@ -201,7 +202,7 @@ def test_reconciliation(status: str, amount: int, there: list[Any], expected: li
         ("flair", shown(refund_id="r1", status=status_, amount_minor=amount_))
         for status_, amount_ in there
     ]
-    found = reconcile({"r1": ours}, theirs, lambda refund_id: False, look_up=lambda refund: ())
+    found = reconcile({"r1": ours}, theirs, lambda ids: (), look_up=lambda refund: ())
     assert [line.result for line in found] == expected
 
 
@@ -228,11 +229,32 @@ def test_a_refund_that_the_gateway_does_not_list_is_looked_up(
     looked_up = [
         shown(refund_id="r1", status=status, amount_minor=amount) for status, amount in there
     ]
-    found = reconcile({"r1": ours}, [], lambda refund_id: False, look_up=lambda refund: looked_up)
+    found = reconcile({"r1": ours}, [], lambda ids: (), look_up=lambda refund: looked_up)
     assert [line.result for line in found] == expected
 
 
 def test_a_refund_of_another_month_is_not_only_there() -> None:
     theirs = [("flair", shown(refund_id="march"))]
-    lines = reconcile({}, theirs, lambda refund_id: refund_id == "march", lambda refund: ())
+    lines = reconcile({}, theirs, lambda ids: {"march"} & {*ids}, lambda refund: ())
     assert list(lines) == []
+
+
+@pytest.mark.usefixtures("gateway")
+def test_refunds_of_other_months_are_looked_up_together(
+    world: World, refunds: Refunds, tmp_path: Path
+) -> None:
+    """The list has all refunds since the month: for an old month most of them."""
+    for number in range(12):
+        add(world, f"later-{number}", 40)
+        world.gateway.refunds.append(shown(refund_id=f"later-{number}", amount_minor=100))
+    world.gateway.refunds.append(shown(refund_id="nobody's", amount_minor=100))
+    folder = str(tmp_path / "january")
+    with counted_calls() as calls:
+        ran = refunds("statement", "--month", "2020-01", "--output", folder, "--json")
+    assert ran.json["reconciliation"] == {
+        "matched": 0,
+        "only_here": 0,
+        "only_there": 1,
+        "different": 0,
+    }
+    assert (calls["BatchGetItem"], calls["GetItem"]) == (1, 0)
