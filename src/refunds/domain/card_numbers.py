@@ -107,7 +107,7 @@ def _without_known_numbers(text: str) -> str | None:
 
 def _has_bare_number(plain: str) -> bool:
     for found in _DIGITS.finditer(plain):
-        digits, before = found[0], plain[: found.start()][-2:]
+        digits, before = found[0], plain[max(0, found.start() - 2) : found.start()]
         is_phone = before.endswith("+") and len(digits) <= _MAX_PHONE_DIGITS
         is_fraction = before[1:] == "." and before[0].isdigit()
         is_article = len(digits) == _EAN_DIGITS and _is_ean(digits)

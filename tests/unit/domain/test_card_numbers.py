@@ -16,6 +16,7 @@ from tests.support.card_numbers import TEST_CARDS, grouped
 from tests.support.messages import refused_fields
 
 from refunds.domain.card_numbers import (
+    _has_bare_number,
     has_card_number,
     has_printed_card_number,
     masked,
@@ -273,3 +274,25 @@ def test_text_with_a_card_number_is_replaced_as_a_whole_before_it_is_kept() -> N
 @pytest.mark.parametrize("digits", DIGITS, ids=ascii)
 def test_masked_text_keeps_everything_but_its_digits(digits: str) -> None:
     assert masked(in_script("é 4111 / 12", digits)) == "é **** / **"
+
+
+class Sliced(str):
+    """Text that counts the characters which are copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> str:
+        part = super().__getitem__(key)
+        Sliced.copied += len(part)
+        return part
+
+
+def test_a_search_copies_no_more_of_a_text_for_each_number_in_a_longer_one() -> None:
+    """A dead letter of 256 KiB is searched, too."""
+
+    def copied(numbers: int) -> int:
+        Sliced.copied = 0
+        assert not _has_bare_number(Sliced("7 " * numbers))
+        return Sliced.copied
+
+    assert copied(400) <= 5 * copied(100)
