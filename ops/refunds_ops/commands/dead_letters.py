@@ -22,6 +22,9 @@ from refunds_ops.terminal import console, print_json, print_json_lines, print_li
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MAX_INDENTED = 1024 * 1024
+"""Characters of a body as it is shown, unless it is longer itself."""
+
 FIELDS = {
     "message_id": "of SQS",
     "kind": "refused (with error_code) or failed",
@@ -256,5 +259,18 @@ def _print_done(done: list[tuple[DeadLetter, Forecast, str]]) -> None:
 def readable(body: str) -> str:
     """The body, indented when it is JSON, without what looks like a card number."""
     with contextlib.suppress(ValueError, RecursionError):
-        body = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        body = _indented(body)
     return "\n".join(line if redacted(line) == line else masked(line) for line in body.split("\n"))
+
+
+def _indented(body: str) -> str:
+    """As it is when that would be too long: each level of nested lists indents every line below it,
+    so that 256 KiB would become 100 MB."""
+    parts: list[str] = []
+    length = 0
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(json.loads(body)):
+        length += len(part)
+        if length > MAX_INDENTED:
+            return body
+        parts.append(part)
+    return "".join(parts)

@@ -16,6 +16,7 @@ from tests.support.world import World
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.refund import Status
 from refunds_ops import dead_letters
+from refunds_ops.commands.dead_letters import readable
 from refunds_ops.dead_letters import CLOSED
 
 WHY = ("--why", "the table is back, TICKET-7", "--by", "operator:jo")
@@ -258,6 +259,13 @@ def test_a_queue_whose_messages_are_visible_again_too_soon_is_read_to_an_end(
         put(world, body(refund_id=f"r{number}"))
     with counted_calls(at_most=100):
         assert len(refunds("dead-letters", "list", "--json").lines) == 3
+
+
+def test_nested_lists_are_not_indented_to_hundreds_of_megabytes() -> None:
+    flat = json.dumps([1] * 100)
+    assert readable(flat).count("\n") == 101
+    nested = "[" * 300 + "1," * 4000 + "1" + "]" * 300
+    assert readable(nested) == nested  # indented, it would have 2.4 million characters
 
 
 def test_naming_a_letter_hides_no_other_one(world: World, refunds: Refunds) -> None:
