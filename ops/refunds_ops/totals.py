@@ -92,7 +92,7 @@ def from_table(stack: Stack, span: Span) -> Source:
 
 def from_backup(stack: Stack | None, span: Span, folder: Path | None, number: int | None) -> Source:
     """As they were in a backup, whose files are checked as they are read."""
-    from refunds_ops.backup.data_files import DamagedError, items, plain_item
+    from refunds_ops.backup.data_files import DamagedError, plain_items
     from refunds_ops.backup.storage import AbsentError, backup_storage
     from refunds_ops.commands.backup_options import digest_of, stack_of
 
@@ -102,8 +102,7 @@ def from_backup(stack: Stack | None, span: Span, folder: Path | None, number: in
 
     def refunds() -> Iterator[Item]:
         try:
-            for wire in items(storage, export):
-                refund = plain_item(wire)
+            for refund in plain_items(storage, export):
                 if span.since <= refund["created_at"] < span.until:
                     yield refund
         except (DamagedError, AbsentError) as exc:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refunds.backup.digest import Export
-from refunds_ops.backup.data_files import items, plain_item
+from refunds_ops.backup.data_files import plain_items
 from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.errors import NotReadyError
 
@@ -33,7 +33,7 @@ def write(storage: BackupStorage, export: Export, format_: str, file: Path | Non
     """
 
     def rows() -> Iterator[Row]:
-        plain = (plain_item(item) for item in items(storage, export))
+        plain = plain_items(storage, export)
         in_columns = export.table == "ledger" and format_ != "jsonl"
         return map(_with_reservations, plain) if in_columns else plain
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from botocore.exceptions import ClientError
 
-from refunds.backup.digest import PREFIX
+from refunds.backup.digest import PREFIX, DigestError
 from refunds_ops.errors import NotReadyError
 from refunds_ops.stack.stack import Stack
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 EVERYTHING = f"{PREFIX}/"
+MAX_DIGEST_BYTES = 64 * 1024 * 1024
+"""About 190,000 data files, of 32 MiB each."""
 
 _ABSENT = frozenset({"NoSuchKey", "404", "MethodNotAllowed"})
 
@@ -68,12 +70,16 @@ class BackupStorage(Protocol):
 
 
 def read(storage: BackupStorage, key: str) -> bytes | None:
-    """A small object's bytes; None when there is none."""
+    """A digest's or a signature's bytes; None when there is none. Raises ``DigestError`` for an
+    object that is larger than either can be: anything may lie under its key."""
     try:
         with storage.open(key) as body:
-            return body.read()
+            content = body.read(MAX_DIGEST_BYTES + 1)
     except AbsentError:
         return None
+    if len(content) > MAX_DIGEST_BYTES:
+        raise DigestError(f"{key} is larger than a digest of {MAX_DIGEST_BYTES // 1024**2} MiB")
+    return content
 
 
 class Bucket:

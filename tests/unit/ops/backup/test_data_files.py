@@ -12,14 +12,16 @@ from typing import IO, Any
 
 import pytest
 
-from refunds.backup.digest import DataFile, Export
+from refunds.backup.digest import DataFile, DigestError, Export
 from refunds_ops.backup.data_files import (
     DamagedError,
     check_files,
     checked_lines,
+    plain_items,
     whole_lines,
 )
 from refunds_ops.backup.storage import BackupStorage
+from refunds_ops.backup.verification import load
 
 KEY = "refund-backups/2026/11/27/20261127T000000Z/audit/AWSDynamoDB/1/data/a.json.gz"
 LINES = b'{"Item":{}}\n' * 3
@@ -90,7 +92,29 @@ def test_a_small_object_that_unpacks_to_many_lines_is_not_read_to_its_end() -> N
         next(lines)
 
 
+def test_a_digest_that_is_too_large_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("refunds_ops.backup.storage.MAX_DIGEST_BYTES", 1024 * 1024)
+    storage = storage_of(lambda: io.BufferedReader(Endless(b"{")))
+    with pytest.raises(DigestError, match="larger than a digest of 1 MiB"):
+        load(storage, 1)
+
+
 def test_what_the_digest_says_is_read_whole() -> None:
     storage = storage_of(lambda: io.BytesIO(PACKED))
     assert len(list(checked_lines(storage, FILE))) == 3
     assert len(list(whole_lines(storage, FILE))) == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['{"N":"' + "9" * 5000 + '"}', '{"M":{"a":' * 400 + '{"S":""}' + "}}" * 400, '{"N":"²"}', "[]"],
+    ids=["digits", "depth", "superscript", "list"],
+)
+def test_an_item_that_costs_too_much_to_read_is_damage(value: str) -> None:
+    packed = gzip.compress(f'{{"Item":{{"a":{value}}}}}\n'.encode())
+    file = DataFile(KEY, hashlib.sha256(packed).hexdigest(), len(packed), 1)
+    export = Export("audit", "arn", "root", "", 1, (), (file,))
+    with pytest.raises(DamagedError, match="root has an item that can't be read"):
+        list(plain_items(storage_of(lambda: io.BytesIO(packed)), export))
