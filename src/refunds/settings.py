@@ -165,6 +165,8 @@ class ReconcileRefundsSettings:
     audit_mapping_id: str
     """The event source mapping that brings the stream of Refunds to WriteAudit."""
     maximum_concurrency: int
+    sweep_pages_at_once: int
+    """How many pages of a gateway's list of refunds may be read at the same time."""
     processed_by: str
     limits: Limits = NO_LIMITS
 
@@ -178,6 +180,7 @@ class ReconcileRefundsSettings:
             requests_mapping_id=text(environment, "REQUESTS_MAPPING_ID"),
             audit_mapping_id=text(environment, "AUDIT_MAPPING_ID"),
             maximum_concurrency=number(environment, "MAXIMUM_CONCURRENCY", 2, 1000),
+            sweep_pages_at_once=number(environment, "SWEEP_PAGES_AT_ONCE", 1, 12),
             processed_by=function_identity(environment),
             limits=read_limits(environment),
         )

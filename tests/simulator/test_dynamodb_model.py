@@ -191,8 +191,10 @@ class Script:
     def _control_one(self) -> Callable[[], Any]:
         number = self._dice.randrange(5)
         if number % 2:
-            return lambda: self._control.sweep_position("flair")
-        return lambda: self._control.set_sweep_position("flair", f"2026-0{number}", None, number)
+            return lambda: self._control.sweep("flair")
+        return lambda: self._control.set_sweep(
+            "flair", {"began": f"2026-0{number}", "walks": [number]}
+        )
 
     def _raw(self) -> Callable[[], Any]:
         """Expressions of no table's, to reach more of the evaluator."""

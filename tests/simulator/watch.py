@@ -76,7 +76,7 @@ BOUNDS = (
     Bound("a row of the table can't be read", "UnreadableRefunds", 12 * MINUTE),
     Bound("the gateway lists something unreadable", "UnreadableGatewayRefunds", 12 * MINUTE),
     Bound("the gateway's list can't be read", "SweepErrors", 2 * HOUR + 10 * MINUTE),
-    Bound("a pass through the gateway's list takes long", "SweepBehind", 7 * DAY + HOUR),
+    Bound("paid refunds are not looked at in time", "SweepBehind", DAY + 65 * MINUTE),
     Bound("the reconciler does not run", "ReconcilerSilent", 65 * MINUTE),
     Bound("the audit mapping is disabled, or the stream gone", "AuditStopped", 7 * MINUTE),
     Bound("a record makes no audit entry", "AuditRejects", 7 * MINUTE),

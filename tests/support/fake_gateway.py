@@ -47,6 +47,7 @@ class FakeGateway:
         self.down = False
         self.on_call: Callable[[str], None] = lambda name: None
         self.page_size = 100
+        self.expired_cursors: set[str] = set()
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
@@ -107,6 +108,8 @@ class FakeGateway:
         cursor: str | None = None,
     ) -> RefundPage:
         self._called("list_refunds")
+        if cursor in self.expired_cursors:
+            raise GatewayUnavailableError("HTTP 400")
         listed = [each for each in self.refunds if transaction_id in (None, each.transaction_id)]
         start = int(cursor or 0)
         end = start + self.page_size

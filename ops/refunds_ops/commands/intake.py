@@ -31,6 +31,7 @@ from refunds_ops.queue_state import depth
 from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import acting
+from refunds_ops.sweep_progress import sweep_progress
 from refunds_ops.terminal import console, print_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,6 +66,8 @@ STATUS_FIELDS = {
     "balance_short": "of them, those that wait because our balance at the gateway is too low",
     "last_backup": "when the newest published backup began",
     "gateways_down": "of several gateways, those that are down: state, since when and why",
+    "sweep": "by gateway and age of the refunds: since when all have been looked at for reversals",
+    "sweep_late": "gateways whose refunds are looked at later than promised",
     "backup_damaged": "why its digest can't be read; null when it can",
     "attention": "what a person should look at",
 }
@@ -213,6 +216,10 @@ class Found:
     """Of several gateways, those that are down: state, since when and why."""
     gateways_paused: dict[str, str] = field(default_factory=dict)
     """Of several gateways, those that a person has paused: who, since when and why."""
+    sweep: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By gateway and age of the refunds: since when all have been looked at for reversals."""
+    sweep_late: list[str] = field(default_factory=list)
+    """Gateways whose refunds are looked at later than promised."""
 
     @property
     def attention(self) -> list[str]:
@@ -245,6 +252,10 @@ class Found:
         if self.awaiting_approval:
             command = "refunds list --status AWAITING_APPROVAL"
             wrong.append(Concern("refunds wait for approval", command, self.awaiting_approval))
+        wrong += [
+            Concern(f"reversals at {name} are found late: docs/runbook.md#sweepbehind")
+            for name in self.sweep_late
+        ]
         if self.backup_damaged:
             what = "the newest backup's digest can't be read"
             wrong.append(Concern(what, "refunds backup verify"))
@@ -264,8 +275,11 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
         mapping_read = pool.submit(_switch_of(stack).mapping_state)
         backup_read = pool.submit(_last_backup, stack)
         gateways_read = pool.map(control.intake, sorted(ADAPTERS))
+        now = datetime.now(UTC)
+        sweeps_read = pool.map(lambda name: sweep_progress(control, name, now), sorted(ADAPTERS))
         open_now = open_refunds(stack, at_most, pool)
         gateways = dict(zip(sorted(ADAPTERS), gateways_read, strict=True))
+        sweeps = [sweep for sweep in sweeps_read if sweep is not None]
         intake, queue = intake_read.result(), queue_read.result()
         last_backup, damaged = backup_read.result()
         return Found(
@@ -300,6 +314,8 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
                 for name, state in gateways.items()
                 if state.paused
             },
+            sweep={sweep.gateway: sweep.looked_at for sweep in sweeps},
+            sweep_late=[sweep.gateway for sweep in sweeps if sweep.late],
         )
 
 
@@ -421,6 +437,10 @@ def _table(found: Found) -> Table:
             "balance too low",
             Text(f"{found.balance_short:,} wait for it at the gateway", style="bold yellow"),
         )
+    for name, looked_at in found.sweep.items():
+        ages = ", ".join(f"{age} since {at[:16]}Z" for age, at in looked_at.items())
+        late = "bold yellow" if name in found.sweep_late else ""
+        table.add_row("looked for reversals", Text(f"{name}: {ages}", style=late))
     table.add_row("last backup", found.last_backup or Text("none", style="yellow"))
     for change in found.history[-5:]:
         table.add_row(

@@ -6,10 +6,10 @@ before it passes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from refunds.domain.clock import Deadline
 
@@ -144,6 +144,8 @@ class GatewayRefund:
     know the payment by one of the two, and an account's list does not say by which."""
     pending_reason: str | None = None
     """The gateway's code for why a refund is still pending, for example ``insufficient_funds``."""
+    created_at: datetime | None = field(default=None, compare=False)
+    """None: the gateway does not say it, or not in a form that can be read."""
 
     @property
     def waits_for_balance(self) -> bool:
@@ -341,4 +343,24 @@ class Gateway(Protocol):
         cursor: str | None = None,
     ) -> RefundPage:
         """A page of all refunds, newest first. Raises ``GatewayUnavailableError``."""
+        ...
+
+
+@runtime_checkable
+class ListsBefore(Protocol):
+    """Optional: a gateway whose list can begin in the past.
+
+    Then the sweep reads several parts of the list side by side, each from its own day. Without it
+    every part is reached from the newest refund only.
+    """
+
+    def list_refunds_before(
+        self,
+        deadline: Deadline,
+        *,
+        created_from: datetime,
+        created_before: datetime,
+        cursor: str | None = None,
+    ) -> RefundPage:
+        """A page of the refunds of that time, newest first. Raises ``GatewayUnavailableError``."""
         ...

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from refunds.domain.clock import Clock, Deadline, rfc3339
+from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.redaction import shown_code
 from refunds.gateways.contract import (
     BALANCE_EXCEEDED,
@@ -70,6 +70,7 @@ class _Refund(BaseModel):
     status: str
     failure_code: str | None = None
     failure_message: str | None = None
+    created_at: Any = None
 
     @property
     def status_is_known(self) -> bool:
@@ -87,6 +88,7 @@ class _Refund(BaseModel):
             status=GatewayStatus(self.status) if self.status_is_known else GatewayStatus.PENDING,
             failure_code=self.failure_code,
             failure_message=self.failure_message,
+            created_at=_instant(self.created_at),
         )
 
 
@@ -317,6 +319,14 @@ def _body_1(order: RefundOrder) -> bytes:
 _BODIES: Mapping[int, Callable[[RefundOrder], bytes]] = {1: _body_1}
 """Never change a format that was released: a repeated key with another body is refused for good.
 Add the next number instead and raise ``body_format``."""
+
+
+def _instant(shown: Any) -> datetime | None:
+    # Where it is of no use, nothing else of the refund is lost.
+    try:
+        return from_rfc3339(shown) if isinstance(shown, str) else None
+    except ValueError:
+        return None
 
 
 def _error(response: HttpResponse) -> _ErrorBody | None:

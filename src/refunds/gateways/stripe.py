@@ -260,6 +260,22 @@ class StripeGateway:
         refunds, unreadable = read_refunds(rows, transaction_id, self._stage)
         return RefundPage(refunds, next_cursor, unreadable)
 
+    def list_refunds_before(
+        self,
+        deadline: Deadline,
+        *,
+        created_from: datetime,
+        created_before: datetime,
+        cursor: str | None = None,
+    ) -> RefundPage:
+        created = {
+            "gte": int(created_from.timestamp()),
+            "lt": int(created_before.timestamp()),
+        }
+        rows, next_cursor = self._rows({"created": created}, None, cursor, deadline)
+        refunds, unreadable = read_refunds(rows, None, self._stage)
+        return RefundPage(refunds, next_cursor, unreadable)
+
     def _rows(
         self,
         params: Mapping[str, Any],

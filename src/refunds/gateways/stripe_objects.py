@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -88,6 +89,7 @@ class _Refund(BaseModel):
     pending_reason: str | None = None
     metadata: dict[str, str] | None = None
     destination_details: dict[str, Any] | None = None
+    created: Any = None
 
 
 class Page(BaseModel):
@@ -189,7 +191,16 @@ def read_refund(row: object, transaction_id: str | None, stage: Stage) -> Gatewa
         failure_code=(refund.failure_reason or status) if failed else None,
         trace=_trace(refund.destination_details),
         pending_reason=refund.pending_reason,
+        created_at=_instant(refund.created),
     )
+
+
+def _instant(shown: Any) -> datetime | None:
+    # Where it is of no use, nothing else of the refund is lost.
+    try:
+        return datetime.fromtimestamp(shown, UTC) if isinstance(shown, int) else None
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def read_refunds(

@@ -65,7 +65,10 @@ class ReconcileRefunds:
         self._seconds("OldestApprovalAgeSeconds", open_.oldest_approval_seconds)
         self._seconds("OpenRefundsOverdueSeconds", open_.overdue_seconds)
         self._seconds("OldestDeadLetterAgeSeconds", dead_letters.oldest_seconds)
-        self._seconds("SweepBehindSeconds", sweep.behind_seconds)
+        if sweep.behind_seconds is not None:
+            self._seconds("SweepBehindSeconds", sweep.behind_seconds)
+        for tier, seconds in sweep.unseen_seconds.items():
+            self._seconds(f"Unseen{tier.title()}RefundsSeconds", seconds)
         self._count("RefundsInReview", open_.in_review)
         self._count("RefundsAwaitingApproval", open_.awaiting_approval)
         self._count("RefundsPaidThoughEnded", open_.paid_though_ended + sweep.paid_though_ended)
@@ -143,6 +146,7 @@ def _counts(result: RunResult) -> dict[str, Any]:
         "reversed": sweep.reversed,
         "swept_pages": sweep.pages,
         "sweep_complete": sweep.complete,
+        "unseen_seconds": dict(sweep.unseen_seconds),
         "archived": dead_letters.archived,
         "dead_letters_to_handle": dead_letters.unhandled,
         "audit_records_to_handle": dead_letters.unhandled_records,

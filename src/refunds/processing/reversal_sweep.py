@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
+from refunds.domain.clock import Clock, Deadline, from_rfc3339
 from refunds.domain.identifiers import REFUND_ID
-from refunds.domain.refund import Item, Refund, Status
+from refunds.domain.refund import Refund, Status
 from refunds.failures import Failure, classify
 from refunds.gateways.contract import (
     NOT_OURS,
@@ -15,18 +17,30 @@ from refunds.gateways.contract import (
     GatewayRefund,
     GatewayStatus,
     GatewayUnavailableError,
+    ListsBefore,
     RefundPage,
 )
 from refunds.gateways.routing import Gateways
 from refunds.processing.balance import BalanceContendedError
 from refunds.processing.recorder import Later
-from refunds.processing.settler import SWEEP_BACK, Settler
+from refunds.processing.settler import Settler
+from refunds.processing.sweep_plan import PageRead, SweepState, Walk
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
 
-MAX_SWEEP_PAGES = 50
+if TYPE_CHECKING:
+    # Importing it would load Powertools' batch processor, which not every function uses.
+    from refunds.batches import Pool
+
+IDLE_PAGES = 50
+"""Pages that a run reads of each list although nothing is due."""
+
+MAX_ROUNDS = 10_000
 MAX_CURSOR_FAILURES = 3
+SAVE_EVERY_SECONDS = 10.0
+
+DEFAULT_PAGES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,15 @@ class SweepResult:
     failed: int = 0
     unreadable: int = 0
     complete: bool = True
-    behind_seconds: int = 0
-    """How long the longest unfinished sweep has been running."""
+    behind_seconds: int | None = None
+    """How much longer than promised some refunds have not been looked at; None if unknown: an alarm
+    then stays as it is."""
+    unseen_seconds: Mapping[str, int] = field(default_factory=dict)
+    """By tier of age: how long ago the refunds were looked at that waited the longest."""
     failures: tuple[Failure, ...] = ()
 
     def plus(self, other: SweepResult) -> SweepResult:
+        behind = (self.behind_seconds, other.behind_seconds)
         return SweepResult(
             self.pages + other.pages,
             self.reversed + other.reversed,
@@ -52,7 +70,11 @@ class SweepResult:
             self.failed + other.failed,
             self.unreadable + other.unreadable,
             self.complete and other.complete,
-            max(self.behind_seconds, other.behind_seconds),
+            max((each for each in behind if each is not None), default=None),
+            {
+                tier: max(self.unseen_seconds.get(tier, 0), other.unseen_seconds.get(tier, 0))
+                for tier in {**self.unseen_seconds, **other.unseen_seconds}
+            },
             self.failures + other.failures,
         )
 
@@ -61,7 +83,7 @@ class SweepResult:
 
 
 class ReversalSweep:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         refunds: RefundsTable,
@@ -69,12 +91,16 @@ class ReversalSweep:
         gateways: Gateways,
         control: Control,
         clock: Clock,
+        pool: Pool,
+        pages_at_once: int = DEFAULT_PAGES_AT_ONCE,
     ) -> None:
         self._refunds = refunds
         self._settler = settler
         self._gateways = gateways
         self._control = control
         self._clock = clock
+        self._pool = pool
+        self._pages_at_once = pages_at_once
 
     def sweep(self, deadline: Deadline) -> SweepResult:
         """Continue the sweep of each gateway, each within its share of the time left. Never
@@ -125,7 +151,7 @@ class ReversalSweep:
         }
         ended = [
             refund_id
-            for refund_id, status in self._refunds.statuses(list(live)).items()
+            for refund_id, status in self._refunds.statuses(list(live), complete=True).items()
             if status in (Status.FAILED, Status.REJECTED)
         ]
         marked = 0
@@ -143,46 +169,123 @@ class ReversalSweep:
         return marked
 
     def _sweep(self, gateway: Gateway, turn: Turn) -> SweepResult:
-        result = SweepResult(complete=False)
         try:
-            position = self._control.sweep_position(gateway.name)
-            for _ in range(MAX_SWEEP_PAGES):
-                if turn.over:
-                    break
-                page = self._next_page(gateway, position, turn)
-                result = result.plus(self._take(gateway, page, turn))
-                position = self._advance(gateway, position, page)
-                if page.next_cursor is None:
-                    return replace(result, complete=True)
-            return replace(result, behind_seconds=self._behind(position))
+            state = SweepState.from_item(
+                self._control.sweep(gateway.name), gateway.account, self._clock.now()
+            )
         except Exception as exc:
             # The other sweeps and the other parts of the run continue. The next run tries again.
-            return result.with_failure(exc)
-
-    def _next_page(self, gateway: Gateway, position: Item, turn: Turn) -> RefundPage:
-        cursor = position.get("cursor")
-        created_from = position.get("created_from") or self._start()
+            return SweepResult(complete=False).with_failure(exc)
+        pass_ = _Pass(state, self._pages_at_once, self._clock.monotonic())
         try:
-            return gateway.list_refunds(
-                turn.deadline.within(gateway.timeout_seconds),
-                created_from=from_rfc3339(created_from),
-                cursor=cursor,
-            )
+            self._read_pages(gateway, pass_, turn)
+        except Exception as exc:
+            pass_.result = pass_.result.with_failure(exc)
+        try:
+            self._control.set_sweep(gateway.name, pass_.state.item())
+        except Exception as exc:
+            # What this run has read is read again.
+            pass_.result = pass_.result.with_failure(exc)
+        now = self._clock.now()
+        return replace(
+            pass_.result,
+            complete=pass_.ended and not pass_.state.walks,
+            behind_seconds=int(pass_.state.behind(now).total_seconds()),
+            unseen_seconds={
+                tier: int(unseen.total_seconds())
+                for tier, unseen in pass_.state.unseen(now).items()
+            },
+        )
+
+    def _read_pages(self, gateway: Gateway, pass_: _Pass, turn: Turn) -> None:
+        """Read what is due, several pages at once. When nothing is, read on all the same, some
+        pages a run: of a short list that is all of it."""
+        for _ in range(MAX_ROUNDS):
+            if turn.over or not self._plan(gateway, pass_):
+                return
+            walks = pass_.state.walks[: pass_.at_once]
+            steps = list(self._pool.map(lambda walk: self._read(gateway, walk, turn), walks))
+            for step in steps:
+                self._take_step(gateway, pass_, step, turn)
+            if any(step.page is None for step in steps):
+                # The gateway may have a limit: one page after the other, then none in this run.
+                if len(steps) == 1:
+                    return
+                pass_.at_once = 1
+            self._save_sometimes(gateway, pass_)
+
+    def _plan(self, gateway: Gateway, pass_: _Pass) -> bool:
+        """Whether anything is left to read in this run."""
+        now = self._clock.now()
+        planned = pass_.state.planned(now, pass_.at_once, any_day=isinstance(gateway, ListsBefore))
+        if not planned.walks:
+            if pass_.ended or pass_.idle_pages == IDLE_PAGES:
+                return False
+            pass_.idle_pages += 1
+            walks = pass_.state.walks[:1] or (Walk.from_top(now),)
+            planned = replace(pass_.state, walks=walks)
+        pass_.state = planned
+        return True
+
+    def _take_step(self, gateway: Gateway, pass_: _Pass, step: _Step, turn: Turn) -> None:
+        pass_.result = pass_.result.plus(step.result)
+        if step.page is not None:
+            pass_.state = pass_.state.after(step.walk, step.page, self._clock.now())
+            pass_.ended |= step.page.next_cursor is None
+            return
+        pass_.state = pass_.state.after_failure(step.walk)
+        failed = replace(step.walk, failures=step.walk.failures + 1)
+        if failed.cursor and failed.failures >= MAX_CURSOR_FAILURES and self._reads(gateway, turn):
+            # The gateway answers, but not for this cursor. What the walk has not read is still due.
+            pass_.state = pass_.state.without(failed)
+
+    def _reads(self, gateway: Gateway, turn: Turn) -> bool:
+        within = turn.deadline.within(gateway.timeout_seconds)
+        try:
+            gateway.list_refunds(within, created_from=self._clock.now())
         except GatewayUnavailableError:
-            # A cursor that the gateway no longer accepts would stop the sweep for good.
-            failures = position.get("failures", 0) + 1
-            again = cursor is not None and failures >= MAX_CURSOR_FAILURES
-            self._control.set_sweep_position(
-                gateway.name,
-                self._start() if again else created_from,
-                None if again else cursor,
-                0 if again else failures,
+            return False
+        return True
+
+    def _read(self, gateway: Gateway, walk: Walk, turn: Turn) -> _Step:
+        asked_at = self._clock.now()
+        try:
+            page = self._page(gateway, walk, turn)
+            if page.next_cursor is not None and page.next_cursor == walk.cursor:
+                raise GatewayUnavailableError("the gateway's list does not go on")
+        except Exception as exc:
+            return _Step(walk, None, SweepResult().with_failure(exc))
+        result = self._take(gateway, page, turn)
+        read = PageRead(
+            asked_at=asked_at,
+            refunds=len(page.refunds),
+            created=[shown.created_at for shown in page.refunds if shown.created_at],
+            next_cursor=page.next_cursor,
+            handled=not result.failed,
+        )
+        return _Step(walk, read, result)
+
+    def _page(self, gateway: Gateway, walk: Walk, turn: Turn) -> RefundPage:
+        deadline = turn.deadline.within(gateway.timeout_seconds)
+        created_from = from_rfc3339(walk.created_from)
+        if walk.created_before is not None and isinstance(gateway, ListsBefore):
+            return gateway.list_refunds_before(
+                deadline,
+                created_from=created_from,
+                created_before=from_rfc3339(walk.created_before),
+                cursor=walk.cursor,
             )
-            raise
+        return gateway.list_refunds(deadline, created_from=created_from, cursor=walk.cursor)
+
+    def _save_sometimes(self, gateway: Gateway, pass_: _Pass) -> None:
+        # A run that is killed loses as much as was read since.
+        if self._clock.monotonic() - pass_.saved_at_seconds >= SAVE_EVERY_SECONDS:
+            self._control.set_sweep(gateway.name, pass_.state.item())
+            pass_.saved_at_seconds = self._clock.monotonic()
 
     def _take(self, gateway: Gateway, page: RefundPage, turn: Turn) -> SweepResult:
-        """Reverse what the page shows as sent back. One that fails does not stop the others: the
-        next sweep shows it again."""
+        """Reverse what the page shows as sent back. One that fails does not stop the others: its
+        day counts as not read, and is read again."""
         result = SweepResult(pages=1, unreadable=page.unreadable)
         for shown in page.refunds:
             try:
@@ -196,21 +299,29 @@ class ReversalSweep:
             )
         except Exception as exc:
             result = result.with_failure(exc)
-        return replace(result, complete=False)
+        return result
 
-    def _advance(self, gateway: Gateway, position: Item, page: RefundPage) -> Item:
-        created_from = position.get("created_from") or self._start()
-        if page.next_cursor is None:
-            created_from = self._start()
-        self._control.set_sweep_position(gateway.name, created_from, page.next_cursor, 0)
-        return {"created_from": created_from, "cursor": page.next_cursor}
 
-    def _start(self) -> str:
-        return rfc3339(self._clock.now() - SWEEP_BACK)
+@dataclass
+class _Pass:
+    """The sweep of one gateway's list in one run."""
 
-    def _behind(self, position: Item) -> int:
-        began = from_rfc3339(position.get("created_from") or self._start()) + SWEEP_BACK
-        return max(0, int((self._clock.now() - began).total_seconds()))
+    state: SweepState
+    at_once: int
+    saved_at_seconds: float
+    result: SweepResult = field(default_factory=SweepResult)
+    idle_pages: int = 0
+    ended: bool = False
+    """Whether a walk came to the end of the list."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A page of a walk, or that it could not be read."""
+
+    walk: Walk
+    page: PageRead | None
+    result: SweepResult
 
 
 def _refund_id_of(shown: GatewayRefund) -> str | None:

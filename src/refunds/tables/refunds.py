@@ -81,9 +81,12 @@ class RefundsTable:
             for refund_id in ids:
                 yield refund_id, found.get(refund_id) or self.get(refund_id)
 
-    def statuses(self, refund_ids: Sequence[str]) -> dict[str, Status]:
+    def statuses(self, refund_ids: Sequence[str], *, complete: bool = False) -> dict[str, Status]:
         """The statuses of refunds, eventually consistent. Leaves out refunds that don't exist, and
-        those that DynamoDB can't return now."""
+        those that DynamoDB can't return now.
+
+        ``complete``: raises DynamoDB's throttling error instead of leaving those out.
+        """
         found: dict[str, Status] = {}
         for start in range(0, len(refund_ids), _MOST_KEYS):
             keys: Any = [
@@ -101,6 +104,9 @@ class RefundsTable:
             )
             for item in answer["Responses"].get(self._table, []):
                 found[item["refund_id"]["S"]] = Status(item["status"]["S"])
+            if complete and answer.get("UnprocessedKeys"):
+                error: Any = {"Error": {"Code": "ThrottlingException", "Message": "unprocessed"}}
+                raise ClientError(error, "BatchGetItem")
         return found
 
     def put_new(self, refund: Refund) -> Refund | None:

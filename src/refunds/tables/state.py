@@ -73,19 +73,12 @@ class Control:
     def set_look_up_first(self, until: datetime) -> None:
         self._put(LOOK_UP_FIRST, {"look_up_first_until": rfc3339(until)})
 
-    def sweep_position(self, gateway: str) -> Item:
-        """``created_from``, ``cursor`` and ``failures`` of the sweep of a gateway's list that is
-        in progress, or nothing."""
+    def sweep(self, gateway: str) -> Item:
+        """How far the sweep of a gateway's list is (``SweepState``); empty before the first."""
         return self._get(f"{SWEEP}#{gateway}")
 
-    def set_sweep_position(
-        self, gateway: str, created_from: str, cursor: str | None, failures: int
-    ) -> None:
-        """``failures``: how many times in a row the list could not be read from there."""
-        self._put(
-            f"{SWEEP}#{gateway}",
-            {"created_from": created_from, "cursor": cursor, "failures": failures},
-        )
+    def set_sweep(self, gateway: str, item: Item) -> None:
+        self._put(f"{SWEEP}#{gateway}", item)
 
     def read_exceptions(self) -> Exceptions:
         """The exceptions from the limits, and who changed them last."""

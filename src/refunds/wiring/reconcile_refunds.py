@@ -13,7 +13,7 @@ from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.open_refunds import OpenRefunds
 from refunds.processing.reconcile_refunds import ReconcileRefunds
 from refunds.processing.reconciler import Reconciler
-from refunds.processing.reversal_sweep import ReversalSweep
+from refunds.processing.reversal_sweep import DEFAULT_PAGES_AT_ONCE, ReversalSweep
 from refunds.settings import ReconcileRefundsSettings
 from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.surroundings import Surroundings
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def build_reconciler(
-    protocol: Protocol, archiver: DeadLetterArchiver, *, clock: Clock, pool: Pool
+    protocol: Protocol,
+    archiver: DeadLetterArchiver,
+    *,
+    clock: Clock,
+    pool: Pool,
+    sweep_pages_at_once: int = DEFAULT_PAGES_AT_ONCE,
 ) -> Reconciler:
     return Reconciler(
         archiver=archiver,
@@ -41,6 +46,8 @@ def build_reconciler(
             gateways=protocol.gateways,
             control=protocol.control,
             clock=clock,
+            pool=pool,
+            pages_at_once=sweep_pages_at_once,
         ),
         refunds=protocol.refunds,
         settler=protocol.settler,
@@ -72,7 +79,13 @@ def build_reconcile_refunds(
         clock=clock,
     )
     return ReconcileRefunds(
-        reconciler=build_reconciler(protocol, archiver, clock=clock, pool=surroundings.pool),
+        reconciler=build_reconciler(
+            protocol,
+            archiver,
+            clock=clock,
+            pool=surroundings.pool,
+            sweep_pages_at_once=settings.sweep_pages_at_once,
+        ),
         keeper=IntakeKeeper(
             control=protocol.control,
             switch=Switch(

@@ -180,8 +180,9 @@ def test_each_gateways_list_is_swept_from_its_own_position(both: Both) -> None:
     swept = both.reconciler.run(both.world.deadline(300)).sweep
 
     assert (swept.pages, swept.complete, swept.failed) == (3, False, 1)
-    assert both.world.control.sweep_position("flair")["failures"] == 0
-    assert both.world.control.sweep_position("stripe")["failures"] == 1
+    assert both.world.control.sweep("flair")["walks"] == []
+    (walk,) = both.world.control.sweep("stripe")["walks"]
+    assert walk["failures"] == 1
 
 
 def test_a_flood_in_one_list_leaves_time_for_the_other(both: Both) -> None:

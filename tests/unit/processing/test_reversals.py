@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.support.builders import NOW, refund, shown
-from tests.support.reconciler_runs import HOUR_AGO, bounced, paid, run
+from tests.support.reconciler_runs import bounced, paid, run
 from tests.support.world import World
 
-from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
 from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES
@@ -92,17 +92,17 @@ def test_the_sweep_goes_back_as_far_as_a_bank_may_take(
     world.clock.advance(days=1)
     run(world)
 
-    # A sweep begins where the one before it began; the one after follows.
-    assert asked == [NOW - SWEEP_BACK, NOW - SWEEP_BACK]
+    assert asked == [NOW - SWEEP_BACK, NOW + timedelta(days=1) - SWEEP_BACK]
 
 
-def test_every_page_is_swept_and_the_sweep_starts_anew(world: World) -> None:
+def test_every_page_is_swept_and_the_sweep_starts_again(world: World) -> None:
     world.gateway.page_size = 2
     world.gateway.refunds += [shown(refund_id=f"x{n}") for n in range(5)]
     summary = run(world)
 
     assert (summary.sweep.pages, summary.sweep.complete) == (3, True)
-    assert world.control.sweep_position("flair")["cursor"] is None
+    assert world.control.sweep("flair")["walks"] == []
+    assert run(world).sweep.pages == 3
 
 
 def test_a_sweep_that_runs_out_of_time_goes_on_from_there(world: World) -> None:
@@ -112,7 +112,7 @@ def test_a_sweep_that_runs_out_of_time_goes_on_from_there(world: World) -> None:
 
     first = run(world, seconds=210)
     assert (first.sweep.pages, first.sweep.complete) == (2, False)
-    assert world.control.sweep_position("flair")["cursor"] == "2"
+    assert cursor(world) == "2"
     second = run(world, seconds=210)
     assert (second.sweep.pages, second.sweep.complete) == (2, True)
 
@@ -139,28 +139,67 @@ def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
 def test_a_cursor_that_the_gateway_no_longer_takes_is_dropped_after_a_few_tries(
     world: World,
 ) -> None:
-    world.control.set_sweep_position("flair", HOUR_AGO, "stale", 0)
-    world.gateway.down = True
+    at_the_second_of_four_pages(world)
+    world.gateway.expired_cursors.add("1")
     cursors = []
     for _ in range(MAX_CURSOR_FAILURES):
-        run(world)
-        cursors.append(world.control.sweep_position("flair")["cursor"])
+        failed = run(world).sweep.failed
+        cursors.append((cursor(world), failed))
+    world.gateway.expired_cursors.clear()
 
-    assert cursors == ["stale"] * (MAX_CURSOR_FAILURES - 1) + [None]
-    position = world.control.sweep_position("flair")
-    assert position["created_from"] == rfc3339(NOW - SWEEP_BACK)
+    assert cursors == [("1", 1)] * (MAX_CURSOR_FAILURES - 1) + [(None, 1)]
+    assert (run(world).sweep.pages, run(world).sweep.complete) == (4, True)
+
+
+def test_an_outage_of_the_gateway_drops_no_cursor(world: World) -> None:
+    at_the_second_of_four_pages(world)
+    world.gateway.down = True
+    for _ in range(MAX_CURSOR_FAILURES * 2):
+        run(world)
+    assert cursor(world) == "1"
+    world.gateway.down = False
+
+    assert run(world).sweep.pages == 3
 
 
 def test_a_page_that_was_read_forgives_the_failures_before_it(world: World) -> None:
-    world.control.set_sweep_position("flair", HOUR_AGO, "0", MAX_CURSOR_FAILURES - 1)
+    at_the_second_of_four_pages(world)
+    for down in (True, True, False, True):
+        world.gateway.down = down
+        world.gateway.on_call = lambda name: None
+        if not down:  # after one page, once more
+            world.gateway.on_call = goes_down_after_one(world)
+        run(world)
+
+    (walk,) = world.control.sweep("flair")["walks"]
+    assert (walk["cursor"], walk["failures"]) == ("2", 2)
+
+
+def at_the_second_of_four_pages(world: World) -> None:
     world.gateway.page_size = 1
-    world.gateway.refunds += [shown(refund_id=f"x{n}") for n in range(3)]
-
-    def then_down(name: str) -> None:
-        world.gateway.down = len(world.gateway.calls) > 1
-
-    world.gateway.on_call = then_down
+    world.gateway.refunds += [shown(refund_id=f"x{n}") for n in range(4)]
+    world.gateway.on_call = goes_down_after_one(world)
     run(world)
+    world.gateway.on_call = lambda name: None
+    world.gateway.down = False
+    (walk,) = world.control.sweep("flair")["walks"]
+    assert (walk["cursor"], walk["failures"]) == ("1", 1)
+    world.control.set_sweep(
+        "flair", world.control.sweep("flair") | {"walks": [walk | {"failures": 0}]}
+    )
 
-    position = world.control.sweep_position("flair")
-    assert (position["cursor"], position["failures"]) == ("1", 1)
+
+def goes_down_after_one(world: World) -> Callable[[str], None]:
+    calls: list[str] = []
+
+    def called(name: str) -> None:
+        calls.append(name)
+        world.gateway.down = len(calls) > 1
+
+    return called
+
+
+def cursor(world: World) -> str | None:
+    """Where the only walk of the sweep is; None when there is none."""
+    walks = world.control.sweep("flair")["walks"]
+    return walks[0]["cursor"] if walks else None

@@ -25,28 +25,26 @@ def test_a_restore_has_refunds_looked_up_first_until_its_time_is_over(world: Wor
 
 
 def test_the_sweep_goes_on_from_where_it_was(world: World) -> None:
-    assert world.control.sweep_position("flair") == {}
-    world.control.set_sweep_position("flair", "2026-01-01T00:00:00Z", "cursor-7", 1)
-    world.control.set_sweep_position("flair", "2026-01-01T00:00:00Z", None, 2)
+    assert world.control.sweep("flair") == {}
+    world.control.set_sweep("flair", {"walks": [{"cursor": "cursor-7", "day": None}]})
+    world.control.set_sweep("flair", {"walks": []})
 
-    position = world.control.sweep_position("flair")
-    assert position["created_from"] == "2026-01-01T00:00:00Z"
-    assert (position["cursor"], position["failures"]) == (None, 2)
+    assert world.control.sweep("flair")["walks"] == []
 
 
 def test_no_transaction_can_be_taken_for_a_note(world: World) -> None:
     world.control.set_look_up_first(NOW)
-    world.control.set_sweep_position("flair", "x", None, 0)
+    world.control.set_sweep("flair", {})
 
     # A transaction's id never has a '#'.
     ids = {item["transaction_id"] for item in world.stack.items(world.stack.ledger_table)}
     assert ids == {"#look-up-first", "#sweep#flair"}
 
 
-def test_each_gateways_sweep_has_a_position_of_its_own(world: World) -> None:
-    world.control.set_sweep_position("flair", "x", "cursor-7", 0)
+def test_each_gateways_sweep_has_a_state_of_its_own(world: World) -> None:
+    world.control.set_sweep("flair", {"walks": []})
 
-    assert world.control.sweep_position("stripe") == {}
+    assert world.control.sweep("stripe") == {}
 
 
 def test_exceptions_change_only_from_the_version_that_was_read(world: World) -> None:

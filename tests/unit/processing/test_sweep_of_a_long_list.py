@@ -1,0 +1,216 @@
+"""The sweep skips nothing silently, whatever fails and however the list changes meanwhile."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from tests.support.builders import NOW, FakeClock
+from tests.support.swept_lists import CrashError, Sweeping, SweptList, SweptPeriods
+
+from refunds.processing import reversal_sweep
+from refunds.processing.sweep_plan import SweepState, Walk
+
+KINDS = [SweptList, SweptPeriods]
+
+
+def sweeping(kind: type[SweptList], refunds: int = 400, days: int = 60) -> Sweeping:
+    gateway = kind(FakeClock())
+    for number in range(refunds):
+        gateway.add(NOW - timedelta(days=days) * (number / refunds)).listed_at = NOW
+    return Sweeping(gateway)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(8))
+def test_what_the_state_says_was_looked_at_was(
+    kind: type[SweptList], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reversal_sweep, "IDLE_PAGES", 2)
+    made = sweeping(kind, refunds=200)
+    gateway, dice = made.gateway, random.Random(seed)
+    gateway.dice, made.kept.dice = dice, dice
+    gateway.unavailable, made.table.fails, made.kept.crashes = 0.1, 0.1, 0.1
+    # Several days pass at once, so that much is due.
+    for _ in range(40):
+        with suppress(CrashError):
+            made.run(dice.choice([20, 40, 120]))
+        made.check_state()
+        gateway.clock.advance(seconds=dice.choice([300, 7200, 86_400, 5 * 86_400]))
+        for _ in range(dice.randrange(8)):
+            # The list may show a refund later than it was made.
+            gateway.add(gateway.clock.now() - timedelta(seconds=dice.choice([0, 60, 100_000])))
+        if dice.random() < 0.1:
+            gateway.expired = gateway.cursors
+    gateway.unavailable = made.table.fails = made.kept.crashes = 0.0
+    for _ in range(20):
+        made.run(240)
+        gateway.clock.advance(seconds=300)
+    made.check_state()
+    assert made.state().behind(gateway.clock.now()) == timedelta(0)
+    recent = [row for row in gateway.rows if row.created > gateway.clock.now() - timedelta(days=29)]
+    for row in recent:
+        assert gateway.clock.now() - max(row.looked_at, row.created) <= timedelta(days=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_that_does_not_date_its_refunds_counts_as_read_at_its_end(
+    kind: type[SweptList],
+) -> None:
+    made = sweeping(kind)
+    made.gateway.dated = False
+    made.run(40)
+    assert made.state().seen == {}
+    made.run(240)
+
+    assert made.state().unseen(made.gateway.clock.now())["older"] < timedelta(minutes=5)
+    made.check_state()
+
+
+def test_a_short_list_is_read_in_every_run() -> None:
+    made = sweeping(SweptList)
+    for _ in range(2):
+        result = made.run(240)
+        assert (result.pages, result.complete) == (40, True)
+
+
+def test_a_long_list_is_read_a_few_pages_at_a_time_as_long_as_nothing_is_due() -> None:
+    made = sweeping(SweptList, refunds=2000)
+    result = made.run(240)
+
+    assert (result.pages, result.complete) == (reversal_sweep.IDLE_PAGES, False)
+
+
+def test_what_is_due_takes_all_the_time_that_is_left() -> None:
+    made = sweeping(SweptList, refunds=2000)
+    made.run(30)
+    made.gateway.clock.advance(days=1)
+    result = made.run(240)
+
+    assert result.pages == 150
+
+
+@pytest.mark.parametrize(("kind", "side_by_side"), [(SweptList, 2), (SweptPeriods, 3)])
+def test_parts_of_the_list_are_read_side_by_side_where_it_can_begin_at_any_day(
+    kind: type[SweptList], side_by_side: int
+) -> None:
+    made = sweeping(kind, refunds=2000)
+    made.run(20)
+    made.gateway.clock.advance(days=1)
+    made.run(20)
+
+    assert len(made.state().walks) == side_by_side
+
+
+def test_walks_follow_each_other_down_a_list_that_begins_at_the_newest_refund() -> None:
+    made = sweeping(SweptList, refunds=4000, days=30)
+    made.run(20)
+    walks: list[int] = []
+    for _ in range(4):
+        made.gateway.clock.advance(hours=20)
+        made.run(150)
+        walks.append(len(made.state().walks))
+
+    assert walks == [1, 2, 3, 3]
+    made.check_state()
+
+
+def test_a_gateway_that_turns_pages_away_is_asked_one_at_a_time() -> None:
+    made = sweeping(SweptPeriods, refunds=2000)
+    made.run(20)
+    made.gateway.clock.advance(days=1)
+    made.gateway.unavailable = 1.0
+    asked = len(made.gateway.asked)
+    result = made.run(240)
+
+    assert len(made.gateway.asked) - asked == 3 + 1
+    assert result.failed == 4
+
+
+def test_a_list_that_does_not_go_on_is_a_failure_and_not_an_end() -> None:
+    made = sweeping(SweptList)
+    page = made.gateway.list_refunds
+
+    def stuck(deadline, *, created_from, cursor=None):  # type: ignore[no-untyped-def]
+        shown = page(deadline, created_from=created_from, cursor=cursor)
+        return shown if cursor is None else type(shown)(shown.refunds, cursor)
+
+    made.gateway.list_refunds = stuck  # type: ignore[method-assign]
+    result = made.run(240)
+
+    assert (result.pages, result.failed, result.complete) == (1, 1, False)
+
+
+def test_a_list_that_is_not_newest_first_never_counts_as_read_in_time() -> None:
+    made = sweeping(SweptList)
+    made.run(240)
+    page = made.gateway.list_refunds
+
+    def shuffled(deadline, *, created_from, cursor=None):  # type: ignore[no-untyped-def]
+        shown = page(deadline, created_from=created_from, cursor=cursor)
+        return type(shown)(
+            (*shown.refunds, made.gateway._shown(made.gateway.rows[-1])), shown.next_cursor
+        )
+
+    made.gateway.list_refunds = shuffled  # type: ignore[method-assign]
+    made.gateway.clock.advance(days=3)
+    made.run(240)
+
+    assert made.state().behind(made.gateway.clock.now()) >= timedelta(days=1)
+
+
+def test_the_state_of_the_release_before_is_continued() -> None:
+    """Format 1: ``created_from``, ``cursor`` and ``failures``."""
+    made = sweeping(SweptList)
+    made.run(30)
+    (walk,) = made.state().walks
+    made.kept.item = {
+        "transaction_id": "#sweep#flair",
+        "created_from": walk.created_from,
+        "cursor": walk.cursor,
+        "failures": 1,
+    }
+    asked = len(made.gateway.asked)
+    result = made.run(240)
+
+    assert made.gateway.asked[asked] == walk.cursor
+    assert result.complete
+    # It was in the middle of a day, and of the days before that it knows nothing.
+    made.check_state()
+    newest = made.gateway.rows[-1].created.toordinal()
+    assert newest not in made.state().seen
+
+
+def test_the_release_before_that_between_two_passes_is_continued() -> None:
+    made = sweeping(SweptList)
+    began = made.gateway.clock.now() - timedelta(days=3)
+    made.kept.item = {
+        "created_from": Walk.from_top(began).created_from,
+        "cursor": None,
+        "failures": 0,
+    }
+
+    assert made.state().began == began
+    assert made.run(240).complete
+
+
+def test_another_account_has_another_list() -> None:
+    made = sweeping(SweptList)
+    made.run(30)
+    assert made.state().walks
+    made.gateway.account = "https://other.example"
+
+    assert made.state() == SweepState(made.gateway.clock.now(), "https://other.example", {}, ())
+
+
+def test_the_state_is_stored_as_it_is() -> None:
+    made = sweeping(SweptPeriods, refunds=2000)
+    made.run(20)
+    made.gateway.clock.advance(days=1)
+    made.run(30)
+    state = made.state()
+
+    assert len(state.walks) == 3
+    assert SweepState.from_item(state.item(), state.account or "", NOW) == state
