@@ -20,6 +20,7 @@ from tests.simulator.scripting import resume
 from tests.simulator.watch import DAY, HOUR, MINUTE
 
 from refunds.domain.limits import Limits
+from refunds.gateways.http import HttpResponse
 from refunds.processing.processor import Processor
 from refunds.processing.settler import Settler
 from refunds.tables.audit_trail import AuditTable
@@ -258,6 +259,26 @@ def _a_gateway_outage(played: Played) -> None:
     # An outage of the gateway is never called our own misconfiguration.
     assert not world.watch.advance().on("Misconfigured")
     world.network.outage = None
+    played.recovers()
+
+
+@history
+def _the_gateways_list_can_not_be_read_for_two_days(played: Played) -> None:
+    world = played.world
+    world.reconcile()
+    world.run_for(60)
+    listed = world.flair._list
+
+    def unlisted(host: str, query: dict[str, str]) -> Any:
+        if "reference" in query or "transaction_id" in query:
+            return listed(host, query)
+        return HttpResponse(503, {}, b"unavailable")
+
+    since = played.now
+    with patch.object(world.flair, "_list", unlisted):
+        world.run_schedule(2 * DAY)
+        played.expect("SweepErrors", since)
+        played.expect("SweepBehind", since)
     played.recovers()
 
 

@@ -174,6 +174,7 @@ class Environment:
             requests_mapping_id=MAPPING_ID,
             audit_mapping_id=AUDIT_MAPPING_ID,
             maximum_concurrency=self._most,
+            sweep_pages_at_once=3,
             processed_by=f"{self.function}:1",
             limits=self._limits,
         )

@@ -217,7 +217,9 @@ class ReversalSweep:
     def _plan(self, gateway: Gateway, pass_: _Pass) -> bool:
         """Whether anything is left to read in this run."""
         now = self._clock.now()
-        planned = pass_.state.planned(now, pass_.at_once, any_day=isinstance(gateway, ListsBefore))
+        # What could not be handled is due. It is read again in the next run, not at once.
+        at_once = 0 if pass_.result.failed else pass_.at_once
+        planned = pass_.state.planned(now, at_once, any_day=isinstance(gateway, ListsBefore))
         if not planned.walks:
             if pass_.ended or pass_.idle_pages == IDLE_PAGES:
                 return False

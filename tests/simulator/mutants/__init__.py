@@ -11,6 +11,7 @@ from tests.simulator.mutants import (
     money,
     outages,
     people,
+    sweep,
     two_gateways,
 )
 
@@ -24,4 +25,5 @@ MUTANTS = (
     *people.MUTANTS,
     *limits.MUTANTS,
     *lost.MUTANTS,
+    *sweep.MUTANTS,
 )

@@ -83,9 +83,9 @@ MUTANTS = (
     mutant(
         "only the first page is swept",
         (
-            "processing.reversal_sweep:ReversalSweep._sweep",
-            "position = self._advance(gateway, position, page)",
-            "position = self._advance(gateway, position, RefundPage(page.refunds, None))",
+            "processing.reversal_sweep:ReversalSweep._read",
+            "next_cursor=page.next_cursor,",
+            "next_cursor=None,",
         ),
     ),
     mutant(

@@ -137,7 +137,7 @@ def test_a_list_that_does_not_go_on_is_a_failure_and_not_an_end() -> None:
         shown = page(deadline, created_from=created_from, cursor=cursor)
         return shown if cursor is None else type(shown)(shown.refunds, cursor)
 
-    made.gateway.list_refunds = stuck  # type: ignore[method-assign]
+    made.gateway.list_refunds = stuck  # type: ignore[method-assign,assignment]
     result = made.run(240)
 
     assert (result.pages, result.failed, result.complete) == (1, 1, False)
@@ -154,7 +154,7 @@ def test_a_list_that_is_not_newest_first_never_counts_as_read_in_time() -> None:
             (*shown.refunds, made.gateway._shown(made.gateway.rows[-1])), shown.next_cursor
         )
 
-    made.gateway.list_refunds = shuffled  # type: ignore[method-assign]
+    made.gateway.list_refunds = shuffled  # type: ignore[method-assign,assignment]
     made.gateway.clock.advance(days=3)
     made.run(240)
 
