@@ -97,7 +97,7 @@ def worker(
         assert process.stdout is not None
         process.stdin.close()
         process.stdout.close()
-        process.wait(timeout=30)
+        process.wait(timeout=300 if command else 30)  # valgrind takes its time
 
 
 def main(module: str) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from refunds.domain.clock import Clock, SystemClock
 from refunds.domain.identity import Identity
 from refunds.domain.limits import NO_LIMITS, Limits
+from refunds.environment import SettingsError
 from refunds.lambda_runtime import new_token
 from refunds.processing.approval import Approvals
 from refunds.processing.balance import Balance
@@ -15,7 +16,7 @@ from refunds.processing.limit_checks import LimitChecks
 from refunds.processing.recorder import Recorder
 from refunds.processing.review import Reviewer
 from refunds.processing.settler import Settler
-from refunds.settings import SettingsError, read_limits
+from refunds.settings import read_limits
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.limit_counters import LimitCounters

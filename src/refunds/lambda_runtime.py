@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -100,21 +98,8 @@ class LazyClient:
 
 
 def thread_pool() -> ThreadPoolExecutor:
-    """Threads for the widest batch, all on one processor.
-
-    They take turns at the interpreter's lock. Handing the lock to a thread on another core costs a
-    cross-core wake-up, which adds up over a batch (`make bench ONLY=cpu`). Below 1,769 MB a
-    function has no more than one processor.
-    """
-    return ThreadPoolExecutor(POOL_WIDTH, initializer=_stay_on_one_processor)
-
-
-def _stay_on_one_processor() -> None:
-    if hasattr(os, "sched_setaffinity"):  # Linux has it
-        with suppress(OSError):  # Not allowed here. That is slower, nothing worse.
-            allowed = sorted(os.sched_getaffinity(0))
-            # By process, so that functions on one laptop do not all take the same processor.
-            os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
+    """Threads for the widest batch."""
+    return ThreadPoolExecutor(POOL_WIDTH)
 
 
 def deadline_of(context: LambdaContext, clock: Clock) -> Deadline:

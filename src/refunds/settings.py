@@ -6,35 +6,21 @@ Nothing here reads the environment. A handler passes ``os.environ``, tests pass 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
 from refunds.domain.limits import DEFAULT_APPROVAL_DAYS, NO_LIMITS, Limits, parse_amounts
+from refunds.environment import (
+    Environment,
+    SettingsError,
+    TableNames,
+    function_identity,
+    number,
+    text,
+)
 from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Route
-
-Environment = Mapping[str, str]
-
-
-class SettingsError(Exception):
-    """A setting is missing or its value is not allowed."""
-
-
-@dataclass(frozen=True)
-class TableNames:
-    refunds: str
-    ledger: str
-    audit: str
-
-    @classmethod
-    def read(cls, environment: Environment) -> TableNames:
-        return cls(
-            refunds=text(environment, "REFUNDS_TABLE"),
-            ledger=text(environment, "LEDGER_TABLE"),
-            audit=text(environment, "AUDIT_TABLE"),
-        )
 
 
 @dataclass(frozen=True)
@@ -217,60 +203,6 @@ class ReceiveWebhookSettings:
             secret_arn=text(environment, "WEBHOOK_SECRET_ARN"),
             reconcile_function=text(environment, "RECONCILE_FUNCTION"),
         )
-
-
-@dataclass(frozen=True)
-class BackupRefundsSettings:
-    """Where backups go, which keys encrypt and sign them, and how fast the tables are read."""
-
-    tables: TableNames
-    bucket: str
-    data_key_arn: str
-    signing_key_arn: str
-    compression: str
-    read_units_per_second: int
-    """Over all segments of a scan; 0 sets no limit."""
-    native_above_bytes: int
-    """From this size on DynamoDB itself exports Refunds; 0 is never."""
-    function_name: str
-    function_version: str
-
-    @classmethod
-    def read(cls, environment: Environment) -> BackupRefundsSettings:
-        return cls(
-            tables=TableNames.read(environment),
-            bucket=text(environment, "BACKUP_BUCKET"),
-            data_key_arn=text(environment, "BACKUP_DATA_KEY_ARN"),
-            signing_key_arn=text(environment, "BACKUP_SIGNING_KEY_ARN"),
-            compression=text(environment, "BACKUP_COMPRESSION"),
-            read_units_per_second=number(environment, "BACKUP_READ_UNITS_PER_SECOND", 0, 1_000_000),
-            native_above_bytes=(
-                number(environment, "BACKUP_NATIVE_ABOVE_GIB", 0, 1_000_000) * 1024**3
-            ),
-            function_name=text(environment, "AWS_LAMBDA_FUNCTION_NAME"),
-            function_version=text(environment, "AWS_LAMBDA_FUNCTION_VERSION"),
-        )
-
-
-def text(environment: Environment, name: str) -> str:
-    """A setting that must be there. Raises ``SettingsError``."""
-    if value := environment.get(name):
-        return value
-    raise SettingsError(f"{name} is not set: see template.yaml for what it should be")
-
-
-def number(environment: Environment, name: str, least: int, most: int) -> int:
-    """A whole number within bounds. Raises ``SettingsError``."""
-    value = text(environment, name)
-    if value.isascii() and value.isdigit() and least <= int(value) <= most:
-        return int(value)
-    raise SettingsError(f"{name} must be a whole number from {least} to {most}")
-
-
-def function_identity(environment: Environment) -> str:
-    """Who processes, for the audit trail: the function's name and version."""
-    name = text(environment, "AWS_LAMBDA_FUNCTION_NAME")
-    return f"{name}:{text(environment, 'AWS_LAMBDA_FUNCTION_VERSION')}"
 
 
 class _Rule(NamedTuple):

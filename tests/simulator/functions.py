@@ -25,6 +25,7 @@ from refunds.audit.write_audit import WriteAudit
 from refunds.breaker.queue_mapping import Switch
 from refunds.domain.clock import Deadline
 from refunds.domain.limits import NO_LIMITS, Limits
+from refunds.environment import TableNames
 from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Gateways
 from refunds.lambda_runtime import Clients, deadline_of
@@ -35,7 +36,6 @@ from refunds.settings import (
     GatewaySettings,
     ProcessRefundSettings,
     ReconcileRefundsSettings,
-    TableNames,
     WriteAuditSettings,
 )
 from refunds.wiring.gateways import GatewayAccess, open_gateways

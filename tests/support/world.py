@@ -18,12 +18,12 @@ from refunds.audit.outcome_events import OutcomeBus
 from refunds.domain.clock import Deadline
 from refunds.domain.limits import NO_LIMITS, Limits
 from refunds.domain.refund import Refund
+from refunds.environment import TableNames
 from refunds.gateways.contract import Gateway
 from refunds.gateways.routing import Gateways, Route
 from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.queue import RefundQueue
 from refunds.processing.reconciler import Reconciler
-from refunds.settings import TableNames
 from refunds.tables.state import Control
 from refunds.wiring.protocol import Protocol, build_protocol
 from refunds.wiring.reconcile_refunds import build_reconciler

@@ -47,8 +47,8 @@ from benchmarks.results import (
 from benchmarks.servers import canned_server
 from benchmarks.work import measure
 
+from refunds.backup_settings import BackupRefundsSettings
 from refunds.settings import (
-    BackupRefundsSettings,
     ProcessRefundSettings,
     ReceiveWebhookSettings,
     ReconcileRefundsSettings,

@@ -7,17 +7,10 @@ from datetime import timedelta
 import pytest
 
 from refunds.domain.clock import SystemClock
+from refunds.environment import SettingsError, TableNames, function_identity, number, text
 from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Route
-from refunds.settings import (
-    GatewayAccount,
-    GatewaySettings,
-    SettingsError,
-    TableNames,
-    function_identity,
-    number,
-    text,
-)
+from refunds.settings import GatewayAccount, GatewaySettings
 from refunds.wiring.gateways import SecretKey, gateway_access, open_gateways
 
 GATEWAY = {

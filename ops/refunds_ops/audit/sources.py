@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from refunds.backup.digest import DigestError
 from refunds.backup.table_scan import PageReader, ReadLimit
 from refunds.domain.clock import Deadline, SystemClock
+from refunds.environment import SettingsError
 from refunds.gateways.contract import (
     Gateway,
     GatewayRefund,
@@ -20,7 +21,7 @@ from refunds.gateways.contract import (
 )
 from refunds.gateways.http import PooledTransport
 from refunds.gateways.routing import Gateways
-from refunds.settings import GatewaySettings, SettingsError
+from refunds.settings import GatewaySettings
 from refunds.tables.audit_trail import AuditTable
 from refunds.wiring.gateways import GatewayAccess, SecretKey, open_gateways
 from refunds_ops.audit.failures import FailureReader

@@ -18,8 +18,9 @@ from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
 from refunds.domain.intake import BreakerState, Intake, paused, resumed
 from refunds.domain.refund import Status
+from refunds.environment import SettingsError
 from refunds.gateways.registry import ADAPTERS
-from refunds.settings import GatewaySettings, SettingsError
+from refunds.settings import GatewaySettings
 from refunds.tables.state import Control
 from refunds_ops.backup.storage import AbsentError, Bucket
 from refunds_ops.backup.verification import newest

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from refunds.backup.digest import PREFIX, DataFile, StoredFile
-from refunds.tables.wire import Wire
+
+if TYPE_CHECKING:
+    from refunds.tables.wire import Wire
 
 RUNS_PREFIX = f"{PREFIX}/runs/"
 

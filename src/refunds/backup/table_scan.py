@@ -15,10 +15,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from refunds.domain.identifiers import RECORD_TYPE
-from refunds.tables.wire import Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from refunds.tables.wire import Wire
 
 UNIT_BYTES = 4096
 """One read unit pays for this much of a consistent read."""

@@ -13,10 +13,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from refunds.backup.drills import UNKNOWN_DAYS
+from refunds.backup_settings import BackupRefundsSettings
 from refunds.domain.clock import SystemClock
 from refunds.domain.redaction import describe
 from refunds.lambda_runtime import deadline_of, lambda_clients, new_token, quiet_libraries
-from refunds.settings import BackupRefundsSettings
 from refunds.wiring.backup_refunds import (
     PATIENT_CLIENT_CONFIG,
     build_backup_refunds,

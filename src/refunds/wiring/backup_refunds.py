@@ -14,9 +14,9 @@ from refunds.backup.export_format import compressor
 from refunds.backup.native_export import NativeExport
 from refunds.backup.run import SEGMENTS, BackupRun
 from refunds.backup.table_scan import PageReader, ReadLimit, sources
+from refunds.backup_settings import BackupRefundsSettings
 from refunds.domain.clock import Clock
 from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG, Clients
-from refunds.settings import BackupRefundsSettings
 
 # A run has minutes, and DynamoDB throttles the scan of a busy table now and then.
 PATIENT_CLIENT_CONFIG = DEFAULT_CLIENT_CONFIG.merge(

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
 from refunds.domain.clock import Clock
+from refunds.environment import SettingsError
 from refunds.gateways.contract import ApiKey, Gateway
 from refunds.gateways.http import HttpTransport, PooledTransport
 from refunds.gateways.registry import ADAPTERS, open_gateway
 from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG, POOL_WIDTH
-from refunds.settings import GatewayAccount, GatewaySettings, SettingsError
+from refunds.settings import GatewayAccount, GatewaySettings
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -9,6 +9,7 @@ from datetime import timedelta
 from refunds.breaker.kill_switch import KillSwitch
 from refunds.domain.intake import Intake
 from refunds.domain.limits import NO_LIMITS, Limits
+from refunds.environment import TableNames
 from refunds.gateways.routing import Gateways
 from refunds.processing.approval import Approvals
 from refunds.processing.balance import Balance
@@ -17,7 +18,6 @@ from refunds.processing.processor import Processor
 from refunds.processing.recorder import Recorder
 from refunds.processing.reserver import Reserver
 from refunds.processing.settler import Settler
-from refunds.settings import TableNames
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.limit_counters import LimitCounters
