@@ -26,9 +26,10 @@ from tests.support.stripe_script import (
 )
 from tests.support.stripe_script import gateway as stripe_gateway
 
-from refunds.audit.writer import NOT_AN_IMAGE, entry_of
+from refunds.audit.writer import entry_of
 from refunds.backup.digest import Digest, DigestError, Export
 from refunds.backup.export_format import ExportFormatError, md5_base64, read_manifest
+from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.domain.request import RefusedError, parse_message
 from refunds.gateways.contract import (
     Accepted,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from refunds.audit.writer import NOT_AN_IMAGE
-from refunds.domain.audit_entry import audit_entry, hashed_fields
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry, hashed_fields
 from refunds.domain.clock import CLOCK_SKEW, Clock, from_rfc3339
 from refunds.domain.identifiers import entry_id
 from refunds.domain.refund import AUDITED, Item
@@ -18,6 +17,8 @@ from refunds_ops.audit.checks import Story, begins, check_ledger, check_story
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.row_store import RowStore
 from refunds_ops.audit.rows import Stray, refund_row
+from refunds_ops.audit.side_by_side import ReadAll
+from refunds_ops.audit.suspects import Suspect
 from refunds_ops.audit.tables import Read, Tables, Wire
 
 STREAM_LAG = timedelta(seconds=60)
@@ -35,11 +36,18 @@ MAX_READS = 5
 """How often a suspect is read because it changed between two reads."""
 
 
-class CrossCheck:
-    """Compares refunds, audit entries and ledgers with each other.
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with a refund. ``begun_again``: its versions that began a second time, because
+    its tables had forgotten it."""
 
-    ``begun_again``: refunds that began a second time because their tables had forgotten them.
-    """
+    findings: list[Finding] = field(default_factory=list)
+    begun_again: list[str] = field(default_factory=list)
+
+
+class CrossCheck:
+    """Compares refunds, audit entries and ledgers with each other. Its methods can be called from
+    several threads at once."""
 
     def __init__(
         self,
@@ -53,18 +61,18 @@ class CrossCheck:
         self._clock = clock
         self._stream_lag = stream_lag
         self._sleep = sleep
-        self.begun_again: list[str] = []
 
-    def refund(self, suspect: Story) -> Iterator[Finding]:
-        payments = {entry.transaction_id for entry in suspect.entries} | set(suspect.held)
-        read = self.settled(suspect.refund_id, payments)
+    def refund(self, suspect: Suspect) -> Verdict:
+        read = self.settled(suspect.refund_id, set(suspect.payments))
+        verdict = Verdict()
         for finding in check_story(read.story):
             if finding.kind == "reservation_left" and self._being_released(read.story):
                 continue
             if finding.kind == "transition" and self._forgotten(finding, read.story):
-                self.begun_again.append(f"{finding.refund_id} v{finding.version}")
+                verdict.begun_again.append(f"{finding.refund_id} v{finding.version}")
                 continue
-            yield self._named(finding, read)
+            verdict.findings.append(self._named(finding, read))
+        return verdict
 
     def settled(self, refund_id: str, payments: set[str]) -> Read:
         """A refund's records, once its entries are there or too old to be on their way."""
@@ -128,40 +136,45 @@ class CrossCheck:
                 )
         return finding
 
-    def stray(self, stray: Stray) -> Iterator[Finding]:
+    def stray(self, stray: Stray) -> list[Finding]:
         wire = self._tables.at(stray.transaction_id, stray.entry_id)
-        if wire is not None and wire.get("record_type") == {"S": "REFUND"}:
-            yield Finding(
+        if wire is None or wire.get("record_type") != {"S": "REFUND"}:
+            return []
+        return [
+            Finding(
                 kind="misplaced",
                 what=f"{stray.entry_id} says it is a refund's, and is no entry's key",
                 transaction_id=stray.transaction_id,
                 where=stray.entry_id,
             )
+        ]
 
-    def ledger(self, transaction_id: str) -> Iterator[Finding]:
-        if there := self._tables.ledger_of(transaction_id):
-            row, held = there
-            yield from check_ledger(row, sum(held.values()))
+    def ledger(self, transaction_id: str) -> list[Finding]:
+        if not (there := self._tables.ledger_of(transaction_id)):
+            return []
+        row, held = there
+        return check_ledger(row, sum(held.values()))
 
-    def stray_reservations(self, store: RowStore, limit: int) -> Iterator[Finding]:
+    def stray_reservations(
+        self, store: RowStore, limit: int, read_all: ReadAll
+    ) -> Iterator[Finding]:
         """Reservations of a refund that doesn't exist, or of another payment than the refund's."""
-        suspects = [
-            row
-            for row in store.ask(
+        rows = list(
+            store.ask(
                 "SELECT refund_id, transaction_id FROM reservations s WHERE amount > 0"
                 " AND NOT EXISTS (SELECT 1 FROM refunds r WHERE r.refund_id = s.refund_id"
                 " AND r.transaction_id = s.transaction_id) LIMIT ?",
                 limit,
             )
-            if self._stray_reservation(*row)
-        ]
+        )
+        found = read_all(self._stray_reservation, rows)
+        suspects = [row for row, finding in zip(rows, found, strict=True) if finding]
         if suspects:
             self._sleep(CLAIM_SECONDS)  # a request may be between reserving and claiming
-        for row in suspects:
-            if finding := self._stray_reservation(*row):
-                yield finding
+        yield from filter(None, read_all(self._stray_reservation, suspects))
 
-    def _stray_reservation(self, refund_id: str, transaction_id: str) -> Finding | None:
+    def _stray_reservation(self, reservation: tuple[str, str]) -> Finding | None:
+        refund_id, transaction_id = reservation
         there = self._tables.ledger_of(transaction_id)
         held = there[1].get(refund_id, 0) if there else 0
         wire = self._tables.refund(refund_id)

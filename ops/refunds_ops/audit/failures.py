@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from refunds.audit.writer import NOT_AN_IMAGE, entry_of
-from refunds.domain.audit_entry import audit_entry
+from refunds.audit.writer import entry_of
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry
 from refunds.domain.refund import AUDITED, Item
 from refunds.tables.wire import from_wire
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from refunds.audit.writer import NOT_AN_IMAGE, entry_of, same_entry
+from refunds.audit.writer import entry_of, same_entry
+from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.domain.identifiers import REFUND_ID
 from refunds.domain.refund import Item
 from refunds.tables.wire import item_from_wire

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
 
-from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import DIGESTS_PREFIX, Digest, DigestError, Export, digest_key
+from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.domain.clock import from_rfc3339
 from refunds_ops.audit.findings import Finding
 from refunds_ops.backup.data_files import DamagedError, Wire, items

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from refunds.audit.writer import NOT_AN_IMAGE, same_entry
-from refunds.domain.audit_entry import audit_entry
+from refunds.audit.writer import same_entry
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.identity import Identity
 from refunds.domain.refund import AUDITED, Item

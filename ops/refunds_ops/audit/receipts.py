@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import DataFile, Digest, audit_leaf
 from refunds.backup.merkle import inclusion_path
+from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.domain.clock import CLOCK_SKEW, later
 from refunds.domain.refund import Item
 from refunds_ops.audit.latest_backup import signature_of

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import astuple, fields
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from refunds.gateways.contract import GatewayRefund, GatewayStatus
-from refunds_ops.audit.checks import Story
+from refunds_ops.audit.page_rows import Columns, storable
 from refunds_ops.audit.rows import EntryRow, LedgerRow, RefundRow, Stray
 
 _CACHE_KIB = 16 * 1024
 
-_ENTRY = ", ".join(field.name for field in fields(EntryRow)[:-1])
-_REFUND = ", ".join(field.name for field in fields(RefundRow)[:-1])
-_LEDGER = ", ".join(field.name for field in fields(LedgerRow)[:-1])
-_REFUND_COLUMNS = len(fields(RefundRow)) + 1  # A problem takes two columns.
+_ENTRY = ", ".join(EntryRow._fields[:-1])  # A problem takes two columns.
+_REFUND = ", ".join(RefundRow._fields[:-1])
+_LEDGER = ", ".join(LedgerRow._fields[:-1])
 
 _SCHEMA = f"""
 CREATE TABLE entries ({_ENTRY}, kind, what);
@@ -58,7 +56,8 @@ class RowStore:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="refunds-verify-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "rows.db", isolation_level=None)
+        self.path = Path(self._folder.name) / "rows.db"
+        self._db = sqlite3.connect(self.path, isolation_level=None)
         # The file is temporary, so nothing needs to survive a crash.
         for pragma in (
             "journal_mode = OFF",
@@ -83,24 +82,10 @@ class RowStore:
         self._db.close()
         self._folder.cleanup()
 
-    def add_entries(self, rows: Iterable[EntryRow | Stray]) -> None:
-        entries: list[tuple[Any, ...]] = []
-        strays: list[tuple[Any, ...]] = []
-        for row in rows:
-            (strays if isinstance(row, Stray) else entries).append(_flat(row))
-        self._insert("entries", entries)
-        self._insert("strays", strays)
-
-    def add_refunds(self, rows: Iterable[RefundRow]) -> None:
-        self._insert("refunds", [_flat(row) for row in rows])
-
-    def add_ledgers(self, rows: Iterable[tuple[LedgerRow, dict[str, int]]]) -> None:
-        ledgers, reservations = [], []
-        for row, held in rows:
-            ledgers.append(_flat(row))
-            reservations += [(each, row.transaction_id, amount) for each, amount in held.items()]
-        self._insert("ledger", ledgers)
-        self._insert("reservations", reservations)
+    def add(self, rows: Mapping[str, Sequence[Columns]]) -> None:
+        """Store a page's rows, by the name of their table."""
+        for table, columns in rows.items():
+            self._insert(table, columns)
 
     def add_backup_entries(self, rows: Iterable[EntryRow | Stray]) -> None:
         self._insert(
@@ -121,7 +106,8 @@ class RowStore:
 
     def add_backup_refunds(self, rows: Iterable[RefundRow]) -> None:
         self._insert(
-            "backup_refunds", [(row.refund_id, row.version, row.entry_hash) for row in rows]
+            "backup_refunds",
+            [storable((row.refund_id, row.version, row.entry_hash)) for row in rows],
         )
 
     def add_backup_ledgers(self, rows: Iterable[tuple[LedgerRow, dict[str, int]]]) -> None:
@@ -132,14 +118,16 @@ class RowStore:
         self._insert(
             "gateway",
             [
-                (
-                    each.gateway_refund_id,
-                    each.transaction_id,
-                    each.refund_id,
-                    each.amount_minor,
-                    each.currency,
-                    each.status.value,
-                    each.other_payment_id,
+                storable(
+                    (
+                        each.gateway_refund_id,
+                        each.transaction_id,
+                        each.refund_id,
+                        each.amount_minor,
+                        each.currency,
+                        each.status.value,
+                        each.other_payment_id,
+                    )
                 )
                 for each in refunds
             ],
@@ -175,37 +163,25 @@ class RowStore:
         for row in self.ask("SELECT transaction_id, entry_id FROM strays"):
             yield Stray(*row)
 
-    def stories(self) -> Iterator[Story]:
-        """Every refund that has a record or an entry, with all its scanned rows."""
-        refunds = _Peekable(
-            self.ask(
-                "SELECT * FROM refunds LEFT JOIN ledger"
-                " ON ledger.transaction_id = refunds.transaction_id ORDER BY refund_id"
-            )
-        )
-        entries = _Peekable(self.ask("SELECT * FROM entries ORDER BY refund_id, version"))
-        reservations = _Peekable(self.ask("SELECT * FROM reservations ORDER BY refund_id"))
-        while (refund_id := _least(refunds.key(), entries.key())) is not None:
-            stored = [
-                (RefundRow(*_nested(row[:_REFUND_COLUMNS])), row[_REFUND_COLUMNS:])
-                for row in refunds.until(refund_id)
-            ]
-            refund, ledger = stored[0] if stored else (None, (None,))
-            yield Story(
-                refund_id,
-                refund,
-                [EntryRow(*_nested(row)) for row in entries.until(refund_id)],
-                {row[1]: row[2] for row in reservations.until(refund_id) if row[0] == refund_id},
-                LedgerRow(*_nested(ledger)) if ledger[0] is not None else None,
-            )
-
-    def ledgers(self) -> Iterator[tuple[LedgerRow, int]]:
-        """Every payment's balance with the sum of its reservations."""
-        for *row, reserved in self.ask(
-            "SELECT ledger.*, coalesce((SELECT sum(amount) FROM reservations"
-            " WHERE reservations.transaction_id = ledger.transaction_id), 0) FROM ledger"
+    def refund_ranges(self, size: int) -> Iterator[tuple[str | None, str | None]]:
+        """Ranges of about ``size`` refund ids, each after its first and up to its second, which
+        together have every id. None: no bound."""
+        larger = max("refunds", "entries", key=self.count)
+        after = None
+        for (refund_id,) in islice(
+            self.ask(f"SELECT DISTINCT refund_id FROM {larger} ORDER BY refund_id"),  # noqa: S608
+            size - 1,
+            None,
+            size,
         ):
-            yield LedgerRow(*_nested(row)), reserved
+            yield after, refund_id
+            after = refund_id
+        yield after, None
+
+    def ledger_ranges(self, size: int) -> Iterator[tuple[int, int]]:
+        """The numbers of the first and the last of every ``size`` rows of ledgers."""
+        for first in range(1, self.count("ledger") + 1, size):
+            yield first, first + size - 1
 
     def ask(self, question: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The rows of an SQL query, read lazily."""
@@ -216,46 +192,6 @@ class RowStore:
         if not rows:
             return
         places = ", ".join("?" * len(rows[0]))
-        stored = (tuple(map(_storable, row)) for row in rows)
         self._db.execute("BEGIN")
-        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", stored)  # noqa: S608
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)  # noqa: S608
         self._db.execute("COMMIT")
-
-
-class _Peekable:
-    """Rows sorted by their first column, read one key at a time."""
-
-    def __init__(self, rows: Iterator[tuple[Any, ...]]) -> None:
-        self._groups = groupby(rows, key=lambda row: row[0])
-        self._next = next(self._groups, None)
-
-    def key(self) -> str | None:
-        return self._next[0] if self._next else None
-
-    def until(self, key: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of all keys up to and with ``key``."""
-        while self._next is not None and self._next[0] <= key:
-            yield from self._next[1]
-            self._next = next(self._groups, None)
-
-
-def _least(*keys: str | None) -> str | None:
-    return min((key for key in keys if key is not None), default=None)
-
-
-def _flat(row: Any) -> tuple[Any, ...]:
-    """A row as columns. Its problem fills the last two."""
-    if isinstance(row, Stray):
-        return astuple(row)
-    *columns, problem = (getattr(row, field.name) for field in fields(row))
-    return (*columns, *(problem or (None, None)))
-
-
-def _storable(value: Any) -> Any:
-    # SQLite's integers end at 2^63. No amount of ours is larger.
-    return str(value) if isinstance(value, int) and abs(value) >= 2**63 else value
-
-
-def _nested(columns: Sequence[Any]) -> list[Any]:
-    *values, kind, what = columns
-    return [*values, (kind, what) if kind else None]

@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from refunds.audit.writer import NOT_AN_IMAGE
-from refunds.domain.audit_entry import audit_entry, entry_hash
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry, entry_hash
+from refunds.domain.canonical_json import MAX_INTEGER
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.identifiers import (
     RECORD_TYPE,
@@ -24,8 +24,8 @@ from refunds.tables.wire import from_wire, item_from_wire
 
 _ENTRY_ID = re.compile(rf"{RECORD_TYPE}#({REFUND_ID_PATTERN})#((?!000000)[0-9]{{6}})", re.ASCII)
 
-MAX_MINOR = 2**53 - 1
-"""As in the entries: JSON has no larger integer that everybody reads alike."""
+MAX_MINOR = MAX_INTEGER
+"""As in the entries."""
 
 FIXED = (
     "user_id",
@@ -44,8 +44,7 @@ FIXED = (
 """Attributes that no version of a refund changes, besides its amount."""
 
 
-@dataclass(frozen=True, slots=True)
-class EntryRow:
+class EntryRow(NamedTuple):
     """An audit entry. ``refund_id`` and ``version`` are its key's; ``problem`` is a finding's kind
     and what it says, when the entry alone shows that something is wrong."""
 
@@ -68,8 +67,7 @@ class EntryRow:
     problem: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RefundRow:
+class RefundRow(NamedTuple):
     """A refund; ``entry_hash`` is what the entry of its version must have."""
 
     refund_id: str
@@ -88,8 +86,7 @@ class RefundRow:
     problem: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(NamedTuple):
     transaction_id: str
     captured: int | None
     remaining: int | None
@@ -97,8 +94,7 @@ class LedgerRow:
     problem: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stray:
+class Stray(NamedTuple):
     """An item with ``record_type`` REFUND whose key is no entry's."""
 
     transaction_id: str
@@ -151,7 +147,7 @@ def _problem(  # noqa: PLR0911 - one line a problem; each reads what those befor
     if empty := [name for name in ("event", "details") if not entry[name]]:
         return "unreadable", f"{', '.join(empty)}: empty"
     # No hash covers these attributes, so at least their format is checked.
-    if rfc3339(from_rfc3339(entry["recorded_at"])) != entry["recorded_at"]:
+    if not _is_our_instant(entry["recorded_at"]):
         return "unreadable", "its recorded_at is not in the format that we write"
     rebuilt = entry.get("rebuilt", {"by": "", "from": ""})
     if not all(isinstance(rebuilt[name], str) for name in ("by", "from")):
@@ -159,9 +155,31 @@ def _problem(  # noqa: PLR0911 - one line a problem; each reads what those befor
     return None
 
 
+_OUR_INSTANT = re.compile(
+    r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{6}Z", re.ASCII
+)
+
+
+def _is_our_instant(value: Any) -> bool:
+    """Whether it is an instant in the form that ``rfc3339`` writes."""
+    if isinstance(value, str) and _OUR_INSTANT.fullmatch(value):
+        try:
+            datetime.fromisoformat(value)
+            return True
+        except ValueError:
+            pass  # a leap second, or no instant
+    return bool(rfc3339(from_rfc3339(value)) == value)
+
+
+_SORTED_KEYS = json.JSONEncoder(sort_keys=True)
+
+
 def _fixed(fields: Item) -> str:
-    values = json.dumps([fields.get(name) for name in FIXED], sort_keys=True)
+    values = _SORTED_KEYS.encode([fields.get(name) for name in FIXED])
     return hashlib.sha256(values.encode()).hexdigest()[:24]
+
+
+_NOT_AUDITED = ("gateway_reference", "open_since")
 
 
 def refund_row(wire: Mapping[str, Any]) -> RefundRow:
@@ -173,7 +191,7 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
     except NOT_AN_IMAGE as exc:
         image, expected = _readable(wire), None
         problem = ("refund_unreadable", f"can't be read: {_error_text(exc)}")
-    other = _readable(wire)
+    other = _readable({name: wire[name] for name in _NOT_AUDITED if name in wire})
     home = _text(image.get("transaction_id"))
     return RefundRow(
         refund_id=_key(wire, "refund_id"),
@@ -234,7 +252,8 @@ def _key(wire: Mapping[str, Any], name: str) -> str:
     """A table's own items always have their keys. A backup's line may have anything: then it
     raises one of ``NOT_AN_IMAGE``."""
     value: str = wire[name]["S"]
-    value.encode()
+    if not value.isascii():
+        value.encode()
     return value
 
 
@@ -256,7 +275,9 @@ def _error_text(error: BaseException) -> str:
 
 def _text(value: Any) -> str | None:
     # Half a surrogate pair, which a backup's JSON can hold, no database takes.
-    return value.encode(errors="replace").decode() if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return value if value.isascii() else value.encode(errors="replace").decode()
 
 
 def _number(value: Any) -> int | None:

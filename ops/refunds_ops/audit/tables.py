@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from refunds.backup.table_scan import PageReader, sources
+from refunds.backup.table_scan import Page, PageReader, sources
 from refunds.domain.identifiers import RECORD_TYPE
 from refunds.tables.state import LOOK_UP_FIRST
 from refunds_ops.audit.checks import Story
@@ -46,9 +45,9 @@ class Tables:
         self.ledger = ledger
         self.audit = audit
 
-    def pages(self, name: str) -> Iterator[list[Wire]]:
-        """All items of ``refunds``, ``ledger`` or ``audit``; while a page is worked on, the next
-        one is fetched."""
+    def pages(self, name: str) -> Iterator[Page]:
+        """All items of ``refunds``, ``ledger`` or ``audit``, unparsed; while a page is worked on,
+        the next one is fetched."""
         source = self._sources[name]
         with ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(self._scan.read, source, 0, 1, None)
@@ -56,7 +55,7 @@ class Tables:
                 page = coming.result()
                 if page.last_key:
                     coming = ahead.submit(self._scan.read, source, 0, 1, page.last_key)
-                yield [json.loads(line)["Item"] for line in page.lines.splitlines()]
+                yield page
                 if not page.last_key:
                     return
 

@@ -8,33 +8,40 @@ ran, and entries that the stream has yet to deliver, are no findings.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from refunds.domain.clock import Clock, rfc3339
 from refunds.gateways.contract import GatewayRefund
 from refunds_ops.audit.backup_check import BackupCheck
-from refunds_ops.audit.checks import check_ledger, check_story
 from refunds_ops.audit.cross_check import STREAM_LAG, CrossCheck
 from refunds_ops.audit.failures import FailureReader
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.gateway_check import Ask, GatewayCheck
 from refunds_ops.audit.kept_records import check_kept
 from refunds_ops.audit.latest_backup import BackupReader
+from refunds_ops.audit.page_rows import PageRows, page_rows
 from refunds_ops.audit.rebuild import OWN_RECORD
 from refunds_ops.audit.row_store import RowStore
 from refunds_ops.audit.rows import entry_row, ledger_row, refund_row
-from refunds_ops.audit.tables import Tables, Wire
+from refunds_ops.audit.side_by_side import ReadAll, Workers, readers, worker_count
+from refunds_ops.audit.suspects import suspect_ledgers, suspect_refunds
+from refunds_ops.audit.tables import Tables
 
 MAX_REFUNDS_IN_NOTE = 20
 """A note names at most this many refunds."""
 
-Progress = Callable[[str, Iterable[list[Any]], int], Iterator[list[Any]]]
-"""Wraps the pages of a table to show progress. The number is the approximate item count."""
+STORIES_AT_ONCE = 1000
+LEDGERS_AT_ONCE = 5000
+"""How many one worker checks before it gets its next."""
+
+Progress = Callable[[str, Iterable[Any], int], Iterator[Any]]
+"""Wraps the pages of a table, which have a length, to show progress. The number is the approximate
+item count."""
 
 
 @dataclass
@@ -81,7 +88,9 @@ class Verification:
         max_findings: int = 1000,
         stream_lag: timedelta = STREAM_LAG,
         sleep: Callable[[float], None] = time.sleep,
+        workers: int | None = 1,
     ) -> None:
+        """``workers``: how many processes compute. None: what suits the tables and the machine."""
         self._tables = tables
         self._clock = clock
         self._progress = progress
@@ -93,19 +102,24 @@ class Verification:
         self._max_findings = max_findings
         self._in_tables = CrossCheck(tables, clock=clock, stream_lag=stream_lag, sleep=sleep)
         self._in_backup = BackupCheck(tables, captured)
+        self._worker_count = workers
+        self._begun_again: list[str] = []
 
     def run(self) -> Report:
+        """Raises ``WorkerDiedError`` when a worker process ends early: nothing is known then."""
         report = Report()
-        with RowStore() as store:
-            self._scan(store, report)
-            with closing(self._all(store)) as findings:
+        about = {name: self._tables.about_how_many(name) for name in ("refunds", "ledger", "audit")}
+        count = worker_count(self._worker_count, sum(about.values()))
+        with RowStore() as store, Workers(count) as workers, readers() as read_all:
+            self._scan(store, report, about, workers)
+            with closing(self._all(store, workers, read_all)) as findings:
                 report.findings = list(islice(findings, self._max_findings))
                 report.more = next(findings, None) is not None
                 report.notes += _rebuilt(store)
-        if self._in_tables.begun_again:
+        if self._begun_again:
             report.notes.append(
                 "Begun again after a restore or in new tables, which did not know them: "
-                f"{_names(self._in_tables.begun_again)}."
+                f"{_names(self._begun_again)}."
             )
         if self._in_backup.raised:
             report.notes.append(
@@ -116,10 +130,15 @@ class Verification:
 
     # --- Scanning ---------------------------------------------------------------------------------
 
-    def _scan(self, store: RowStore, report: Report) -> None:
+    def _scan(
+        self, store: RowStore, report: Report, about: Mapping[str, int], workers: Workers
+    ) -> None:
         # The gateway and the backup first: the tables must already have what these show.
         self._scan_evidence(store)
-        self._scan_tables(store)
+        # Refunds, ledger, then audit, so that no entry is older than the refund that it is about.
+        for name, items in about.items():
+            for page in self._progress(name, self._table(name, workers), items):
+                store.add(page.rows)
         store.index()
         report.checked = {
             "refunds": store.count("refunds"),
@@ -148,48 +167,66 @@ class Verification:
             for entries in self._progress("backup", self._backup.pages("audit", entry_row), 0):
                 store.add_backup_entries(entries)
 
-    def _scan_tables(self, store: RowStore) -> None:
-        for wires in self._table("refunds"):
-            store.add_refunds(refund_row(wire) for wire in wires)
-        for wires in self._table("ledger"):
-            store.add_ledgers(ledger_row(wire) for wire in wires)
-        for wires in self._table("audit"):
-            store.add_entries(entry_row(wire) for wire in wires)
+    def _table(self, name: str, workers: Workers) -> Iterator[PageRows]:
+        scanned = 0
 
-    def _table(self, name: str) -> Iterator[list[Wire]]:
-        return self._progress(name, self._tables.pages(name), self._tables.about_how_many(name))
+        def lines() -> Iterator[tuple[str, bytes]]:
+            nonlocal scanned
+            for page in self._tables.pages(name):
+                scanned += page.count
+                yield name, page.lines
+
+        read = 0
+        for rows in workers.map(page_rows, lines()):
+            read += rows.count
+            yield rows
+        if read != scanned:
+            raise RuntimeError(f"{name}: {scanned} items were scanned, and {read} were checked")
 
     # --- Finding ----------------------------------------------------------------------------------
 
-    def _all(self, store: RowStore) -> Generator[Finding]:
-        yield from self._tables_findings(store)
-        yield from self._backup_findings(store)
+    def _all(self, store: RowStore, workers: Workers, read_all: ReadAll) -> Generator[Finding]:
+        yield from self._refunds_findings(store, workers, read_all)
+        yield from _flat(read_all(self._in_tables.stray, store.strays()))
+        suspects = workers.map(
+            suspect_ledgers, ((store.path, *each) for each in store.ledger_ranges(LEDGERS_AT_ONCE))
+        )
+        yield from _flat(read_all(self._in_tables.ledger, _flat(suspects)))
+        yield from self._in_tables.stray_reservations(store, self._max_findings + 1, read_all)
+        yield from self._backup_findings(store, read_all)
         if self._gateway is not None:
             yield from GatewayCheck(self._tables, self._ask, self._listed_at).findings(store)
         if self._failures is not None:
             for kept in self._failures.unhandled():
                 yield from check_kept(self._tables, kept)
 
-    def _tables_findings(self, store: RowStore) -> Iterator[Finding]:
-        suspects = store.count("refunds")
-        stories = self._progress("chains", ([story] for story in store.stories()), suspects)
-        for [story] in stories:
-            if check_story(story):
-                yield from self._in_tables.refund(story)
-        for stray in store.strays():
-            yield from self._in_tables.stray(stray)
-        for ledger, reserved in store.ledgers():
-            if check_ledger(ledger, reserved):
-                yield from self._in_tables.ledger(ledger.transaction_id)
-        yield from self._in_tables.stray_reservations(store, self._max_findings + 1)
+    def _refunds_findings(
+        self, store: RowStore, workers: Workers, read_all: ReadAll
+    ) -> Iterator[Finding]:
+        checked = self._progress(
+            "chains",
+            workers.map(
+                suspect_refunds,
+                ((store.path, *each) for each in store.refund_ranges(STORIES_AT_ONCE)),
+            ),
+            store.count("refunds"),
+        )
+        suspects = _flat(each.suspects for each in checked)
+        for verdict in read_all(self._in_tables.refund, suspects):
+            self._begun_again += verdict.begun_again
+            yield from verdict.findings
 
-    def _backup_findings(self, store: RowStore) -> Iterator[Finding]:
+    def _backup_findings(self, store: RowStore, read_all: ReadAll) -> Iterator[Finding]:
         if self._backup is None:
             return
         yield from self._backup.findings
         # What a damaged backup lacks would look like added entries.
         if not self._backup.findings:
-            yield from self._in_backup.findings(store, self._backup.audited_until)
+            began = self._backup.audited_until
+            yield from self._in_backup.findings(store, began, read_all)
+
+
+_flat = chain.from_iterable
 
 
 def _rebuilt(store: RowStore) -> list[str]:

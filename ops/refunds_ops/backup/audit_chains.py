@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from refunds.audit.writer import NOT_AN_IMAGE
-from refunds.domain.audit_entry import audit_entry, entry_hash, image_of
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry, entry_hash, image_of
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import (
     AUDITED,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.audit.writer import NOT_AN_IMAGE
+from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.tables.wire import condition_failed
 from refunds_ops.audit.rows import EntryRow, entry_row
 from refunds_ops.backup.audit_chains import AuditChains, TrailError

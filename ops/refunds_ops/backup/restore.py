@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import DataFile, Export
+from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.domain.refund import AUDITED
 from refunds.tables.wire import condition_failed
 from refunds_ops.backup.audit_chains import AuditChains, TrailError

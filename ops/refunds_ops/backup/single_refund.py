@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.audit.writer import NOT_AN_IMAGE
 from refunds.backup.digest import Digest, Export
-from refunds.domain.audit_entry import audit_entry
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry
 from refunds.domain.refund import AUDITED, Item, Refund
 from refunds.tables.wire import condition_failed, from_wire, item_from_wire
 from refunds_ops.audit.checks import Story, check_trail

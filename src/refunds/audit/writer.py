@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from refunds.audit.outcome_events import OutcomeBus, OutcomeEvent, outcome_event
 from refunds.batches import Pool, run_batch
-from refunds.domain.audit_entry import audit_entry, hashed_fields, removal_entry
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry, hashed_fields, removal_entry
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import AUDITED, Item
 from refunds.tables.audit_trail import MAX_STATEMENTS, AuditTable, Inserted, NotStorableError
@@ -25,9 +25,6 @@ from refunds.tables.wire import from_wire, item_to_wire
 T = TypeVar("T")
 
 _POISON_CODES = frozenset({"ValidationException", "ItemCollectionSizeLimitExceededException"})
-
-NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading a record can raise when it holds no refund."""
 
 
 class Failures(Protocol):

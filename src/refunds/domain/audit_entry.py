@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import rfc8785
-
+from refunds.domain.canonical_json import canonical_json
 from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, TRANSACTION_ID, entry_id
 from refunds.domain.refund import AUDITED, OUTCOMES, Item, Status
 
 MAX_VERSION = 999_999
 """The sort key has six digits for the version. No refund comes near."""
+
+NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a record can raise when it holds no refund."""
 
 DELETED_EVENT = "refund.deleted"
 RESTORED_EVENT = "refund.restored"
@@ -136,7 +138,7 @@ def entry_hash(entry: Item) -> str:
 
     Raises ``ValueError`` for what is not plain JSON: integers past 2^53, broken Unicode.
     """
-    return hashlib.sha256(rfc8785.dumps(hashed_fields(entry))).hexdigest()
+    return hashlib.sha256(canonical_json(hashed_fields(entry))).hexdigest()
 
 
 def hashed_fields(entry: Item) -> Item:

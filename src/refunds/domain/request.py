@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_core import ErrorDetails
 
+from refunds.domain.canonical_json import canonical_json
 from refunds.domain.card_numbers import has_card_number, has_printed_card_number, masked
 from refunds.domain.identifiers import REFUND_ID
 from refunds.domain.money import MAX_AMOUNT_MINOR
@@ -144,7 +144,7 @@ class RefundRequest(BaseModel):
 
     def _fingerprint(self, version: str) -> str:
         fields = self.model_dump(exclude_unset=True, exclude=_NOT_IN_FINGERPRINT[version])
-        return f"{version}:{hashlib.sha256(rfc8785.dumps(fields)).hexdigest()}"
+        return f"{version}:{hashlib.sha256(canonical_json(fields)).hexdigest()}"
 
     def recorded_fields(self) -> dict[str, Any]:
         """What the refund's record keeps of the request, but for the amount, which is decided when
