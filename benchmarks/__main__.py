@@ -47,6 +47,7 @@ from benchmarks.report import (
 from benchmarks.results import Result, exit_status
 from benchmarks.scale import ScaleRun, scale_results, scale_runs
 from benchmarks.servers import PROJECT, CannedServer, canned_server
+from benchmarks.verify import verify_results
 from benchmarks.work import work_results
 
 LOG_WIDTH = 120
@@ -87,6 +88,7 @@ def main() -> int:
             else backup_results(server, 3, 100_000, large_rows=LARGE_ROWS)
         ),
     }
+    parts["verify"] = lambda _: verify_results(1, 20_000) if quick else verify_results(5, 100_000)
     if not quick:
         parts["scale"] = scale
     if unknown := only - parts.keys():

@@ -5,8 +5,10 @@ A pure function of the page, which any process can call.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,9 @@ from refunds_ops.audit.rows import (
 
 Wire = Mapping[str, Any]
 Columns = tuple[Any, ...]
+
+PARSED_AT_ONCE = 100
+"""Items: parsed, a whole page would take ten times its size in each worker."""
 
 _LARGEST = 2**63
 
@@ -39,18 +44,43 @@ class PageRows:
 
 def page_rows(table: str, lines: bytes) -> PageRows:
     """Read data lines of ``refunds``, ``ledger`` or ``audit``."""
-    items = page_items(lines)
-    return PageRows(len(items), _ROWS[table](items))
+    count = 0
+    rows: dict[str, list[Columns]] = {}
+    with _without_garbage_collection():
+        for items in _items(lines):
+            count += len(items)
+            for name, columns in _ROWS[table](items).items():
+                rows.setdefault(name, []).extend(columns)
+    return PageRows(count, rows)
 
 
-def page_items(lines: bytes) -> list[Wire]:
-    """The items of data lines. One call of the parser shares the attributes' names."""
-    parsed = json.loads(b"[%b]" % b",".join(lines.splitlines()))
-    return [line["Item"] for line in parsed]
+def _items(lines: bytes) -> Iterator[list[Wire]]:
+    """Some items at a time. One call of the parser for many shares their attributes' names."""
+    all_lines = lines.splitlines()
+    for start in range(0, len(all_lines), PARSED_AT_ONCE):
+        several = b",".join(all_lines[start : start + PARSED_AT_ONCE])
+        yield [line["Item"] for line in json.loads(b"[%b]" % several)]
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    # A page is a tree of many small objects. Reference counts free them, and the collector would
+    # only search them for cycles, again and again.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _refunds(items: Iterable[Wire]) -> dict[str, list[Columns]]:
-    return {"refunds": [_with_problem(refund_row(item)) for item in items]}
+    return {
+        "refunds": [
+            _with_problem(row, row.version, row.amount_minor) for row in map(refund_row, items)
+        ]
+    }
 
 
 def _ledgers(items: Iterable[Wire]) -> dict[str, list[Columns]]:
@@ -67,7 +97,7 @@ def _entries(items: Iterable[Wire]) -> dict[str, list[Columns]]:
         if isinstance(row, Stray):
             rows["strays"].append(row)
         else:
-            rows["entries"].append(_with_problem(row))
+            rows["entries"].append(_with_problem(row, row.amount_minor))
     return rows
 
 
@@ -78,20 +108,22 @@ _ROWS: Mapping[str, Callable[[Iterable[Wire]], dict[str, list[Columns]]]] = {
 }
 
 
-def _with_problem(row: Columns) -> Columns:
-    """A row as columns. Its problem fills the last two."""
-    *columns, problem = row
-    return storable((*columns, *(problem or (None, None))))
+def _with_problem(row: Columns, *integers: int | None) -> Columns:
+    """A row as columns. Its problem fills the last two. ``integers``: those that may be large."""
+    columns = (*row[:-1], *(row[-1] or _NO_PROBLEM))
+    return storable(columns) if any(map(_is_large, integers)) else columns
+
+
+_NO_PROBLEM = (None, None)
 
 
 def storable(columns: Columns) -> Columns:
     """Columns that SQLite takes: its integers end at 2^63. No amount of ours is larger."""
-    return tuple(
-        [
-            str(value) if type(value) is int and not -_LARGEST < value < _LARGEST else value
-            for value in columns
-        ]
-    )
+    return tuple(str(value) if _is_large(value) else value for value in columns)
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) is int and not -_LARGEST < value < _LARGEST
 
 
 def entry_of(columns: Columns) -> EntryRow:

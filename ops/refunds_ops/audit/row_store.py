@@ -18,7 +18,7 @@ from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds_ops.audit.page_rows import Columns, storable
 from refunds_ops.audit.rows import EntryRow, LedgerRow, RefundRow, Stray
 
-_CACHE_KIB = 16 * 1024
+_CACHE_KIB = 8 * 1024
 
 _ENTRY = ", ".join(EntryRow._fields[:-1])  # A problem takes two columns.
 _REFUND = ", ".join(RefundRow._fields[:-1])

@@ -17,7 +17,7 @@ from refunds_ops.audit.checks import Story, check_ledger, check_story
 from refunds_ops.audit.page_rows import Columns, entry_of, ledger_of, refund_of
 from refunds_ops.audit.rows import RefundRow
 
-_CACHE_KIB = 4 * 1024
+_CACHE_KIB = 1024
 _REFUND_COLUMNS = len(RefundRow._fields) + 1  # A problem takes two columns.
 
 

@@ -18,6 +18,7 @@ from refunds.domain.clock import SystemClock
 from refunds_ops.audit import sources
 from refunds_ops.audit.findings import Finding
 from refunds_ops.audit.latest_backup import BackupReader, why_no_digest
+from refunds_ops.audit.side_by_side import MAX_WORKERS
 from refunds_ops.audit.verify import Progress, Report, Verification
 from refunds_ops.backup.signatures import PublicKey
 from refunds_ops.backup.storage import BackupStorage, backup_storage
@@ -74,6 +75,12 @@ MAX_FINDINGS = 1000
     metavar="NUMBER",
     help="Read at most this many capacity units a second; 0 is no limit.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    metavar="NUMBER",
+    help="Check with this many processes.  [default: 1, or up to 4 for large tables]",
+)
 @click.pass_obj
 def verify(  # noqa: PLR0913 - click passes the options
     stack_name: str | None,
@@ -86,6 +93,7 @@ def verify(  # noqa: PLR0913 - click passes the options
     public_key: Path | None,
     max_findings: int,
     read_units: int,
+    workers: int | None,
 ) -> None:
     """Check that all stored data about refunds is intact.
 
@@ -106,6 +114,7 @@ def verify(  # noqa: PLR0913 - click passes the options
             public_key=public_key,
             max_findings=max_findings,
             read_units=read_units,
+            workers=workers,
         )
     if as_json:
         print_json(report.as_json())
@@ -126,8 +135,10 @@ def run_verification(  # noqa: PLR0913 - the command's options
     public_key: Path | None = None,
     max_findings: int = MAX_FINDINGS,
     read_units: int = 0,
+    workers: int | None = None,
 ) -> Report:
-    """Compare everything that is stored. ``progress`` shows how far it is."""
+    """Compare everything that is stored. ``progress`` shows how far it is. ``workers`` None: as
+    many as suit the tables and the machine."""
     backup, damage = None, None
     if with_backup:
         storage, key = backup_storage(stack, backup_folder), sources.public_key(stack, public_key)
@@ -143,6 +154,7 @@ def run_verification(  # noqa: PLR0913 - the command's options
         ask=sources.ask_again(gateways),
         captured=sources.captured_by(gateways) if with_gateway else None,
         max_findings=max_findings,
+        workers=workers,
     ).run()
     if damage is not None:
         report.findings.append(damage)
@@ -231,7 +243,7 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def over(self, name: str, pages: Iterable[list[Any]], about: int) -> Iterator[list[Any]]:
+    def over(self, name: str, pages: Iterable[Any], about: int) -> Iterator[Any]:
         """The pages, counted. ``about``: how many items the backup had, or 0 when unknown."""
         task = self._progress.add_task(name, total=about or None)
         done = 0

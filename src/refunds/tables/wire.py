@@ -56,12 +56,11 @@ def item_to_wire(item: Mapping[str, Any]) -> Wire:
 
 
 def item_from_wire(wire: Mapping[str, Any]) -> Item:
-    item = {}
-    for name, value in wire.items():
-        ((kind, content),) = value.items()
+    return {
         # Most attributes are text: a call for each would take most of the time.
-        item[name] = content if kind == "S" else from_wire(value)
-    return item
+        name: value["S"] if len(value) == 1 and "S" in value else from_wire(value)
+        for name, value in wire.items()
+    }
 
 
 def condition_failed(error: ClientError) -> bool:
