@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 PREFIX = "refund-backups"
@@ -177,19 +178,35 @@ def sha256_hex(content: bytes) -> str:
 # --- The leaves of an audit file's Merkle tree ----------------------------------------------------
 
 _ENTRY_HASH = re.compile(rb'"entry_hash":\{"S":"([0-9a-f]{64})"\}')
-
-
-_LINE_WITH_HASH = re.compile(_ENTRY_HASH.pattern + rb"[^\n]*\n")
+_HASH_BEGINS, _HASH_ENDS = b'"entry_hash":{"S":"', b'"}'
+_HASH_BYTES, _HEX_DIGITS = 64, b"0123456789abcdef"
 
 
 def audit_leaves(lines: bytes) -> list[bytes]:
     """The leaf data of each line, found in the whole page at once where that is unambiguous."""
-    found = _LINE_WITH_HASH.findall(lines)
-    # As many lines with a hash as lines, and as many hashes: every line has exactly one.
-    one_each = len(found) == lines.count(b"\n") == len(_ENTRY_HASH.findall(lines))
-    if one_each and b'"metadata":{' not in lines:
-        return [bytes.fromhex(text.decode()) for text in found]
-    return [audit_leaf(line) for line in lines.splitlines()]
+    found = _leaves_at_once(lines)
+    return [audit_leaf(line) for line in lines.splitlines()] if found is None else found
+
+
+def _leaves_at_once(lines: bytes) -> list[bytes] | None:
+    """None unless every line has exactly one hash."""
+    before, *parts = lines.split(_HASH_BEGINS)
+    # One end of a line after each hash, and none before the first: every line has exactly one.
+    one_each = b"\n" not in before and set(map(bytes.count, parts, repeat(b"\n"))) <= {1}
+    if not one_each or b'"metadata":{' in lines:
+        return None
+    step = _HASH_BYTES + len(_HASH_ENDS)
+    hashes = b"".join([part[:step] for part in parts])
+    # The ends are where they belong, and all the rest is digits.
+    ends = _HASH_ENDS * len(parts)
+    if (
+        len(hashes) != step * len(parts)
+        or hashes[_HASH_BYTES::step] + hashes[_HASH_BYTES + 1 :: step] != ends[::2] + ends[1::2]
+        or hashes.translate(None, _HEX_DIGITS) != ends
+    ):
+        return None
+    leaves = bytes.fromhex(hashes.replace(_HASH_ENDS, b"").decode())
+    return [leaves[start : start + 32] for start in range(0, len(leaves), 32)]
 
 
 def audit_leaf(line: bytes) -> bytes:

@@ -28,13 +28,23 @@ class MerkleTree:
 
     def add(self, data: bytes) -> None:
         """Append a leaf."""
-        node = leaf_hash(data)
-        size = self.size
-        while size & 1:
-            node = node_hash(self._whole.pop(), node)
+        self.extend((data,))
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Append leaves, one level of the tree after the other."""
+        sha256 = hashlib.sha256
+        nodes = [sha256(b"\x00" + data).digest() for data in leaves]
+        size, single = self.size, list[bytes]()
+        self.size += len(nodes)
+        while nodes:
+            if size & 1:  # A subtree of this level waits for its right neighbour.
+                nodes.insert(0, self._whole.pop())
+            if len(nodes) & 1:
+                single.append(nodes.pop())
+            pairs = zip(nodes[::2], nodes[1::2], strict=True)
+            nodes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
             size >>= 1
-        self._whole.append(node)
-        self.size += 1
+        self._whole += reversed(single)
 
     def root(self) -> bytes:
         """The tree's hash; that of no leaves is SHA-256 of nothing."""
@@ -49,8 +59,7 @@ class MerkleTree:
 def merkle_root(leaves: Iterable[bytes]) -> bytes:
     """The root over leaves' data, in order."""
     tree = MerkleTree()
-    for data in leaves:
-        tree.add(data)
+    tree.extend(leaves)
     return tree.root()
 
 

@@ -150,20 +150,22 @@ def _cut(body: bytes) -> tuple[bytes, bytes, int] | None:
     them: as many of them as items in between means that there are no others. The end is right
     when what is left is JSON: a wrong one would be inside a string.
     """
-    start = body.find(_START) + len(_START) - 1
-    end = body.rfind(_END) + len(_END) - 1
-    if start < len(_START) - 1 or end <= start:
+    items = body.split(_BETWEEN)
+    start = items[0].find(_START) + len(_START) - 1
+    end = items[-1].rfind(_END) + len(_END) - 1
+    if start < len(_START) - 1 or end < len(_END) - 1 or (len(items) == 1 and end <= start):
         return None
-    rest = body[:start] + body[end:]
+    rest = items[0][:start] + items[-1][end:]
     try:
         count = json.loads(rest)["Count"]
     except (ValueError, KeyError, TypeError):
         return None
-    items = body[start:end].split(_BETWEEN)
     if len(items) != count:
         return None
-    lines = b'}}}\n{"Item":{"'.join(items)
-    return rest, b'{"Item":' + _one_line_each(lines) + b"}\n", count
+    # The whole page is copied once: a page's copies took longer than anything else here.
+    items[-1] = items[-1][:end] + b"}\n"
+    items[0] = b'{"Item":' + items[0][start:]
+    return rest, _one_line_each(b'}}}\n{"Item":{"'.join(items)), count
 
 
 def _one_line_each(lines: bytes) -> bytes:
