@@ -7,10 +7,9 @@ or of a key left out.
 from __future__ import annotations
 
 import ast
-import gzip
-import json
+import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 import parso
 from cosmic_ray.ast import ast_nodes  # type: ignore[import-untyped]
-from cosmic_ray.mutating import mutate_code  # type: ignore[import-untyped]
 from cosmic_ray.plugins import get_operator  # type: ignore[import-untyped]
 
 COMPARISONS = ("Eq_NotEq", "NotEq_Eq", "Lt_LtE", "Lt_Gt", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_Lt")
@@ -66,42 +64,73 @@ class Fault:
         return sha256(f"{self.path}\n{self.code}".encode()).hexdigest()[:20]
 
 
-KEPT = Path(".local/mutate/faults")
-
-
 def faults_of(path: Path, dice: Random, most: int | None) -> list[Fault]:
-    """Some of a file's faults, or all of them, which are kept until the file changes."""
-    if most is not None:
-        return _make(path, dice, most)
-    made_by = path.read_bytes() + Path(__file__).read_bytes()
-    kept = KEPT / f"{sha256(made_by).hexdigest()[:32]}.json.gz"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        made = [asdict(each) for each in _make(path, dice, None)]
-        kept.write_bytes(gzip.compress(json.dumps(made).encode(), 1))
-    return [Fault(**each) for each in json.loads(gzip.decompress(kept.read_bytes()))]
-
-
-def _make(path: Path, dice: Random, most: int | None) -> list[Fault]:
-    """Each changes a function, and each is made once."""
+    """Some of a file's faults, or all of them. Each changes a function, and each is made once."""
     source = path.read_text()
-    places: list[tuple[str, Any]] = [("ours", each) for each in _left_out(source)]
-    tree = list(ast_nodes(parso.parse(source)))  # type: ignore[no-untyped-call]
-    for name in OPERATORS:
-        operator = get_operator(f"core/{name}")()
-        count = sum(len(list(operator.mutation_positions(node))) for node in tree)
-        places += [(name, number) for number in range(count)]
-    dice.shuffle(places)
+    changes = [("ours", each) for each in _left_out(source)]
+    changes += [(name, each) for name in OPERATORS for each in _by_operator(source, name)]
+    dice.shuffle(changes)
     functions = _functions_by_line(source)
     made: dict[str, Fault] = {}
-    for name, what in places:
+    for name, code in changes:
         if most is not None and len(made) >= most:
             break
-        fault = _fault(path, source, name, what)
-        if fault is not None and (function := functions.get(fault.line)):
-            fault = replace(fault, function=function)
+        before, after = source.splitlines(), code.splitlines()
+        line = next(n for n, (a, b) in enumerate(zip(before, after, strict=False), 1) if a != b)
+        was, instead = before[line - 1].strip(), after[line - 1].strip()
+        if (function := functions.get(line)) and _is_valid(code):
+            fault = Fault(str(path), name, line, function, was, instead, code)
             made.setdefault(fault.digest(), fault)
     return sorted(made.values(), key=lambda fault: fault.line)
+
+
+def _is_valid(code: str) -> bool:
+    """cosmic-ray writes ``not name := …`` without parentheses."""
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _by_operator(source: str, name: str) -> Iterator[str]:
+    """The source with one of the operator's changes, in each place where it can make one."""
+    operator = get_operator(f"core/{name}")()
+    lines = source.splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]
+    for node in _tree(source):
+        for index in range(len(list(operator.mutation_positions(node)))):
+            if _marks_keyword_only(node):
+                continue
+            (first, column), (last, last_column) = node.get_start_pos_of_prefix(), node.end_pos
+            changed = _changed(operator, node, index)
+            before, after = starts[first - 1] + column, starts[last - 1] + last_column
+            yield source[:before] + changed + source[after:]
+
+
+def _changed(operator: Any, node: Any, index: int) -> str:
+    """The node's new code. An operator changes the node itself, its children, or a value."""
+    children = list(getattr(node, "children", ()))
+    values = [(each, each.value) for each in (node, *children) if hasattr(each, "value")]
+    code: str = operator.mutate(node, index).get_code()
+    if children:
+        node.children = children
+    for each, value in values:
+        each.value = value
+    return code
+
+
+@cache
+def _tree(source: str) -> list[Any]:
+    return list(ast_nodes(parso.parse(source)))  # type: ignore[no-untyped-call]
+
+
+def _marks_keyword_only(node: Any) -> bool:
+    """A lone ``*`` among parameters, which cosmic-ray takes for a product."""
+    parents = (node.parent, getattr(node.parent, "parent", None))
+    return node.type == "operator" and any(
+        each is not None and each.type in ("param", "parameters", "lambdef") for each in parents
+    )
 
 
 def _left_out(source: str) -> Iterator[str]:
@@ -130,39 +159,6 @@ def _replaced(lines: list[str], node: ast.stmt, instead: str) -> str:
     first = lines[node.lineno - 1][: node.col_offset] + instead + "\n"
     blank = ["\n"] * (node.end_lineno - node.lineno)
     return "".join([*lines[: node.lineno - 1], first, *blank, *lines[node.end_lineno :]])
-
-
-def _fault(path: Path, source: str, name: str, what: Any) -> Fault | None:
-    code = what if name == "ours" else mutate_code(source, get_operator(f"core/{name}")(), what)
-    try:
-        tree = ast.parse(code or source)
-    except SyntaxError:
-        return None  # cosmic-ray writes `not name := …` without parentheses
-    unchanged = _dump(source)
-    if ast.dump(tree) == unchanged:
-        return None
-    if name == "ReplaceBinaryOperator_Mul_Div" and ast.dump(_keyword_only(code)) == unchanged:
-        return None  # the mark of keyword arguments, taken for a product
-    before, after = source.splitlines(), code.splitlines()
-    line = next(n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
-    return Fault(
-        path=str(path),
-        operator=name,
-        line=line + 1,
-        function="",
-        was=before[line].strip(),
-        instead=after[line].strip(),
-        code=code,
-    )
-
-
-@cache
-def _dump(source: str) -> str:
-    return ast.dump(ast.parse(source))
-
-
-def _keyword_only(code: str) -> ast.AST:
-    return ast.parse(ast.unparse(ast.parse(code)).replace("/,", "*,"))
 
 
 def _functions_by_line(source: str) -> dict[int, str]:

@@ -29,6 +29,7 @@ TESTS = (
         f"tests/unit/{each}"
         for each in ("audit", "breaker", "domain", "gateways", "handlers", "processing", "tables")
     ),
+    "tests/unit/ops/test_review.py",
     "tests/conformance",
     "tests/simulator/scripted",
 )
@@ -72,6 +73,7 @@ def main() -> int:
     files = [SOURCE / each for each in asked.files or ()] or all_files()
     made = {path: faults_of(path, Random(asked.seed), asked.each or None) for path in files}
     faults = [fault for each in made.values() for fault in each]
+    Random(asked.seed).shuffle(faults)  # when the time is up, what has run is an even sample
     if asked.count:
         for path, those in made.items():
             print(f"{len(those):5}  {path}")
