@@ -137,3 +137,18 @@ def test_the_archiver_continues_a_chain_that_ends_with_a_removal(ended: bool) ->
     made.run_for(10 * MINUTE)
     # It began four days ago, or had ended: either way it is not called for again.
     assert (status(made), paid(made)) == ("IN_REVIEW", 0)
+
+
+def test_a_lost_record_is_not_rebuilt_for_another_request_of_its_id() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    lose_row(made)
+    made.send(request(user_id="u2"))
+    made.run_for(MINUTE)
+    (refused,) = made.dlq.messages.values()
+    assert refused.attributes["error_code"]["StringValue"] == "idempotency_conflict"
+    assert made.refunds.items == {}
+    made.send(request())
+    made.run_for(MINUTE)
+    assert (status(made), attribute(made, "user_id"), paid(made)) == ("SUCCEEDED", "u1", 1)

@@ -83,6 +83,7 @@ def test_statuses_of_a_later_version_bar_a_refund() -> None:
     ("changes", "status"),
     [
         ({}, PaymentStatus.CAPTURED),
+        ({"amount_captured": 1, "amount_refunded": 0}, PaymentStatus.CAPTURED),
         ({"captured": False, "amount_captured": 0}, PaymentStatus.AUTHORIZED),
         ({"status": "pending"}, PaymentStatus.AUTHORIZED),
         ({"status": "failed"}, PaymentStatus.VOIDED),

@@ -12,7 +12,7 @@ from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
-from refunds.gateways.contract import GatewayUnavailableError
+from refunds.gateways.contract import GatewayUnavailableError, KeyTooOld
 from refunds.processing.approval import ApprovalError, Approvals, NotAllowedError
 
 SEEN = {"evidence": "the order was cancelled", "gateway": "shows no such refund"}
@@ -147,3 +147,61 @@ def test_a_gateway_that_does_not_answer_denies_nothing(
     monkeypatch.setattr(world.gateway, "find_refunds", silent)
     with pytest.raises(ApprovalError, match="try again"):
         approvals.deny("refund-1", person("ada"), "unknown", SEEN, world.deadline())
+
+
+# When its time is over
+
+
+def look_later(world: World, approvals: Approvals) -> Refund:
+    world.clock.set(NOW + timedelta(days=3))
+    return approvals.look_again(world.stored(), world.deadline())
+
+
+def test_what_nobody_approved_in_time_is_rejected_and_frees_its_money(world: World) -> None:
+    approvals = waiting(world)
+    assert approvals.look_again(world.stored(), world.deadline()).status is Status.AWAITING_APPROVAL
+
+    assert look_later(world, approvals).status is Status.REJECTED
+    assert (world.stored().status, world.stored().failure_code) == (
+        Status.REJECTED,
+        "approval_expired",
+    )
+    assert world.held() == 0
+
+
+def test_what_the_gateway_has_paid_is_taken_up_and_never_called(world: World) -> None:
+    approvals = waiting(world)
+    world.gateway.refunds = [shown()]
+
+    assert look_later(world, approvals).status is Status.SUCCEEDED
+    paid = world.stored()
+    assert (paid.status, world.held()) == (Status.SUCCEEDED, 2500)
+    assert paid.approvals is not None
+    assert [each["decision"] for each in paid.approvals] == ["already_paid"]
+    assert "create_refund" not in world.gateway.calls
+
+
+def test_what_the_gateway_shows_once_and_then_hides_is_not_called_either(world: World) -> None:
+    approvals = waiting(world)
+    answers = [(shown(),), (), ()]
+    world.gateway.find_refunds = lambda *args: answers.pop(0)  # type: ignore[method-assign]
+
+    world.gateway.answers = [KeyTooOld()]
+
+    look_later(world, approvals)
+
+    # Its key counts as too old to be used, which the adapter checks before it sends anything.
+    assert world.gateway.not_after is not None
+    assert world.gateway.not_after < NOW - timedelta(days=365)
+    assert (world.stored().status, world.held()) == (Status.IN_REVIEW, 2500)
+
+
+def test_what_was_paid_and_changed_meanwhile_is_left_to_the_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approvals = waiting(world)
+    world.gateway.refunds = [shown()]
+    monkeypatch.setattr(world.refunds.__class__, "save", lambda *args: False)
+
+    assert look_later(world, approvals) == world.stored()
+    assert world.gateway.calls == ["find_refunds"]

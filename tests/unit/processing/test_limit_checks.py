@@ -122,6 +122,36 @@ def test_the_days_total_is_of_all_users_and_by_currency(world: World) -> None:
     assert protocol.counters.get(day_counter("EUR")).day == ""
 
 
+@pytest.mark.parametrize(
+    ("limits", "over", "limit"),
+    [
+        (Limits(per_refund={"USD": 299}), "per_refund", "299"),
+        (Limits(per_refund={"USD": 300}, approve_above={"USD": 299}), "approve_above", "299"),
+        (Limits(user_count=0), "user_count", "0"),
+        (Limits(user_day={"USD": 299}), "user_day", "299"),
+        (Limits(day={"USD": 299}), "day", "299"),
+    ],
+)
+def test_each_limit_is_named_when_a_refund_is_over_it_and_not_before(
+    world: World, limits: Limits, over: str, limit: str
+) -> None:
+    processor = world.protocol(world.gateway, limits=limits).processor
+    assert send(world, processor, "r1", 300) is Status.AWAITING_APPROVAL
+    awaiting = world.stored("r1").awaiting
+    assert awaiting is not None
+    assert (awaiting["over"], awaiting["limit"]) == (over, limit)
+    if over != "user_count":
+        assert send(world, processor, "r2", 299, user_id="another") is Status.SUCCEEDED
+
+
+def test_the_number_of_a_users_refunds_has_its_own_limit(world: World) -> None:
+    processor = world.protocol(world.gateway, limits=Limits(user_count=2)).processor
+    assert send(world, processor, "r1") is Status.SUCCEEDED
+    assert send(world, processor, "r2") is Status.SUCCEEDED
+    assert send(world, processor, "r3") is Status.AWAITING_APPROVAL
+    assert send(world, processor, "r4", user_id="another") is Status.SUCCEEDED
+
+
 def test_no_key_of_a_counter_shows_a_user(world: World) -> None:
     key = user_counter("jane.doe@mail.example.com")
     assert "jane" not in key

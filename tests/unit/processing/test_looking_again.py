@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tests.support.builders import refund, shown
+from tests.support.builders import NOW, refund, shown
 from tests.support.settled_refunds import is_open
 from tests.support.world import World
 
+from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
+from refunds.processing.balance import Balance, BalanceContendedError
+from refunds.processing.limit_checks import CountersContendedError
 
 
 @pytest.fixture
@@ -92,3 +95,45 @@ def test_while_the_gateway_is_down_a_refund_that_had_ended_waits_in_the_index(
     assert world.stored().lease_until is None
     with pytest.raises(GatewayUnavailableError):
         world.settler.look_again(world.stored(), world.deadline())
+
+
+def test_what_the_gateway_moved_otherwise_is_reviewed_only_once_it_is_counted(
+    world: World, claimed: Refund, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.gateway.refunds.append(shown(amount_minor=2501))
+
+    def contended(*args: object, **options: object) -> None:
+        raise BalanceContendedError
+
+    def down(*args: object, **options: object) -> None:
+        raise GatewayUnavailableError("HTTP 503", 7.0)
+
+    for fails, reason in (
+        (contended, "many refunds of this transaction at once"),
+        (down, "look-up: HTTP 503"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(Balance, "count", fails)
+            result = world.settler.take_over(world.stored(), world.deadline())
+        assert result.reason == reason  # type: ignore[union-attr]
+        assert is_open(world.stored())
+        assert (world.stored().status, world.held()) == (Status.PROCESSING, 2500)
+    world.settler.take_over(world.stored(), world.deadline())
+    assert world.stored().status is Status.IN_REVIEW
+
+
+@pytest.mark.parametrize("seen_paid", [True, False])
+def test_what_is_seen_paid_or_not_given_back_to_its_limits_stays_open(
+    world: World, seen_paid: bool
+) -> None:
+    def contended(refund: Refund) -> None:
+        raise CountersContendedError("user")
+
+    recorder = world.settler.recorder
+    recorder._give_back_share = contended
+    failed = refund(status=Status.FAILED, seen_paid_at=rfc3339(NOW) if seen_paid else None)
+    there = world.put(recorder.opened(failed))
+
+    assert recorder.give_back(there).refund == there
+    assert world.stored() == there
+    assert world.held() == 0
