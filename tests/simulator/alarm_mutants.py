@@ -18,7 +18,7 @@ def mutants(alarm: Alarm) -> dict[str, Alarm]:
         **dict(_of_inputs(alarm)),
         **dict(_of_missing_data(alarm)),
     }
-    if len(alarm.inputs) > 1:
+    if alarm.expression not in {each.id for each in alarm.inputs}:
         found |= dict(_of_expression(alarm))
     return found
 

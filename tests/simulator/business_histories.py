@@ -241,6 +241,24 @@ def _a_flood_of_requests(business: Business) -> None:
 
 
 @history
+def _a_few_more_at_night(business: Business) -> None:
+    """More than ever at that hour, and fewer than ten: that says nothing."""
+    for day in range(DAYS):
+        business.at(day, 4, Hour(1, failed=0, rejected=0))
+    since = business.at(7, 4, Hour(9, failed=0, rejected=0))
+    business.silent.append(Expected("RefundCountUnusual", LEARNED, since + DAY))
+
+
+@history
+def _far_fewer_than_usual(business: Business) -> None:
+    """That is other alarms' business."""
+    for day in range(DAYS):
+        business.at(day, 11, Hour(200))
+    since = business.at(7, 11, Hour(20))
+    business.silent.append(Expected("RefundCountUnusual", LEARNED, since + DAY))
+
+
+@history
 def _far_larger_amounts(business: Business) -> None:
     """As many refunds as ever, each of ten times the amount."""
     since = business.at(7, 11, Hour(amount_minor=40_000))

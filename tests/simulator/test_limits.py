@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.simulator.limit_histories import run_limits
+from tests.simulator.mutants import MUTANTS
+from tests.simulator.mutation import hunt
 
 
 def test_random_histories_with_limits_hold_every_invariant() -> None:
@@ -29,3 +31,11 @@ def test_a_seed_replays_exactly() -> None:
     first, again = run_limits(7, trace=True), run_limits(7, trace=True)
     assert first.trace == again.trace
     assert len(first.trace) > 5
+
+
+def test_histories_with_limits_see_that_what_waits_is_not_alarmed() -> None:
+    name = "the age of what waits for approval is not reported"
+    caught = hunt(next(each for each in MUTANTS if each.name == name), first_seed=1, most=20)
+    assert caught is not None
+    assert caught.violation is not None
+    assert caught.violation.invariant == "I9"

@@ -198,4 +198,12 @@ MUTANTS = (
             "return replace(new, key_used_at=key_used_at, open_since=None, open_shard=None)",
         ),
     ),
+    limits_mutant(
+        "the age of what waits for approval is not reported",
+        (
+            "processing.reconcile_refunds:ReconcileRefunds._report",
+            "open_.oldest_approval_seconds",
+            "0",
+        ),
+    ),
 )

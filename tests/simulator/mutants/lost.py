@@ -145,4 +145,12 @@ MUTANTS = (
             "refund is None",
         ),
     ),
+    edge_mutant(
+        "a ledger begun for another refund proves that this one was not paid",
+        (
+            "processing.processor:Processor._process",
+            "if delivery.look_up_first and ledger and not seen:",
+            "if False:",
+        ),
+    ),
 )

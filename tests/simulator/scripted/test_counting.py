@@ -20,6 +20,7 @@ from tests.simulator.scripting import (
     status,
     world,
 )
+from tests.simulator.sqs import DAY
 from tests.simulator.world import World
 
 
@@ -62,6 +63,19 @@ def test_a_ledger_that_was_lost_alone_holds_what_is_under_way(amount_minor: int 
     # Its reservation is back, so it goes on by itself.
     assert (status(made), paid(made), made.kernel.counts["reviews"]) == ("SUCCEEDED", 1, 0)
     assert sum(each.amount for each in made.flair.refunds) <= 1000
+
+
+def test_a_ledger_begun_for_another_refund_does_not_hide_that_this_one_was_paid() -> None:
+    made = world(new_tables=True)
+    made.send(request())
+    made.run_for(2 * DAY)  # the gateway's keys are forgotten
+    made.empty(made.refunds, made.ledger, made.audit)
+    made.send(request("r2", amount_minor=100))
+    made.run_for(MINUTE)
+    made.kernel.script["gateway hides refunds"] = [True] * 3
+    made.send(request())
+    made.run_for(HOUR)
+    assert (status(made), paid(made), paid(made, "r2")) == ("IN_REVIEW", 1, 1)
 
 
 def test_an_adopted_refund_is_never_called_for() -> None:
