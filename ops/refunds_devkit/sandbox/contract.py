@@ -79,6 +79,7 @@ class Page:
     created_from: int | None
     after: tuple[int, int] | None
     limit: int
+    created_before: int | None = None
 
 
 def load_json(raw: bytes) -> Any:

@@ -309,6 +309,9 @@ class Ledger:
         if page.created_from is not None:
             where.append("created_at >= ?")
             values.append(page.created_from)
+        if page.created_before is not None:
+            where.append("created_at < ?")
+            values.append(page.created_before)
         if page.after is not None:
             where.append("(created_at, seq) < (?, ?)")
             values.extend(page.after)

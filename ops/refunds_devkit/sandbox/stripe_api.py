@@ -111,13 +111,15 @@ class StripeApi(Gateway):
             after = self.ledger.place(cursor)
             if after is None:
                 raise RefusedError(404, "refund_not_found", "No such refund.")
-        created_from = query.get("created[gte]")
-        if created_from is not None and not re.fullmatch("[0-9]{1,12}", created_from):
-            raise RefusedError.invalid("created: seconds since 1970")
+        created_from, created_before = query.get("created[gte]"), query.get("created[lt]")
+        for created in (created_from, created_before):
+            if created is not None and not re.fullmatch("[0-9]{1,12}", created):
+                raise RefusedError.invalid("created: seconds since 1970")
         page = Page(
             reference=None,
             transaction_id=self._requested_payment(query),
             created_from=None if created_from is None else int(created_from) * MICROS,
+            created_before=None if created_before is None else int(created_before) * MICROS,
             after=after,
             limit=int(limit),
         )

@@ -17,6 +17,7 @@ from tests.conformance.harness import Harness
 
 from refunds.gateways.contract import (
     Declined,
+    ListsBefore,
 )
 
 
@@ -118,3 +119,25 @@ def test_an_amount_that_the_gateway_has_no_number_for_is_declined_before_a_call(
         assert isinstance(answer, Declined)
         assert sample.currency in answer.message
         assert harness.refund_calls(paid) == 0
+
+
+def test_a_list_that_can_begin_in_the_past_has_nothing_newer(harness: Harness) -> None:
+    gateway, paid = harness.gateway(), harness.new_payment()
+    before = accepted(refund(gateway, paid, 1_000))
+    harness.pass_time(timedelta(days=2))
+    after = accepted(refund(gateway, paid, 500, refund_id=id_for(paid) + "-more"))
+    (made_at,) = [
+        each.created_at
+        for each in whole_list(gateway)
+        if each.gateway_refund_id == after.gateway_refund_id
+    ]
+    if not isinstance(gateway, ListsBefore):
+        return
+    assert made_at is not None, "the sweep for reversals needs to know when a refund was made"
+    page = gateway.list_refunds_before(
+        seconds(5), created_from=made_at - timedelta(days=30), created_before=made_at
+    )
+
+    shown = {each.gateway_refund_id for each in page.refunds}
+    assert before.gateway_refund_id in shown
+    assert after.gateway_refund_id not in shown

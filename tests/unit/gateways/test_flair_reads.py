@@ -203,6 +203,16 @@ def test_money_under_an_unknown_status_counts_as_moving_and_is_reported(account:
     assert page.unreadable == 1
 
 
+@pytest.mark.parametrize("shown_at", [None, 7, "soon", "2026-11-23"])
+def test_a_date_that_cant_be_read_hides_nothing_else(account: Account, shown_at: Any) -> None:
+    dated = REFUND | {"created_at": "2026-11-23T07:10:00Z"}
+    account.wire.says(200, {"data": [dated, REFUND | {"created_at": shown_at}]})
+    page = account.gateway.list_refunds(account.deadline())
+
+    assert [each.created_at for each in page.refunds] == [NOW, None]
+    assert page.unreadable == 0
+
+
 def test_a_list_is_asked_for_by_payment_or_time_and_page(account: Account) -> None:
     account.wire.says(200, {"data": [REFUND], "next_cursor": "more"})
     page = account.gateway.list_refunds(

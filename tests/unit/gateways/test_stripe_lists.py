@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +15,7 @@ from refunds.gateways.contract import (
     REFERENCE_KEY,
     GatewayStatus,
     GatewayUnavailableError,
+    ListsBefore,
 )
 from refunds.gateways.stripe import EMPTY_PAGE_TRIES, MAX_LOOK_UP_PAGES
 
@@ -118,6 +120,21 @@ def test_what_others_did_is_not_ours() -> None:
     page = gateway(Script((200, listed)), stage="dev").list_refunds(soon())
 
     assert {each.refund_id for each in page.refunds} == {NOT_OURS}
+
+
+def test_the_list_can_begin_in_the_past() -> None:
+    script = Script((200, a_list(a_refund(created=1_795_417_800))))
+    stripe = gateway(script)
+    assert isinstance(stripe, ListsBefore)
+    page = stripe.list_refunds_before(
+        soon(), created_from=NOW - timedelta(days=180), created_before=NOW
+    )
+
+    asked = parse_qs(urlsplit(script.asked[0][1]).query)
+    assert int(asked["created[gte]"][0]) == (NOW - timedelta(days=180)).timestamp()
+    assert int(asked["created[lt]"][0]) == NOW.timestamp()
+    (shown,) = page.refunds
+    assert shown.created_at == datetime.fromtimestamp(1_795_417_800, UTC)
 
 
 def test_the_list_starts_at_a_second() -> None:
