@@ -132,10 +132,11 @@ def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the 
 
 
 def _pass_time(world: World, seconds: float) -> None:
-    """With a run of the reconciler each hour."""
+    """With a run of the reconciler about each hour: what one puts off by an hour is due at the
+    next. (With the schedule it is looked at within five minutes of that.)"""
     ends = world.kernel.now + seconds
     while world.kernel.now < ends:
-        world.run_for(min(HOUR, ends - world.kernel.now))
+        world.run_for(min(HOUR + 60, ends - world.kernel.now))
         world.reconcile()
 
 
