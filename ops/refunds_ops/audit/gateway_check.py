@@ -46,7 +46,7 @@ class GatewayCheck:
         for (transaction_id,) in store.ask(
             "SELECT l.transaction_id FROM ledger l"
             " JOIN gateway g ON g.transaction_id = l.transaction_id AND g.status <> 'failed'"
-            " GROUP BY l.transaction_id HAVING sum(g.amount) > l.captured"
+            " GROUP BY l.transaction_id HAVING total(g.amount) > l.captured"
         ):
             yield from self._payment(store, transaction_id)
 

@@ -234,6 +234,8 @@ def _wrong_in(ledger: Ledger) -> str | None:
             return "a reservation is of no refund's id"
         if not _is_amount(amount):
             return f"r#{refund_id} is no amount"
+    if sum(ledger.reservations.values()) > MAX_MINOR:
+        return "its reservations add up to more than an amount can be"
     if (ledger.captured, ledger.remaining, ledger.currency) == (None, None, None):
         return None
     if not _is_amount(ledger.captured):

@@ -78,6 +78,22 @@ def test_two_refunds_for_one_id(trail: Trail) -> None:
     assert ("gateway_double", "r2", 2) in named(found)
 
 
+def test_a_list_whose_sum_is_past_every_integer_is_a_finding(trail: Trail) -> None:
+    trail.clock.advance(hours=1)
+    huge = [
+        shown(
+            refund_id=NOT_OURS,
+            gateway_refund_id=f"gw-{number}",
+            transaction_id="p1",
+            amount_minor=2**53 - 1,
+        )
+        for number in range(1_025)
+    ]
+    assert {each.kind for each in trail.verify(gateway=[listed(), huge]).findings} == {
+        "gateway_overpaid"
+    }
+
+
 def test_one_refund_on_two_pages_counts_once(trail: Trail) -> None:
     trail.clock.advance(hours=1)
     assert trail.verify(gateway=[listed(), listed()[2:3]]).findings == []

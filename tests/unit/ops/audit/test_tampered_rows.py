@@ -110,6 +110,11 @@ def reserve_more_than_any_payment(trail: Trail) -> None:
 
 
 @tampering(("ledger_unreadable", None, None))
+def reserve_more_than_sums_can_hold(trail: Trail) -> None:
+    trail.edit_ledger("p1", **{f"r#ghost-{number}": 2**53 - 1 for number in range(1_025)})
+
+
+@tampering(("ledger_unreadable", None, None))
 def reserve_for_no_refund(trail: Trail) -> None:
     trail.edit_ledger("p1", **{"r#": 5, "remaining": 10**8 - 3_505})
 
