@@ -7,10 +7,12 @@ format; receipt_check.py verifies it, and so does the page that receipt_page.py 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 from refunds.backup.digest import DataFile, Digest, audit_leaf
-from refunds.backup.merkle import inclusion_path
+from refunds.backup.merkle import inclusion_paths
 from refunds.domain.audit_entry import NOT_AN_IMAGE
 from refunds.domain.clock import CLOCK_SKEW, later
 from refunds.domain.refund import Item
@@ -36,47 +38,83 @@ def make_receipt(
 
     Raises ``DamagedError`` or ``AbsentError`` when the backup can't be read.
     """
-    receipt: Item = {
-        "kind": KIND,
-        "version": VERSION,
-        "made_at": made_at,
-        "refund_id": entries[0]["refund_id"],
-        "transaction_id": entries[0]["transaction_id"],
-        "entries": list(entries),
-        "digest": None,
-        "proofs": [],
-    }
-    if storage is not None and stored is not None:
-        receipt["digest"] = {
-            "content": stored.content.decode(),
-            "signature": signature_of(storage, stored).hex(),
-            "public_key": public_key.pem.decode() if public_key else None,
-        }
-        receipt["proofs"] = list(_proofs(entries, storage, stored.digest))
+    (receipt,) = make_receipts(
+        [entries], made_at=made_at, storage=storage, stored=stored, public_key=public_key
+    )
     return receipt
 
 
-def _proofs(entries: Sequence[Item], storage: BackupStorage, digest: Digest) -> Iterator[Item]:
-    wanted = {(entry["transaction_id"], entry["entry_id"]): entry for entry in entries}
+def make_receipts(
+    stories: Sequence[Sequence[Item]],
+    *,
+    made_at: str,
+    storage: BackupStorage | None = None,
+    stored: StoredDigest | None = None,
+    public_key: PublicKey | None = None,
+) -> list[Item]:
+    """A receipt for each refund's entries, for one reading of the backup. See ``make_receipt``."""
+    receipts: list[Item] = [
+        {
+            "kind": KIND,
+            "version": VERSION,
+            "made_at": made_at,
+            "refund_id": entries[0]["refund_id"],
+            "transaction_id": entries[0]["transaction_id"],
+            "entries": list(entries),
+            "digest": None,
+            "proofs": [],
+        }
+        for entries in stories
+    ]
+    if storage is None or stored is None:
+        return receipts
+    signature = signature_of(storage, stored).hex()
+    proofs = _proofs([entry for entries in stories for entry in entries], storage, stored.digest)
+    for receipt in receipts:
+        receipt["digest"] = {
+            "content": stored.content.decode(),
+            "signature": signature,
+            "public_key": public_key.pem.decode() if public_key else None,
+        }
+        receipt["proofs"] = [
+            proof for entry in receipt["entries"] for proof in proofs.get(_key_of(entry), ())
+        ]
+    return receipts
+
+
+def _proofs(
+    entries: Sequence[Item], storage: BackupStorage, digest: Digest
+) -> dict[tuple[str, str], list[Item]]:
+    """The proofs of each entry that the backup has, by the entry's key."""
+    wanted: dict[Any, set[tuple[str, str]]] = defaultdict(set)
+    for entry in entries:
+        wanted[entry.get("entry_hash")].add(_key_of(entry))
+    proofs: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for file in audit_files(digest):
-        # Only lines that name the refund need to be parsed.
-        mark = f'"{entries[0]["refund_id"]}"'.encode()
         leaves: list[bytes] = []
-        found: dict[str, int] = {}
+        found: dict[tuple[str, str], int] = {}
         for line in checked_lines(storage, file):
             leaf = audit_leaf(line)
-            key = _key_in(line, file.key) if mark in line else None
-            if key is not None and key in wanted and leaf.hex() == wanted[key]["entry_hash"]:
-                found[key[1]] = len(leaves)
+            keys = wanted.get(leaf.hex())
+            if keys and (key := _key_in(line, file.key)) in keys:
+                found[key] = len(leaves)
             leaves.append(leaf)
-        for name, index in sorted(found.items()):
-            yield {
-                "entry_id": name,
-                "file": file.key,
-                "leaf_index": index,
-                "tree_size": len(leaves),
-                "path": [each.hex() for each in inclusion_path(leaves, index)],
-            }
+        paths = inclusion_paths(leaves, found.values())
+        for key, index in found.items():
+            proofs[key].append(
+                {
+                    "entry_id": key[1],
+                    "file": file.key,
+                    "leaf_index": index,
+                    "tree_size": len(leaves),
+                    "path": [each.hex() for each in paths[index]],
+                }
+            )
+    return proofs
+
+
+def _key_of(entry: Item) -> tuple[str, str]:
+    return entry["transaction_id"], entry["entry_id"]
 
 
 def _key_in(line: bytes, file_key: str) -> tuple[str, str] | None:

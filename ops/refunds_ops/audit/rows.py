@@ -228,14 +228,8 @@ def ledger_row(wire: Mapping[str, Any]) -> tuple[LedgerRow, dict[str, int]]:
 
 
 def _wrong_in(ledger: Ledger) -> str | None:
-    """A negative reservation could hide another one, and other values could break the sums."""
-    for refund_id, amount in ledger.reservations.items():
-        if not REFUND_ID.fullmatch(refund_id):
-            return "a reservation is of no refund's id"
-        if not _is_amount(amount):
-            return f"r#{refund_id} is no amount"
-    if sum(ledger.reservations.values()) > MAX_MINOR:
-        return "its reservations add up to more than an amount can be"
+    if wrong := _wrong_reservation(ledger.reservations):
+        return wrong
     if (ledger.captured, ledger.remaining, ledger.currency) == (None, None, None):
         return None
     if not _is_amount(ledger.captured):
@@ -244,6 +238,18 @@ def _wrong_in(ledger: Ledger) -> str | None:
     if not _is_amount(ledger.remaining, at_least=-MAX_MINOR):
         return "remaining is no amount"
     return None if isinstance(ledger.currency, str) else "it has no currency"
+
+
+def _wrong_reservation(reservations: Mapping[str, Any]) -> str | None:
+    """A negative reservation could hide another one, and other values could break the sums."""
+    for refund_id, amount in reservations.items():
+        if not REFUND_ID.fullmatch(refund_id):
+            return "a reservation is of no refund's id"
+        if not _is_amount(amount):
+            return f"r#{refund_id} is no amount"
+    if sum(reservations.values()) > MAX_MINOR:
+        return "its reservations add up to more than an amount can be"
+    return None
 
 
 def _is_amount(value: Any, *, at_least: int = 0) -> bool:

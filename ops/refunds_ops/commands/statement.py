@@ -53,6 +53,9 @@ How to check, without the stack and offline:
    An entry that no backup covers yet is not proven: make the statement again after the next one.
 {notes}"""
 
+RECEIPTS_AT_ONCE = 500
+"""Receipts to make for one reading of the backup. All of them are in memory."""
+
 COLUMNS = (
     "refund_id",
     "payment",
@@ -277,7 +280,7 @@ def _write_receipts(
     """How many were written, and what is wrong with the backup if it ends early."""
     from refunds_ops.audit import sources
     from refunds_ops.audit.receipt_page import html_receipt
-    from refunds_ops.audit.receipts import make_receipt
+    from refunds_ops.audit.receipts import make_receipts
     from refunds_ops.backup.data_files import DamagedError
     from refunds_ops.backup.storage import AbsentError
     from refunds_ops.commands.audit_show import entries_of
@@ -293,22 +296,25 @@ def _write_receipts(
     chosen = sorted(refunds, key=lambda refund: refund["status"] != "SUCCEEDED")[:most]
     tables = sources.tables(stack)
     written = 0
-    for refund in chosen:
-        entries = entries_of(tables, refund["refund_id"], refund["transaction_id"])
-        if not entries:
-            notes.append(f"{refund['refund_id']} has no audit entry yet, and so no receipt.")
-            continue
+    for start in range(0, len(chosen), RECEIPTS_AT_ONCE):
+        stories = []
+        for refund in chosen[start : start + RECEIPTS_AT_ONCE]:
+            if entries := entries_of(tables, refund["refund_id"], refund["transaction_id"]):
+                stories.append(entries)
+            else:
+                notes.append(f"{refund['refund_id']} has no audit entry yet, and so no receipt.")
         try:
-            made = make_receipt(
-                entries, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
+            receipts = make_receipts(
+                stories, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
             )
         except (DamagedError, AbsentError) as exc:
             notes.append("Receipts are missing: the newest backup can't be read.")
             return written, f"The newest backup can't be read, so receipts are missing: {exc}."
-        name = f"{refund['refund_id']}.receipt"
-        (folder / f"{name}.json").write_text(json.dumps(made, indent=1) + "\n")
-        (folder / f"{name}.html").write_text(html_receipt(made))
-        written += 1
+        for made in receipts:
+            name = f"{made['refund_id']}.receipt"
+            (folder / f"{name}.json").write_text(json.dumps(made, indent=1) + "\n")
+            (folder / f"{name}.html").write_text(html_receipt(made))
+        written += len(receipts)
     if written < len(refunds):
         notes.append(
             f"There are receipts for {written} of {len(refunds)} refunds. For another: "

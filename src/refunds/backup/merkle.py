@@ -68,19 +68,26 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
     Raises ``IndexError`` when there is no such leaf.
     """
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"no leaf {index} among {len(leaves)}")
-    level = [leaf_hash(data) for data in leaves]
-    path = []
+    return inclusion_paths(leaves, [index])[index]
+
+
+def inclusion_paths(leaves: Sequence[bytes], indexes: Iterable[int]) -> dict[int, list[bytes]]:
+    """The paths of several leaves, for one computation of the tree. Raises ``IndexError``."""
+    paths: dict[int, list[bytes]] = {index: [] for index in indexes}
+    for index in paths:
+        if not 0 <= index < len(leaves):
+            raise IndexError(f"no leaf {index} among {len(leaves)}")
+    level, height = [leaf_hash(data) for data in leaves] if paths else [], 0
     while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
+        for index, path in paths.items():
+            sibling = (index >> height) ^ 1
+            if sibling < len(level):
+                path.append(level[sibling])
         above = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
         if len(level) % 2:
             above.append(level[-1])
-        level, index = above, index // 2
-    return path
+        level, height = above, height + 1
+    return paths
 
 
 def is_included(data: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:

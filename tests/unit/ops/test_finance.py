@@ -160,7 +160,7 @@ def test_a_statement_says_that_the_backup_is_damaged(
     def damaged(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(receipts, "make_receipt", damaged)
+    monkeypatch.setattr(receipts, "make_receipts", damaged)
     folder = tmp_path / "november"
     ran = refunds("statement", "--month", MONTH, "--output", str(folder), "--json")
     assert (ran.status, ran.json["receipts"]) == (1, 0)

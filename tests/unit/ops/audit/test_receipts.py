@@ -6,15 +6,18 @@ import gzip
 import hashlib
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.support.audit_backups import Backups, Signer
 from tests.support.audit_rows import Trail
 from tests.support.receipts import FORGERIES, Receipt, receipt_of, rewrite_chain
 
+from refunds_ops.audit import receipts
+from refunds_ops.audit.latest_backup import chosen
 from refunds_ops.audit.receipt_check import Checked, check_receipt
 from refunds_ops.audit.receipt_page import html_receipt, script_hash
-from refunds_ops.backup.data_files import DamagedError
+from refunds_ops.backup.data_files import DamagedError, checked_lines
 
 
 def check(receipt: Receipt, signer: Signer | None = None) -> Checked:
@@ -39,6 +42,25 @@ def test_a_receipt_is_checked_with_the_public_key_alone(receipt: Receipt) -> Non
     assert (checked.refund_id, checked.versions, checked.covered) == ("r4", 3, 3)
     assert checked.proven
     assert checked.fingerprint == Signer().fingerprint()
+
+
+def test_receipts_of_many_refunds_read_the_backup_once(
+    trail: Trail, backups: Backups, receipt: Receipt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Mock(wraps=checked_lines)
+    monkeypatch.setattr(receipts, "checked_lines", lines)
+    stored = chosen(backups.storage, None)
+    assert stored is not None
+    made = receipts.make_receipts(
+        [trail.entries("r1"), trail.entries("r4")],
+        made_at=receipt["made_at"],
+        storage=backups.storage,
+        stored=stored,
+        public_key=backups.signer.public,
+    )
+    assert made[1] == receipt
+    assert check(made[0], Signer()).proven
+    assert lines.call_count == len(receipts.audit_files(stored.digest))
 
 
 def test_without_a_key_it_says_that_its_own_was_taken(receipt: Receipt) -> None:
