@@ -68,10 +68,6 @@ class Limits:
         )
 
     @property
-    def counts_users(self) -> bool:
-        return self.user_day is not None or self.user_count is not None
-
-    @property
     def counts_days(self) -> bool:
         return self.day is not None or self.stop_above is not None
 

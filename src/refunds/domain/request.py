@@ -118,11 +118,7 @@ class RefundRequest(BaseModel):
 
     # Not a field: the sender can't choose it.
     _sent_by: str | None = PrivateAttr(default=None)
-
-    @property
-    def sent_by(self) -> str | None:
-        """SQS's ``SenderId`` of the message; None when it didn't come from the queue."""
-        return self._sent_by
+    """SQS's ``SenderId`` of the message; None when it didn't come from the queue."""
 
     def fingerprint(self) -> str:
         """Equal for two messages exactly when they ask for the same refund in the same words.

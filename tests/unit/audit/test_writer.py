@@ -22,6 +22,7 @@ from refunds.audit.writer import (
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status, change_status
+from refunds.tables.audit_trail import NotStorableError
 from refunds.tables.wire import item_from_wire, item_to_wire
 
 
@@ -244,6 +245,23 @@ def test_when_the_bus_is_down_the_batch_comes_again(world: World, writer: AuditW
     with pytest.raises(PublishError):
         batch(world, writer, [record(DONE, CLAIMED)])
     assert len(trail(world)) == 1
+
+
+def test_a_single_record_raises_what_another_attempt_may_resolve(
+    world: World, writer: AuditWriter
+) -> None:
+    error = ClientError({"Error": {"Code": "InternalServerError", "Message": ""}}, "Execute")
+    world.audit.insert_new = lambda entries: [error]  # type: ignore[method-assign]
+    with pytest.raises(ClientError, match="InternalServerError"):
+        writer.write(record(CLAIMED))
+    assert kept(world) == []
+
+
+def test_an_entry_that_dynamodb_has_no_type_for_is_kept(world: World, writer: AuditWriter) -> None:
+    not_storable = NotStorableError("float")
+    world.audit.insert_new = lambda entries: [not_storable]  # type: ignore[method-assign]
+    assert writer.write(record(CLAIMED)).entry is None
+    assert kept(world) == ["float: not a refund's image"]
 
 
 def test_an_entry_whose_numbers_became_booleans_is_another_one() -> None:
