@@ -1,8 +1,10 @@
-"""For every test: shared service models, no temporary files left, a count of the long tests."""
+"""For every test: shared service models, no temporary files left, and what is left to CI."""
 
 from __future__ import annotations
 
+import gc
 import getpass
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,17 +13,36 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+import hypothesis
 import pytest
 
 # Nearly every test creates AWS clients. Botocore's loader parses a service's model (megabytes of
 # JSON) for each session; here, once for each process.
 botocore.session.create_loader = cache(botocore.session.create_loader)
 
+QUICK_EXAMPLES = 25
+"""Of each property, in `make test`. CI and `make test-long` try hypothesis's 100."""
+
 _left_out = pytest.StashKey[int]()
+_is_quick = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_left_out] = 0
+    config.stash[_is_quick] = quick = _leaves_out_long(config) and "CI" not in os.environ
+    if quick:
+        hypothesis.settings.register_profile("quick", max_examples=QUICK_EXAMPLES, deadline=None)
+        hypothesis.settings.load_profile("quick")
+
+
+def _leaves_out_long(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr") == "not long")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -52,5 +73,8 @@ def pytest_unconfigure() -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if config.getoption("markexpr") == "not long" and (count := config.stash[_left_out]):
-        terminalreporter.write_line(f"Left to CI (make test-long): {count} long test(s).")
+    if _leaves_out_long(config) and (count := config.stash[_left_out]):
+        line = f"Left to CI: {count} long tests (make test-long)"
+        if config.stash[_is_quick]:
+            line += f"; {QUICK_EXAMPLES} of 100 examples of each property were tried"
+        terminalreporter.write_line(f"{line}.")

@@ -33,7 +33,15 @@ PLAYS: Mapping[str, Callable[[], Expectations]] = {
 }
 
 
-@pytest.mark.parametrize("name", HISTORIES)
+FEW = ("all is well", "a gateway outage", "a poison stream record", "a full dead letter queue")
+"""Histories that `make test` plays; `make test-long` plays all."""
+
+
+def marked(name: str) -> object:
+    return pytest.param(name, marks=[] if name in FEW else [pytest.mark.long])
+
+
+@pytest.mark.parametrize("name", [marked(each) for each in HISTORIES])
 def test_what_goes_wrong_is_alarmed_within_its_bound_until_it_is_right(name: str) -> None:
     assert played(name).faults(template_alarms()) == []
 
@@ -53,6 +61,7 @@ def test_every_alarm_that_is_on_above_a_threshold_has_its_readings() -> None:
     assert READINGS.keys() == ALARMS.keys() - below - BUSINESS_ALARMS
 
 
+@pytest.mark.long
 def test_every_alarm_of_the_template_has_a_bound_and_a_history() -> None:
     assert {bound.alarm for bound in BOUNDS} == ALARMS.keys()
     assert {each.alarm for play in PLAYS.values() for each in play().expected} == ALARMS.keys()
@@ -76,6 +85,7 @@ def plays_of(alarm: str) -> tuple[Expectations, ...]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALARMS)
 def test_every_fault_in_an_alarm_is_caught(name: str) -> None:
     missed = [
@@ -123,6 +133,7 @@ SILENT = {
 """Faults of the code that make it silent: the history that has to notice, and the change."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", SILENT)
 def test_code_that_falls_silent_is_caught(fault: str) -> None:
     name, patch = SILENT[fault]

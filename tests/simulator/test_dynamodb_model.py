@@ -302,7 +302,7 @@ def _next(old: Refund, dice: Random) -> Refund:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 12))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 12))]
 )
 def test_random_operations_give_the_same_on_moto(seed: int, moto: Any) -> None:
     simulated = Simulated()

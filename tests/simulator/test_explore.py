@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.simulator.explore import WORLDS, explore
+from tests.simulator.explore import WORLDS, Small, explore
 from tests.simulator.mutants import MUTANTS
 from tests.simulator.mutation import alive
 
@@ -11,7 +11,13 @@ SMALLEST = (WORLDS[0], WORLDS[1], WORLDS[3], WORLDS[4])
 SECONDS = 300.0
 
 
-@pytest.mark.parametrize("small", SMALLEST, ids=lambda small: small.name)
+def marked(small: Small) -> object:
+    several_thousand_states = small.name == "two deliveries, one fault"
+    marks = [pytest.mark.long] if several_thousand_states else []
+    return pytest.param(small, marks=marks, id=small.name)
+
+
+@pytest.mark.parametrize("small", [marked(each) for each in SMALLEST])
 def test_every_schedule_of_a_smallest_world_holds(small: object) -> None:
     found = explore(small, SECONDS)  # type: ignore[arg-type]
     assert found.violation is None, f"{found.violation}: decisions {found.script}"

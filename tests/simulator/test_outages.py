@@ -8,7 +8,9 @@ from tests.simulator.mutation import hunt
 from tests.simulator.outages import OUTAGE_SECONDS, run_outage
 
 
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 5))]
+)
 def test_a_day_of_outage_ends_with_every_request_settled_once(seed: int) -> None:
     outcome = run_outage(seed)
 
@@ -21,6 +23,7 @@ def test_a_day_of_outage_ends_with_every_request_settled_once(seed: int) -> None
     assert outcome.counts["deliveries"] < 5 * outcome.counts["messages"]
 
 
+@pytest.mark.long
 def test_the_same_seed_is_the_same_day() -> None:
     one, other = run_outage(3, trace=True), run_outage(3, trace=True)
     assert one.trace == other.trace

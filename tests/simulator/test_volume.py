@@ -33,6 +33,7 @@ def test_many_open_refunds_a_slow_gateway_a_long_list_and_dead_letters_all_have_
     assert not waits.overdue_alarm
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", STARVING)
 def test_who_starves_is_noticed(fault: str) -> None:
     who, patch = STARVING[fault]
@@ -41,6 +42,7 @@ def test_who_starves_is_noticed(fault: str) -> None:
     assert any(each.startswith(who) for each in found), found
 
 
+@pytest.mark.long
 def test_more_than_can_be_settled_in_time_is_alarmed() -> None:
     """More than fits into two hours: the wait is longer, and a person knows."""
     waits = play_volume(

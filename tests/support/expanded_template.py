@@ -10,16 +10,21 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from samtranslator.translator import translator  # type: ignore[import-untyped]
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 logging.getLogger("samtranslator").setLevel(logging.CRITICAL)  # It warns of its own toggles.
+# SAM compares its own policy templates with their schema at each transform: a third of its time.
+translator.make_policy_template_for_function_plugin = cache(
+    translator.make_policy_template_for_function_plugin
+)
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "template.yaml"
@@ -191,7 +196,12 @@ def strings_in(value: Json, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def load_template(path: Path = TEMPLATE) -> Json:
-    return json.loads(json.dumps(yaml_parse(path.read_text())))
+    return json.loads(_as_json(path.read_text()))
+
+
+@cache
+def _as_json(text: str) -> str:
+    return json.dumps(yaml_parse(text))
 
 
 # --- Edits ----------------------------------------------------------------------------------------

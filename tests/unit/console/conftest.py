@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+from jinja2 import BytecodeCache, Environment
+from jinja2.bccache import Bucket
 from tests.support.audit_backups import Signer
 from tests.support.console import Client, Lived, console_over, operators_stack
 from tests.support.world import World
 
-from refunds_console import recent, state
+from refunds_console import recent, rendering, state
 from refunds_ops import dead_letters
 from refunds_ops.audit import sources
 
 
+class CompiledTemplates(BytecodeCache):
+    """Each console compiles all of its templates: here, once for each process."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], object] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))  # type: ignore[assignment]
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+COMPILED = CompiledTemplates()
+
+
 @pytest.fixture(autouse=True)
 def quick_and_steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "Environment", partial(Environment, bytecode_cache=COMPILED))
     monkeypatch.setattr(dead_letters, "WAIT_SECONDS", 0)
     monkeypatch.setattr(sources, "public_key", lambda stack, file: Signer().public)
     # Moto takes longer than AWS.

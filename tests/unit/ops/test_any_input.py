@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.command_line import Refunds
+from tests.support.examples import examples
 from tests.support.finished_refunds import add, at
 from tests.support.moto_stack import Stack
 from tests.support.world import World
@@ -77,7 +78,7 @@ def test_any_options_of_any_command_end_with_a_sentence(
     outputs = dict.fromkeys(("RefundsTableName", "RefundQueueUrl", "LedgerTableName"), "x")
 
     @settings(
-        max_examples=15,
+        max_examples=examples(6),
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

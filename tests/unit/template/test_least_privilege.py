@@ -29,6 +29,8 @@ from refunds.backup.native_export import NativeExport
 from refunds.domain.clock import Deadline, SystemClock
 from refunds_devkit.sample_events import FOLDER
 
+pytestmark = pytest.mark.long
+
 FUNCTIONS = ("ProcessRefund", "WriteAudit", "ReconcileRefunds", "BackupRefunds", "ReceiveWebhook")
 PREFIXES = {
     "process-refund": "ProcessRefund",

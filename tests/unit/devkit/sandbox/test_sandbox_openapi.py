@@ -19,12 +19,11 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from tests.support.examples import examples
 
 from refunds_devkit.sandbox.server import SandboxGateway
 
 CONTRACT = Path(__file__).parents[4] / "docs" / "flair-gateway.openapi.yaml"
-EXAMPLES = 25
-"""For each operation: a few seconds in all."""
 
 # The contract's promises. Others of schemathesis's checks are about what it leaves open, such as
 # what becomes of parameters that it doesn't know.
@@ -66,7 +65,7 @@ def test_every_answer_is_one_that_the_contract_has(
     label: str, mode: GenerationMode, sandbox: SandboxGateway
 ) -> None:
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples(4),
         deadline=None,
         derandomize=True,
         database=None,

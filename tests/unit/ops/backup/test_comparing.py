@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from tests.support.builders import NOW
 
 from refunds.domain.clock import rfc3339
@@ -35,6 +36,7 @@ def test_rows_written_since_are_no_differences() -> None:
     assert found.since == 2
 
 
+@pytest.mark.long
 def test_memory_stays_flat_however_many_rows_differ() -> None:
     def rows(text: str) -> Iterator[dict[str, Any]]:
         return (item(number, a={"S": text}) for number in range(20_000))
