@@ -173,26 +173,6 @@ class ReconcileRefundsSettings:
 
 
 @dataclass(frozen=True)
-class WriteAuditSettings:
-    audit_table: str
-    failures_bucket: str
-    event_bus: str
-    metrics_namespace: str
-    metrics_service: str
-    """The dimension that keeps the metrics of two stacks apart."""
-
-    @classmethod
-    def read(cls, environment: Environment) -> WriteAuditSettings:
-        return cls(
-            audit_table=text(environment, "AUDIT_TABLE"),
-            failures_bucket=text(environment, "FAILURES_BUCKET"),
-            event_bus=text(environment, "EVENT_BUS_NAME"),
-            metrics_namespace=text(environment, "POWERTOOLS_METRICS_NAMESPACE"),
-            metrics_service=text(environment, "POWERTOOLS_SERVICE_NAME"),
-        )
-
-
-@dataclass(frozen=True)
 class ReceiveWebhookSettings:
     secret_arn: str
     reconcile_function: str

@@ -22,6 +22,7 @@ from tests.simulator.tap import AUDIT_MAPPING_ID, MAPPING_ID, Tap
 from tests.simulator.telemetry import Metric, Telemetry
 
 from refunds.audit.write_audit import WriteAudit
+from refunds.audit_settings import WriteAuditSettings
 from refunds.breaker.queue_mapping import Switch
 from refunds.domain.clock import Deadline
 from refunds.domain.limits import NO_LIMITS, Limits
@@ -36,7 +37,6 @@ from refunds.settings import (
     GatewaySettings,
     ProcessRefundSettings,
     ReconcileRefundsSettings,
-    WriteAuditSettings,
 )
 from refunds.wiring.gateways import GatewayAccess, open_gateways
 from refunds.wiring.process_refund import build_process_refund

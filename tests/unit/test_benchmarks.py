@@ -47,12 +47,12 @@ from benchmarks.results import (
 from benchmarks.servers import canned_server
 from benchmarks.work import measure
 
+from refunds.audit_settings import WriteAuditSettings
 from refunds.backup_settings import BackupRefundsSettings
 from refunds.settings import (
     ProcessRefundSettings,
     ReceiveWebhookSettings,
     ReconcileRefundsSettings,
-    WriteAuditSettings,
 )
 
 FIELDS = {"name", "value", "unit", "better", "baseline", "target", "miss"}

@@ -10,9 +10,9 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from refunds.audit.money_metrics import MoneyMetrics
+from refunds.audit_settings import WriteAuditSettings
 from refunds.domain.clock import SystemClock
 from refunds.lambda_runtime import lambda_clients, quiet_libraries, thread_pool
-from refunds.settings import WriteAuditSettings
 from refunds.wiring.write_audit import build_write_audit
 
 logger = Logger()

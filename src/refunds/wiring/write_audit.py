@@ -6,10 +6,10 @@ from refunds.audit.failures_bucket import FailureStore
 from refunds.audit.outcome_events import OutcomeBus
 from refunds.audit.write_audit import WriteAudit
 from refunds.audit.writer import AuditWriter
+from refunds.audit_settings import WriteAuditSettings
 from refunds.batches import Pool
 from refunds.domain.clock import Clock
 from refunds.lambda_runtime import Clients
-from refunds.settings import WriteAuditSettings
 from refunds.tables.audit_trail import AuditTable
 from refunds.telemetry import Log, Metrics, Money
 
