@@ -49,6 +49,7 @@ def function_environment(url: str) -> dict[str, str]:
         "GATEWAY_TIMEOUT_SECONDS": "15",
         "FIRST_RETRY_SECONDS": "2",
         "NOT_READY_SECONDS": "900",
+        "SWEEP_PAGES_AT_ONCE": "4",
         "RECONCILE_AFTER_SECONDS": "300",
         "REQUESTS_MAPPING_ID": "00000000-0000-0000-0000-000000000000",
         "AUDIT_MAPPING_ID": "00000000-0000-0000-0000-000000000001",
