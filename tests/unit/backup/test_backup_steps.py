@@ -243,6 +243,7 @@ def test_nothing_is_invoked_before_its_progress_is_stored(stack: BackedUp) -> No
     assert not stack.continuations
 
 
+@pytest.mark.long
 def test_a_step_ends_with_time_left_to_store_and_to_continue(stack: BackedUp) -> None:
     stack.add(*(refund(number) for number in range(200)))
     small_pages(stack, 1)

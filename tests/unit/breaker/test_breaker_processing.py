@@ -159,7 +159,10 @@ def test_payments_that_fail_while_the_gateway_answers_do_not_open_it(
     assert len(intake.failing) == 2 * PROBE_AFTER_FAILED_PAYMENTS
 
 
-@pytest.mark.parametrize("answer", [Unknown("HTTP 500"), Retryable("HTTP 429", 1.0)])
+@pytest.mark.parametrize(
+    "answer",
+    [Unknown("HTTP 500"), pytest.param(Retryable("HTTP 429", 1.0), marks=pytest.mark.long)],
+)
 def test_a_gateway_that_answers_questions_and_takes_no_refund_is_down_too(
     processing: Processing, answer: Answer
 ) -> None:

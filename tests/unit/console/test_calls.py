@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from tests.support.console import Client, Lived, console_over, operators_stack
 from tests.support.world import World
 
@@ -53,6 +54,7 @@ def fill(lived: Lived, first: int, last: int) -> None:
         lived.add(f"rf_{number:03}", timedelta(minutes=10, seconds=number), user_id="u-1")
 
 
+@pytest.mark.long
 def test_the_number_of_calls_is_bounded(world: World) -> None:
     lived = Lived(world)
     found: dict[str, list[int]] = {path: [] for path in MOST}

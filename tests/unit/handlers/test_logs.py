@@ -72,7 +72,15 @@ GATEWAYS: dict[str, Answers] = {
 }
 
 
-@pytest.mark.parametrize("gateway", GATEWAYS.values(), ids=GATEWAYS)
+FEW = ("pays", "names people", "422", "500")
+"""Gateways that `make test` has; `make test-long` has all."""
+
+
+def marked(name: str) -> object:
+    return pytest.param(GATEWAYS[name], marks=[] if name in FEW else [pytest.mark.long], id=name)
+
+
+@pytest.mark.parametrize("gateway", [marked(name) for name in GATEWAYS])
 def test_neither_people_cards_nor_secrets_get_into_the_log(
     functions: Functions, gateway: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:

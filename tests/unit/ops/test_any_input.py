@@ -251,6 +251,7 @@ NO_NUL = "\u202eevil\u2066\u200b"
 """What SQS takes of it."""
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.parametrize("arguments", [row[0] for row in TABLE], ids=lambda row: " ".join(row)[:40])
 def test_no_command_prints_what_a_terminal_would_obey_or_hide(

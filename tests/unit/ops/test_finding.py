@@ -249,6 +249,7 @@ def test_nothing_found_is_no_error(refunds: Refunds) -> None:
 # --- Open -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_thirty_in_review_are_found_among_many_open(world: World, refunds: Refunds) -> None:
     for number in range(300):
         status = Status.IN_REVIEW if number % 10 == 0 else Status.PENDING
