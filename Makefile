@@ -110,7 +110,7 @@ chaos: emulator  ## engines with faults: kills, connections, AWS errors, clocks,
 
 # At most 75 minutes; with fewer faults than chaos, so that throughput and memory are worth a look.
 # Ctrl-C ends the sending: what was sent is settled, checked and reported.
-# EMULATED=1 takes MiniStack's tables, so that dynoxide need not be compiled: the short one in CI.
+# EMULATED=1 takes MiniStack's tables, where dynoxide can't be had. DYNOXIDE_PREBUILT=1 compiles nothing.
 soak: emulator  ## many refunds with faults on the engines: REFUNDS=100000 FAULTS=0.02; plots in .local/soak.png
 	@$(VENV)/python -m tests.chaos --soak --seconds $(or $(SECONDS),4500) --refunds $(or $(REFUNDS),100000) \
 		--fault-rate $(or $(FAULTS),0.02) --plot .local/soak.png $(if $(SEED),--seed $(SEED)) \

@@ -14,24 +14,16 @@ import json
 import secrets
 import signal
 import sys
-import tempfile
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
-from tests.chaos.aws_errors import ERRORS, ErrorProxy
+from tests.chaos.breakable import breakable_stack
 from tests.chaos.run import EVIDENCE, Load, Result, Run, Sample
-from tests.chaos.toxics import Proxies
-from tests.support.engines import servers
-from tests.support.engines.disk import Disk, can_mount, small_disk
-from tests.support.engines.stack import engine_stack, engines
+from tests.support.engines.disk import can_mount
 from tests.support.engines.tools import MissingToolchainError
-from tests.support.engines.worker import CLOCK_FILE
 
 PROGRESS_SECONDS = 30.0
-DISK_MIB = {"DYNAMODB": 4096, "S3": 1024}
-"""Of memory, and only what is used."""
 
 
 def main() -> int:
@@ -68,57 +60,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--emulated-dynamodb",
         action="store_true",
-        help="MiniStack's tables instead of dynoxide's, which takes minutes to compile",
+        help="MiniStack's tables instead of dynoxide's, where that can't be had",
     )
     return parser.parse_args()
 
 
 def _run(seed: int, asked: argparse.Namespace) -> Result:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        for name in ("toxiproxy", "sandbox"):
-            (folder / name).mkdir()
-        disks: dict[str, Disk] = {}
-
-        def mount(service: str, at: Path) -> None:
-            if service in DISK_MIB and can_mount():
-                disks[service] = stack.enter_context(small_disk(at, DISK_MIB[service]))
-
-        if not can_mount():
-            print("no full disks: only root on Linux may mount one", file=sys.stderr)
-        urls = stack.enter_context(engines(folder, emulated=asked.emulated_dynamodb, mount=mount))
-        api = stack.enter_context(servers.toxiproxy(folder / "toxiproxy"))
-        sandbox_url = stack.enter_context(servers.sandbox_gateway(folder / "sandbox"))
-        errors = {name: ErrorProxy(name, urls[name]) for name in ERRORS}
-        for proxy in errors.values():
-            stack.callback(proxy.close)
-        proxies = Proxies(api, {**urls, "GATEWAY": sandbox_url})
-        clock_file = folder / "clock"
-        worker_urls = {name: url for name, url in proxies.urls.items() if name != "GATEWAY"}
-        running = stack.enter_context(
-            engine_stack(
-                urls,
-                folder,
-                sandbox_url=sandbox_url,
-                worker_urls=worker_urls,
-                gateway_url=proxies.urls["GATEWAY"],
-                worker_variables={CLOCK_FILE: str(clock_file)},
-                parameters={"MaximumConcurrency": "4"} if asked.soak else {},
-            )
-        )
-        run = Run(
-            running,
-            proxies,
-            seed,
-            errors=list(errors.values()),
-            disks=disks,
-            clock_file=clock_file,
-            on_sample=_Progress(asked.refunds, asked.plot).show,
-        )
+    load = Load(asked.seconds, asked.refunds, asked.fault_rate)
+    if asked.soak:
+        load = replace(load, pause_seconds=0.0, regular_seconds=15.0)
+    if not can_mount():
+        print("no full disks: only root on Linux may mount one", file=sys.stderr)
+    with breakable_stack(
+        emulated=asked.emulated_dynamodb,
+        parameters={"MaximumConcurrency": "4"} if asked.soak else {},
+    ) as breakable:
+        run = Run(breakable, seed, on_sample=_Progress(asked.refunds, asked.plot).show)
         _stop_on_signal(run)
-        load = Load(asked.seconds, asked.refunds, asked.fault_rate)
-        if asked.soak:
-            load = replace(load, pause_seconds=0.0, regular_seconds=15.0)
         return run.run(load)
 
 

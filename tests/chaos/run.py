@@ -10,19 +10,16 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.aws_errors import ErrorProxy
+from tests.chaos.breakable import Breakable
 from tests.chaos.invariants import OPEN, full_disk, keep_evidence, scan, unraised_alarms, violations
-from tests.chaos.toxics import Proxies
-from tests.support.engines.disk import Disk
 from tests.support.engines.pollers import InvocationError
-from tests.support.engines.stack import EngineStack
 
 from refunds.tables.refunds import OPEN_INDEX
 
@@ -79,22 +76,17 @@ class Load:
 
 
 class Run:
-    def __init__(  # noqa: PLR0913 - what it acts on
+    def __init__(
         self,
-        running: EngineStack,
-        proxies: Proxies,
+        breakable: Breakable,
         seed: int,
-        *,
-        errors: Sequence[ErrorProxy] = (),
-        disks: Mapping[str, Disk] | None = None,
-        clock_file: Path | None = None,
         on_sample: Callable[[Sample], None] = lambda sample: None,
     ) -> None:
-        self._running = running
-        self._proxies = proxies
-        self._errors = errors
-        self._disks = disks or {}
-        self._clock_file = clock_file
+        self._running = breakable.running
+        self._proxies = breakable.proxies
+        self._errors = breakable.errors
+        self._disks = breakable.disks
+        self._clock_file = breakable.clock_file
         self._on_sample = on_sample
         self._random = Random(seed)
         self._result = Result()
@@ -206,9 +198,7 @@ class Run:
         self._running.sandbox.add_fault(kind)
         return f"gateway {kind}"
 
-    def _aws_error(self) -> str | None:
-        if not self._errors:
-            return None
+    def _aws_error(self) -> str:
         proxy = self._random.choice(self._errors)
         done = proxy.fail(self._random)
         self._proxies.redirect(proxy.service, proxy.url)
@@ -221,10 +211,8 @@ class Run:
         self._disks[name].fill()
         return f"{name} disk full"
 
-    def _jump(self) -> str | None:
+    def _jump(self) -> str:
         """Every machine's wall clock, to within what the protocol says it can bear."""
-        if self._clock_file is None:
-            return None
         seconds = self._random.uniform(-MOST_SKEW_SECONDS, MOST_SKEW_SECONDS)
         self._clock_file.write_text(f"{seconds:.3f}")
         return "clock jumps back" if seconds < 0 else "clock jumps ahead"
@@ -250,8 +238,7 @@ class Run:
     def _settle(self) -> None:
         """Mend everything, then wait until nothing is open, queued or without its entry."""
         self._mend()
-        if self._clock_file is not None:
-            self._clock_file.unlink(missing_ok=True)
+        self._clock_file.unlink(missing_ok=True)
         self._running.sandbox.remove_faults()
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 _numbers = count(1)
 IMPORT_SECONDS = 120
+LAST_SEQUENCE_NUMBER = (
+    "SELECT MAX(CAST(sequence_number AS INTEGER)) FROM _stream_records WHERE table_name = 'T'"
+)
 
 
 @pytest.fixture
@@ -147,6 +152,45 @@ def test_a_shard_id_is_shorter_than_botocore_allows(
     streams = boto3.client("dynamodbstreams", endpoint_url=dynoxide)
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
     assert len(shard["ShardId"]) < 28
+
+
+def test_an_open_shard_has_an_ending_sequence_number(
+    dynamodb: DynamoDBClient, table: str, dynoxide: str
+) -> None:
+    """At AWS a shard with one is closed. The poller reads it until there is no next iterator."""
+    arn = dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
+    streams = boto3.client("dynamodbstreams", endpoint_url=dynoxide)
+
+    def ending() -> str | None:
+        (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        return shard["SequenceNumberRange"].get("EndingSequenceNumber")
+
+    dynamodb.put_item(TableName=table, Item=item(version=1))
+    first = ending()
+    dynamodb.put_item(TableName=table, Item=item(version=2))
+    assert first
+    assert first != ending()
+
+
+def test_only_our_index_keeps_its_streams_fast(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each write to a stream asks for the last sequence number (docs/engines.md)."""
+    database = tmp_path / "tables.db"
+
+    def with_file(own: Path) -> Any:
+        return servers.dynoxide(own, database)
+
+    with started(with_file, tmp_path_factory), _connected(database) as connection:
+        explain = f"EXPLAIN QUERY PLAN {LAST_SEQUENCE_NUMBER}"
+        assert "USING INDEX stream_position" in str(connection.execute(explain).fetchall())
+        connection.execute("DROP INDEX stream_position")
+        assert "USING INDEX" not in str(connection.execute(explain).fetchall())
+
+
+def _connected(database: Path) -> closing[sqlite3.Connection]:
+    # A statement that is kept would be explained as it was planned.
+    return closing(sqlite3.connect(database, cached_statements=0))
 
 
 def test_its_importer_restores_our_backup(

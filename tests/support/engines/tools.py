@@ -6,10 +6,13 @@ the repository (``--strict-checksums``), and npm those of the package index.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +21,10 @@ TOOLS = ROOT / ".local" / "tools"
 BUILD_SECONDS = 3600
 
 DYNOXIDE = "3.2.0"
+"""The crate's version, whose program calls itself 1.5.0."""
+DYNOXIDE_PREBUILT = "1.2.1"
+"""The latest program on npm."""
+DYNOXIDE_PREBUILT_SHA256 = "be909b7910d3fb552e85db10ef3c8ebae4bd35fee0f26dffdb6dfa5cc656426e"
 ELASTICMQ = "1.6.16"
 DYNALITE = "4.0.0"
 LOCAL_KMS = "20260228"
@@ -47,7 +54,12 @@ def java() -> str:
 
 
 def dynoxide() -> Path:
-    """DynamoDB and its streams over SQLite. Compiling it takes minutes, once."""
+    """DynamoDB and its streams over SQLite. Compiling it takes minutes, once.
+
+    With ``DYNOXIDE_PREBUILT`` in the environment, the program that its makers have on npm.
+    """
+    if os.environ.get("DYNOXIDE_PREBUILT"):
+        return _prebuilt_dynoxide()
     folder = TOOLS / f"dynoxide-{DYNOXIDE}"
     program = folder / "bin" / "dynoxide"
     if not program.exists():
@@ -63,6 +75,20 @@ def dynoxide() -> Path:
             CARGO_PROFILE_RELEASE_LTO="off",
             CARGO_PROFILE_RELEASE_CODEGEN_UNITS="16",
         )
+    return program
+
+
+def _prebuilt_dynoxide() -> Path:
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise MissingToolchainError("DYNOXIDE_PREBUILT is for Linux on x86-64: unset it")
+    folder = TOOLS / f"dynoxide-prebuilt-{DYNOXIDE_PREBUILT}"
+    program = folder / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
+    if not program.exists():
+        npm = require("npm", "dynoxide", "apt-get install npm, or https://nodejs.org")
+        package = f"@dynoxide/linux-x64@{DYNOXIDE_PREBUILT}"
+        _run([npm, "install", "--silent", "--prefix", str(folder), package])
+    if hashlib.sha256(program.read_bytes()).hexdigest() != DYNOXIDE_PREBUILT_SHA256:
+        raise AssertionError(f"{program} is not the program that was tried: delete {folder}")
     return program
 
 
