@@ -25,6 +25,8 @@ Row = Mapping[str, Any]
 OPEN = ("PROCESSING", "PENDING", "AWAITING_APPROVAL")
 BACKUP_SECONDS = 1200
 VERIFY_SECONDS = 1800
+KEPT_PREFIX = "aws/lambda/"
+"""Where Lambda's on-failure destination puts records. Those that are handled move elsewhere."""
 
 
 def scan(running: EngineStack, output: str) -> list[dict[str, Any]]:
@@ -104,6 +106,24 @@ def _backups(running: EngineStack) -> set[str]:
     return {each["Key"] for page in pages for each in page.get("Contents", [])}
 
 
+def replay_kept_records(running: EngineStack) -> list[str]:
+    """What WriteAudit could not write while its tables failed is kept, and for a person to replay.
+
+    I9: the alarm that says so must be on. Then do what it says.
+    """
+    stack = running.stack
+    kept = stack.s3.list_objects_v2(Bucket=stack["FailuresBucketName"], Prefix=KEPT_PREFIX)
+    if not kept["KeyCount"]:
+        return []
+    found = []
+    if "AuditRecordsKept" not in alarms_after(_reconciler_metrics(running)):
+        found.append("I9 AuditRecordsKept is not on")
+    replayed = _operate(running, "audit", "replay")
+    if replayed.returncode:
+        found.append(f"I4 audit replay left records: {replayed.stderr[-500:]}")
+    return found
+
+
 def compare(
     requested: Mapping[str, str],
     captured: int,
@@ -145,15 +165,20 @@ def compare(
 
 def unraised_alarms(running: EngineStack) -> list[str]:
     """I9: an alarm is on for what needs a person, and none is on for anything else."""
-    before = running.log.stat().st_size
-    running.functions["ReconcileRefunds"].invoke({})
-    with running.log.open("rb") as log:
-        log.seek(before)
-        metrics = logged_metrics(log.read().decode(errors="replace").splitlines())
+    metrics = _reconciler_metrics(running)
     in_review = [
         item for item in scan(running, "RefundsTableName") if item["status"] == "IN_REVIEW"
     ]
     return compare_alarms(metrics, in_review=len(in_review))
+
+
+def _reconciler_metrics(running: EngineStack) -> dict[str, list[float]]:
+    """What one run of the reconciler reports."""
+    before = running.log.stat().st_size
+    running.functions["ReconcileRefunds"].invoke({})
+    with running.log.open("rb") as log:
+        log.seek(before)
+        return logged_metrics(log.read().decode(errors="replace").splitlines())
 
 
 def compare_alarms(metrics: dict[str, list[float]], in_review: int) -> list[str]:
@@ -169,16 +194,21 @@ def compare_alarms(metrics: dict[str, list[float]], in_review: int) -> list[str]
 
 def _verify(running: EngineStack) -> list[str]:
     """The findings of `refunds verify`: hash chains, and tables and backup with each other."""
-    done = subprocess.run(
-        [sys.executable, "-m", "refunds_ops.cli", "verify", "--json"],
+    done = _operate(running, "verify", "--json")
+    if done.returncode == 0:
+        return []
+    if done.returncode == 1:
+        return [f"verify: {json.dumps(each)}" for each in json.loads(done.stdout)["findings"]]
+    return [f"verify did not run: {done.stderr[-500:]}"]
+
+
+def _operate(running: EngineStack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """An operator's command on the running stack."""
+    return subprocess.run(
+        [sys.executable, "-m", "refunds_ops.cli", *arguments],
         env={**os.environ, **running.stack.outputs},
         capture_output=True,
         text=True,
         timeout=VERIFY_SECONDS,
         check=False,
     )
-    if done.returncode == 0:
-        return []
-    if done.returncode == 1:
-        return [f"verify: {json.dumps(each)}" for each in json.loads(done.stdout)["findings"]]
-    return [f"verify did not run: {done.stderr[-500:]}"]

@@ -18,7 +18,15 @@ from random import Random
 from typing import Any
 
 from tests.chaos.breakable import Breakable
-from tests.chaos.invariants import OPEN, full_disk, keep_evidence, scan, unraised_alarms, violations
+from tests.chaos.invariants import (
+    OPEN,
+    full_disk,
+    keep_evidence,
+    replay_kept_records,
+    scan,
+    unraised_alarms,
+    violations,
+)
 from tests.support.engines.pollers import InvocationError
 
 from refunds.tables.refunds import OPEN_INDEX
@@ -132,6 +140,7 @@ class Run:
     def _check(self) -> None:
         if disk := self._disks.get("S3"):
             self._result.violations += full_disk(self._running, disk)
+        self._result.violations += replay_kept_records(self._running)
         self._result.violations += violations(self._running, self._result.requested, CAPTURED_MINOR)
         self._result.violations += unraised_alarms(self._running)
         if self._result.violations:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from tests.chaos import invariants as checks
 from tests.chaos.invariants import full_disk
 from tests.chaos.toxics import Proxies
 from tests.support.engines import servers
@@ -107,7 +108,7 @@ class Backups:
 
 class _Outputs(dict[str, str]):
     def __init__(self, s3: Any) -> None:
-        super().__init__(BackupBucketName="bucket")
+        super().__init__(BackupBucketName="bucket", FailuresBucketName="failures")
         self.s3 = s3
 
 
@@ -126,3 +127,29 @@ def test_a_backup_that_ignores_a_full_disk_is_named(
     running: Any = Backups(fails=fails, publishes=publishes)
     assert [each.split()[0] for each in full_disk(running, running)] == invariants
     assert not running.is_full
+
+
+@pytest.mark.parametrize(
+    ("kept", "alarm", "status", "invariants"),
+    [
+        (0, False, 1, []),
+        (4, True, 0, []),
+        (4, False, 0, ["I9"]),
+        (4, True, 1, ["I4"]),
+    ],
+)
+def test_records_that_are_kept_need_an_alarm_and_a_replay_that_works(
+    *,
+    kept: int,
+    alarm: bool,
+    status: int,
+    invariants: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    metrics = {"KeptAuditRecords": [float(kept)]} if alarm else {"ReconcilerRuns": [1.0]}
+    monkeypatch.setattr(checks, "_reconciler_metrics", lambda running: metrics)
+    done = SimpleNamespace(returncode=status, stderr="")
+    monkeypatch.setattr(checks, "_operate", lambda running, *arguments: done)
+    s3 = SimpleNamespace(list_objects_v2=lambda **_: {"KeyCount": kept})
+    running: Any = SimpleNamespace(stack=_Outputs(s3))
+    assert [each.split()[0] for each in checks.replay_kept_records(running)] == invariants
