@@ -100,7 +100,7 @@ READINGS = {
     "QueuePaused": _state("QueuePaused", 0, 1),
     "SettleErrors": _state("SettleErrors", 0, 1),
     "SweepErrors": _state("SweepErrors", 0, 1, lasts=3 * HOUR),
-    "SweepBehind": _state("SweepBehindSeconds", 0, 600),
+    "SweepBehind": _state("SweepBehindSeconds", 0, 1),
     "ArchiveErrors": _state("ArchiveErrors", 0, 1),
     "QueueSwitchErrors": _state("QueueSwitchErrors", 0, 1),
     "OpenRefundsWait": _state("OldestOpenRefundAgeSeconds", DAY - HOUR, DAY + HOUR, lasts=3 * HOUR),
