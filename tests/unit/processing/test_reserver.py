@@ -383,3 +383,12 @@ def test_a_lost_race_for_the_rest_holds_what_is_then_left(world: World) -> None:
     answer = world.reserver.reserve(asked, stale, world.deadline())
     assert answer == Reserved(5000)
     assert world.remaining() == 0
+
+
+def test_who_expects_nothing_to_be_left_is_right_when_nothing_is(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 10_000)
+    world.gateway.payments["payment-1"] = payment(refunded_minor=10_000)
+    world.gateway.refunds.append(shown(refund_id="refund-0", amount_minor=10_000))
+    result = reserve(world, amount_minor=LEFT_OUT, expected_refundable_minor=0)
+    assert isinstance(result, NotPossible)
+    assert result.code == "nothing_to_refund"

@@ -19,6 +19,8 @@ from refunds.gateways.contract import (
     GatewayStatus,
     KeyReused,
     KeyTooOld,
+    Misconfiguration,
+    Misconfigured,
     Retryable,
     Unknown,
 )
@@ -208,6 +210,18 @@ def test_without_its_own_gateway_a_refund_waits_and_keeps_its_money(world: World
     assert isinstance(call(world, there), Later)
     assert isinstance(world.settler.take_over(world.stored(), world.deadline()), Later)
     assert world.gateway.calls == []
+    assert is_open(world.stored())
+    assert (world.stored().status, world.held()) == (Status.PROCESSING, 2500)
+
+
+def test_a_misconfiguration_is_named_and_the_refund_stays_open(
+    world: World, claimed: Refund
+) -> None:
+    world.gateway.answers.append(Misconfigured(Misconfiguration.KEY_REFUSED))
+    result = call(world, claimed)
+
+    assert isinstance(result, Later)
+    assert result.misconfiguration == Misconfiguration.KEY_REFUSED.value
     assert is_open(world.stored())
     assert (world.stored().status, world.held()) == (Status.PROCESSING, 2500)
 
