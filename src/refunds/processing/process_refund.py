@@ -14,7 +14,7 @@ from refunds.domain.refund import Refund
 from refunds.domain.request import RefusedError
 from refunds.failures import Failure, classify, count_failures, misconfiguration
 from refunds.processing.queue import Deferred, PutBackError, RefundQueue, Result, handle_batch
-from refunds.tables.ledger import LedgerRead, LedgerTable
+from refunds.tables.ledger import NEARLY_FULL_REFUNDS, LedgerRead, LedgerTable
 from refunds.tables.state import Control
 from refunds.telemetry import Log, Metrics
 
@@ -91,11 +91,20 @@ class ProcessRefund:
 
     def _read_ledgers(self, transaction_ids: set[str]) -> Mapping[str, LedgerRead]:
         try:
-            return self._ledger.read_many(transaction_ids)
+            ledgers = self._ledger.read_many(transaction_ids)
         except Exception as exc:
             # Each record reads its own ledger instead. It waits, or fails, for itself alone.
             self._failed("ledgers of the batch not read", exc)
             return {}
+        for transaction_id, read in ledgers.items():
+            if read.ledger and len(read.ledger.reservations) >= NEARLY_FULL_REFUNDS:
+                self._metrics.add_metric("LedgersNearlyFull", "Count", 1)
+                self._log.warning(
+                    "ledger nearly full",
+                    transaction_id=transaction_id,
+                    refunds=len(read.ledger.reservations),
+                )
+        return ledgers
 
     def _watch_gateway(self, deadline: Deadline) -> None:
         try:

@@ -30,6 +30,9 @@ _RESERVATION = "r#"
 _RELEASE_TRIES = 4
 MAX_CONDITIONS = 100
 
+NEARLY_FULL_REFUNDS = 4_000
+"""An item holds some 5,000 refunds of one transaction before it reaches DynamoDB's 400 KB."""
+
 _MAX_KEYS = 100
 """The most keys that one BatchGetItem takes."""
 

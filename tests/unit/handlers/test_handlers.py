@@ -28,6 +28,19 @@ def test_a_batch_is_answered_counted_and_told_record_by_record(functions: Functi
     assert (counted["RefundSucceeded"], counted["MessagesRefused"]) == ([1.0], [1.0])
 
 
+def test_a_ledger_that_is_nearly_full_is_named(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = functions.process(body(refund_id=functions.new_id(), amount_minor=1))
+    assert "LedgersNearlyFull" not in called.metrics()
+
+    monkeypatch.setattr("refunds.processing.process_refund.NEARLY_FULL_REFUNDS", 1)
+    called = functions.process(body(refund_id=functions.new_id(), amount_minor=1))
+    assert called.line("ledger nearly full")["transaction_id"] == "payment-1"
+    assert called.line("ledger nearly full")["refunds"] >= 1
+    assert called.metrics()["LedgersNearlyFull"] == [1.0]
+
+
 def test_a_message_that_must_come_back_is_reported_with_its_reason_and_age(
     functions: Functions,
 ) -> None:
