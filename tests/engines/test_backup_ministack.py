@@ -27,10 +27,12 @@ IMPORT_SECONDS = 600
 
 @pytest.mark.usefixtures("credentials")
 def test_a_round_trip_of_every_attribute_type(
-    ministack: str, capsys: pytest.CaptureFixture[str]
+    ministack: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = ministack
     stack = BackedUp.create(url)
+    # MiniStack keeps the regions apart.
+    monkeypatch.setenv("AWS_DEFAULT_REGION", stack.dynamodb.meta.region_name)
     audit_rows = ROWS // 10
     kms = boto3.client("kms", endpoint_url=url)
     key = kms.create_key(KeySpec="RSA_3072", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
