@@ -155,16 +155,16 @@ class Sweeping:
     def __post_init__(self) -> None:
         self.kept = Kept(self.gateway.dice)
         self.table = LookedAt(self.gateway)
+        self.gateways: Any = [self.gateway]
 
     def run(self, seconds: float = 60.0) -> SweepResult:
         refunds: Any = self.table
-        gateways: Any = [self.gateway]
         settler: Any = None
         control: Any = self.kept
         sweep = ReversalSweep(
             refunds=refunds,
             settler=settler,
-            gateways=gateways,
+            gateways=self.gateways,
             control=control,
             clock=self.gateway.clock,
             pool=InlinePool(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from refunds.domain.clock import Clock, Deadline, from_rfc3339
@@ -107,10 +108,16 @@ class ReversalSweep:
         raises."""
         gateways = [gateway for gateway in self._gateways if gateway.can_reverse]
         result = SweepResult()
+        unknown = False
         for place, gateway in enumerate(gateways):
             share = deadline.left_seconds() / (len(gateways) - place)
             turn = Turn(deadline.within(max(share, MIN_LEFT_SECONDS)), deadline)
-            result = result.plus(self._sweep(gateway, turn))
+            swept = self._sweep(gateway, turn)
+            unknown |= swept.behind_seconds is None
+            result = result.plus(swept)
+        if unknown and not result.behind_seconds:
+            # "Not behind" of one gateway says nothing about the other: the alarm stays as it is.
+            result = replace(result, behind_seconds=None)
         return result
 
     def reverse(self, gateway: Gateway, shown: GatewayRefund, deadline: Deadline) -> bool:
@@ -261,7 +268,7 @@ class ReversalSweep:
         read = PageRead(
             asked_at=asked_at,
             refunds=len(page.refunds),
-            created=[shown.created_at for shown in page.refunds if shown.created_at],
+            created=_dates(page, from_rfc3339(walk.created_from)),
             next_cursor=page.next_cursor,
             handled=not result.failed,
         )
@@ -324,6 +331,17 @@ class _Step:
     walk: Walk
     page: PageRead | None
     result: SweepResult
+
+
+def _dates(page: RefundPage, created_from: datetime) -> list[datetime]:
+    """When the page's refunds were created. A date long before what was asked for is none: a
+    gateway may show 1970 or year 1 where it has no date, and the list does not end there."""
+    earliest = created_from - timedelta(days=1)
+    return [
+        shown.created_at
+        for shown in page.refunds
+        if shown.created_at is not None and shown.created_at >= earliest
+    ]
 
 
 def _refund_id_of(shown: GatewayRefund) -> str | None:

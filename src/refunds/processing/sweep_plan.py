@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
 
-from refunds.domain.clock import from_rfc3339, rfc3339
+from refunds.domain.clock import CLOCK_SKEW, from_rfc3339, rfc3339
 from refunds.domain.refund import Item
 from refunds.processing.settler import SWEEP_BACK
 
@@ -61,6 +62,15 @@ class PageRead:
     @property
     def days(self) -> list[int]:
         return [_day(created) for created in self.created]
+
+    @property
+    def newest_first(self) -> bool:
+        """But for a few minutes: the gateway's machines have clocks of their own."""
+        oldest_so_far = accumulate(self.created, min)
+        return all(
+            created <= oldest + CLOCK_SKEW
+            for created, oldest in zip(self.created, oldest_so_far, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -129,13 +139,15 @@ class Walk:
         if self.day is None:
             # What was read of this day before nobody knows: the walk does not count for it.
             moved = replace(moved, day=max(days), since=rfc3339(page.asked_at), whole=False)
-        day, oldest = moved.day, min(days)
+        # Among newer refunds an old date is wrong. It does not take the walk there.
+        day, oldest = moved.day, min(days) if page.newest_first else max(days)
         if day is not None and max(days) > day:
             # Not newest first: the day may not be over when it seems to be.
             moved = replace(moved, whole=False)
         if day is not None and oldest < day:
             since = rfc3339(page.asked_at)
-            moved = replace(moved, day=oldest, since=since, whole=page.handled)
+            whole = page.handled and page.newest_first
+            moved = replace(moved, day=oldest, since=since, whole=whole)
         return moved
 
     def days_read(self, page: PageRead, to: int | None, *, ended: bool) -> range:
@@ -143,7 +155,7 @@ class Walk:
         ``to``, which is not over yet unless the list is."""
         if self.day is None or to is None or not (self.whole or self.dated):
             return range(0)
-        newest_first = max(page.days, default=0) <= self.day
+        newest_first = page.newest_first and max(page.days, default=0) <= self.day
         if not page.handled or not newest_first:
             return range(0)
         # The days below this one begin on this page, or have no refunds.
@@ -164,9 +176,20 @@ class SweepState:
 
     @classmethod
     def from_item(cls, item: Item, account: str, now: datetime) -> SweepState:
-        """The stored state. It begins again for another account, whose list is another one."""
-        if item.get("account", account) != account or item.get("format", FORMAT) != FORMAT:
+        """The stored state. It begins again for another account, whose list is another one,
+        and when it can't be read."""
+        try:
+            return cls._from_item(item, account, now)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            # Nothing is known: all of it is due, and the alarm says so until it has been read.
+            return cls(now - SWEEP_BACK, account)
+
+    @classmethod
+    def _from_item(cls, item: Item, account: str, now: datetime) -> SweepState:
+        if item.get("account", account) != account:
             item = {}
+        if item.get("format", FORMAT) != FORMAT:
+            raise ValueError("the state is of another release")
         if "format" in item:
             return cls(
                 from_rfc3339(item["began"]),
@@ -228,7 +251,8 @@ class SweepState:
             if day is None or urgency[day] < START_AT:
                 break
             needed.append(Walk.from_day(day, now) if any_day else Walk.from_top(now))
-        ways = sorted(_ways(needed, now), key=lambda way: most(way[1]), reverse=True)
+        # A walk whose page can't be read does not keep the others waiting.
+        ways = sorted(_ways(needed, now), key=lambda way: (way[0].failures, -most(way[1])))
         return replace(self, walks=tuple(walk for walk, _ in ways))
 
     def after(self, walk: Walk, page: PageRead, now: datetime) -> SweepState:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.support.builders import NOW, FakeClock
-from tests.support.swept_lists import CrashError, Sweeping, SweptList, SweptPeriods
+from tests.support.swept_lists import CrashError, Listed, Sweeping, SweptList, SweptPeriods
 
+from refunds.gateways.contract import GatewayRefund, GatewayUnavailableError
 from refunds.processing import reversal_sweep
+from refunds.processing.reversal_sweep import ReversalSweep, SweepResult
 from refunds.processing.sweep_plan import SweepState, Walk
 
 KINDS = [SweptList, SweptPeriods]
@@ -214,3 +218,81 @@ def test_the_state_is_stored_as_it_is() -> None:
 
     assert len(state.walks) == 3
     assert SweepState.from_item(state.item(), state.account or "", NOW) == state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", [datetime(1, 1, 1, tzinfo=UTC), NOW - timedelta(days=140)])
+def test_a_refund_with_a_wrong_date_does_not_pass_for_the_end_of_the_list(
+    kind: type[SweptList], wrong: datetime
+) -> None:
+    made = sweeping(kind, refunds=300, days=150)
+    gateway = made.gateway
+    bad, shown = gateway.rows[-5], gateway._shown
+
+    def dated(row: Listed) -> GatewayRefund:
+        return replace(shown(row), created_at=wrong) if row is bad else shown(row)
+
+    gateway._shown = dated  # type: ignore[method-assign]
+    for _ in range(10):
+        result = made.run(200)
+        made.check_state()
+        gateway.clock.advance(days=2)
+
+    everything_was_read = made.longest_unseen() < timedelta(days=20)
+    assert everything_was_read or result.behind_seconds
+    if wrong.year == 1:
+        assert everything_was_read
+
+
+def test_a_page_that_always_fails_keeps_no_other_day_waiting() -> None:
+    made = sweeping(SweptPeriods, refunds=300, days=30)
+    made.pages_at_once = 4
+    gateway = made.gateway
+    gateway.page_size = 2
+    bad_day = (NOW - timedelta(days=20)).date()
+    list_refunds = gateway.list_refunds
+
+    def poisoned(deadline, **asked):  # type: ignore[no-untyped-def]
+        page = list_refunds(deadline, **asked)
+        if any(each.created_at and each.created_at.date() == bad_day for each in page.refunds):
+            raise GatewayUnavailableError("HTTP 500")
+        return page
+
+    gateway.list_refunds = poisoned  # type: ignore[method-assign]
+    for _ in range(2 * 48):
+        result = made.run(60)
+        gateway.clock.advance(seconds=1740)
+    now = gateway.clock.now()
+    for row in gateway.rows:
+        if row.created > now - timedelta(days=29) and row.created.date() != bad_day:
+            assert now - max(row.looked_at, row.created) < timedelta(hours=25)
+    assert result.behind_seconds
+    assert result.failed
+
+
+@pytest.mark.parametrize(
+    ("behind", "of_both"), [((None, 0), None), ((0, None), None), ((None, 7), 7), ((0, 0), 0)]
+)
+def test_what_is_unknown_of_one_gateway_is_not_hidden_by_another(
+    behind: tuple[int | None, ...], of_both: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sweeping(SweptList)
+    results = iter([SweepResult(behind_seconds=each) for each in behind])
+    monkeypatch.setattr(ReversalSweep, "_sweep", lambda self, gateway, turn: next(results))
+    made.gateways = [made.gateway] * 2
+
+    assert made.run().behind_seconds == of_both
+
+
+@pytest.mark.parametrize(
+    "damage", [{"began": "yesterday"}, {"walks": [{"day": "x"}]}, {"seen": 5}, {"format": 99}]
+)
+def test_a_state_that_cant_be_read_counts_as_nothing_read(damage: dict[str, Any]) -> None:
+    made = sweeping(SweptList)
+    made.run(240)
+    made.kept.item = {**made.kept.item, **damage}
+    late = made.state().behind(made.gateway.clock.now())
+    result = made.run(240)
+
+    assert late > timedelta(days=100)
+    assert (result.pages, result.failed, result.behind_seconds) == (40, 0, 0)
