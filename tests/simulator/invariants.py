@@ -309,6 +309,7 @@ class Checker:
                 raise Violation("I6", f"{refund_id} was released, its record is lost", refund_id)
             return
         self._reserved(refund_id)
+        paid = any(each.live and each.ours for each in self.moved_for(item_from_wire(wire)))
         if paid and refund_id not in self.careless:
             raise Violation("I6", f"{refund_id} was released, its money is gone", refund_id)
 

@@ -42,7 +42,8 @@ class Counted:
     ``unclear_minor``: how much more may remain. So much has been moved and is in no list yet, and
     may be a refund of ours that is reserved, or another system's: it counts as both.
     ``adopted``: the gateway already had a refund under the refund id that was counted for, and the
-    ledger did not know it. ``adopted_minor`` is now held for it.
+    ledger did not know it. ``adopted_minor`` is now held for it. ``listed``: the gateway has a
+    refund of this id, in whatever status.
     """
 
     payment: Payment
@@ -50,6 +51,7 @@ class Counted:
     unclear_minor: int = 0
     adopted: GatewayRefund | None = None
     adopted_minor: int = 0
+    listed: bool = False
 
 
 class Balance:
@@ -98,11 +100,8 @@ class Balance:
         # The payment was read first, then its refunds, then the ledger. In this order a refund of
         # ours that begins meanwhile counts as reserved, never as missing.
         transaction_id = payment.transaction_id
-        shown = [
-            each
-            for each in refunds_of(gateway, transaction_id, deadline)
-            if each.status is not GatewayStatus.FAILED
-        ]
+        every = refunds_of(gateway, transaction_id, deadline)
+        shown = [each for each in every if each.status is not GatewayStatus.FAILED]
         ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
         # The ledger as it will be: a lost one holds again what is unfinished.
         held_again = self._held_before(ledger) if ledger.captured is None else {}
@@ -134,7 +133,8 @@ class Balance:
         )
         if not stored:
             return None
-        return Counted(payment, remaining_minor, unclear_minor, adopted, held_minor)
+        listed = any(each.refund_id == refund_id for each in every)
+        return Counted(payment, remaining_minor, unclear_minor, adopted, held_minor, listed)
 
     def _held_before(self, ledger: Ledger) -> dict[str, int]:
         """What refunds of the payment held in a ledger that was lost: those that are unfinished.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refunds.domain.clock import Deadline
 from refunds.domain.request import RefundRequest
 from refunds.gateways.contract import (
     BALANCE_EXCEEDED,
     Gateway,
-    GatewayStatus,
     Payment,
     PaymentStatus,
 )
@@ -38,7 +37,7 @@ later."""
 @dataclass(frozen=True)
 class Reserved:
     """The amount now held. ``seen_at_gateway``: the payment shows refunds that the ledger did not
-    know, so this one may be among them. ``adopted``: it is."""
+    know, so this one may be among them. ``adopted``: it is, or was and has failed."""
 
     amount_minor: int
     seen_at_gateway: bool = False
@@ -102,11 +101,11 @@ class Reserver:
             return Contended()
 
     def is_listed(self, request: RefundRequest, deadline: Deadline) -> bool:
-        """Whether the payment's refunds at the gateway have it. Raises
-        ``GatewayUnavailableError``."""
+        """Whether the payment's refunds at the gateway have it, in whatever status: what the bank
+        sent back was paid before. Raises ``GatewayUnavailableError``."""
         gateway = self._gateways.for_new(request.transaction_id)
         return any(
-            each.refund_id == request.refund_id and each.status is not GatewayStatus.FAILED
+            each.refund_id == request.refund_id
             for each in refunds_of(gateway, request.transaction_id, deadline)
         )
 
@@ -189,7 +188,9 @@ class Reserver:
             return why
         if counted.unclear_minor and _depends_on_balance(request):
             return Contended()
-        answer = self._hold(request, None, seen=seen)
+        answer = self._hold(request, None, seen=seen or counted.listed)
+        if isinstance(answer, Reserved) and counted.listed:
+            answer = replace(answer, adopted=True)
         # What is unclear counts as gone, so what fits now fits. What does not fit may fit later.
         return Contended() if counted.unclear_minor and isinstance(answer, NotPossible) else answer
 

@@ -153,4 +153,8 @@ MUTANTS = (
             "if False:",
         ),
     ),
+    edge_mutant(
+        "what the bank sent back was never paid",
+        ("processing.balance:Balance._count", "for each in every)", "for each in shown)"),
+    ),
 )

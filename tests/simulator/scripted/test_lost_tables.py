@@ -49,6 +49,25 @@ def test_tables_that_forgot_and_a_trail_that_is_gone_too_pay_nothing_twice() -> 
     assert (status(made), paid(made), remaining(made)) == ("SUCCEEDED", 1, 700)
 
 
+def test_a_refund_that_the_bank_sent_back_is_not_paid_again_by_tables_that_forgot() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert status(made) == "REVERSED"
+    made.run_for(2 * DAY)  # The gateway has forgotten the key.
+    empty_tables(made)
+    made.empty(made.audit)
+    script_faults(made, gateway_hides_a_refund_once=[1])
+    deliver_again(made)
+    made.run_for(2 * HOUR)
+    made.reconcile()
+    made.run_for(HOUR)
+    assert (status(made), paid(made)) == ("FAILED", 1)
+
+
 def test_a_ledger_begun_for_a_payment_with_refunds_looks_first_however_old_the_stack_is() -> None:
     made = world()
     made.send(request())
