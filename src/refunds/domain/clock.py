@@ -56,7 +56,8 @@ class Deadline:
 
 def rfc3339(instant: datetime) -> str:
     """In UTC with microseconds: always 27 characters, so that text order is time order."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # isoformat pads years before 1000, strftime does not.
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 _RFC3339 = re.compile(

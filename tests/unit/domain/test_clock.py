@@ -53,6 +53,12 @@ def test_anything_else_is_no_instant(text: str) -> None:
         from_rfc3339(text)
 
 
+def test_a_year_before_1000_has_four_digits_too() -> None:
+    first = datetime.min.replace(tzinfo=UTC)
+    assert rfc3339(first) == "0001-01-01T00:00:00.000000Z"
+    assert from_rfc3339(rfc3339(first)) == first
+
+
 def test_text_order_is_time_order() -> None:
     texts = [rfc3339(INSTANT + timedelta(microseconds=step)) for step in (0, 1, 10**6, 10**11)]
 
