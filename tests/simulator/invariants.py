@@ -186,17 +186,19 @@ class Checker:
     def moved_for(self, refund: Item) -> list[Moved]:
         """What the gateway has moved for a refund.
 
-        An id may have been used for payments of two accounts, and the record of one been lost.
-        Nothing that the other's attempt can read knows of the lost one: neither its payment's
-        trail, nor the account that is configured. What was moved for the lost one says nothing
-        about the other. Its record stays lost: ``rowless``.
+        An id may have been used for two payments, of two accounts or under two stages, and the
+        record of one been lost. Nothing that the other's attempt can read knows of the lost one:
+        neither its payment's trail, nor the account that is configured, asked by today's reference.
+        What was moved for the lost one says nothing about the other. Its record stays lost:
+        ``rowless``.
         """
         host = urlsplit(refund["gateway_account"]).hostname
+        reference = refund.get("gateway_reference") or refund["refund_id"]
         return [
             each
             for each in self.flair.of(refund["refund_id"])
             if each.transaction_id == refund["transaction_id"]
-            or each.host == host
+            or (each.host == host and each.reference == reference)
             or (each.transaction_id, each.refund_id) not in self.rowless
         ]
 

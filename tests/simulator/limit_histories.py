@@ -20,6 +20,8 @@ from refunds.processing.approval import ApprovalError
 
 HOUR, DAY = 3600.0, 86_400.0
 LONGEST_PAUSE_SECONDS = 4000.0
+RUNS_LOST_AT_MOST = 3
+"""In a row. With a run every five minutes, as deployed, so many are nothing."""
 """Between two runs of the reconciler while a history goes on. Every alarm of what these histories
 check looks at an hour at a time, so it may be on so much later."""
 
@@ -97,7 +99,7 @@ def random_limits(dice: Random) -> Limits:
 
 
 def _play(world: World, dice: Random) -> None:  # noqa: C901 - the dice, in the order they fall
-    world.watch.later_seconds = LONGEST_PAUSE_SECONDS
+    world.watch.later_seconds = (1 + RUNS_LOST_AT_MOST) * LONGEST_PAUSE_SECONDS
     if dice.random() < 0.4:
         world.run_for(DAY - dice.choice((2, 30, 600)))  # just before midnight
     payments = [f"tx{number}" for number in range(dice.choice((1, 2, 4)))]

@@ -84,7 +84,7 @@ MUTANTS = (
         (
             "processing.queue:handle_batch",
             "read=ledgers.get(payment),",
-            "read=next(iter(ledgers.values()), None),",
+            "read=next((each for each in ledgers.values() if each.ledger), None),",
         ),
     ),
     mutant(

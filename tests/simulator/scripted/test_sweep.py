@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -11,9 +12,12 @@ from tests.simulator.scripting import HOUR, request, status, world
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
 
+from refunds.domain.refund import Item
 from refunds.gateways.http import HttpResponse
 from refunds.processing import reversal_sweep
+from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES
 from refunds.processing.settler import Settler
+from refunds.tables.wire import item_from_wire
 
 
 @contextmanager
@@ -91,21 +95,34 @@ def test_a_walk_whose_cursor_expires_in_the_middle_of_a_day_skips_nothing() -> N
     with only_what_is_due():
         made = refunds_of_three_days()
         listed = made.flair._list
-        pages = [0]
 
         def expires(host: str, query: dict[str, str]) -> HttpResponse:
-            pages[0] += "reference" not in query
-            if "cursor" in query and pages[0] > 1 and "reference" not in query:
+            if "cursor" in query and "reference" not in query:
                 return HttpResponse(400, {}, b"this cursor has expired")
             return listed(host, query)
 
+        looked_at = days_looked_at(made)
         with patch.object(made.flair, "_list", expires):
             for _ in range(4):
                 made.reconcile()
                 made.run_for(300)
+        # Of the newest day only one refund was shown, and none of the others.
+        assert days_looked_at(made) == looked_at
+        assert all(walk["failures"] < MAX_CURSOR_FAILURES for walk in position(made)["walks"])
         the_bank_sends_all_back(made)
         reconcile_for_a_day(made)
         assert statuses(made) == {"REVERSED"}
+
+
+def position(made: World) -> Item:
+    return item_from_wire(made.ledger.items[("#sweep#flair",)])
+
+
+def days_looked_at(made: World) -> dict[str, Any]:
+    """When the sweep looked at the days that have refunds, as it believes."""
+    seen = position(made)["seen"]
+    created = [datetime.fromtimestamp(moved.created_at, UTC) for moved in made.flair.refunds]
+    return {f"{at:%Y-%m-%d}": seen.get(f"{at:%Y-%m-%d}") for at in created}
 
 
 def test_a_sweep_that_runs_out_of_time_goes_on_in_the_next_run() -> None:
