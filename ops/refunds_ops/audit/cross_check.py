@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -55,12 +55,20 @@ class CrossCheck:
         *,
         clock: Clock,
         stream_lag: timedelta = STREAM_LAG,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._tables = tables
         self._clock = clock
         self._stream_lag = stream_lag
-        self._sleep = sleep
+        self._ended = threading.Event()
+        self._sleep = sleep or self._ended.wait
+
+    def __enter__(self) -> CrossCheck:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Who still waits for an entry waits no longer: Ctrl-C would, for as long."""
+        self._ended.set()
 
     def refund(self, suspect: Suspect) -> Verdict:
         read = self.settled(suspect.refund_id, set(suspect.payments))
@@ -84,6 +92,8 @@ class CrossCheck:
             if len({entry.version for entry in read.story.entries}) >= refund.version:
                 break
             self._sleep(POLL_SECONDS)
+            if self._ended.is_set():
+                break
             read = self._unmoving(refund_id, payments)
         return read
 

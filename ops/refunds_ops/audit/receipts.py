@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from refunds.backup.digest import DataFile, Digest, audit_leaf
 from refunds.backup.merkle import inclusion_paths
@@ -58,7 +57,7 @@ def make_receipts(
             "kind": KIND,
             "version": VERSION,
             "made_at": made_at,
-            "refund_id": entries[0]["refund_id"],
+            "refund_id": entries[0].get("refund_id"),
             "transaction_id": entries[0]["transaction_id"],
             "entries": list(entries),
             "digest": None,
@@ -86,9 +85,10 @@ def _proofs(
     entries: Sequence[Item], storage: BackupStorage, digest: Digest
 ) -> dict[tuple[str, str], list[Item]]:
     """The proofs of each entry that the backup has, by the entry's key."""
-    wanted: dict[Any, set[tuple[str, str]]] = defaultdict(set)
+    wanted: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for entry in entries:
-        wanted[entry.get("entry_hash")].add(_key_of(entry))
+        if isinstance(hash_ := entry.get("entry_hash"), str):
+            wanted[hash_].add(_key_of(entry))
     proofs: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for file in audit_files(digest):
         leaves: list[bytes] = []

@@ -122,7 +122,8 @@ class Workers:
             if self._idle:
                 return self._idle.pop()
             process = subprocess.Popen(
-                [sys.executable, "-m", "refunds_ops.audit.worker"],
+                # Without -P, modules of the current folder would be imported first.
+                [sys.executable, "-P", "-m", "refunds_ops.audit.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -7,7 +7,6 @@ ran, and entries that the stream has yet to deliver, are no findings.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -87,7 +86,7 @@ class Verification:
         captured: Callable[[str], int | None] | None = None,
         max_findings: int = 1000,
         stream_lag: timedelta = STREAM_LAG,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         workers: int | None = 1,
     ) -> None:
         """``workers``: how many processes compute. None: what suits the tables and the machine."""
@@ -110,7 +109,12 @@ class Verification:
         report = Report()
         about = {name: self._tables.about_how_many(name) for name in ("refunds", "ledger", "audit")}
         count = worker_count(self._worker_count, sum(about.values()))
-        with RowStore() as store, Workers(count) as workers, readers() as read_all:
+        with (
+            RowStore() as store,
+            Workers(count) as workers,
+            readers() as read_all,
+            self._in_tables,
+        ):
             self._scan(store, report, about, workers)
             with closing(self._all(store, workers, read_all)) as findings:
                 report.findings = list(islice(findings, self._max_findings))

@@ -297,21 +297,26 @@ def _write_receipts(
     tables = sources.tables(stack)
     written = 0
     for start in range(0, len(chosen), RECEIPTS_AT_ONCE):
-        stories = []
+        stories: dict[str, list[Item]] = {}
         for refund in chosen[start : start + RECEIPTS_AT_ONCE]:
             if entries := entries_of(tables, refund["refund_id"], refund["transaction_id"]):
-                stories.append(entries)
+                stories[refund["refund_id"]] = entries
             else:
                 notes.append(f"{refund['refund_id']} has no audit entry yet, and so no receipt.")
         try:
             receipts = make_receipts(
-                stories, made_at=rfc3339(utc_now()), storage=storage, stored=stored, public_key=key
+                [*stories.values()],
+                made_at=rfc3339(utc_now()),
+                storage=storage,
+                stored=stored,
+                public_key=key,
             )
         except (DamagedError, AbsentError) as exc:
             notes.append("Receipts are missing: the newest backup can't be read.")
             return written, f"The newest backup can't be read, so receipts are missing: {exc}."
-        for made in receipts:
-            name = f"{made['refund_id']}.receipt"
+        # An entry may say anything: the file's name is the refund's own id.
+        for refund_id, made in zip(stories, receipts, strict=True):
+            name = f"{refund_id}.receipt"
             (folder / f"{name}.json").write_text(json.dumps(made, indent=1) + "\n")
             (folder / f"{name}.html").write_text(html_receipt(made))
         written += len(receipts)

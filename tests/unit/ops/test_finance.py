@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from refunds.gateways.routing import Gateways
 from refunds_ops.audit import receipts, sources
 from refunds_ops.backup.data_files import DamagedError
 from refunds_ops.backup.storage import AbsentError
+from refunds_ops.commands import audit_show
 from refunds_ops.dates import zone_of
 from refunds_ops.reconciliation import reconcile
 from refunds_ops.totals import DIMENSIONS, totals
@@ -167,6 +169,52 @@ def test_a_statement_says_that_the_backup_is_damaged(
     assert "The newest backup can't be read" in ran.err
     assert "refunds backup verify" in ran.err
     assert "Receipts are missing" in (folder / "README.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refund_id": "r1"},
+        {"refund_id": "../../outside"},
+        {"refund_id": None},
+        {"entry_hash": ["no hash"]},
+    ],
+)
+def test_a_forged_entry_can_choose_no_receipts_file_and_stop_no_statement(
+    world: World,
+    refunds: Refunds,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+) -> None:
+    for number in (1, 2):
+        add(world, f"r{number}", 0, amount_minor=1000, transaction_id=f"p{number}")
+    digest = SimpleNamespace(content=b"{}", digest=SimpleNamespace(exports=()))
+    monkeypatch.setattr(sources, "public_key", lambda stack, file: SimpleNamespace(pem=b"key"))
+    monkeypatch.setattr(sources, "digest", lambda storage, number: digest)
+    monkeypatch.setattr(receipts, "signature_of", lambda storage, stored: b"")
+
+    def entries_of(tables: Any, refund_id: str, transaction_id: str) -> list[dict[str, Any]]:
+        entry = {
+            "refund_id": refund_id,
+            "transaction_id": transaction_id,
+            "entry_id": f"REFUND#{refund_id}#000001",
+            "version": 1,
+            "entry_hash": "a" * 64,
+        }
+        forged = entry | change if refund_id == "r2" else entry
+        return [{name: value for name, value in forged.items() if value is not None}]
+
+    monkeypatch.setattr(audit_show, "entries_of", entries_of)
+    folder = tmp_path / "there" / "november"
+    ran = refunds("statement", "--no-gateway", "--month", MONTH, "--output", str(folder), "--json")
+    assert (ran.status, ran.json["receipts"]) == (0, 2)
+    assert {path.name for path in tmp_path.rglob("*.receipt.json")} == {
+        "r1.receipt.json",
+        "r2.receipt.json",
+    }
+    first = json.loads((folder / "proof" / "r1.receipt.json").read_text())
+    assert first["transaction_id"] == "p1"
 
 
 @pytest.mark.parametrize("month", ["2026-13", "november", "0000-01", "9999-12", "2026-1"])

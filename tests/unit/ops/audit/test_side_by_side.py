@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,12 @@ def test_few_items_need_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_count(6, 10) == 6
     monkeypatch.setattr(side_by_side, "_processors", lambda: 2)
     assert worker_count(None, 10**9) == 2
+
+
+def test_a_worker_imports_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    with Workers(2) as workers:
+        assert len(list(workers.map(worker_tasks.process_id, [()]))) == 1

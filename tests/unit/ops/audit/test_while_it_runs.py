@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from unittest.mock import Mock, patch
 
 import pytest
 from tests.support.audit_rows import Trail, named, verify_while
 
 from refunds.domain.refund import Status
+from refunds_ops.audit.cross_check import CrossCheck
 from refunds_ops.audit.verify import Verification
 
 
@@ -110,3 +112,14 @@ def test_no_more_than_asked_for_is_read(trail: Trail) -> None:
     assert len(report.findings) == 3
     assert report.more
     assert not report.clean
+
+
+def test_whoever_waits_for_an_entry_stops_when_the_run_ends(trail: Trail) -> None:
+    trail.paid("r5", "p1", 700)
+    check = CrossCheck(trail.tables(), clock=trail.clock)  # It would wait for a minute.
+    with check:
+        pass
+    reads = Mock(wraps=check._unmoving)
+    with patch.object(check, "_unmoving", reads):
+        check.settled("r5", {"p1"})
+    assert reads.call_count == 1
