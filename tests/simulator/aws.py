@@ -7,7 +7,9 @@ no more than that: EventBridge, S3 and the secret.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +38,8 @@ class Wire:
         self.denied: dict[str, str] = {}
         """Steps that fail for a lasting reason, such as ``dynamodb query Refunds``, and AWS's code
         for it; ``unreachable`` is no answer at all."""
+        self.generations: Counter[str] = Counter()
+        """By table: how many had its name before. What is on its way to those never arrives."""
 
     def call(
         self, service: str, operation: str, told: str, apply: Callable[[], T], *, writes: bool
@@ -57,10 +61,11 @@ class Wire:
                 continue
             if writes and kernel.fault(service + " applied late"):
                 kernel.log("late", f"{operation} {told} is on its way")
-                task = kernel.task()
+                task, table = kernel.task(), operation.rpartition(" ")[2]
+                late = partial(self._late, table, self.generations[table], apply)
                 kernel.after(
                     READ_TIMEOUT_SECONDS * (0.5 + 4 * kernel.random.random()),
-                    partial(kernel.on_behalf, task, partial(_in_vain, apply)),
+                    partial(kernel.on_behalf, task, late),
                 )
                 kernel.pause(READ_TIMEOUT_SECONDS)
                 error = ReadTimeoutError(endpoint_url=service)
@@ -83,12 +88,11 @@ class Wire:
         assert error is not None
         raise error
 
-
-def _in_vain(apply: Callable[[], Any]) -> None:
-    try:
-        apply()
-    except ClientError:
-        return  # nobody is there to hear it
+    def _late(self, table: str, generation: int, apply: Callable[[], Any]) -> None:
+        if generation != self.generations[table]:
+            return
+        with suppress(ClientError):  # Nobody is there to hear it.
+            apply()
 
 
 class EventBridge:

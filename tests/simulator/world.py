@@ -161,6 +161,7 @@ class World:
         """The tables lose every item, as those of a new stack or of a restore from long ago. What
         the checker knew of them goes, too; the gateway and the trail forget nothing."""
         for table in tables:
+            self.services.wire.generations[table.name] += 1
             self.checker.lose(table)
             listeners, table.on_write = table.on_write, []
             for key in list(table.items):
