@@ -104,6 +104,7 @@ class Network:
             return
         foreign = self._flair.live_of_others(transaction_id)
         place = (id(task), transaction_id)
-        if query.get("cursor"):
+        if "transaction_id" in query:
+            # A list may lag: what moved since the payment was read need not be in it.
             foreign = min(foreign, self.foreign_read.get(place, foreign))
         self.foreign_read[place] = foreign
