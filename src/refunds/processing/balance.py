@@ -116,12 +116,7 @@ class Balance:
         # another system's refund. Its reservation is the amount that was asked for. If it moved
         # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
-        moved_minor, unclear_minor = self._moved_unreserved(
-            payment,
-            shown,
-            ledger_after,
-            lambda: read_payment(gateway, transaction_id, deadline),
-        )
+        moved_minor, unclear_minor = self._moved_unreserved(payment, shown, ledger_after)
         remaining_minor = (
             payment.captured_minor
             - payment.disputed_minor
@@ -167,11 +162,7 @@ class Balance:
         return held
 
     def _moved_unreserved(
-        self,
-        payment: Payment,
-        shown: Sequence[GatewayRefund],
-        ledger: Ledger,
-        read_again: Callable[[], Payment],
+        self, payment: Payment, shown: Sequence[GatewayRefund], ledger: Ledger
     ) -> tuple[int, int]:
         """What the gateway has moved, or is about to move, beyond what our reservations cover; and
         how much of that is unclear."""
@@ -193,8 +184,8 @@ class Balance:
         # The list may lag behind the payment. Money that it does not show yet belongs to refunds of
         # ours that have succeeded and that it does not show either. Anything beyond them may belong
         # to a call of ours under way, or to another system.
-        listed = sum(each.amount_minor for each in shown)
-        if payment.refunded_minor == listed:
+        unlisted = payment.refunded_minor - sum(each.amount_minor for each in shown)
+        if unlisted <= 0:
             return moved_minor, 0
         unshown = {
             refund_id: held - moved_for.get(refund_id, 0)
@@ -205,8 +196,7 @@ class Balance:
         ours = sum(
             minor for name, minor in unshown.items() if statuses.get(name) is Status.SUCCEEDED
         )
-        # The payment was read before the list. What has been refunded since is in it by now.
-        unlisted = max(0, read_again().refunded_minor - listed - ours)
+        unlisted = max(0, unlisted - ours)
         return moved_minor + unlisted, min(unlisted, sum(unshown.values()) - ours)
 
     def _of_other_stages(self, shown: Sequence[GatewayRefund], ledger: Ledger) -> dict[str, str]:

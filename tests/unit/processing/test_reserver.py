@@ -271,23 +271,6 @@ def test_what_no_list_shows_is_a_refund_of_ours_that_succeeded(world: World) -> 
     assert reserve(world, refund_id="refund-2", amount_minor=LEFT_OUT) == Reserved(5000)
 
 
-def test_what_no_list_shows_is_not_taken_for_a_refund_of_ours_that_succeeded_later(
-    world: World,
-) -> None:
-    world.open_ledger("payment-1", "refund-1", 3000)
-    world.gateway.payments["payment-1"] = payment(refunded_minor=2000)
-
-    def meanwhile(call: str) -> None:
-        if call == "list_refunds":
-            world.gateway.payments["payment-1"] = payment(refunded_minor=5000)
-            world.refunds.put_new(
-                refund(refund_id="refund-1", amount_minor=3000, status=Status.SUCCEEDED)
-            )
-
-    world.gateway.on_call = meanwhile
-    assert recounted(world) == 5000
-
-
 @pytest.mark.parametrize(
     ("amount", "answer"), [(2000, Reserved(2000)), (2001, Contended()), (LEFT_OUT, Contended())]
 )
