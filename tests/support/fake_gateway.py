@@ -47,6 +47,7 @@ class FakeGateway:
         self.down = False
         self.on_call: Callable[[str], None] = lambda name: None
         self.page_size = 100
+        self.unreadable = 0
         self.expired_cursors: set[str] = set()
 
     def _called(self, name: str) -> None:
@@ -113,4 +114,5 @@ class FakeGateway:
         listed = [each for each in self.refunds if transaction_id in (None, each.transaction_id)]
         start = int(cursor or 0)
         end = start + self.page_size
-        return RefundPage(tuple(listed[start:end]), str(end) if end < len(listed) else None)
+        next_cursor = str(end) if end < len(listed) else None
+        return RefundPage(tuple(listed[start:end]), next_cursor, self.unreadable)

@@ -100,7 +100,7 @@ class Balance:
         # The payment was read first, then its refunds, then the ledger. In this order a refund of
         # ours that begins meanwhile counts as reserved, never as missing.
         transaction_id = payment.transaction_id
-        every = refunds_of(gateway, transaction_id, deadline)
+        every, unreadable = _list_refunds(gateway, transaction_id, deadline)
         shown = [each for each in every if each.status is not GatewayStatus.FAILED]
         ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
         # The ledger as it will be: a lost one holds again what is unfinished.
@@ -116,7 +116,14 @@ class Balance:
         # another system's refund. Its reservation is the amount that was asked for. If it moved
         # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
-        moved_minor, unclear_minor = self._moved_unreserved(payment, shown, ledger_after)
+        unlisted_minor = max(0, payment.refunded_minor - sum(each.amount_minor for each in shown))
+        moved_minor, unclear_minor = self._moved_unreserved(unlisted_minor, shown, ledger_after)
+        # Only the payment's sum shows what the list leaves out, and only if it stayed the same:
+        # a refund of ours that was paid meanwhile would hide as much of another system's.
+        if unreadable or unlisted_minor:
+            after = read_payment(gateway, transaction_id, deadline)
+            if after.refunded_minor != payment.refunded_minor:
+                return None
         remaining_minor = (
             payment.captured_minor
             - payment.disputed_minor
@@ -162,7 +169,7 @@ class Balance:
         return held
 
     def _moved_unreserved(
-        self, payment: Payment, shown: Sequence[GatewayRefund], ledger: Ledger
+        self, unlisted_minor: int, shown: Sequence[GatewayRefund], ledger: Ledger
     ) -> tuple[int, int]:
         """What the gateway has moved, or is about to move, beyond what our reservations cover; and
         how much of that is unclear."""
@@ -184,8 +191,7 @@ class Balance:
         # The list may lag behind the payment. Money that it does not show yet belongs to refunds of
         # ours that have succeeded and that it does not show either. Anything beyond them may belong
         # to a call of ours under way, or to another system.
-        unlisted = payment.refunded_minor - sum(each.amount_minor for each in shown)
-        if unlisted <= 0:
+        if not unlisted_minor:
             return moved_minor, 0
         unshown = {
             refund_id: held - moved_for.get(refund_id, 0)
@@ -196,8 +202,8 @@ class Balance:
         ours = sum(
             minor for name, minor in unshown.items() if statuses.get(name) is Status.SUCCEEDED
         )
-        unlisted = max(0, unlisted - ours)
-        return moved_minor + unlisted, min(unlisted, sum(unshown.values()) - ours)
+        unlisted_minor = max(0, unlisted_minor - ours)
+        return moved_minor + unlisted_minor, min(unlisted_minor, sum(unshown.values()) - ours)
 
     def _of_other_stages(self, shown: Sequence[GatewayRefund], ledger: Ledger) -> dict[str, str]:
         """The refund ids of what another of our stages began, by the gateway's id.
@@ -239,7 +245,15 @@ def read_payment(gateway: Gateway, transaction_id: str, deadline: Deadline) -> P
 
 def refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:
     """All refunds of a payment that ``gateway`` shows. Raises ``GatewayUnavailableError``."""
+    return _list_refunds(gateway, transaction_id, deadline)[0]
+
+
+def _list_refunds(
+    gateway: Gateway, transaction_id: str, deadline: Deadline
+) -> tuple[list[GatewayRefund], int]:
+    """All refunds of a payment, and how many more rows can't be read."""
     found: list[GatewayRefund] = []
+    unreadable = 0
     cursor: str | None = None
     for _ in range(MAX_REFUND_PAGES):
         page = gateway.list_refunds(
@@ -248,6 +262,7 @@ def refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> lis
             cursor=cursor,
         )
         found += page.refunds
+        unreadable += page.unreadable
         if (cursor := page.next_cursor) is None:
-            return found
+            return found, unreadable
     raise RuntimeError(f"more than {MAX_REFUND_PAGES} pages of refunds of one payment")

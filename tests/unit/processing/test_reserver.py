@@ -271,6 +271,30 @@ def test_what_no_list_shows_is_a_refund_of_ours_that_succeeded(world: World) -> 
     assert reserve(world, refund_id="refund-2", amount_minor=LEFT_OUT) == Reserved(5000)
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_what_is_paid_during_a_count_does_not_hide_what_the_list_leaves_out(
+    world: World, is_listed: bool
+) -> None:
+    """Another system's 2000 are in a row that can't be read, or the list lags behind them."""
+    world.open_ledger("payment-1", "refund-1", 3000)
+    world.gateway.payments["payment-1"] = payment(refunded_minor=2000)
+    world.gateway.unreadable = int(is_listed)
+
+    def meanwhile(call: str) -> None:
+        if call == "list_refunds":
+            world.gateway.on_call = lambda name: None
+            world.gateway.payments["payment-1"] = payment(refunded_minor=5000)
+            if is_listed:
+                world.gateway.refunds.append(shown(refund_id="refund-1", amount_minor=3000))
+            world.refunds.put_new(
+                refund(refund_id="refund-1", amount_minor=3000, status=Status.SUCCEEDED)
+            )
+
+    world.gateway.on_call = meanwhile
+    assert recounted(world) == 5000
+    assert world.gateway.calls.count("get_payment") == 4
+
+
 @pytest.mark.parametrize(
     ("amount", "answer"), [(2000, Reserved(2000)), (2001, Contended()), (LEFT_OUT, Contended())]
 )
