@@ -239,7 +239,7 @@ class Kernel:
             self.log("crash", f"at {name}")
             self.kill(task.process)
             self._hub.switch()  # never to return, but to die
-        if self.fault("stall"):
+        if self.fault("stall") or (self.script and self.fault("stall at " + name)):
             seconds += self.random.uniform(1, 50)
         self._wake(task, task.ticket, seconds * (0.5 + self.random.random()))
         self._hub.switch()

@@ -53,6 +53,11 @@ def fix_random(made: World, uniform: Callable[[float, float], float]) -> None:
     setattr(made.kernel.random, "uniform", uniform)  # noqa: B010  # to a bound method's place
 
 
+def choose_the_last(made: World) -> None:
+    """The last of several is what is damaged, or how long a list lags."""
+    setattr(made.kernel.random, "choice", lambda several: several[-1])  # noqa: B010
+
+
 def crash_at(made: World, step: str, nth: int = 1) -> None:
     made.kernel.script["crash at " + step] = [False] * (nth - 1) + [True]
 

@@ -100,6 +100,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "a count trusts a sum that changed meanwhile",
+        (
+            "processing.balance:Balance._count",
+            "if unreadable or unlisted_minor:",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
         "the rest is what the ledger says",
         (
             "processing.reserver:Reserver._from_ledger",

@@ -7,9 +7,11 @@ from tests.simulator.scripting import (
     HOUR,
     MINUTE,
     attribute,
+    choose_the_last,
     correct,
     deliver_again,
     fail_here_and_pay_there,
+    fix_random,
     paid,
     posts,
     reconcile_hourly,
@@ -48,6 +50,21 @@ def test_what_a_list_does_not_show_is_not_taken_for_a_reservation_that_never_mov
     assert (status(made, "r2"), attribute(made, "amount_minor", "r2")) == ("SUCCEEDED", "200")
     made.settle()
     assert (status(made), remaining(made)) == ("SUCCEEDED", 0)
+
+
+def test_what_is_paid_during_a_count_does_not_hide_a_row_that_cannot_be_read() -> None:
+    made = world(enforces_balance=False)
+    made.flair.refund_by_others("tx1", 500)
+    fix_random(made, lambda _, most: most - 15)
+    script_faults(made, gateway_slow=[1])
+    made.send(request())
+    made.run_for(5)
+    # r2 reads the payment, r1 is paid, and r2 reads the list.
+    script_faults(made, **{"stall at gateway GET, done": [1], "gateway's row can't be read": [1]})
+    choose_the_last(made)
+    made.send(request_for_rest("r2"))
+    made.run_for(HOUR)
+    assert (status(made, "r2"), attribute(made, "amount_minor", "r2")) == ("SUCCEEDED", "200")
 
 
 @pytest.mark.parametrize("amount_minor", [1000, None])
