@@ -40,6 +40,7 @@ INTERNAL = {
     "counted",
     "uncounted",
     "shown_at",
+    "asked_at",
     "balance_short_at",
     "seen_paid_at",
     "open_since",

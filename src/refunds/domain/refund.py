@@ -143,6 +143,8 @@ class Refund:
     """By counter, the token with which its share was given back, once and for all."""
     shown_at: str | None = None
     """When the gateway last showed the pending refund."""
+    asked_at: str | None = None
+    """When the reconciler last asked the gateway about the refund in review."""
     balance_short_at: str | None = None
     """When the gateway last said that our balance there is too low for this refund."""
     seen_paid_at: str | None = None

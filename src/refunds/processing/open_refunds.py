@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
+from refunds.domain.clock import CLOCK_SKEW, Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.failures import Failure, FailureKind, classify
 from refunds.processing.approval import Approvals
@@ -29,6 +29,14 @@ UNREADABLE_RECHECK = timedelta(hours=1)
 UNKNOWN_AGE_SECONDS = 30 * 86_400
 """Reported for ages that can't be read. It is above every alarm's threshold: no data would end the
 alarm while its cause is still there."""
+
+
+ASK_AGAIN_AFTER_SHARE_OF_AGE = 1 / 24
+"""The gateway is asked about a review again after this share of the review's age: at each look on
+the first day, and then less and less often. So the age of a review that ends by itself is at most
+4 % more than it could be."""
+
+ASK_AGAIN_AFTER_AT_MOST = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -136,19 +144,36 @@ class OpenRefunds:
                 return refund if isinstance(closed, Later) else closed.refund
             # A correction that crashed between its two writes.
             return self._settler.recorder.hold_corrected(refund)
-        if refund.status is Status.IN_REVIEW and refund.failure_code in MAY_BE_SHOWN_LATER:
-            result = self._settler.look_again(refund, deadline)
-            if isinstance(result, Recorded) and result.refund.status is not Status.IN_REVIEW:
-                return result.refund
-        if (
-            refund.status not in (Status.PROCESSING, Status.PENDING)
-            or self._settler.lease_left_seconds(refund)
-            or deadline.left_seconds() < MIN_LEFT_SECONDS
-        ):
+        if refund.status is Status.IN_REVIEW:
+            return self._next_step_in_review(refund, deadline)
+        if self._settler.lease_left_seconds(refund) or deadline.left_seconds() < MIN_LEFT_SECONDS:
             self._settler.recorder.recheck(refund)
             return refund
         result = self._settler.take_over(refund, deadline)
         return refund if isinstance(result, Later) else result.refund
+
+    def _next_step_in_review(self, refund: Refund, deadline: Deadline) -> Refund:
+        """Every look counts the review and its age. Fewer and fewer of them ask the gateway."""
+        asked_at: str | None = None
+        now = self._clock.now()
+        if refund.failure_code in MAY_BE_SHOWN_LATER and _is_time_to_ask(refund, now):
+            asked_at = rfc3339(now)
+            after = self.ask_about_review(refund, deadline)
+            if after.status is not Status.IN_REVIEW:
+                return after
+        self._settler.recorder.recheck(refund, asked_at=asked_at)
+        return refund
+
+    def ask_about_review(self, refund: Refund, deadline: Deadline) -> Refund:
+        """Settle a refund in review if the gateway shows it by now. Without a person, this is only
+        possible where the review began because the gateway showed nothing.
+
+        Raises ``GatewayUnavailableError``.
+        """
+        if refund.failure_code not in MAY_BE_SHOWN_LATER:
+            return refund
+        result = self._settler.look_again(refund, deadline)
+        return result.refund if isinstance(result, Recorded) else refund
 
     def _fill(self, shards: Sequence[_Shard], now: str) -> None:
         """Read more of each shard that has nothing waiting."""
@@ -214,6 +239,20 @@ def _oldest(shards: Iterable[_Shard]) -> list[Due]:
         shard.waiting = shard.waiting[len(ready) :]
         batch += ready
     return sorted(batch, key=lambda due: due.check_at)
+
+
+def _is_time_to_ask(refund: Refund, now: datetime) -> bool:
+    """Whether the gateway is to be asked about a refund in review.
+
+    A failed attempt to ask is not recorded, so the next look repeats it.
+    """
+    if refund.asked_at is None:
+        return True
+    age = now - from_rfc3339(refund.updated_at)
+    since_asked = now - from_rfc3339(refund.asked_at)
+    if since_asked < -CLOCK_SKEW:
+        return True  # A wrong clock wrote it.
+    return since_asked >= min(age * ASK_AGAIN_AFTER_SHARE_OF_AGE, ASK_AGAIN_AFTER_AT_MOST)
 
 
 def _waits(refund: Refund) -> bool:

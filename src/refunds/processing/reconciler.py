@@ -94,6 +94,8 @@ class Reconciler:
             for shown in gateway.find_refunds(reference, refund.transaction_id, within):
                 self._sweep.reverse(gateway, shown, deadline)
             return self._refunds.get(refund_id)
+        if refund.status is Status.IN_REVIEW:
+            return self._open_refunds.ask_about_review(refund, deadline)
         waits = refund.status in (Status.PROCESSING, Status.PENDING)
         if waits and refund.open_shard and not self._settler.lease_left_seconds(refund):
             return self._open_refunds.next_step(refund, deadline)

@@ -149,9 +149,13 @@ class Recorder:
         self._refunds.save(refund, closed)
         return closed
 
-    def recheck(self, refund: Refund) -> bool:
-        """Put an open refund's next look off, further the longer it has been open."""
-        return self._refunds.save(refund, self.opened(refund, again=True))
+    def recheck(self, refund: Refund, *, asked_at: str | None = None) -> bool:
+        """Put an open refund's next look off, further the longer it has been open.
+
+        ``asked_at``: when the gateway was asked about it in this look; None if it was not.
+        """
+        opened = self.opened(refund, again=True)
+        return self._refunds.save(refund, replace(opened, asked_at=asked_at or refund.asked_at))
 
     def opened(self, refund: Refund, *, again: bool = False) -> Refund:
         """In the index of open refunds; ``again``: with its next look put off."""
@@ -174,4 +178,5 @@ def _closed(refund: Refund) -> Refund:
         check_at=None,
         lease_until=None,
         seen_paid_at=None,
+        asked_at=None,
     )

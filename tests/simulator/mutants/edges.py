@@ -150,9 +150,49 @@ MUTANTS = (
     edge_mutant(
         "a review that the gateway has answered stays",
         (
-            "processing.open_refunds:OpenRefunds.next_step",
+            "processing.open_refunds:OpenRefunds._next_step_in_review",
             "refund.failure_code in MAY_BE_SHOWN_LATER",
             "False",
+        ),
+    ),
+    edge_mutant(
+        "an old review is asked about as often as a new one",
+        (
+            "processing.open_refunds:_is_time_to_ask",
+            "return since_asked >= min(",
+            "return True or min(",
+        ),
+    ),
+    edge_mutant(
+        "a review is asked about once",
+        (
+            "processing.open_refunds:_is_time_to_ask",
+            "return since_asked >= min(",
+            "return False and min(",
+        ),
+    ),
+    edge_mutant(
+        "a failed attempt to ask about a review counts as an answer",
+        (
+            "processing.open_refunds:OpenRefunds._put_off",
+            "self._settler.recorder.recheck(refund)",
+            "self._settler.recorder.recheck(refund, asked_at=rfc3339(self._clock.now()))",
+        ),
+    ),
+    edge_mutant(
+        "a clock ahead silences the questions about a review",
+        (
+            "processing.open_refunds:_is_time_to_ask",
+            "if since_asked < -CLOCK_SKEW:",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
+        "a webhook of a review asks nobody",
+        (
+            "processing.reconciler:Reconciler.look_at",
+            "if refund.status is Status.IN_REVIEW:",
+            "if False:",
         ),
     ),
     edge_mutant(
