@@ -1,22 +1,20 @@
 """Scanned rows in a temporary SQLite file, which joins any number of them in any order.
 
-The file is deleted when the command ends.
+The file is deleted when the command ends. If the command is killed, the next one deletes it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds_ops.audit.page_rows import Columns, storable
 from refunds_ops.audit.rows import EntryRow, LedgerRow, RefundRow, Stray
+from refunds_ops.audit.scratch_folder import scratch_folder
 
 _CACHE_KIB = 8 * 1024
 
@@ -54,33 +52,29 @@ CREATE INDEX gateway_by_payment ON gateway (transaction_id);
 class RowStore:
     """A context manager: the file exists within it."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="refunds-verify-")
-        self.path = Path(self._folder.name) / "rows.db"
-        self._db = sqlite3.connect(self.path, isolation_level=None)
-        # The file is temporary, so nothing needs to survive a crash.
-        for pragma in (
-            "journal_mode = OFF",
-            "synchronous = OFF",
-            "locking_mode = EXCLUSIVE",
-            "temp_store = FILE",
-            f"cache_size = -{_CACHE_KIB}",
-        ):
-            self._db.execute(f"PRAGMA {pragma}")
-        self._db.execute(f"PRAGMA temp_store_directory = '{self._folder.name}'")
-        self._db.executescript(_SCHEMA)
-
     def __enter__(self) -> RowStore:
+        with ExitStack() as opened:
+            folder = opened.enter_context(scratch_folder("refunds-verify-"))
+            self.path = folder / "rows.db"
+            self._db = opened.enter_context(
+                closing(sqlite3.connect(self.path, isolation_level=None))
+            )
+            # The file is temporary, so nothing needs to survive a crash.
+            for pragma in (
+                "journal_mode = OFF",
+                "synchronous = OFF",
+                "locking_mode = EXCLUSIVE",
+                "temp_store = FILE",
+                f"cache_size = -{_CACHE_KIB}",
+                f"temp_store_directory = {_quoted(str(folder))}",
+            ):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.executescript(_SCHEMA)
+            self._opened = opened.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._db.close()
-        self._folder.cleanup()
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     def add(self, rows: Mapping[str, Sequence[Columns]]) -> None:
         """Store a page's rows, by the name of their table."""
@@ -195,3 +189,8 @@ class RowStore:
         self._db.execute("BEGIN")
         self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)  # noqa: S608
         self._db.execute("COMMIT")
+
+
+def _quoted(text: str) -> str:
+    """Text for a PRAGMA, which takes no parameters."""
+    return "'" + text.replace("'", "''") + "'"

@@ -37,9 +37,16 @@ READERS = 8
 
 STOP_SECONDS = 10
 
+TASK_SECONDS = 300.0
+"""A task takes about a second. A worker that needs this long for one hangs."""
+
 
 class WorkerDiedError(NotReadyError):
     """A worker process ended before its work was done, so the result is unknown."""
+
+
+class WorkerHungError(NotReadyError):
+    """A worker process did not finish its task in time, so the result is unknown."""
 
 
 class WorkerTaskError(Exception):
@@ -73,8 +80,9 @@ def readers(count: int = READERS) -> Iterator[ReadAll]:
 class Workers:
     """A context manager: ``count`` processes, started when there is work. One is this process."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, task_seconds: float = TASK_SECONDS) -> None:
         self._count = count
+        self._task_seconds = task_seconds
         self._threads = ThreadPoolExecutor(count) if count > 1 else None
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
@@ -95,7 +103,8 @@ class Workers:
         self, function: Callable[..., Result], all_arguments: Iterable[tuple[Any, ...]]
     ) -> Iterator[Result]:
         """The results in order. ``function`` must be one of a module; it and its arguments are
-        pickled. Raises ``WorkerDiedError``, or ``WorkerTaskError`` for what the function raised."""
+        pickled. Raises ``WorkerDiedError``, ``WorkerHungError``, or ``WorkerTaskError`` for what
+        the function raised."""
         if self._threads is None:
             return (function(*arguments) for arguments in all_arguments)
         tasks = ((function, arguments) for arguments in all_arguments)
@@ -105,12 +114,23 @@ class Workers:
         process = self._take()
         assert process.stdin is not None
         assert process.stdout is not None
+        hung = threading.Event()
+
+        def end() -> None:
+            hung.set()
+            process.kill()  # Which ends the reading and the writing below.
+
+        timer = threading.Timer(self._task_seconds, end)
+        timer.daemon = True
+        timer.start()
         try:
             pickle.dump((function, arguments), process.stdin, pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
             succeeded, result = pickle.load(process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as exc:
-            raise self._died(process) from exc
+            raise (self._hung() if hung.is_set() else self._died(process)) from exc
+        finally:
+            timer.cancel()
         with self._lock:
             self._idle.append(process)
         if not succeeded:
@@ -130,6 +150,15 @@ class Workers:
             )
             self._all.append(process)
             return process
+
+    def _hung(self) -> WorkerHungError:
+        return WorkerHungError(
+            f"A worker process did not answer within {self._task_seconds:g} seconds and was "
+            "ended. A task takes about a second. Nothing is known about what it had not checked "
+            "yet.",
+            "Is the machine overloaded, or the disk of its temporary folder (TMPDIR) slow? Run it "
+            "again with --workers 1.",
+        )
 
     def _died(self, process: subprocess.Popen[bytes]) -> WorkerDiedError:
         with suppress(subprocess.TimeoutExpired):

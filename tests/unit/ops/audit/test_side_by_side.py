@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from refunds_ops.audit import side_by_side, verify
 from refunds_ops.audit.side_by_side import (
     WORKERS_FROM_ITEMS,
     WorkerDiedError,
+    WorkerHungError,
     Workers,
     WorkerTaskError,
     readers,
@@ -76,6 +78,17 @@ def test_a_worker_that_dies_over_the_suspects_ends_verify_with_an_error(
     monkeypatch.setattr(verify, "suspect_refunds", worker_tasks.die)
     with pytest.raises(WorkerDiedError):
         trail.verify(workers=2)
+
+
+def test_a_worker_that_hangs_ends_verify_with_an_error(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "page_rows", worker_tasks.hang_at_the_audit_trail)
+    monkeypatch.setattr(verify, "Workers", partial(Workers, task_seconds=3))
+    with pytest.raises(WorkerHungError, match="did not answer within 3 seconds") as hung:
+        trail.verify(workers=2)
+    assert hung.value.status == ENVIRONMENT
+    assert "--workers 1" in hung.value.to_do[0]
 
 
 def test_an_item_that_nobody_checked_is_an_error(
