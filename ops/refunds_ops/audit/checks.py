@@ -6,6 +6,7 @@ suspect, to find what is really wrong.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -62,8 +63,8 @@ def _home(story: Story) -> str | None:
     """The payment of the refund: from its record, or else from most of its entries."""
     if story.refund is not None:
         return story.refund.transaction_id
-    places = [entry.transaction_id for entry in story.entries]
-    return max(places, key=places.count, default=None)
+    places = Counter(entry.transaction_id for entry in story.entries)
+    return max(places, key=places.__getitem__, default=None)
 
 
 def _chain(story: Story, by_version: Mapping[int, EntryRow]) -> list[Finding]:

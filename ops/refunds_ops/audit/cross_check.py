@@ -185,8 +185,7 @@ class CrossCheck:
 
     def _stray_reservation(self, reservation: tuple[str, str]) -> Finding | None:
         refund_id, transaction_id = reservation
-        there = self._tables.ledger_of(transaction_id)
-        held = there[1].get(refund_id, 0) if there else 0
+        held = self._tables.reservation_of(transaction_id, refund_id)[1] or 0
         wire = self._tables.refund(refund_id)
         home = refund_row(wire).transaction_id if wire else None
         if held <= 0 or home == transaction_id:

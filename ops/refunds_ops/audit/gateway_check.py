@@ -67,18 +67,20 @@ class GatewayCheck:
         there = self._tables.ledger_of(transaction_id)
         captured = there[0].captured if there else None
         shown = store.listed("transaction_id", transaction_id)
-        for refund_id in {each.refund_id for each in shown}:
+        by_refund: dict[str, list[GatewayRefund]] = {}
+        for each in shown:
+            by_refund.setdefault(each.refund_id, []).append(each)
+        moved = 0
+        for refund_id, mine in by_refund.items():
             wire = self._tables.refund(refund_id)
-            mine = [each for each in shown if each.refund_id == refund_id]
             now = self._shown(mine, refund_row(wire)) if wire else mine
             if now is None:
                 return
-            shown = [each for each in shown if each.refund_id != refund_id] + [*now]
-        moved = sum(
-            each.amount_minor
-            for each in shown
-            if each.status is not GatewayStatus.FAILED and each.transaction_id == transaction_id
-        )
+            moved += sum(
+                each.amount_minor
+                for each in now
+                if each.status is not GatewayStatus.FAILED and each.transaction_id == transaction_id
+            )
         if captured is not None and moved > captured:
             yield Finding(
                 kind="gateway_overpaid",

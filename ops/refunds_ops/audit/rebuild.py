@@ -63,14 +63,13 @@ def lost(findings: Iterable[Finding]) -> dict[str, set[str]]:
     return places
 
 
-def payments_in(seen: Mapping[Key, Sequence[Candidate]], refund_id: str) -> set[str]:
-    """The payments that the candidates for a refund's entries name."""
-    return {
-        candidate.entry["transaction_id"]
-        for (each, _), candidates in seen.items()
-        if each == refund_id
-        for candidate in candidates
-    }
+def payments_in(seen: Mapping[Key, Sequence[Candidate]]) -> dict[str, set[str]]:
+    """The payments that the candidates for each refund's entries name."""
+    payments: dict[str, set[str]] = {}
+    for (refund_id, _), candidates in seen.items():
+        found = payments.setdefault(refund_id, set())
+        found |= {candidate.entry["transaction_id"] for candidate in candidates}
+    return payments
 
 
 def candidates_in(failures: FailureReader, wanted: set[str]) -> dict[Key, list[Candidate]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refunds.audit.outcome_events import OutcomeBus, OutcomeEvent
-from refunds.audit.writer import AuditWriter
+from refunds.audit.writer import AuditWriter, InOrder
 from refunds.domain.clock import Clock
 from refunds.tables.audit_trail import AuditTable
 from refunds_ops.audit.failures import HANDLED, FailureReader, Kept
@@ -53,13 +53,15 @@ class Replayer:
     def replay(self, kept: Kept) -> Replayed:
         """Store what the object's records make, publish it if asked, then put the object away.
 
-        Raises what a later try may mend; then the object stays and can be replayed again.
+        Raises the first error that a later attempt may resolve. Then the object stays, and can be
+        replayed again.
         """
         result = Replayed(kept.key, left=[kept.problem] if kept.problem else [])
         if self._dry_run:
             return result
-        for record in kept.records:
-            written = self._writer.write(record)
+        for written in self._writer.write_all(kept.records, InOrder()):
+            if isinstance(written, Exception):
+                raise written
             if written.kept is not None:
                 result.left.append(written.kept)
             elif written.entry is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refunds.backup.table_scan import Page, PageReader, sources
 from refunds.domain.identifiers import RECORD_TYPE
+from refunds.tables.ledger import RESERVATION
 from refunds.tables.state import LOOK_UP_FIRST
 from refunds_ops.audit.checks import Story
 from refunds_ops.audit.rows import EntryRow, LedgerRow, Stray, entry_row, ledger_row, refund_row
@@ -71,6 +72,29 @@ class Tables:
         item = self._get(self.ledger, {"transaction_id": {"S": transaction_id}})
         return ledger_row(item) if item else None
 
+    def reservation_of(self, transaction_id: str, refund_id: str) -> tuple[LedgerRow, int | None]:
+        """A payment's balance, and what it holds for one refund (0: released, None: never held).
+
+        A payment of thousands of refunds has a large ledger. Only this much of it is parsed, so
+        what is wrong with other reservations is not seen here; ``ledger_of`` sees it.
+        """
+        names = {
+            "#id": "transaction_id",
+            "#captured": "captured",
+            "#remaining": "remaining",
+            "#currency": "currency",
+            "#held": f"{RESERVATION}{refund_id}",
+        }
+        answer = self._client.get_item(
+            TableName=self.ledger,
+            Key={"transaction_id": {"S": transaction_id}},
+            ConsistentRead=True,
+            ProjectionExpression=", ".join(names),
+            ExpressionAttributeNames=names,
+        )
+        row, held = ledger_row({"transaction_id": {"S": transaction_id}, **answer.get("Item", {})})
+        return row, held.get(refund_id)
+
     def look_up_first_until(self) -> str | None:
         """Until when the latest restore has every claim look its refund up first, if there was
         one."""
@@ -122,9 +146,9 @@ class Tables:
                 if not isinstance(entry, Stray):
                     rows.append(entry)
                     wires.setdefault(entry.version, wire)
-            if ledger := self.ledger_of(transaction_id):
-                held |= {transaction_id: ledger[1][refund_id]} if refund_id in ledger[1] else {}
-                home = ledger[0] if row and row.transaction_id == transaction_id else home
+            ledger, amount = self.reservation_of(transaction_id, refund_id)
+            held |= {} if amount is None else {transaction_id: amount}
+            home = ledger if row and row.transaction_id == transaction_id else home
         rows.sort(key=lambda entry: (entry.version, entry.transaction_id))
         return Read(Story(refund_id, row, rows, held, home), refund, wires)
 

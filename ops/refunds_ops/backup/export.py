@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refunds.backup.digest import Export
+from refunds.tables.ledger import RESERVATION
 from refunds_ops.backup.data_files import plain_items
 from refunds_ops.backup.storage import BackupStorage
 from refunds_ops.errors import NotReadyError
@@ -20,7 +21,6 @@ from refunds_ops.errors import NotReadyError
 TABLES = ("refunds", "ledger", "audit")
 FORMATS = ("csv", "jsonl", "parquet")
 ROWS_AT_ONCE = 10_000
-_RESERVATION = "r#"  # as tables/ledger.py stores them
 
 Row = dict[str, Any]
 
@@ -56,11 +56,11 @@ def _with_reservations(row: Row) -> Row:
     """A ledger's row with one column for its reservations. A column for each refund would make a
     table of refunds times payments."""
     held = {
-        name.removeprefix(_RESERVATION): value
+        name.removeprefix(RESERVATION): value
         for name, value in row.items()
-        if name.startswith(_RESERVATION)
+        if name.startswith(RESERVATION)
     }
-    others = {name: value for name, value in row.items() if not name.startswith(_RESERVATION)}
+    others = {name: value for name, value in row.items() if not name.startswith(RESERVATION)}
     return others | {"reservations": held}
 
 

@@ -107,8 +107,9 @@ def rebuild(  # noqa: PLR0913 - click passes the options
         places = lost(report.findings)
     check = CrossCheck(tables, clock=SystemClock())
     seen = candidates_in(sources.failures(stack), set(places))
+    seen_under = payments_in(seen)
     reads: Iterable[Read] = (
-        check.settled(refund_id, payments | payments_in(seen, refund_id))
+        check.settled(refund_id, payments | seen_under.get(refund_id, set()))
         for refund_id, payments in places.items()
     )
     if not everywhere:

@@ -62,7 +62,7 @@ class AuditWriter:
     def write(self, record: dict[str, Any]) -> Written:
         """Store the record's entry, or keep the record. Raises errors that another attempt may
         resolve."""
-        [written] = self.write_all([record], _InOrder())
+        [written] = self.write_all([record], InOrder())
         if isinstance(written, Exception):
             raise written
         return written
@@ -123,7 +123,7 @@ class AuditWriter:
         return Written(kept=reason)
 
 
-class _InOrder:
+class InOrder:
     """A pool that runs everything in the calling thread."""
 
     def map(self, fn: Callable[[Any], Any], *iterables: Iterable[Any]) -> Iterable[Any]:
@@ -162,7 +162,7 @@ def handle_stream_batch(
         on_result(record, written.kept)
         return written.event
 
-    results, response = run_batch(records, handle, EventType.DynamoDBStreams, _InOrder())
+    results, response = run_batch(records, handle, EventType.DynamoDBStreams, InOrder())
     # In the stream's order, so that the versions of a refund are announced one after the other.
     bus.publish([each for each in results if isinstance(each, OutcomeEvent)])
     return response

@@ -26,7 +26,7 @@ from refunds.tables.wire import (
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_RESERVATION = "r#"
+RESERVATION = "r#"
 _RELEASE_TRIES = 4
 MAX_CONDITIONS = 100
 
@@ -58,9 +58,9 @@ class Ledger:
             remaining=item.get("remaining"),
             currency=item.get("currency"),
             reservations={
-                name.removeprefix(_RESERVATION): value
+                name.removeprefix(RESERVATION): value
                 for name, value in item.items()
-                if name.startswith(_RESERVATION)
+                if name.startswith(RESERVATION)
             },
         )
 
@@ -74,7 +74,7 @@ class Ledger:
         return (
             {"transaction_id": self.transaction_id}
             | {name: value for name, value in balance.items() if value is not None}
-            | {f"{_RESERVATION}{name}": value for name, value in self.reservations.items()}
+            | {f"{RESERVATION}{name}": value for name, value in self.reservations.items()}
         )
 
 
@@ -219,7 +219,7 @@ class LedgerTable:
             values |= {"read_captured": read.captured, "read_remaining": read.remaining}
         names: dict[str, str] = {}
         for place, (refund_id, amount_minor) in enumerate((hold or {}).items()):
-            names[f"#r{place}"] = _RESERVATION + refund_id
+            names[f"#r{place}"] = RESERVATION + refund_id
             values[f"hold{place}"] = amount_minor
             update += f", #r{place} = :hold{place}"
             as_read += f" AND attribute_not_exists(#r{place})"
@@ -239,7 +239,7 @@ class LedgerTable:
             "captured": before.captured,
             "remaining": before.remaining,
         }
-        expected |= {_RESERVATION + name: before.reservations.get(name) for name in watched}
+        expected |= {RESERVATION + name: before.reservations.get(name) for name in watched}
         names = {f"#n{place}": name for place, name in enumerate(expected)}
         values = {
             f":v{place}": to_wire(value)
@@ -284,7 +284,7 @@ class LedgerTable:
                     Key={"transaction_id": {"S": transaction_id}},
                     UpdateExpression=f"SET remaining = remaining + {back}, #r = :zero",
                     ConditionExpression="#r > :zero",
-                    ExpressionAttributeNames={"#r": _RESERVATION + refund_id},
+                    ExpressionAttributeNames={"#r": RESERVATION + refund_id},
                     ExpressionAttributeValues=values,
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
@@ -292,7 +292,7 @@ class LedgerTable:
             except ClientError as exc:
                 if not condition_failed(exc):
                     raise
-                if (old_item(exc) or {}).get(_RESERVATION + refund_id) == 0:
+                if (old_item(exc) or {}).get(RESERVATION + refund_id) == 0:
                     return False
             if self._update(
                 transaction_id,
@@ -315,7 +315,7 @@ class LedgerTable:
         **values: Any,
     ) -> bool:
         if refund_id is not None:
-            names = {"#r": _RESERVATION + refund_id}
+            names = {"#r": RESERVATION + refund_id}
         named: Any = {"ExpressionAttributeNames": names} if names else {}
         try:
             self._client.update_item(

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from tests.support.audit_backups import Backups
 from tests.support.audit_rows import Trail, named, stream_record
 from tests.support.builders import NOW, person
+from tests.support.counted_calls import counted_calls
 from tests.support.failed_records import keep_as_lambda, records_of
 from tests.support.people import session_arn
 
@@ -29,7 +31,7 @@ def rebuild(
         clock=trail.clock,
         sleep=lambda seconds: trail.clock.advance(seconds=seconds),
     )
-    read = check.settled(refund_id, payments_in(seen, refund_id))
+    read = check.settled(refund_id, payments_in(seen).get(refund_id, set()))
     audit = AuditTable(trail.client, trail.stack.audit_table)
     rebuilder = Rebuilder(
         audit,
@@ -199,6 +201,34 @@ def test_replaying_publishes_when_asked(trail: Trail) -> None:
     replayer(trail, bus=trail.bus).replay(kept)
     (event,) = trail.stack.events()
     assert (event["detail"]["refund_id"], event["detail"]["version"]) == ("r1", 2)
+
+
+def test_a_kept_batch_is_stored_25_entries_in_a_request(trail: Trail) -> None:
+    for number in range(15):
+        trail.paid(f"many-{number:02d}", "p4", 1)
+    records = [record for number in range(15) for record in records_of(trail, f"many-{number:02d}")]
+    keep_as_lambda(trail, records)
+    (kept,) = trail.failures().unhandled()
+    with counted_calls() as calls:
+        result = replayer(trail).replay(kept)
+    assert (result.stored, result.left) == (30, [])
+    assert calls["BatchExecuteStatement"] == 2
+    assert trail.verify().findings == []
+
+
+def test_what_a_later_attempt_may_store_is_raised_and_stays(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_as_lambda(trail, records_of(trail, "r1"))
+    (kept,) = trail.failures().unhandled()
+    monkeypatch.setattr(AuditTable, "insert_new", raise_throttled)
+    with pytest.raises(ClientError, match="Throttling"):
+        replayer(trail).replay(kept)
+    assert list(trail.failures().keys()) == [kept.key]
+
+
+def raise_throttled(*_: Any) -> None:
+    raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Throttling"}}, "x")
 
 
 def test_what_still_makes_no_entry_stays_until_a_person_closes_it(trail: Trail) -> None:
