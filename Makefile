@@ -80,8 +80,8 @@ simulate: setup  ## the crash simulator: HISTORIES=20000 of them, or SEED=… on
 explore: setup  ## every schedule of small worlds: WORLD=1 … 10 for one of them, SECONDS=300
 	@$(VENV)/python -m tests.simulator.explore $(if $(WORLD),--world $(WORLD)) $(if $(SECONDS),--seconds $(SECONDS))
 
-mutate: setup  ## faults made by a tool, against a fast suite: FILES="processing/settler.py", EACH=5 of each file, ALL=1, SEED=1, JOBS=2, SECONDS=900, COUNT=1
-	@$(VENV)/python -m tests.simulator.mutate $(if $(FILES),--files $(FILES)) $(if $(ALL),--each 0 --seconds 86400) $(if $(EACH),--each $(EACH)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FORGET),--forget) $(if $(COUNT),--count)
+mutate: setup  ## faults made by a tool, against a fast suite: FILES="processing/settler.py", EACH=5 of each file, ALL=1, SEED=1, JOBS=2, SECONDS=900, MOST=10 CPU seconds a fault, COUNT=1
+	@$(VENV)/python -m tests.simulator.mutate $(if $(FILES),--files $(FILES)) $(if $(ALL),--each 0 --seconds 86400) $(if $(EACH),--each $(EACH)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(MOST),--most $(MOST)) $(if $(FORGET),--forget) $(if $(COUNT),--count)
 
 mutants: setup  ## deliberate faults in the protocol: the simulator must catch each
 	@$(VENV)/python -m tests.simulator --mutants

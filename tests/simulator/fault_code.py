@@ -10,6 +10,7 @@ import __future__
 import ast
 import importlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -36,15 +37,18 @@ def observe(path: str, ran: Callable[[str], object]) -> None:
 
 def statement_at(path: str, line: int) -> str:
     """The name of the innermost statement at a line, as ``observe`` tells it."""
-    innermost = max(
-        (
-            node
-            for node in ast.walk(ast.parse(Path(path).read_text()))
-            if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
-        ),
-        key=lambda node: (node.lineno, -(node.end_lineno or 0)),
-    )
-    return f"{path}:{innermost.lineno}"
+    innermost = max((first, -last) for first, last in _statements(path) if first <= line <= last)
+    return f"{path}:{innermost[0]}"
+
+
+@cache
+def _statements(path: str) -> list[tuple[int, int]]:
+    """The first and the last line of each."""
+    return [
+        (node.lineno, node.end_lineno or 0)
+        for node in ast.walk(ast.parse(Path(path).read_text()))
+        if isinstance(node, ast.stmt)
+    ]
 
 
 def _mark(node: ast.AST, path: str, *, in_function: bool = False) -> None:
@@ -82,8 +86,7 @@ def _module(path: str) -> Any:
 
 
 def _swap(path: str, changed: CodeType) -> int:
-    original = compile(Path(path).read_text(), path, "exec", _flags(), dont_inherit=True)
-    before, after = dict(_codes(original)), dict(_codes(changed))
+    before, after = original_code(path), dict(codes_in(changed))
     module, swapped = _module(path), 0
     for function in _functions(vars(module).values(), module.__name__):
         place = (function.__code__.co_qualname, function.__code__.co_firstlineno)
@@ -93,11 +96,18 @@ def _swap(path: str, changed: CodeType) -> int:
     return swapped
 
 
-def _codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
+@cache
+def original_code(path: str) -> dict[tuple[str, int], CodeType]:
+    """By name and line. A process that calls this before it forks spares its forks the work."""
+    original = compile(Path(path).read_text(), path, "exec", _flags(), dont_inherit=True)
+    return dict(codes_in(original))
+
+
+def codes_in(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield (constant.co_qualname, constant.co_firstlineno), constant
-            yield from _codes(constant)
+            yield from codes_in(constant)
 
 
 def _functions(values: Any, module: str) -> Iterator[FunctionType]:

@@ -1,7 +1,7 @@
 """A pytest plugin: the tests that reach a fault run in a fork of their own, until one fails.
 
-First each test file runs once, to see which statements its tests reach. What was seen, and which
-faults were caught, is kept in ``.local/mutate`` for as long as it stays true.
+First each test file runs once, to see which statements its tests reach. That is kept in
+``.local/mutate`` until a file of ``src`` or of what tests share changes.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ import sys
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.simulator.fault_code import infect, observe, statement_at
+from tests.simulator.fault_code import infect, observe, original_code, statement_at
 from tests.simulator.fault_making import Fault
+from tests.simulator.fault_memory import KEPT, Memory, fingerprints
 
-KEPT = Path(".local/mutate")
 NO_TEST = "no test reaches it"
 UNCHANGED = "in no function's code"
 SURVIVED = "survived"
+SO_FAR = "survived so far"
+"""Not all tests that reach it have run: it was given up for another fault."""
 
 SLOWEST = 8
 """A test may take so many times as long as without a fault, and ``GRACE_SECONDS``: one that a fault
 makes loop, or wait for ever, has caught it."""
 
-GRACE_SECONDS = 5
-WAIT_SECONDS = 90
+GRACE_SECONDS = 2
+WAIT_SECONDS = 30
 """The same for one that waits, on a machine that is busy."""
 
 
@@ -48,18 +50,31 @@ class Reach:
     statements: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A fork: its fault, and where it writes which tests have begun."""
+
+    fault: Fault
+    pipe: int
+
+
 @dataclass
 class Hunt:
-    """``verdicts``: by fault, the test that caught it, or one of the texts above."""
+    """``verdicts``: by fault, the test that caught it, or one of the texts above.
+
+    ``most_seconds``: CPU time after which a fault that lives is given up until the next run.
+    """
 
     files: Sequence[Path]
     faults: Sequence[Fault]
     ends: float
     jobs: int
     forget: bool
+    most_seconds: float
     verdicts: dict[Fault, str] = field(default_factory=dict)
     on_verdict: Callable[[Fault, str], None] = lambda fault, verdict: None
     _killers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _running: dict[int, Running] = field(default_factory=dict)
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """The same examples each time, and no search for the smallest that fails."""
@@ -72,85 +87,104 @@ class Hunt:
         hypothesis.settings.load_profile("mutate")
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        by_id = {item.nodeid: item for item in session.items}
         reach = _reach(session, self.files)
         failing = [test for test, seen in reach.items() if seen.seconds < 0]
         if failing:
             raise pytest.UsageError(f"these tests fail without any fault: {failing[:5]}")
+        memory = Memory(fingerprints(session.items))
+        open_faults = self._from_memory(memory, reach)
+        _warm_up(session.items, reach, self.files)
+        by_id = {item.nodeid: item for item in session.items}
+        for fault, reached in open_faults:
+            if time.monotonic() > self.ends:
+                break
+            order = self._order(fault, reached, reach)
+            self._fork(fault, [(by_id[test], reach[test].seconds) for test in order])
+            while len(self._running) >= self.jobs:
+                self._wait(memory)
+        while self._running:
+            self._wait(memory)
+        return True
+
+    def _from_memory(
+        self, memory: Memory, reach: dict[str, Reach]
+    ) -> list[tuple[Fault, list[str]]]:
+        """What has to run: each fault with the tests that it has not met. Those that no run has
+        tried come first."""
         tests_of: dict[str, list[str]] = defaultdict(list)
         for test, seen in reach.items():
             for statement in seen.statements:
                 tests_of[statement].append(test)
-        tests = sha256("".join(sorted(_file_digest(each) for each in _test_files())).encode())
-        kept = _Verdicts(tests.hexdigest())
-        _warm_up(by_id.values(), reach)
-        running: dict[int, tuple[Fault, int]] = {}
+        found: list[tuple[Fault, list[str]]] = []
         for fault in self.faults:
-            if not self.forget and (known := kept.known(fault)):
-                self._record(fault, known)
-                continue
             reached = tests_of[statement_at(fault.path, fault.line)]
-            if not reached:
+            caught_by = None if self.forget else memory.caught_by(fault)
+            not_met = reached if self.forget else memory.not_met(fault, reached)
+            if caught_by is not None:
+                self._record(fault, caught_by)
+            elif not reached:
                 self._record(fault, NO_TEST)
-                continue
-            if time.monotonic() > self.ends:
-                continue
-            order = self._order(fault, reached, reach)
-            running |= self._fork(fault, [(by_id[test], reach[test].seconds) for test in order])
-            while len(running) >= self.jobs:
-                self._wait(running, kept)
-        while running:
-            self._wait(running, kept)
-        return True
+            elif not not_met:
+                self._record(fault, SURVIVED)
+            else:
+                found.append((fault, not_met))
+                if memory.was_tried(fault) and not self.forget:
+                    self.verdicts[fault] = SO_FAR
+        return sorted(found, key=lambda entry: memory.was_tried(entry[0]))
 
     def _order(self, fault: Fault, reached: list[str], reach: dict[str, Reach]) -> list[str]:
-        """What caught this function's faults before, then the module's own tests, then the rest by
-        how long they take."""
-        place, own = f"{fault.path} {fault.function}", Path(fault.path).stem.split("_")[0]
+        """What caught this function's faults before, then the module's own tests, then what caught
+        the file's, then the rest by how long they take."""
+        own = Path(fault.path).stem.split("_")[0]
         return sorted(
             reached,
             key=lambda test: (
-                -self._killers[place, test],
+                -self._killers[f"{fault.path} {fault.function}", test],
                 own not in test.partition("::")[0],
+                -self._killers[fault.path, test],
                 reach[test].seconds,
             ),
         )
 
-    def _fork(
-        self, fault: Fault, tests: list[tuple[pytest.Item, float]]
-    ) -> dict[int, tuple[Fault, int]]:
+    def _fork(self, fault: Fault, tests: list[tuple[pytest.Item, float]]) -> None:
         readable, writable = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(readable)
+            status = 1
             with contextlib.suppress(BaseException):
-                _run(fault, tests, writable)
-            os._exit(0)
+                _run(fault, tests, writable, self.most_seconds)
+                status = 0
+            os._exit(status)
         os.close(writable)
-        return {child: (fault, readable)}
+        self._running[child] = Running(fault, readable)
 
-    def _wait(self, running: dict[int, tuple[Fault, int]], kept: _Verdicts) -> None:
+    def _wait(self, memory: Memory) -> None:
         child, status = os.waitpid(-1, 0)
-        if child not in running:
+        if child not in self._running:
             return
-        fault, readable = running.pop(child)
-        with os.fdopen(readable) as pipe:
-            lines = pipe.read().splitlines()
-        verdict = lines[-1] if lines else UNCHANGED
-        if verdict == SURVIVED and status != 0:
-            raise pytest.UsageError(f"a fork ended with {status}: {fault.key()}")
-        if verdict not in (SURVIVED, UNCHANGED):
-            self._killers[f"{fault.path} {fault.function}", verdict] += 1
-        kept.keep(fault, verdict)
-        self._record(fault, verdict)
+        ended = self._running.pop(child)
+        with os.fdopen(ended.pipe) as pipe:
+            *begun, verdict = pipe.read().splitlines() or [""]
+        if not verdict or (verdict in (SURVIVED, SO_FAR) and status != 0):
+            raise pytest.UsageError(f"a fork ended with {status}: {ended.fault.key()}")
+        if verdict in (SURVIVED, SO_FAR):
+            memory.passed(ended.fault, begun)
+        elif verdict != UNCHANGED:
+            memory.caught(ended.fault, verdict)
+        self._record(ended.fault, verdict)
 
     def _record(self, fault: Fault, verdict: str) -> None:
         self.verdicts[fault] = verdict
+        self._killers[f"{fault.path} {fault.function}", verdict] += 1
+        self._killers[fault.path, verdict] += 1
         self.on_verdict(fault, verdict)
 
 
-def _warm_up(items: Iterable[pytest.Item], reach: dict[str, Reach]) -> None:
+def _warm_up(items: Sequence[pytest.Item], reach: dict[str, Reach], files: Sequence[Path]) -> None:
     """Run one test of each folder that reaches much: no fork then loads what they all need."""
+    for path in files:
+        original_code(str(path))
     widest: dict[Path, pytest.Item] = {}
     for item in sorted(items, key=lambda item: -len(reach[item.nodeid].statements)):
         if reach[item.nodeid].seconds < 1:
@@ -161,18 +195,24 @@ def _warm_up(items: Iterable[pytest.Item], reach: dict[str, Reach]) -> None:
     gc.freeze()
 
 
-def _run(fault: Fault, tests: list[tuple[pytest.Item, float]], out: int) -> None:
-    """Writes each test that begins; the last line is the one that failed, or that none did."""
+def _run(
+    fault: Fault, tests: list[tuple[pytest.Item, float]], out: int, most_seconds: float
+) -> None:
+    """Writes each test that begins; the last line is the one that failed, or a verdict."""
     with Path(os.devnull).open("w") as silence:
         os.dup2(silence.fileno(), 1)
         os.dup2(silence.fileno(), 2)
     if not infect(fault):
         os.write(out, f"{UNCHANGED}\n".encode())
         return
+    began = time.process_time()
     for number, (item, seconds) in enumerate(tests):
+        if time.process_time() - began > most_seconds:
+            os.write(out, f"{SO_FAR}\n".encode())
+            return
         os.write(out, f"{item.nodeid}\n".encode())
         used = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(used.ru_utime + used.ru_stime + GRACE_SECONDS + SLOWEST * seconds)
+        most = int(used.ru_utime + used.ru_stime + GRACE_SECONDS + SLOWEST * seconds) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
         signal.alarm(WAIT_SECONDS + int(SLOWEST * seconds))
         following = tests[number + 1][0] if number + 1 < len(tests) else None
@@ -180,30 +220,6 @@ def _run(fault: Fault, tests: list[tuple[pytest.Item, float]], out: int) -> None
         if item.session.testsfailed:
             return
     os.write(out, f"{SURVIVED}\n".encode())
-
-
-class _Verdicts:
-    """A caught fault stays caught while its file stays the same; one that survived is tried again
-    once a test has changed."""
-
-    def __init__(self, tests: str) -> None:
-        KEPT.mkdir(parents=True, exist_ok=True)
-        self._file, self._tests = KEPT / "verdicts.jsonl", tests
-        self._known: dict[str, str] = {}
-        if self._file.exists():
-            for line in self._file.read_text().splitlines():
-                entry = json.loads(line)
-                is_caught = entry["verdict"] not in (SURVIVED, UNCHANGED)
-                if is_caught or entry["tests"] == tests:
-                    self._known[entry["fault"]] = entry["verdict"]
-
-    def known(self, fault: Fault) -> str | None:
-        return self._known.get(fault.digest())
-
-    def keep(self, fault: Fault, verdict: str) -> None:
-        entry = {"fault": fault.digest(), "verdict": verdict, "tests": self._tests}
-        with self._file.open("a") as lines:
-            lines.write(json.dumps(entry) + "\n")
 
 
 # --- which test reaches what ----------------------------------------------------------------------

@@ -156,6 +156,8 @@ def _has_an_effect(node: ast.AST) -> bool:
 
 def _replaced(lines: list[str], node: ast.stmt, instead: str) -> str:
     assert node.end_lineno is not None
+    if any("super()" in line for line in lines[node.lineno - 1 : node.end_lineno]):
+        instead += "; super"  # without it the code has no cell for the class, and can't be swapped
     first = lines[node.lineno - 1][: node.col_offset] + instead + "\n"
     blank = ["\n"] * (node.end_lineno - node.lineno)
     return "".join([*lines[: node.lineno - 1], first, *blank, *lines[node.end_lineno :]])

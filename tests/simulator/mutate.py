@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.simulator.fault_hunt import NO_TEST, SURVIVED, UNCHANGED, Hunt
+from tests.simulator.fault_hunt import NO_TEST, SO_FAR, SURVIVED, UNCHANGED, Hunt
 from tests.simulator.fault_making import Fault, faults_of
 
 SOURCE = Path("src/refunds")
@@ -42,6 +42,7 @@ UNUSED = [
 """Plugins that a forked test has no use for."""
 
 LEAST_CAUGHT = 0.95
+ALIVE = (SURVIVED, SO_FAR, NO_TEST)
 
 
 def known_survivors() -> dict[str, str]:
@@ -65,6 +66,9 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=3600, help="begin no fault later than this"
     )
+    parser.add_argument(
+        "--most", type=float, default=10, help="CPU seconds for a fault that lives; then the next"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="faults at the same time (1)")
     parser.add_argument("--forget", action="store_true", help="run again what was caught before")
     parser.add_argument("--count", action="store_true", help="only count the faults of each file")
@@ -79,7 +83,7 @@ def main() -> int:
             print(f"{len(those):5}  {path}")
         print(f"{len(faults):5}  in all")
         return 0
-    hunt = Hunt(all_files(), faults, ends, asked.jobs, asked.forget, on_verdict=_show)
+    hunt = Hunt(all_files(), faults, ends, asked.jobs, asked.forget, asked.most, on_verdict=_show)
     _run(hunt)
     return _judge(made, hunt.verdicts)
 
@@ -93,13 +97,13 @@ def _run(hunt: Hunt) -> None:
 
 
 def _show(fault: Fault, verdict: str) -> None:
-    if verdict in (SURVIVED, NO_TEST):
+    if verdict in ALIVE:
         print(f"{verdict}: line {fault.line}, {fault.key()}", file=sys.stderr, flush=True)
 
 
 def _judge(made: dict[Path, list[Fault]], verdicts: dict[Fault, str]) -> int:
     known = known_survivors()
-    alive = [each for each, verdict in verdicts.items() if verdict in (SURVIVED, NO_TEST)]
+    alive = [each for each, verdict in verdicts.items() if verdict in ALIVE]
     unlisted = [fault for fault in alive if fault.key() not in known]
     print(" made caught listed survived not run  file")
     rows = [_row(str(path), those, verdicts, unlisted) for path, those in made.items()]
@@ -123,7 +127,7 @@ def _row(
     """Made, caught, listed, survived and not run. What is in no function's code is not counted."""
     run = [each for each in faults if verdicts.get(each) != UNCHANGED]
     survived = sum(each in unlisted for each in run)
-    alive = sum(verdicts.get(each) in (SURVIVED, NO_TEST) for each in run)
+    alive = sum(verdicts.get(each) in ALIVE for each in run)
     not_run = sum(each not in verdicts for each in run)
     caught = len(run) - alive - not_run
     row = (len(run), caught, alive - survived, survived, not_run)

@@ -8,8 +8,9 @@ from random import Random
 from types import FunctionType
 
 import pytest
-from tests.simulator.fault_code import infect, observe, statement_at
+from tests.simulator.fault_code import codes_in, infect, observe, original_code, statement_at
 from tests.simulator.fault_making import Fault, faults_of
+from tests.simulator.fault_memory import Memory
 from tests.simulator.mutate import known_survivors
 
 from refunds.domain import money
@@ -73,3 +74,47 @@ def test_the_statements_that_a_test_runs_are_seen() -> None:
     reached = next(number for number, line in enumerate(lines, 1) if 'sign = "-"' in line)
     assert statement_at(str(MONEY), reached) in ran
     vars(money).pop("__statement_ran__")
+
+
+def _memory(folder: Path, **fingerprints: str) -> Memory:
+    return Memory(fingerprints, folder / "faults.jsonl")
+
+
+def test_a_caught_fault_stays_caught_while_its_test_is_there(tmp_path: Path) -> None:
+    fault, other = faults_of(MONEY, Random(1), 2)
+    _memory(tmp_path, one="1", two="2").caught(fault, "one")
+    later = _memory(tmp_path, one="3")
+    assert (later.caught_by(fault), later.caught_by(other)) == ("one", None)
+    assert (later.was_tried(fault), later.was_tried(other)) == (True, False)
+    assert _memory(tmp_path, two="2").caught_by(fault) is None
+
+
+def test_a_fault_that_lives_meets_only_tests_that_are_new_or_changed(tmp_path: Path) -> None:
+    fault, other = faults_of(MONEY, Random(1), 2)
+    tests = ["one", "two", "three"]
+    first = _memory(tmp_path, one="1", two="2", three="3")
+    first.passed(fault, ["one"])
+    first.passed(fault, ["two"])
+    later = _memory(tmp_path, one="1", two="changed", three="3")
+    assert later.not_met(fault, tests) == ["two", "three"]
+    assert later.not_met(other, tests) == tests
+    assert later.was_tried(fault)
+
+
+@pytest.mark.parametrize("path", ["processing/queue.py", "gateways/http.py"])
+def test_a_call_of_the_base_class_can_be_left_out(path: str) -> None:
+    """Python refuses code that has no cell for the class where there was one."""
+    source = Path("src/refunds") / path
+    left_out = [each for each in faults_of(source, Random(1), None) if "super()" in each.was]
+    assert left_out
+    for fault in left_out:
+        before = original_code(fault.path)
+        changed = compile(fault.code, fault.path, "exec")
+        name = fault.function
+        cells = [
+            code.co_freevars
+            for (qualname, _), code in [*before.items(), *codes_in(changed)]
+            if qualname == name
+        ]
+        assert len(cells) >= 2
+        assert len(set(cells)) == 1

@@ -247,5 +247,4 @@ def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:
         content += chunk
         if len(content) > MAX_BODY_BYTES:
             raise ProtocolError(f"a body of more than {MAX_BODY_BYTES} bytes")
-        _left_seconds()
     return bytes(content)

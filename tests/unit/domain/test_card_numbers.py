@@ -130,6 +130,9 @@ def test_an_identifier_is_refused_only_when_it_is_written_as_on_a_card(
     [
         "305-4111111-1111116",  # an order's number in groups of 3, 7 and 7
         "4111-1111-1111-1111-2222-3333",
+        "4111-1111_1111_1111",  # groups that are not separated alike
+        "4111_1111-1111-1111",
+        "4111-1111-1111_1111",
         "4111111111111111_1",
         "ab4111-1111-1111-1111",
         "41111111-1111-4111-8111-111111111111",

@@ -24,6 +24,7 @@ from refunds.domain.refund import (
     Status,
     approved_version,
     change_status,
+    restored_version,
     short_text,
 )
 
@@ -42,6 +43,7 @@ LEGAL = {
     ("SUCCEEDED", "REVERSED"),
 }
 LATER = rfc3339(NOW + timedelta(seconds=1))
+MINE = "t"
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(Status, Status)))
@@ -101,6 +103,26 @@ def test_fields_that_keep_their_value_are_not_listed_as_changed() -> None:
     )
 
     assert new.changed_fields == ("status",)
+
+
+@pytest.mark.parametrize("on_behalf_of", [None, "the shop"])
+def test_a_restored_version_says_who_restored_it_and_on_whose_behalf(
+    on_behalf_of: str | None,
+) -> None:
+    new = restored_version(
+        refund(version=3, attempt_token=MINE, lease_until=LATER),
+        follows=7,
+        previous_hash="h",
+        at=LATER,
+        by="jo",
+        why="TICKET-7",
+        source="backup 1",
+        on_behalf_of=on_behalf_of,
+    )
+    how = {"at": LATER, "by": "jo", "why": "TICKET-7", "source": "backup 1"}
+    assert new.restored == (how if on_behalf_of is None else how | {"on_behalf_of": on_behalf_of})
+    assert (new.version, new.previous_hash, new.processed_by) == (8, "h", "jo")
+    assert (new.status, new.attempt_token, new.lease_until) == (Status.PROCESSING, None, None)
 
 
 @pytest.mark.parametrize("status", Status)
