@@ -14,6 +14,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from types import CodeType
 from typing import Any
 
 import parso
@@ -65,32 +66,39 @@ class Fault:
 
 
 def faults_of(path: Path, dice: Random, most: int | None) -> list[Fault]:
-    """Some of a file's faults, or all of them. Each changes a function, and each is made once."""
+    """Some of a file's faults, or all of them. Each changes a function, and each is made once:
+    ``x is not y`` and ``not x is y`` are one fault, because Python makes the same code of both."""
     source = path.read_text()
     changes = [("ours", each) for each in _left_out(source)]
     changes += [(name, each) for name in OPERATORS for each in _by_operator(source, name)]
-    dice.shuffle(changes)
     functions = _functions_by_line(source)
-    made: dict[str, Fault] = {}
+    seen = {_instructions(compile(source, "", "exec"))}
+    made: list[Fault] = []
     for name, code in changes:
-        if most is not None and len(made) >= most:
-            break
         before, after = source.splitlines(), code.splitlines()
         line = next(n for n, (a, b) in enumerate(zip(before, after, strict=False), 1) if a != b)
         was, instead = before[line - 1].strip(), after[line - 1].strip()
-        if (function := functions.get(line)) and _is_valid(code):
-            fault = Fault(str(path), name, line, function, was, instead, code)
-            made.setdefault(fault.digest(), fault)
-    return sorted(made.values(), key=lambda fault: fault.line)
+        if not (function := functions.get(line)):
+            continue
+        try:
+            instructions = _instructions(compile(code, "", "exec"))
+        except SyntaxError:  # cosmic-ray writes `not name := …` without parentheses
+            continue
+        if instructions not in seen:
+            seen.add(instructions)
+            made.append(Fault(str(path), name, line, function, was, instead, code))
+    dice.shuffle(made)
+    return sorted(made[:most], key=lambda fault: fault.line)
 
 
-def _is_valid(code: str) -> bool:
-    """cosmic-ray writes ``not name := …`` without parentheses."""
-    try:
-        ast.parse(code)
-    except SyntaxError:
-        return False
-    return True
+def _instructions(code: CodeType) -> tuple[Any, ...]:
+    """What Python runs, without the lines and columns it is from."""
+    constants = (
+        _instructions(each) if isinstance(each, CodeType) else (type(each), repr(each))
+        for each in code.co_consts
+    )
+    names = (code.co_qualname, code.co_names, code.co_varnames, code.co_freevars)
+    return (*names, code.co_code, code.co_exceptiontable, *constants)
 
 
 def _by_operator(source: str, name: str) -> Iterator[str]:
