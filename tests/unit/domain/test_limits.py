@@ -71,6 +71,11 @@ def test_a_currency_that_a_limit_does_not_name_has_none_left() -> None:
     assert of(Exceptions()).per_refund_minor == 500
     assert of(Exceptions(), currency="JPY").per_refund_minor == 0
     assert of(Exceptions(), NO_LIMITS, currency="JPY").per_refund_minor is None
+    others = Limits(day={"EUR": 5}, approve_above={"EUR": 5}, second_approval_above={"EUR": 5})
+    found = of(Exceptions(), others, currency="JPY")
+    assert (found.day_minor, found.approve_above_minor) == (0, 0)
+    assert [others.needs_second(amount, "JPY") for amount in (0, 1)] == [False, True]
+    assert [others.needs_second(amount, "EUR") for amount in (5, 6)] == [False, True]
 
 
 def test_an_exception_raises_or_lowers_and_the_lowest_holds() -> None:
@@ -109,6 +114,7 @@ def test_each_change_of_the_exceptions_is_kept_with_who_and_why() -> None:
     assert (one["was"], one["now"]) == (None, first.item())
     assert (two["was"], two["now"], two["by"]) == (first.item(), None, WHO["by"])
     assert Exceptions.from_item(added.item()) == added
+    assert Exceptions.from_item({}) == Exceptions()
 
 
 def test_exceptions_have_a_bound_and_a_kind() -> None:
