@@ -20,6 +20,7 @@ from tests.support.webhook_events import OTHER, SECRET, told
 
 from refunds.gateways.webhooks import (
     MAX_BODY_BYTES,
+    MIN_SECRET_CHARACTERS,
     REPLAY_WINDOW_SECONDS,
     RefusedWebhookError,
     refund_to_look_at,
@@ -159,6 +160,11 @@ def test_nobody_can_sign_with_a_placeholder(secrets: str) -> None:
         assert refused(signed(secret=guess), secrets) == 401
 
 
+def test_a_secret_has_a_least_length() -> None:
+    assert usable("x" * MIN_SECRET_CHARACTERS) == [b"x" * MIN_SECRET_CHARACTERS]
+    assert usable("x" * (MIN_SECRET_CHARACTERS - 1)) == []
+
+
 def test_secrets_are_at_most_four() -> None:
     assert len(usable("\n".join(f"{number}-secret-of-a-test" for number in range(10)))) == 4
 
@@ -204,9 +210,16 @@ def test_garbage_from_the_gateway_is_refused_and_breaks_nothing(content: Any) ->
     assert refused(signed(content, encoded=isinstance(content, bytes))) == 400
 
 
-def test_a_body_that_is_not_base64_is_refused() -> None:
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_body_of_the_largest_size_is_read(encoded: bool) -> None:
+    text = json.dumps(told())
+    assert heard(signed(text.ljust(MAX_BODY_BYTES), encoded=encoded)) == "refund-1"
+
+
+@pytest.mark.parametrize("more", ["§§§", "!", "!!!!"])
+def test_a_body_that_is_not_base64_is_refused(more: str) -> None:
     event = signed(encoded=True)
-    event["body"] = "§§§"
+    event["body"] += more
     assert refused(event) == 400
 
 
