@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import click
 
@@ -110,7 +111,7 @@ def _help(text: str) -> str:
     parts = []
     for paragraph in text.split("\n\n"):
         if paragraph.lstrip().startswith("\b"):
-            example = paragraph.replace("\b\n", "").replace("\b", "")
+            example = dedent(paragraph.replace("\b\n", "").replace("\b", ""))
             parts.append(f"```sh\n{example.strip()}\n```")
         else:
             parts.append(" ".join(paragraph.split()))
