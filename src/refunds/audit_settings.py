@@ -1,5 +1,5 @@
-"""WriteAudit's settings, in a module of their own: the others' load the types of gateways and
-limits."""
+"""WriteAudit's settings. They have their own module, because ``settings`` also loads the types of
+gateways and limits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""BackupRefunds' settings, in a module of their own: the others' load the types of gateways and
-limits."""
+"""BackupRefunds' settings. They have their own module, because ``settings`` also loads the types of
+gateways and limits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class BackupRefundsSettings:
     signing_key_arn: str
     compression: str
     read_units_per_second: int
-    """Over all segments of a scan; 0 sets no limit."""
+    """For all segments of a scan together; 0 sets no limit."""
     native_above_bytes: int
-    """From this size on DynamoDB itself exports Refunds; 0 is never."""
+    """From this size on, DynamoDB itself exports Refunds; 0 means never."""
     function_name: str
     function_version: str
 

@@ -1,4 +1,4 @@
-"""Powertools' batch processor with the records of a batch running side by side."""
+"""Powertools' batch processor, but with the records of a batch handled in parallel."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def run_batch(
     """Handle all records; a batch takes about as long as its slowest. One failure does not affect
     the others.
 
-    Records for which ``in_order`` says the same are handled one after the other. Returns the
-    results in the records' order, None for those that raised, and Lambda's partial batch response,
-    which brings those back: also when all did.
+    Records for which ``in_order`` returns the same value are handled one after the other. Returns
+    the results in the records' order (None for records that raised), and Lambda's partial batch
+    response, which names the records that raised, even if all of them did.
     """
     batch = _SideBySide(event_type, pool, in_order)
 

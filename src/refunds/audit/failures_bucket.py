@@ -40,7 +40,7 @@ class FailureStore:
 
 
 def _plain(value: Any) -> Any:
-    """The JSON form of what a stream's image can hold and JSON can't."""
+    """The JSON form of values that a stream's image can hold but JSON can't."""
     match value:
         case bytes() | bytearray():
             return base64.b64encode(value).decode()

@@ -2,7 +2,7 @@
 
 WriteAudit sees every change of every refund, whether the queue, the reconciler or a person made it.
 Amounts are integers of minor units. A stream record that is delivered twice is counted twice, so
-these are for charts and alarms; `refunds totals` is what adds up.
+these numbers are for charts and alarms; `refunds totals` has exact sums.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _NAMES = {
 }
 
 OUTCOME_COUNTS = ("RefundedCount", "FailedCount", "RejectedCount", "ReversedCount")
-"""Counts that alarms set in relation to each other. Each is reported beside the others, 0 if need
-be: metric math over a count without a datapoint gives no value, and the alarm stays silent."""
+"""Counts that alarms compare with each other. They are always reported together, as 0 if necessary:
+metric math over a count without a datapoint gives no value, and the alarm would stay silent."""
 
 
 def money_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Counter[str]]:

@@ -22,7 +22,7 @@ SOURCE = "refunds"
 GATEWAY_DOWN = "Gateway Down"
 REQUESTS_STOPPED = "Requests Stopped"
 INTAKE_EVENTS = (GATEWAY_DOWN, REQUESTS_STOPPED)
-"""These have the reconciler stop the queue at once."""
+"""Events that make the reconciler stop the queue at once."""
 _BATCH = 10  # PutEvents takes no more
 
 _SILENT = frozenset({Status.PROCESSING})
@@ -41,7 +41,7 @@ class OutcomeEvent:
 
 
 def outcome_event(entry: Item) -> OutcomeEvent | None:
-    """The event that an audit entry gives rise to; None for one that changes nothing outside."""
+    """The event for an audit entry; None if the entry changes nothing for consumers."""
     status = Status(entry["status"])
     if status in _SILENT or entry["event"] in SAME_STATUS_EVENTS:
         return None
@@ -72,7 +72,7 @@ def refused_event(message_id: str, error: RefusedError) -> OutcomeEvent:
 
 
 def gateway_down_event(intake: Intake) -> OutcomeEvent:
-    """The event that has the reconciler stop the queue at once; see ``breaker.queue_mapping``."""
+    """The event that makes the reconciler stop the queue at once; see ``breaker.queue_mapping``."""
     return OutcomeEvent(GATEWAY_DOWN, {"since": intake.since, "why": intake.why})
 
 
@@ -82,7 +82,7 @@ def requests_stopped_event(intake: Intake) -> OutcomeEvent:
 
 
 class OutcomeBus:
-    """With a ``pool``, events of different refunds are published side by side."""
+    """With a ``pool``, events of different refunds are published in parallel."""
 
     def __init__(self, client: EventBridgeClient, bus_name: str, pool: Pool | None = None) -> None:
         self._client = client
@@ -90,7 +90,7 @@ class OutcomeBus:
         self._pool = pool
 
     def publish(self, events: Sequence[OutcomeEvent]) -> None:
-        """Publish all, at least once, those of one refund in their order.
+        """Publish all events at least once, and the events of one refund in order.
 
         Raises ``PublishError`` when some were not taken.
         """

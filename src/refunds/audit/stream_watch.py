@@ -1,7 +1,7 @@
 """Whether the changes of the Refunds table reach WriteAudit.
 
-A function that is not invoked has no errors and no lag. So the reconciler looks at the event source
-mapping and at the table's stream.
+A function that is not invoked reports no errors and no lag, so the reconciler checks the event
+source mapping and the table's stream.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class Failures(Protocol):
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a stream record: the ``entry`` that is stored and the event it gives rise to,
-    or why the record was ``kept`` in S3. Neither: it changes nothing that is audited."""
+    """What became of a stream record: the ``entry`` that is stored, with its event, or why the
+    record was ``kept`` in S3. Neither is set if the record changes nothing that is audited."""
 
     entry: Item | None = None
     event: OutcomeEvent | None = None
@@ -47,7 +47,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _New:
-    """What a record gives rise to, before it is stored."""
+    """The entry and the event of a record, before the entry is stored."""
 
     entry: Item
     event: OutcomeEvent | None
@@ -96,7 +96,8 @@ class AuditWriter:
     def _prepare(self, record: dict[str, Any]) -> _New | Written:
         try:
             entry = entry_of(record)
-            # Before the entry is stored: a record that makes no event would fail at every attempt.
+            # Made before the entry is stored: a record whose event can't be made would fail at
+            # every attempt.
             return Written() if entry is None else _New(entry, outcome_event(entry))
         except UnversionedChangeError as exc:
             return self._keep(record, str(exc))
@@ -104,7 +105,7 @@ class AuditWriter:
             return self._keep(record, f"{type(exc).__name__}: not a refund's image")
 
     def _finish(self, record: dict[str, Any], new: _New, stored: Inserted) -> Written:
-        """What became of the record, now that its entry was stored or not."""
+        """What became of the record, after the attempt to store its entry."""
         match stored:
             case ClientError():
                 if stored.response["Error"]["Code"] not in _POISON_CODES:
@@ -145,7 +146,7 @@ def handle_stream_batch(
     pool: Pool,
     on_result: Callable[[dict[str, Any], str | Exception | None], None],
 ) -> dict[str, Any]:
-    """Write the entries of a stream event, then publish what they give rise to.
+    """Write the entries of a stream event, then publish their events.
 
     Returns the partial batch response. ``on_result`` is called with each record and None, the
     reason why it was kept in S3, or the error that has it delivered again. Raises when the bus does
@@ -173,7 +174,7 @@ class UnversionedChangeError(ValueError):
 
 
 def entry_of(record: dict[str, Any]) -> Item | None:
-    """The entry for a stream record, but for ``recorded_at``; None when nothing audited changed.
+    """The entry for a stream record, without ``recorded_at``; None when nothing audited changed.
 
     Raises ``ValueError`` and its like for a record that makes no entry.
     """
@@ -201,7 +202,7 @@ def entry_of(record: dict[str, Any]) -> Item | None:
 def same_entry(stored: Item, entry: Item) -> bool:
     """Whether ``stored`` is ``entry``. Compares every field: a changed entry may have kept its
     hash."""
-    # In wire form, where true is not 1.
+    # Compared in wire form, because Python's True equals 1.
     return stored.get("entry_hash") == entry["entry_hash"] and item_to_wire(
         hashed_fields(stored)
     ) == item_to_wire(hashed_fields(entry))

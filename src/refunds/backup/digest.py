@@ -51,8 +51,8 @@ class DataFile(StoredFile):
 class Export:
     """One table's part of a backup. ``table`` is ``refunds``, ``ledger`` or ``audit``.
 
-    ``root`` is ``…/AWSDynamoDB/<ExportId>``, without a slash at its end. ``export_time``: every row
-    that was not changed after it is there as it was then.
+    ``root`` is ``…/AWSDynamoDB/<ExportId>``, without a slash at its end. ``export_time``: the part
+    contains every row that did not change after this instant, as it was then.
     """
 
     table: str
@@ -71,7 +71,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Previous:
-    """The digest before: its place, the hex SHA-256 of its bytes, and its signature in hex."""
+    """The previous digest: its place, the hex SHA-256 of its bytes, and its signature in hex."""
 
     bucket: str
     key: str
@@ -99,7 +99,7 @@ class Digest:
         return digest_key(self.sequence)
 
     def files(self) -> tuple[StoredFile, ...]:
-        """Every object of the backup, the digest and its signature apart."""
+        """Every object of the backup, except the digest and its signature."""
         return tuple(file for export in self.exports for file in (*export.manifests, *export.files))
 
     def to_bytes(self) -> bytes:
@@ -183,7 +183,7 @@ _HASH_BYTES, _HEX_DIGITS = 64, b"0123456789abcdef"
 
 
 def audit_leaves(lines: bytes) -> list[bytes]:
-    """The leaf data of each line, found in the whole page at once where that is unambiguous."""
+    """The leaf data of each line. Searches the whole page at once if that is unambiguous."""
     found = _leaves_at_once(lines)
     return [audit_leaf(line) for line in lines.splitlines()] if found is None else found
 
@@ -191,13 +191,14 @@ def audit_leaves(lines: bytes) -> list[bytes]:
 def _leaves_at_once(lines: bytes) -> list[bytes] | None:
     """None unless every line has exactly one hash."""
     before, *parts = lines.split(_HASH_BEGINS)
-    # One end of a line after each hash, and none before the first: every line has exactly one.
+    # After each hash there is one end of a line, and before the first there is none, so every line
+    # has exactly one hash.
     one_each = b"\n" not in before and set(map(bytes.count, parts, repeat(b"\n"))) <= {1}
     if not one_each or b'"metadata":{' in lines:
         return None
     step = _HASH_BYTES + len(_HASH_ENDS)
     hashes = b"".join([part[:step] for part in parts])
-    # The ends are where they belong, and all the rest is digits.
+    # Every line ends where a hash ends, and all other characters are digits.
     ends = _HASH_ENDS * len(parts)
     if (
         len(hashes) != step * len(parts)
@@ -212,8 +213,8 @@ def _leaves_at_once(lines: bytes) -> list[bytes] | None:
 def audit_leaf(line: bytes) -> bytes:
     """A line's leaf data: the 32 bytes of its entry's ``entry_hash``.
 
-    So an auditor gets from an entry's plain JSON to the leaf with docs/audit.md alone. 32 zero
-    bytes for a line without one, which nothing of ours writes.
+    So an auditor can compute the leaf from an entry's plain JSON with docs/audit.md alone. A line
+    without a hash, which this system never writes, counts as 32 zero bytes.
     """
     found = _ENTRY_HASH.findall(line)
     if len(found) == 1 and b'"metadata":{' not in line:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PUBLISH_TRIES = 10
-"""Runs that end at the same time publish one after another; each retry means that another run
-did."""
+"""Runs that end at the same time publish one after another. Each retry means that another run has
+published first."""
 
 
 class ContendedError(Exception):
@@ -72,7 +72,7 @@ class Latest:
 
     sequence: int
     previous: Previous
-    """What the next digest says of it."""
+    """The link to this digest in the next one."""
 
 
 class DigestChain:
@@ -84,9 +84,9 @@ class DigestChain:
     def publish(self, build: Callable[[int, str, Previous | None], Digest]) -> Digest:
         """Sign and store the digest that ``build`` makes of sequence, fingerprint and previous.
 
-        The digest's object, signature in its metadata, is the publication: one create-only write.
-        Of two runs at once one loses the number and chains itself to the winner.
-        Raises ``ContendedError``.
+        One create-only write of the digest's object, with the signature in its metadata, publishes
+        the backup. If two runs want the same number, one gets it and the other links its digest to
+        it. Raises ``ContendedError``.
         """
         fingerprint = self._signer.fingerprint()
         for _ in range(PUBLISH_TRIES):

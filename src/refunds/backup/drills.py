@@ -1,7 +1,7 @@
 """The record of restore drills that passed, and how long ago the latest was.
 
 `refunds backup drill` writes a record beside the backups; they are kept, as proof that restoring
-was tried. BackupRefunds reports the age each day: an alarm itself can look back a week at most.
+was tried. BackupRefunds reports the age each day, because an alarm can look back at most a week.
 """
 
 from __future__ import annotations

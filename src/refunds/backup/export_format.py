@@ -150,7 +150,8 @@ class ManifestWriter:
     def finish(
         self, export: ExportSummary, files: Iterable[Mapping[str, Any]]
     ) -> tuple[StoredFile, ...]:
-        """The list of files, then the summary: as DynamoDB does it, an export without is none."""
+        """Store the list of files, then the summary. As in DynamoDB's own exports, an export
+        without a summary is incomplete."""
         root = export.root
         listed = list(files)
         lines = "".join(json.dumps(file, separators=(",", ":")) + "\n" for file in listed)
@@ -213,7 +214,7 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An export as its own manifests describe it, checked against one another."""
+    """An export as its manifests describe it, after they were checked against each other."""
 
     summary: Mapping[str, Any]
     files: tuple[ListedFile, ...]
@@ -221,7 +222,8 @@ class Manifest:
 
 
 def read_manifest(root: str, read: Callable[[str], bytes | None]) -> Manifest:
-    """Read and check an export's manifests; ``read`` gives an object's bytes, None without one.
+    """Read and check an export's manifests; ``read`` gives an object's bytes, or None if there is
+    no such object.
 
     Raises ``ExportFormatError`` naming what is missing or doesn't match.
     """

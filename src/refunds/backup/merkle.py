@@ -47,7 +47,7 @@ class MerkleTree:
         self._whole += reversed(single)
 
     def root(self) -> bytes:
-        """The tree's hash; that of no leaves is SHA-256 of nothing."""
+        """The tree's hash. The hash of an empty tree is SHA-256 of no bytes."""
         if not self._whole:
             return hashlib.sha256().digest()
         node = self._whole[-1]

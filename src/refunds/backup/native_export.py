@@ -42,7 +42,8 @@ class NativeExport:
         self._sleep = sleep
 
     def start(self, table_arn: str, prefix: str, token: str) -> str:
-        """Begin an export as of now; returns its ARN. ``token``: once for all tries."""
+        """Begin an export of the table as it is now; returns its ARN. Every try uses the same
+        ``token``."""
         encryption = {"S3SseKmsKeyId": self._key_arn} if self._key_arn else {}
         answer = self._dynamodb.export_table_to_point_in_time(
             TableArn=table_arn,
@@ -73,7 +74,8 @@ class NativeExport:
         return read_manifest(root, lambda key: read(self._s3, self._bucket, key))
 
     def check(self, listed: ListedFile) -> DataFile:
-        """Read a data file through and hash it. Raises ``ExportFormatError`` for another one."""
+        """Read and hash a whole data file. Raises ``ExportFormatError`` if it is not the one that
+        was listed."""
         answer = self._s3.get_object(Bucket=self._bucket, Key=listed.key)
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):

@@ -45,9 +45,9 @@ ONE_SEGMENT_ITEMS = 10_000
 """A smaller table is scanned as one segment, into one file."""
 
 RESERVED_SECONDS = 60.0
-"""Left at the end of an invocation to upload a data file for each segment and to continue."""
+"""Reserved at the end of an invocation, to upload a data file for each segment and to continue."""
 MAX_STEPS = 60
-"""Invocations of one run: fifteen hours at fifteen minutes each."""
+"""The most invocations of one run: fifteen hours at fifteen minutes each."""
 MAX_RUNS_A_DAY = 100
 """Together with ``MAX_STEPS``, limits what a fault or a caller in a loop can cost in a day."""
 MAX_NAME_TRIES = 60
@@ -103,7 +103,7 @@ class BackupRun:
         ``skipped`` when another invocation has this step already.
         Raises ``BackupIncompleteError`` and whatever AWS raises: then nothing is published.
         """
-        # Reserve what a step needs at its end, but never most of its time.
+        # Reserve the time that a step needs at its end, but never most of the step.
         until = deadline.within(
             deadline.left_seconds(),
             reserve_seconds=min(RESERVED_SECONDS, deadline.left_seconds() / 3),
@@ -164,9 +164,9 @@ class BackupRun:
     def _claim(self, run: RunProgress) -> bool:
         """Take the run's step. False when another invocation has taken it.
 
-        Lambda delivers an event again after a failure, and sometimes without one. What the first
-        invocation stored is unknown, so the run can't be continued; and it either succeeded or
-        has raised the alarm, so no new run is begun in its place.
+        Lambda delivers an event again after a failure, and sometimes without one. It is unknown
+        what the first invocation stored, so the run can't be continued. The first invocation either
+        succeeded or has raised the alarm, so no new run starts in its place.
         """
         return put_new(
             self._s3,

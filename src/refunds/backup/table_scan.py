@@ -25,7 +25,8 @@ UNIT_BYTES = 4096
 """One read unit pays for this much of a consistent read."""
 
 MAX_WAIT_SECONDS = 20.0
-"""For the read limit: a run must have time left to store what it has read, and to hand on."""
+"""The longest wait for the read limit: a run needs time to store what it has read, and to continue
+in another invocation."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def sources(refunds_table: str, ledger_table: str, audit_table: str) -> tuple[So
 class ReadLimit:
     """Limits the read units per second of all segments together. 0 sets no limit.
 
-    Nobody waits longer than ``MAX_WAIT_SECONDS``, so that pages of 256 units in four segments make
-    some fifty units a second at least.
+    No segment waits longer than ``MAX_WAIT_SECONDS``, so pages of 256 units in four segments read
+    at least about fifty units per second.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class ReadLimit:
         self._paid_until = 0.0
 
     def spend(self, units: float) -> None:
-        """Wait until the units read before are within the limit, then count ``units`` as read."""
+        """Wait until the units that were read before are within the limit, then count ``units`` as
+        read."""
         if not self._units_per_second:
             return
         with self._lock:
@@ -96,7 +98,7 @@ class Page:
 
 
 class PageReader:
-    """Scans with a client of its own: nobody else can use this client's Scan responses."""
+    """Scans with its own client, because this client's Scan responses have no items."""
 
     def __init__(self, client: DynamoDBClient, limit: ReadLimit) -> None:
         self._client = client
@@ -144,11 +146,12 @@ _START, _END, _BETWEEN = b'"Items":[{', b"}}]", b'}},{"'
 
 
 def _cut(body: bytes) -> tuple[bytes, bytes, int] | None:
-    """The answer without its items, and those as lines; None when they must be parsed to be found.
+    """The response without its items, and the items as lines; None when the response must be parsed
+    to find them.
 
-    Compact JSON has a boundary at every ``}},{"`` between items, and perhaps at others inside of
-    them: as many of them as items in between means that there are no others. The end is right
-    when what is left is JSON: a wrong one would be inside a string.
+    In compact JSON there is a ``}},{"`` between any two items, and perhaps another one inside of an
+    item. If their number is the number of items less one, none is inside of an item. The end of the
+    items is right if the remaining text is JSON: a wrong end would be inside a string.
     """
     items = body.split(_BETWEEN)
     start = items[0].find(_START) + len(_START) - 1
@@ -162,15 +165,15 @@ def _cut(body: bytes) -> tuple[bytes, bytes, int] | None:
         return None
     if len(items) != count:
         return None
-    # The whole page is copied once: a page's copies took longer than anything else here.
+    # The whole page is copied only once, because copying took longer than anything else here.
     items[-1] = items[-1][:end] + b"}\n"
     items[0] = b'{"Item":' + items[0][start:]
     return rest, _one_line_each(b'}}}\n{"Item":{"'.join(items)), count
 
 
 def _one_line_each(lines: bytes) -> bytes:
-    # What else Unicode calls a line break may stand in a JSON string as it is, and would be taken
-    # for one by readers that split the Unicode way. Most pages have nothing but ASCII.
+    # A JSON string may contain Unicode's other line breaks unescaped. Readers that split lines as
+    # Unicode does would split the item there. Most pages contain only ASCII.
     if lines.isascii():
         return lines
     for mark, escaped in _LINE_BREAKS:

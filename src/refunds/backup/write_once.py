@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 CONFLICT_TRIES = 6
-"""Writes that end in 409, with waits of 0.1 to 1.6 seconds between them: about three seconds."""
+"""Tries of a write that ends in 409, with waits of 0.1 to 1.6 seconds between them: about three
+seconds in all."""
 
 _TAKEN = "PreconditionFailed"
 _CONFLICT = "ConditionalRequestConflict"
@@ -36,7 +37,8 @@ def put_new(
 ) -> bool:
     """Store an object under a free key. Returns False when the key has other content.
 
-    The same content under the key is an earlier attempt of this write whose answer was lost.
+    If the key has the same content, an earlier attempt of this write stored it and its response was
+    lost.
     """
 
     def write() -> None:
@@ -58,8 +60,8 @@ def put_new_file(  # noqa: PLR0913, PLR0917 - the object's place, then its conte
 ) -> str:
     """Store a file in one request, under a key that nobody else uses. Returns its ETag.
 
-    An object of the same size under the key is an earlier attempt of this write whose answer was
-    lost. S3 verifies the hash.
+    If the key has an object of the same size, an earlier attempt of this write stored it and its
+    response was lost. S3 verifies the hash.
     """
     start = file.tell()
 

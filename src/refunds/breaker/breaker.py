@@ -4,9 +4,9 @@ one is down.
 Each gateway has its own breaker, so that an outage of one never delays the requests of another.
 
 With one gateway configured, an open breaker stops the queue (``queue_mapping.py``). Nothing is read
-or written while all is well; a batch of which every call failed writes one item.
+or written while calls succeed. A batch in which every call failed writes one item.
 
-With several, the queue goes on, and requests for a gateway that is down are sent again with a
+With several, the queue stays on, and requests for a gateway that is down are sent again with a
 delay (``processing/deferral.py``). Each environment reads the breakers once a minute. The queue
 stops only while every gateway is down.
 """
@@ -54,17 +54,17 @@ PROBE_TRIES = 2
 MIN_PROBE_SECONDS = 2.0
 
 HOLD_SECONDS = 60.0
-"""How long a message is put back that was delivered while the queue was being stopped."""
+"""The delay of a message that was delivered while the queue was being stopped."""
 
 DEFER_SECONDS = 900.0
 """The delay of a request whose gateway is down: SQS's maximum. It is also the longest that a
 request waits after its gateway is back."""
 
 RECOVERY_DEFER_SECONDS = 120.0
-"""The same for requests that are not among the first ones that a recovering gateway gets."""
+"""The delay of a request that is not yet in the share that a recovering gateway gets."""
 
 OPEN_STATE_CACHE = timedelta(seconds=60)
-"""How long an environment uses what it has read of the breakers."""
+"""How long an environment uses the breakers' states before it reads them again."""
 
 
 @dataclass
@@ -72,12 +72,12 @@ class _Calls:
     """The calls to one gateway since the last batch."""
 
     answered: dict[str, bool] = field(default_factory=dict)
-    """By payment, whether its last call was answered."""
+    """For each payment, whether its last call was answered."""
     misconfigured: Misconfiguration | None = None
 
 
 class GatewayCalls:
-    """By gateway and payment, whether the last call was answered. Threads share it."""
+    """For each gateway and payment, whether the last call was answered. Threads share it."""
 
     def __init__(self) -> None:
         self._calls: dict[str, _Calls] = {}
@@ -97,7 +97,7 @@ class GatewayCalls:
             calls.misconfigured = misconfigured or calls.misconfigured
 
     def take(self) -> Mapping[str, _Calls]:
-        """What was noted since the last time, by gateway."""
+        """The calls since the last time, by gateway."""
         with self._lock:
             taken, self._calls = self._calls, {}
         return taken
@@ -206,7 +206,7 @@ class WatchedGateway:
 def gateway_trouble(gateways: Iterable[Gateway], clock: Clock, deadline: Deadline) -> str | None:
     """Why none of the gateways is usable now; None as soon as one answers.
 
-    Asks each at most twice, and cheaply: for the refunds made from now on (there are none).
+    Asks each at most twice, with a cheap question: the refunds made from now on (there are none).
     """
     trouble = "no time to ask"
     for gateway in gateways:
@@ -235,8 +235,8 @@ class Hold:
 
 
 class Breaker:
-    """``by`` is who opens it, for its history. ``announce`` tells the reconciler. ``random`` gives
-    0 ≤ x < 1."""
+    """``by`` is who opens the breaker, for its history. ``announce`` informs the reconciler.
+    ``random`` gives 0 ≤ x < 1."""
 
     def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
@@ -267,7 +267,7 @@ class Breaker:
         return len(self._by_name) > 1
 
     def before_batch(self) -> None:
-        """Read the breakers of several gateways, if that was not done within the last minute."""
+        """Read the breakers of several gateways, unless they were read within the last minute."""
         now = self._clock.now()
         if self._several and (self._states_until is None or now >= self._states_until):
             self._states = {name: self._control.intake(name) for name in self._by_name}

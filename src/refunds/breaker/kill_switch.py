@@ -1,8 +1,8 @@
 """The automatic stop: requests wait once a day's total is above ``StopAboveMinor``.
 
 Called for each refund that is counted while the total is above it, before the refund is claimed. So
-no refund goes out above the level: its request goes back to the queue, and the whole queue is
-paused as if by a person. Only a person resumes it.
+no refund is paid above the level: its request goes back to the queue, and the whole queue is paused
+as if by a person. Only a person resumes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from refunds.domain.intake import Intake, stop_level_minor, stopped
 from refunds.tables.state import ContendedError, Control
 
 STOPPED_SECONDS = 300.0
-"""How long a request is put back: Lambda needs up to a minute to stop the queue."""
+"""The delay of a request that is put back. Lambda needs up to a minute to stop the queue."""
 
 
 class StoppedError(Exception):
@@ -50,7 +50,8 @@ class KillSwitch:
                 )
             )
         except ContendedError as exc:
-            # Many requests are stopped at once. To put this one back is safe whatever they write.
+            # Many requests are stopped at once. It is safe to put this one back, whatever the
+            # others write.
             raise StoppedError("the day's total may be above StopAboveMinor") from exc
         if after.paused and not before.paused:
             self._announce(after)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 MAX_ROUNDS = 3
-"""Times that the mapping is set again because the state has changed meanwhile."""
+"""How often the mapping is set again because the state has changed meanwhile."""
 
 MIN_LEFT_SECONDS = 15.0
 
@@ -40,14 +40,15 @@ RUNNING = frozenset({"Creating", "Enabled", "Enabling", "Updating"})
 
 @dataclass(frozen=True)
 class Switched:
-    """``mapping_state`` is Lambda's own word. ``settled``: the mapping is, or is about to be, as
-    ``intake`` asks; if not, another change is still in progress: switch again."""
+    """``mapping_state`` is the state that Lambda reports. ``settled``: the mapping is, or is about
+    to be, as ``intake`` asks. If it is not, another change is still in progress: switch again."""
 
     intake: Intake
     mapping_state: str
     settled: bool
     held_gateways: tuple[str, ...] = ()
-    """With several gateways, those whose requests wait: down, or paused by a person."""
+    """With several gateways, those whose requests wait because they are down or a person paused
+    them."""
     gateways_down: tuple[str, ...] = ()
     """Gateways that did not answer the last probe."""
 

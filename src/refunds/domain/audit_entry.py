@@ -14,10 +14,10 @@ from refunds.domain.identifiers import RECORD_TYPE, REFUND_ID, TRANSACTION_ID, e
 from refunds.domain.refund import AUDITED, OUTCOMES, Item, Status
 
 MAX_VERSION = 999_999
-"""The sort key has six digits for the version. No refund comes near."""
+"""The sort key has six digits for the version. No refund gets close to that many."""
 
 NOT_AN_IMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading a record can raise when it holds no refund."""
+"""Exceptions that reading a record can raise when it contains no refund."""
 
 DELETED_EVENT = "refund.deleted"
 RESTORED_EVENT = "refund.restored"
@@ -26,7 +26,7 @@ PROPOSED_EVENT = "refund.decision_proposed"
 """One person has decided a refund in review, and another must confirm it: still in review."""
 
 SAME_STATUS_EVENTS = frozenset({DELETED_EVENT, RESTORED_EVENT, PROPOSED_EVENT})
-"""Events of entries that keep the status, and that nobody outside needs to hear of."""
+"""Events of entries that keep the status. Consumers don't need them."""
 
 _AT_TOP_LEVEL = frozenset(
     {
@@ -103,9 +103,9 @@ def _event(image: Item, status: Status) -> str:
 
 
 def image_of(entry: Item) -> Item:
-    """The audited attributes of the version that an entry records: ``audit_entry`` reversed.
+    """The audited attributes of the version that an entry records: the reverse of ``audit_entry``.
 
-    The entry of a removal has those of the version that was removed, but for its version, time
+    The entry of a removal has the attributes of the version that was removed, except version, time
     and hash, which are the removal's.
     """
     image = {name: entry.get(name) for name in _AT_TOP_LEVEL if name != "updated_at"}
@@ -116,7 +116,7 @@ def image_of(entry: Item) -> Item:
 def removal_entry(image: Item, *, removed_at: str, removed_by: str) -> Item:
     """The entry of a refund that was removed from its table. ``image`` is its last one.
 
-    This system never removes a refund: somebody did by hand, or a TTL did.
+    This system never removes a refund: a person or a TTL did.
     """
     _check(image)
     status = Status(image["status"])
@@ -176,7 +176,8 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_implied(name: str, image: Item) -> bool:
-    # Nearly always the refund's id. Left out, a usual entry stays within a write unit.
+    # The reference is nearly always the refund's id. Leaving it out keeps a usual entry within one
+    # write unit.
     return name == "gateway_reference" and image[name] == image["refund_id"]
 
 

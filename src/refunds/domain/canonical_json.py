@@ -12,10 +12,11 @@ from typing import Any
 import rfc8785
 
 MAX_INTEGER = 2**53 - 1
-"""JSON has no larger integer that everybody reads alike."""
+"""The largest integer that every JSON reader reads exactly."""
 
 MAX_DEPTH = 32
-"""As deep as DynamoDB nests. Deeper values, and those that contain themselves, are rfc8785's."""
+"""DynamoDB's limit of nesting. ``rfc8785`` handles deeper values, and values that contain
+themselves."""
 
 _ENCODER = json.JSONEncoder(
     sort_keys=True,
@@ -36,12 +37,12 @@ def canonical_json(value: Any) -> bytes:
         try:
             return _ENCODER.encode(value).encode()
         except UnicodeEncodeError:
-            pass  # half a surrogate pair: rfc8785 refuses it in its own words
+            pass  # half a surrogate pair: rfc8785 refuses it with its own error
     return rfc8785.dumps(value)
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether both encoders make the same bytes of the value.
+    """Whether both encoders make the same bytes from the value.
 
     Both escape the same characters of a string alike, and write an integer's decimal digits. They
     differ in fractions, in large integers, in keys that are not strings, and in subclasses, which
@@ -56,7 +57,7 @@ def _is_plain(value: Any, depth: int) -> bool:
     if depth == 0 or (kind is dict and not _are_plain_keys(value)):
         return False
     for each in value.values() if kind is dict else value:
-        # Most values are text: a call for each would double the time of this check.
+        # Most values are text. A function call for each would double the time of this check.
         if type(each) is not str and not _is_plain(each, depth - 1):
             return False
     return True

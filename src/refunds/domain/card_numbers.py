@@ -1,7 +1,7 @@
 """Finds card numbers in text from outside, so that they are neither stored nor shown.
 
-A card number has an issuer's prefix, a length that this issuer uses, and a valid Luhn digit. That
-alone takes one 16-digit number in 25 for a card. So text that is known to be something else is
+A card number has an issuer's prefix, a length that this issuer uses, and a valid Luhn digit. One
+random 16-digit number in 25 meets all of that. So text that is known to be something else is
 skipped: parts of words and hashes, UUIDs, IBANs, telephone numbers with a ``+``, article numbers.
 """
 
@@ -47,7 +47,7 @@ _LAYOUTS = frozenset(
 _DIGITS = re.compile(r"[0-9]+")
 _MAX_PHONE_DIGITS = 15  # E.164
 _EAN_DIGITS = 13
-# What any number below has: 13 digits in a row, or three groups. It ends most searches at once.
+# Any number below has 13 digits in a row, or three groups. This check ends most searches at once.
 _CANDIDATE = re.compile(r"[0-9]{13}|[0-9][^0-9A-Za-z]{1,3}[0-9]{1,10}[^0-9A-Za-z]{1,3}[0-9]")
 _SEPARATOR = re.compile(r"[^0-9A-Za-z]{1,3}")
 _SKIPPED = re.compile(
@@ -67,8 +67,8 @@ _TIMESTAMP = re.compile(
 
 
 def has_card_number(text: str) -> bool:
-    """Whether free text holds what looks like a card number, however its digits are grouped on
-    cards, with any separators, dashes, spaces and digits of any script."""
+    """Whether free text contains something that looks like a card number: with any grouping that
+    cards use, any separators, and dashes, spaces and digits of any script."""
     plain = _without_known_numbers(text)
     return plain is not None and (_has_printed_number(plain) or _has_bare_number(plain))
 
@@ -84,7 +84,7 @@ def has_printed_card_number(identifier: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """``text``, or a note in its place when it holds what looks like a card number."""
+    """``text``, or a note instead of it if it contains something that looks like a card number."""
     return "[redacted: looks like a card number]" if has_card_number(text) else text
 
 
@@ -133,10 +133,10 @@ def _has_printed_number(plain: str) -> bool:
 
 
 def _printed_groups(sizes: list[int], separators: list[str]) -> Iterator[tuple[int, int]]:
-    """The first and last of each row of groups that are laid out as a card number is."""
+    """The first and last group of each row of groups that has the layout of a card number."""
     first = 0
     while first < len(separators):
-        # A row: groups with one and the same separator between them.
+        # A row is a sequence of groups with the same separator between them.
         last = first + 1
         separator = separators[first]
         while last < len(separators) and separators[last] == separator:
@@ -148,7 +148,7 @@ def _printed_groups(sizes: list[int], separators: list[str]) -> Iterator[tuple[i
 
 def _windows(sizes: list[int], first: int, last: int, *, whole: bool) -> Iterator[tuple[int, int]]:
     """``whole``: only the whole row counts. 1234-5678-9012-3456-7890-1234 is a voucher's code, but
-    an expiry date or a security code may stand beside a card number after a space."""
+    a card number may be followed by a space and an expiry date or a security code."""
     if whole:
         if tuple(sizes[first : last + 1]) in _LAYOUTS:
             yield first, last

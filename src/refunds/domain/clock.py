@@ -1,4 +1,4 @@
-"""Clocks, deadlines, and instants as RFC 3339 text. Nothing reads a clock that it wasn't given."""
+"""Clocks, deadlines, and instants as RFC 3339 text. Code reads only a clock that it was given."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Deadline:
         return max(0.0, self.at_seconds - self.clock.monotonic())
 
     def within(self, seconds: float, *, reserve_seconds: float = 0.0) -> Deadline:
-        """In ``seconds``, or ``reserve_seconds`` before this deadline if that is sooner."""
+        """A deadline in ``seconds``, or ``reserve_seconds`` before this deadline if that is
+        sooner."""
         return Deadline(
             self.clock,
             min(self.clock.monotonic() + seconds, self.at_seconds - reserve_seconds),
@@ -55,7 +56,8 @@ class Deadline:
 
 
 def rfc3339(instant: datetime) -> str:
-    """In UTC with microseconds: always 27 characters, so that text order is time order."""
+    """The instant in UTC with microseconds: always 27 characters, so that the order of texts is the
+    order of times."""
     # isoformat pads years before 1000, strftime does not.
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 

@@ -1,4 +1,4 @@
-"""The forms of the ids that stand in messages, keys and audit entries."""
+"""The formats of the ids in messages, keys and audit entries."""
 
 from __future__ import annotations
 

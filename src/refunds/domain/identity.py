@@ -13,7 +13,8 @@ from refunds.domain.refund import short_text
 
 @dataclass(frozen=True)
 class Identity:
-    """The caller of STS. ``on_behalf_of`` is a note that the caller adds: nothing proves it."""
+    """The caller as STS names them. ``on_behalf_of`` is a note that the caller adds; nothing proves
+    it."""
 
     arn: str
     account: str
@@ -27,7 +28,7 @@ class Identity:
         return person_of(self.arn)
 
     def is_any_of(self, *names: str | None) -> bool:
-        """Whether one of the names, such as ``requested_by`` or ``sent_by``, is this person."""
+        """Whether one of the names, such as ``requested_by`` or ``sent_by``, is this person's."""
         recorded = short_text(self.arn)  # long ones are cut
         return any(
             name == recorded or same_person(self.arn, name) or same_person(self.user_id, name)
@@ -35,7 +36,7 @@ class Identity:
         )
 
     def recorded(self) -> dict[str, str]:
-        """What a record of an action keeps of who acted."""
+        """The fields that the record of an action keeps about who acted."""
         found = {"by": short_text(self.arn) or ""}
         if note := short_text(self.on_behalf_of):
             found["on_behalf_of"] = note
@@ -53,7 +54,8 @@ def person_of(name: str) -> str:
 
 
 def same_person(one: str | None, other: str | None) -> bool:
-    """Whether two names may be one person's. In doubt they are: a second person must be another.
+    """Whether two names may belong to one person. In doubt they do, since a second person must be
+    certain.
 
     An address such as ``ada@example.com`` is compared with a plain ``ada`` by its first part.
     """

@@ -2,9 +2,9 @@
 
 Plain rules over one state. There is one state for the queue and, with several gateways, one for
 each gateway. ``tables/state.py`` stores them, ``breaker/breaker.py`` opens a breaker, and
-``breaker/queue_mapping.py`` makes the event source mapping follow and closes the breakers again.
-A breaker opens and closes by itself. A person pauses; so does the automatic stop, when a day's
-total is above ``StopAboveMinor``. Only a person resumes. Requests flow when nothing holds them.
+``breaker/queue_mapping.py`` makes the event source mapping follow and closes the breakers again. A
+breaker opens and closes by itself. A person pauses; so does the automatic stop, when a day's total
+is above ``StopAboveMinor``. Only a person resumes. Requests flow when nothing stops them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ FAILURE_WINDOW = timedelta(minutes=10)
 """Failed calls are counted together for this long, unless one succeeds in between."""
 
 PROBE_AFTER_FAILED_PAYMENTS = 5
-"""After failed calls for so many payments we ask the gateway whether it is there, and again at each
-doubling. Payments, not calls: one that always fails says nothing about the others."""
+"""After failed calls for this many payments we ask the gateway whether it is there, and again at
+each doubling. Payments count, not calls: a payment that always fails says nothing about the
+others."""
 
 OPEN_AFTER_FAILED_PAYMENTS = 100
-"""After so many, and no success in between, the gateway is down whatever it answers to a probe."""
+"""After this many, without a success in between, the gateway counts as down, whatever it answers to
+a probe."""
 
 OPEN_AT_LEAST = timedelta(minutes=1)
 STEP_AT_LEAST = timedelta(minutes=1)
@@ -55,13 +57,15 @@ class Intake:
     """The state of breaker and pause; instants are ``clock.rfc3339`` text."""
 
     version: int = 0
-    """One more at each change, so that racing functions can't overwrite each other's."""
+    """Raised by one at each change, so that racing functions can't overwrite each other's
+    changes."""
     breaker: BreakerState = BreakerState.CLOSED
     since: str | None = None
-    """When the breaker changed last; a step of the recovery is a change."""
+    """When the breaker last changed; each step of the recovery is a change."""
     why: str | None = None
     concurrency: int | None = None
-    """How many batches at once while recovering; among several gateways, a share by this number."""
+    """How many batches run at once during the recovery. With several gateways, it sets the
+    gateway's share of requests."""
     failing: tuple[str, ...] = ()
     """Payments whose last call failed, since ``failing_since``."""
     failing_since: str | None = None
@@ -70,8 +74,9 @@ class Intake:
     paused_on_behalf_of: str | None = None
     paused_why: str | None = None
     stops: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
-    """By currency, its last automatic stop: ``day``, ``total_minor`` as last seen, ``level_minor``
-    above which it stops, and ``step_minor``, by how much a resume raises that above the total."""
+    """The last automatic stop of each currency: ``day``, ``total_minor`` as last seen,
+    ``level_minor`` above which requests stop, and ``step_minor``. A resume raises the level to
+    ``step_minor`` above the total."""
     history: tuple[Mapping[str, str], ...] = ()
     """The last changes, oldest first: ``at``, ``by``, ``what``, ``why``, and ``on_behalf_of``."""
 
@@ -176,9 +181,10 @@ def may_probe(intake: Intake, now: datetime) -> bool:
 def after_probe(
     intake: Intake, trouble: str | None, maximum_concurrency: int, by: str, now: datetime
 ) -> Intake:
-    """What a probe leads to; ``trouble`` is why it failed, None when the gateway answered.
+    """The state after a probe; ``trouble`` is why it failed, None when the gateway answered.
 
-    From open to two batches at once, then four times as many at each step, then closed.
+    An open breaker goes to two batches at once, then four times as many at each step, then it
+    closes.
     """
     if not may_probe(intake, now):
         return intake
@@ -224,7 +230,7 @@ def _moved(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of
 def paused(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
-    """Stopped by a person until a person resumes. Keeps the name of the first who paused."""
+    """Stop requests until a person resumes them. Keeps the name of the first who paused."""
     if intake.paused:
         return intake
     held = replace(
@@ -240,9 +246,9 @@ def paused(
 def resumed(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
-    """No longer stopped, by a person or automatically. An open breaker still stops requests.
+    """End a person's pause or an automatic stop. An open breaker still stops requests.
 
-    A currency whose total was above its level stops again a step above that total.
+    If a currency's total was above its level, requests stop again one step above that total.
     """
     if not intake.paused:
         return intake
@@ -260,7 +266,7 @@ def resumed(
 def stopped(  # noqa: PLR0913 - who, why and when, as in every change of an intake
     intake: Intake, currency: str, total_minor: int, *, above_minor: int, by: str, now: datetime
 ) -> Intake:
-    """Held when the day's total in a currency is above its level."""
+    """Stop requests if the day's total in a currency is above its level."""
     day = rfc3339(now)[:10]
     known = _stop_of(intake, currency, day)
     level_minor = stop_level_minor(intake, currency, above_minor=above_minor, now=now)
@@ -280,8 +286,8 @@ def stopped(  # noqa: PLR0913 - who, why and when, as in every change of an inta
 
 
 def stop_level_minor(intake: Intake, currency: str, *, above_minor: int, now: datetime) -> int:
-    """The total of the day above which requests stop: ``above_minor``, or what the last resume of
-    this day has raised it to."""
+    """The total of the day above which requests stop: ``above_minor``, or the level to which the
+    last resume of this day has raised it."""
     known = _stop_of(intake, currency, rfc3339(now)[:10])
     return int(known.get("level_minor", above_minor))
 

@@ -1,7 +1,7 @@
 """How much may be refunded without a person: the limits, and the exceptions from them.
 
 Plain rules. Amounts are minor units by currency. A limit that is None is off. A limit that is on
-counts as 0 for a currency that it does not name: nothing goes out unseen because a currency was
+counts as 0 for a currency that it does not name: no refund is paid unnoticed because a currency was
 forgotten.
 """
 
@@ -26,7 +26,7 @@ DAY = "day"
 DEFAULT_APPROVAL_DAYS = 3
 
 MAX_EXCEPTIONS = 500
-"""They share one item, and each batch of requests reads it."""
+"""The most exceptions. They share one item, which each batch of requests reads."""
 
 MAX_CHANGES_KEPT = 50
 
@@ -54,7 +54,7 @@ class Limits:
 
     @property
     def on(self) -> bool:
-        """Whether anything has to be looked at for a refund."""
+        """Whether any limit is on."""
         return any(
             limit is not None
             for limit in (
@@ -85,7 +85,7 @@ def is_above(limit: Amounts | None, amount_minor: int, currency: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitException:
-    """Other limits for one subject. What is None stays as the stack has it.
+    """Other limits for one subject. A limit that is None stays as the stack has it.
 
     ``by``, ``why`` and ``at``: who made it, and when.
     """
@@ -106,7 +106,7 @@ class LimitException:
 @dataclass(frozen=True, kw_only=True)
 class Exceptions:
     """All exceptions, by subject: ``user:<user_id>``, ``requester:<requested_by>`` or
-    ``sender:<principal of sent_by>``. ``version`` is one more at each change."""
+    ``sender:<principal of sent_by>``. Each change raises ``version`` by one."""
 
     version: int = 0
     entries: Mapping[str, LimitException] = field(default_factory=dict)
@@ -181,10 +181,10 @@ def allowed(  # noqa: PLR0913 - who asks, and the limits
     requested_by: str,
     sent_by: str | None,
 ) -> Allowed:
-    """What one refund may be. Of several exceptions that fit, the lowest limit holds.
+    """The limits of one refund. If several exceptions apply, the lowest limit counts.
 
-    Who sent a message first is only what the message says, if it was sent again: its exceptions
-    lower limits, and raise none.
+    If a message was sent again, only the message itself names its first sender. Exceptions for such
+    a sender lower limits, but never raise them.
     """
     fitting = _fitting(exceptions, user_id, requested_by, sent_by)
     may_raise = sent_by is None or SENT_AGAIN not in sent_by
@@ -196,7 +196,7 @@ def allowed(  # noqa: PLR0913 - who asks, and the limits
         return min(found, default=stack)
 
     def amount(stack: Amounts | None, others: Iterable[Amounts | None]) -> int | None:
-        # An exception is about the currencies that it names.
+        # An exception applies only to the currencies that it names.
         named = [each.get(currency) for each in others if each is not None]
         return lowest(None if stack is None else stack.get(currency, 0), named)
 

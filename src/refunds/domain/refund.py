@@ -117,8 +117,8 @@ class Refund:
     """Decisions on it, in order: ``decision``, ``by``, ``on_behalf_of``, ``why``, ``evidence`` and
     ``at``."""
     kept_minor: int | None = None
-    """What the gateway has moved for a refund that a person ended as failed: it is not given back
-    to the payment."""
+    """The amount that the gateway has moved for a refund that a person ended as failed. It is not
+    given back to the payment."""
     restored: Mapping[str, str] | None = None
     """The latest restore of this record from a backup: ``at``, ``by``, ``why``, ``source``."""
     created_at: str
@@ -136,7 +136,7 @@ class Refund:
     key_used_at: str | None = None
     """When the gateway's idempotency key may first have been sent."""
     called_at: str | None = None
-    """When the last attempt whose answer is not known began. None: at ``key_used_at``."""
+    """When the last attempt without a known response began. None: at ``key_used_at``."""
     counted: Mapping[str, str] | None = None
     """By counter, the day and the token with which the refund was counted against its limit."""
     uncounted: Mapping[str, str] | None = None
@@ -151,7 +151,7 @@ class Refund:
     """When the gateway showed a refund as paid that had ended here without money. It stays in the
     open index until a person corrects it, or until the gateway no longer shows it."""
     open_since: str | None = None
-    """Since when the refund has been unfinished without a message that will come back for it."""
+    """Since when the refund has been unfinished without a message that will be delivered again."""
     open_shard: str | None = None
     """Hash key of the index of open refunds; absent in finished ones."""
     check_at: str | None = None
@@ -267,7 +267,7 @@ def approved_version(
     by: str,
     previous_hash: str,
 ) -> Refund:
-    """The version that records one approval of those that a refund needs: it goes on waiting."""
+    """The version that records an approval when the refund needs more of them: it still waits."""
     if refund.status is not Status.AWAITING_APPROVAL:
         raise IllegalTransitionError(f"{refund.refund_id} is {refund.status}: nothing to approve")
     changed = replace(refund, processed_by=by, approvals=approvals)
@@ -287,8 +287,8 @@ def restored_version(  # noqa: PLR0913 - a version's facts, each by keyword
 ) -> Refund:
     """The version that puts a lost or damaged record back: same status, same money.
 
-    ``follows`` is the latest version in the audit trail, and ``previous_hash`` its entry's hash.
-    Nobody may finish an attempt that began before the restore, so its token and lease are gone.
+    ``follows`` is the latest version in the audit trail, and ``previous_hash`` its entry's hash. No
+    attempt that began before the restore may finish it, so its token and lease are removed.
     """
     how = {"at": at, "by": by, "why": why, "source": source}
     if on_behalf_of is not None:

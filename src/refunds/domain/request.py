@@ -1,6 +1,6 @@
 """The request message: strict reading of an SQS body, and why a body was refused.
 
-Nothing of a refused body is repeated in the reason: it may hold a card number.
+The reason never repeats a part of a refused body, which may contain a card number.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class RefundRequest(BaseModel):
     """SQS's ``SenderId`` of the message; None when it didn't come from the queue."""
 
     def fingerprint(self) -> str:
-        """Equal for two messages exactly when they ask for the same refund in the same words.
+        """Equal for two messages exactly when they request the same refund with the same fields.
 
         A field that was left out differs from any value it could have had. Key order, white space
         and ``requested_at`` don't count.
@@ -156,7 +156,7 @@ class RefundRequest(BaseModel):
 def parse_message(body: str | bytes, *, sent_by: str | None = None) -> RefundRequest:
     """Read a message body (JSON, UTF-8, at most 256 KiB). Raises ``RefusedError``.
 
-    ``sent_by`` is who sent it, by the queue's word.
+    ``sent_by`` is who sent it, as the queue reports it.
     """
     if len(body if isinstance(body, bytes) else body.encode(errors="surrogatepass")) > (
         MAX_BODY_BYTES
@@ -169,7 +169,8 @@ def parse_message(body: str | bytes, *, sent_by: str | None = None) -> RefundReq
         names = ", ".join(sorted({_shown(name) for name in unknown})[:5])
         known = ", ".join(RefundRequest.model_fields)
         raise RefusedError(ErrorCode.UNKNOWN_FIELD, f"unknown: {names}; the fields are {known}")
-    # An explicit null is neither a value nor "left out": guessing which was meant moves money.
+    # An explicit null is neither a value nor a missing field. Guessing which was meant could move
+    # money.
     if nulls := sorted(name for name, value in fields.items() if value is None):
         raise RefusedError(
             ErrorCode.INVALID_FIELD,
@@ -257,8 +258,8 @@ def _why(error: ErrorDetails) -> str:
 
 
 def _place(error: ErrorDetails) -> str:
-    """Where the error is. Names below the top level may be the sender's own words: only known ones
-    are repeated."""
+    """Where the error is. Names below the top level may be the sender's own text, so only known
+    names are repeated."""
     field, *below = error["loc"]
     place = str(field)
     if field == "line_items" and below:

@@ -28,10 +28,11 @@ _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def _printable(text: str) -> str:
-    """For notes and other values. Direction marks could show another text than is stored."""
+    """For notes and other values. Direction marks could make a screen show another text than the
+    stored one."""
     for character in text:
         category = unicodedata.category(character)
-        # They can't be stored, signed or shown alike everywhere.
+        # Such characters can't be stored, signed and shown in the same way everywhere.
         if category in ("Cc", "Cs"):
             raise PydanticCustomError("text", "has control characters or broken Unicode")
         if category == "Cf" and character not in _JOINERS:
@@ -42,7 +43,7 @@ def _printable(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """For names and codes: two that look the same must be the same."""
+    """For names and codes: two that look the same must be the same text."""
     if any(
         character in _JOINERS + _BLANK or unicodedata.category(character) in ("Zl", "Zp")
         for character in _printable(text)
