@@ -1,7 +1,7 @@
 """Classifies exceptions: which metric counts a failure, and who must act.
 
-An exception that this code does not expect is a bug until somebody has looked. It counts as
-``UNEXPECTED`` and raises an alarm at once.
+An exception that this code does not expect counts as a bug until somebody has looked at it. It
+counts as ``UNEXPECTED`` and raises an alarm at once.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def classify(error: BaseException) -> Failure:
 
 
 def _of_code(code: str) -> tuple[FailureKind, str]:
-    # Some services write a prefix: KMS.DisabledException, AWS.SimpleQueueService.NonExistentQueue.
+    # Some services add a prefix: KMS.DisabledException, AWS.SimpleQueueService.NonExistentQueue.
     last = code.rpartition(".")[2]
     if last in _NAME_OF_CODE:
         return FailureKind.MISCONFIGURED, _NAME_OF_CODE[last]
@@ -131,7 +131,7 @@ _UNEXPECTED = {
 def count_failures(metrics: Metrics, function: str, failures: Iterable[Failure]) -> None:
     """Count failures by kind. A misconfiguration also counts by name: ``MisconfiguredKeyRefused``.
 
-    A gateway that does not answer is not counted here: that is the circuit breaker's business.
+    A gateway that does not answer is not counted here: the circuit breaker handles that.
     """
     for failure in failures:
         if failure.kind is FailureKind.UNEXPECTED:

@@ -21,9 +21,10 @@ class FailureStore:
         self._clock = clock
 
     def keep(self, kind: str, name: str | None, content: dict[str, Any]) -> str:
-        """Store ``content`` as JSON and return its key. The same kind, day and name overwrite.
+        """Store ``content`` as JSON and return its key.
 
-        What has no name is named by its contents. Bytes are kept as base64, as Lambda gives them.
+        A second object of the same kind, day and name overwrites the first. Without a name, the
+        object is named after its contents. Bytes are stored as base64, as in Lambda's events.
         """
         body = json.dumps(content, indent=1, default=_plain).encode()
         safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name or hashlib.sha256(body).hexdigest())[:200]

@@ -46,9 +46,9 @@ def money_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Counter[str]]:
 
 
 class MoneyMetrics:
-    """Writes amounts and counts in CloudWatch's embedded metric format: a line a currency.
+    """Writes amounts and counts in CloudWatch's embedded metric format, one line for each currency.
 
-    Amounts have the currency as their dimension, counts are there without it too. Powertools'
+    Amounts have the currency as a dimension; counts are also written without it. Powertools'
     Metrics would turn the amounts into floats.
     """
 

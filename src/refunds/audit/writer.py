@@ -68,9 +68,9 @@ class AuditWriter:
         return written
 
     def write_all(self, records: Sequence[dict[str, Any]], pool: Pool) -> list[Written | Exception]:
-        """The same for each of many records, whose entries are stored 25 in a request.
+        """Store the entries of many records, 25 in a request, or keep the records.
 
-        The exception of a record is one that another attempt may resolve.
+        If a record's result is an exception, another attempt may resolve it.
         """
         prepared = [_attempt(self._prepare, record) for record in records]
         new = {number: each for number, each in enumerate(prepared) if isinstance(each, _New)}

@@ -1,9 +1,9 @@
-"""Adyen, as far as it is safe: its Checkout API makes refunds and shows none.
+"""An adapter for Adyen, which is not used: Adyen's Checkout API makes refunds but shows none.
 
 ``POST /payments/{pspReference}/refunds`` answers ``received`` and a ``pspReference`` for the
-request. Whether money moves is told later, by webhook only. No call shows a payment or a refund.
+request. Only a later webhook says whether money moves. No call shows a payment or a refund.
 Therefore ``requirements.py`` refuses this adapter; docs/adding-a-gateway.md, section 5, says what
-is missing. It translates the one call that there is.
+is missing. The adapter translates the only call there is.
 
 Sources: https://docs.adyen.com/online-payments/refund,
 https://docs.adyen.com/development-resources/api-idempotency, https://docs.adyen.com/errors
@@ -51,7 +51,7 @@ from refunds.gateways.http import (
 )
 
 MAX_KEY_CHARACTERS = 64
-"""Of Adyen's ``Idempotency-Key``; its ``reference`` takes 80."""
+"""The longest ``Idempotency-Key`` that Adyen takes; its ``reference`` can have 80."""
 
 _STRICT = ConfigDict(strict=True, hide_input_in_errors=True)
 
@@ -114,7 +114,8 @@ class AdyenGateway:
         reference = self._stage.mark(refund_id)
         if len(reference) <= MAX_KEY_CHARACTERS:
             return reference
-        # A long stage and a long refund id: too long for a key. The digest is as unique.
+        # With a long stage and a long refund id, the reference is too long for a key. The digest is
+        # as unique.
         return hashlib.sha256(reference.encode()).hexdigest()
 
     def get_payment(self, transaction_id: str, deadline: Deadline) -> Payment | None:
@@ -237,7 +238,8 @@ _BODIES: Mapping[int, Callable[[RefundOrder, str], bytes]] = {1: _body_1}
 
 
 def _problem(response: HttpResponse) -> _Problem | None:
-    """The error as Adyen's API has it. None: somebody else may have written this answer."""
+    """The error in the format of Adyen's API, or None: then a proxy may have written the
+    response."""
     try:
         return _Problem.model_validate_json(response.body)
     except ValidationError:

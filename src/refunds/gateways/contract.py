@@ -1,4 +1,4 @@
-"""What the refund protocol asks of a payment gateway, and the answers a gateway can give.
+"""What the refund protocol needs from a payment gateway, and the answers that a gateway can give.
 
 An adapter translates and decides nothing. Every method takes a ``Deadline`` and returns or raises
 before it passes.
@@ -33,11 +33,11 @@ class Misconfiguration(StrEnum):
     KEY_OF_WRONG_MODE = "key_of_wrong_mode"
     """A test key for live payments, or the reverse."""
     PERMISSION_MISSING = "permission_missing"
-    """The API key is valid and may not do this."""
+    """The API key is valid but lacks a permission."""
     ACCOUNT_CHANGED = "account_changed"
-    """The gateway is configured for another account than the refund was begun with."""
+    """The gateway is now configured for another account than the one that the refund began with."""
     FORMAT_UNKNOWN = "format_unknown"
-    """The refund was begun by a newer release than this one."""
+    """A newer release than this one began the refund."""
     REQUEST_REFUSED = "request_refused"
     """The gateway refuses a parameter or the API version that every request has."""
 
@@ -54,7 +54,7 @@ REFERENCE_KEY = "refund_reference"
 """The name of our reference in a refund's metadata, at gateways that have no field for it."""
 
 NOT_OURS = "(not ours)"
-"""In place of a refund id, for refunds that others made. No refund id can look like this."""
+"""Stands for the refund id of refunds that other systems made. No refund id can look like this."""
 
 
 INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -112,7 +112,7 @@ class Payment:
     refunded_minor: int
     """Pending and succeeded refunds, whoever made them."""
     disputed_minor: int = 0
-    """Held or taken back by the customer's bank. It can't be refunded as well."""
+    """The amount that the customer's bank holds or has taken back. It can't be refunded as well."""
 
     @property
     def refundable_minor(self) -> int:
@@ -127,7 +127,8 @@ class GatewayRefund:
     gateway_refund_id: str
     transaction_id: str
     refund_id: str
-    """Ours, by its reference and today's stage; ``NOT_OURS`` if another system made it."""
+    """Our refund id, by the reference and the current stage; ``NOT_OURS`` if another system made
+    the refund."""
     amount_minor: int
     currency: str
     status: GatewayStatus
@@ -135,17 +136,17 @@ class GatewayRefund:
     failure_message: str | None = None
     gateway_reference: str | None = None
     """The reference exactly as the gateway stores it. Compare it with the one that was stored when
-    the refund began: unlike ``refund_id`` it does not depend on today's stage."""
+    the refund began: unlike ``refund_id`` it does not depend on the current stage."""
     trace: str | None = None
     """The bank's own number for the transfer, such as a card's ARN. The customer's bank finds the
     money by it. It arrives hours or days after the refund."""
     other_payment_id: str | None = None
     """A second id that the gateway has for the payment, such as the charge of a PaymentIntent. We
-    know the payment by one of the two, and an account's list does not say by which."""
+    know the payment by one of the two ids, and an account's list does not say by which."""
     pending_reason: str | None = None
     """The gateway's code for why a refund is still pending, for example ``insufficient_funds``."""
     created_at: datetime | None = field(default=None, compare=False)
-    """None: the gateway does not say it, or not in a form that can be read."""
+    """None if the gateway does not say it, or not in a form that can be read."""
 
     @property
     def waits_for_balance(self) -> bool:
@@ -159,7 +160,7 @@ class RefundOrder:
 
     ``reference`` is idempotency key and reference in one, ``format`` the number of the body format.
     Both are fixed when the refund begins and stored with it, so that every later call for the same
-    refund sends the same key and the same bytes, whatever the settings and the release are by then.
+    refund sends the same key and the same bytes, even if the settings or the release have changed.
     """
 
     refund_id: str
@@ -185,7 +186,7 @@ class Declined:
     code: str
     message: str
     over_balance: bool = False
-    """Less is left of the payment than we asked for, so our ledger is behind."""
+    """Less is left of the payment than we asked for, so our ledger is out of date."""
     insufficient_funds: bool = False
     """*Our* balance at the gateway is too low. A new request can succeed once it is topped up."""
 
@@ -202,7 +203,7 @@ class Retryable:
 class Misconfigured:
     """This call cannot have moved money: the gateway refuses *us*, not the refund.
 
-    Neither an outage nor a decline: it ends nothing, and a person has to act.
+    This is neither an outage nor a decline. It ends no refund, and a person has to act.
     """
 
     reason: Misconfiguration
@@ -235,8 +236,9 @@ class RefundPage:
     refunds: tuple[GatewayRefund, ...]
     next_cursor: str | None
     unreadable: int = 0
-    """Rows that were passed over because they can't be read, and rows with a status that the
-    adapter does not know (these are shown as pending, since their money may have moved)."""
+    """The number of rows that were skipped because they can't be read, plus the rows with a status
+    that the adapter does not know (these are shown as pending, since their money may have
+    moved)."""
 
 
 BALANCE_EXCEEDED = "amount_exceeds_balance"
@@ -256,11 +258,11 @@ class ApiKey(Protocol):
 
 
 class Gateway(Protocol):
-    """One account at a payment gateway: facts first, then what it can be asked."""
+    """One account at a payment gateway: first its properties, then its calls."""
 
     @property
     def name(self) -> str:
-        """Stored with each refund, for example ``flair``."""
+        """The gateway's name, which is stored with each refund, for example ``flair``."""
         ...
 
     @property
@@ -295,7 +297,8 @@ class Gateway(Protocol):
 
     @property
     def can_reverse(self) -> bool:
-        """Whether a refund that succeeded may fail later. Then its list is swept for those."""
+        """Whether a refund that succeeded may fail later. If so, the gateway's list is swept for
+        such refunds."""
         ...
 
     @property

@@ -84,7 +84,8 @@ class _Refund(BaseModel):
             gateway_reference=self.reference,
             amount_minor=self.amount,
             currency=self.currency,
-            # Money may have moved under a status that we don't know, and nothing is final yet.
+            # Money may have moved under a status that we don't know, and the status may not be
+            # final.
             status=GatewayStatus(self.status) if self.status_is_known else GatewayStatus.PENDING,
             failure_code=self.failure_code,
             failure_message=self.failure_message,
@@ -199,7 +200,7 @@ class FlairGateway:
             query = {"reference": reference} | ({"cursor": cursor} if cursor else {})
             rows, cursor = self._rows(query, deadline)
             try:
-                # All of these rows are ours, so none of them may be passed over.
+                # All of these rows are ours, so none of them may be skipped.
                 found += [_Refund.model_validate(row).as_shown(self._stage) for row in rows]
             except ValidationError as exc:
                 raise GatewayUnavailableError("the gateway's refund can't be read") from exc
@@ -265,7 +266,7 @@ class FlairGateway:
         return Unknown(f"HTTP {status} {shown_code(error.code)}")
 
     def _rows(self, query: Mapping[str, str], deadline: Deadline) -> tuple[list[Any], str | None]:
-        """The rows of one page, unread, and the cursor of the next page."""
+        """The rows of one page, not yet parsed, and the cursor of the next page."""
         response = self._ok(self._get("/v1/refunds", query, deadline))
         try:
             page = _Page.model_validate_json(response.body)
@@ -322,7 +323,7 @@ Add the next number instead and raise ``body_format``."""
 
 
 def _instant(shown: Any) -> datetime | None:
-    # Where it is of no use, nothing else of the refund is lost.
+    # If it can't be read, the rest of the refund is still used.
     try:
         return from_rfc3339(shown) if isinstance(shown, str) else None
     except ValueError:
@@ -330,7 +331,7 @@ def _instant(shown: Any) -> datetime | None:
 
 
 def _error(response: HttpResponse) -> _ErrorBody | None:
-    """The error as the contract has it. None: somebody else may have written this answer."""
+    """The error in the contract's format, or None: then a proxy may have written the response."""
     try:
         return _Error.model_validate_json(response.body).error
     except ValidationError:

@@ -28,8 +28,8 @@ READ_SECONDS = 30.0
 """The longest silence between two bytes. A call's deadline usually comes sooner."""
 
 IDLE_SECONDS = 20.0
-"""An idle connection that is older may be dead without our knowing (a frozen function, a NAT's
-timeout). A call on it would only end as an unknown outcome, so a new connection is made."""
+"""After this time an idle connection may be closed without our knowledge (a frozen function, a
+NAT's timeout). A call on it would end with an unknown outcome, so a new connection is made."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
@@ -72,7 +72,7 @@ class HttpTransport(Protocol):
         ...
 
 
-# Its warnings about headers quote the headers and the URL.
+# urllib3's warnings about headers quote the headers and the URL.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 _call = threading.local()
@@ -105,7 +105,7 @@ class _DeadlineTlsSocket(ssl.SSLSocket):
 
 class _OneWrite:
     """Sends headers and body in a single write. Each write is a system call and a TLS record, which
-    is a good part of what a small request costs."""
+    together are a good part of the cost of a small request."""
 
     _collected: list[bytes] | None = None
 
@@ -143,7 +143,7 @@ class _TlsConnection(_OneWrite, HTTPSConnection):
 
 
 def _connected() -> None:
-    # Nothing bounds the time of a slow name server. If the time is up now, nothing is sent.
+    # No timeout applies to a slow name server. If the time is up now, nothing is sent.
     _left_seconds()
     _call.connecting = False
 
@@ -218,7 +218,7 @@ class PooledTransport:
 
 
 def public_address(url: str) -> str:
-    """The URL without credentials, query and trailing slash: fit to be stored and shown."""
+    """The URL without credentials, query and trailing slash, so that it can be stored and shown."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"

@@ -1,4 +1,4 @@
-"""The gateways that have an adapter, a line each. docs/adding-a-gateway.md adds one."""
+"""The gateways that have an adapter, one line for each. docs/adding-a-gateway.md adds one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from refunds.gateways.requirements import unmet_demands
 @dataclass(frozen=True)
 class Adapter:
     """``place`` is ``module:Class``, imported only where the gateway is configured. ``url`` is the
-    gateway's public address, if everybody has the same. ``options`` are what a route may ask for.
+    gateway's public address, if it is the same for everybody. ``options`` are those that a route
+    may have.
     """
 
     place: str

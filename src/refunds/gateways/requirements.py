@@ -1,6 +1,6 @@
 """What the refund protocol demands of a gateway, checked against what its adapter declares.
 
-An adapter that declares less is not opened. docs/adding-a-gateway.md lists the demands for people;
+An adapter that declares less is refused. docs/adding-a-gateway.md lists the demands for people;
 tests/conformance checks that an adapter's declarations are true.
 """
 
@@ -12,8 +12,8 @@ from datetime import timedelta
 from refunds.gateways.contract import Gateway
 
 MIN_KEY_LIFETIME = timedelta(hours=1)
-"""A call that is repeated after a crash or a timeout must still find its key: a lease, a message's
-visibility timeout and the margins for clocks come before the repetition."""
+"""A call that is repeated after a crash or a timeout must still find its key. Before the
+repetition, a lease, a message's visibility timeout and the margins for clocks pass."""
 
 LONGEST_REFUND_ID = "r" * 64
 

@@ -1,5 +1,5 @@
-"""Which gateway a refund goes to: today's route for a new refund, its own gateway for one that has
-begun."""
+"""Which gateway a refund goes to: the current route for a new refund, and its own gateway for a
+refund that has begun."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class Gateways:
         return iter(self._by_name.values())
 
     def for_new(self, transaction_id: str) -> Gateway:
-        """Today's route, for a refund that has not begun."""
+        """The gateway of the current route, for a refund that has not begun."""
         for route in self._routes:
             if transaction_id.startswith(route.prefix):
                 return self._by_name[route.gateway]
         return self._first
 
     def named(self, name: str, account: str | None = None) -> Gateway:
-        """The gateway, and the account, that a refund began with, whatever today's route is.
+        """The gateway and the account that a refund began with, whatever the current route is.
 
         Raises ``GatewayUnavailableError`` when it is not configured any more, and
-        ``GatewayMisconfiguredError`` when another account is. The refund stays open until it is
-        configured again: nobody else can tell what became of it.
+        ``GatewayMisconfiguredError`` when another account is. The refund stays open until that
+        gateway is configured again, since only it knows what became of the refund.
         """
         if (gateway := self._by_name.get(name)) is None:
             raise GatewayUnavailableError(f"the gateway {name} is not configured")

@@ -1,9 +1,8 @@
 """Stripe, through its own SDK and our transport. Imported only where Stripe is configured.
 
 A payment is a PaymentIntent (``pi_…``) or a charge (``ch_…``, ``py_…``), with the connected account
-before it if there is one (``acct_…-pi_…``). Always name a payment by
-the same one of its ids, since each id has a ledger of its own. Our reference is in the refund's
-metadata.
+before it if there is one (``acct_…-pi_…``). Always use the same id for a payment, since each id has
+its own ledger. Our reference is in the refund's metadata.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ MAX_LOOK_UP_PAGES = 10
 """Pages of one payment's refunds that a look-up reads before it gives up."""
 
 EMPTY_PAGE_TRIES = 3
-"""Times that a page is read again which is empty although Stripe says that there is more."""
+"""How often a page is read again if it is empty although Stripe says that there is more."""
 
 # The SDK logs requests and responses, and reports how long its calls take. A filter, because any
 # logging.config.dictConfig enables a disabled logger again.
@@ -128,10 +127,11 @@ class StripeGateway:
     # "At least 24 hours": https://docs.stripe.com/api/idempotent_requests
     key_lifetime = timedelta(hours=24)
     # "Retries with the same key return the saved response", once the endpoint has begun to execute.
-    # What is refused before that (a parameter that is not valid) is refused in the same way again.
+    # A call that is refused before that (for an invalid parameter) is refused in the same way
+    # again.
     remembers_declines = True
     shows_refunds = True
-    # Of lists. Stripe's search lags behind and is not used.
+    # This is the lag of lists. Stripe's search lags behind and is not used.
     look_up_lag = timedelta(0)
     can_reverse = True
 
@@ -283,7 +283,7 @@ class StripeGateway:
         cursor: str | None,
         deadline: Deadline,
     ) -> tuple[list[Any], str | None]:
-        """The rows of one page, unread, and the cursor of the next page."""
+        """The rows of one page, not yet parsed, and the cursor of the next page."""
         asked: Any = {"limit": PAGE, **params, **({"starting_after": cursor} if cursor else {})}
         for _ in range(EMPTY_PAGE_TRIES):
             shown = self._read(
@@ -300,7 +300,7 @@ class StripeGateway:
             ids = [row["id"] for row in page.data if isinstance(row, dict) and row.get("id")]
             if ids:
                 return page.data, str(ids[-1])
-        # Not the end of the list: what comes next may be the refund that we look for.
+        # This is not the end of the list. The refund that we look for may come next.
         raise GatewayUnavailableError("Stripe's list stops before its end")
 
     def _payment(
@@ -393,7 +393,7 @@ class StripeGateway:
 
 
 def _options(payment: PaymentId | None) -> Any:
-    """The SDK's options of a call: the connected account, for a direct charge."""
+    """The SDK's options for a call: the connected account, for a direct charge."""
     if payment is None or payment.connected_account is None:
         return {}
     return {"stripe_account": payment.connected_account}

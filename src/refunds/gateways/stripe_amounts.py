@@ -32,7 +32,8 @@ def to_stripe(amount_minor: int, currency: str) -> int:
 
 
 def from_stripe(units: int, currency: str) -> int:
-    """Stripe's ``amount`` in ISO 4217 minor units; in a currency that ISO doesn't have, as it is.
+    """Stripe's ``amount`` in ISO 4217 minor units; in a currency that ISO doesn't have, the amount
+    is unchanged.
 
     Raises ``ValueError`` for what ISO's minor units can't express.
     """

@@ -34,7 +34,8 @@ _MISCONFIGURED = {
     "platform_account_required": Misconfiguration.PERMISSION_MISSING,
     "parameter_unknown": Misconfiguration.REQUEST_REFUSED,
 }
-"""Refusals that are about us, not about the refund: it can be made once we have put them right."""
+"""Refusals that are about us, not about the refund. The refund can be made once we have corrected
+them."""
 
 _OTHER_MODE = re.compile(r"similar object exists in (live|test) mode", re.IGNORECASE)
 """Only the text of a ``resource_missing`` says that our key is of the wrong mode. Should Stripe
@@ -96,7 +97,7 @@ def _declined(code: str | None, details: Mapping[str, Any]) -> Declined:
     return Declined(
         code or str(details["type"]),
         str(details.get("message", "")),
-        # Stripe gives no code when an amount is more than what is left.
+        # Stripe gives no code when the amount is more than what is left.
         over_balance=code in _OVER_BALANCE or (code is None and details.get("param") == "amount"),
         # Final as well: Stripe stores this answer for the key, so repeating the call can't succeed.
         # (Where it can, Stripe accepts the refund and leaves it pending with ``pending_reason``
@@ -106,7 +107,8 @@ def _declined(code: str | None, details: Mapping[str, Any]) -> Declined:
 
 
 def _details(error: stripe.StripeError) -> Mapping[str, Any] | None:
-    """The error as Stripe's API has it. None: somebody else may have written this answer."""
+    """The error in the format of Stripe's API, or None: then a proxy may have written the
+    response."""
     body: Any = error.json_body
     details = body.get("error") if isinstance(body, dict) else None
     return details if isinstance(details, dict) and isinstance(details.get("type"), str) else None

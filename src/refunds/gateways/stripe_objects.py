@@ -25,7 +25,7 @@ from refunds.gateways.contract import (
 from refunds.gateways.stripe_amounts import from_stripe, to_stripe
 
 REASONS = frozenset({"requested_by_customer", "duplicate", "fraudulent"})
-"""The reasons that Stripe has too. ``fraudulent`` also puts the card on Stripe's block list."""
+"""The reasons that Stripe also has. ``fraudulent`` also puts the card on Stripe's block list."""
 
 STATUSES = {
     "succeeded": GatewayStatus.SUCCEEDED,
@@ -103,10 +103,10 @@ class Page(BaseModel):
 
 @dataclass(frozen=True)
 class PaymentId:
-    """A transaction id that is Stripe's: ``pi_…``, ``ch_…`` or ``py_…``.
+    """A transaction id of Stripe's: ``pi_…``, ``ch_…`` or ``py_…``.
 
     ``acct_…-pi_…`` is a direct charge of a connected account (Stripe Connect): every call about it
-    needs the account, and nothing but its transaction id says which.
+    needs the account, which only its transaction id names.
     """
 
     id: str
@@ -136,7 +136,7 @@ _PAYMENT_ID = re.compile(
 def charge_status(charge: Charge) -> PaymentStatus:
     if charge.status == "failed":
         return PaymentStatus.VOIDED
-    # Not by ``captured``, which is false until the final capture.
+    # ``captured`` is not used, because it is false until the final capture.
     if charge.status == "succeeded" and charge.amount_captured > 0:
         return PaymentStatus.CAPTURED
     return PaymentStatus.AUTHORIZED
@@ -150,7 +150,8 @@ def intent_status(intent: PaymentIntent) -> PaymentStatus:
 
 
 def disputed_minor(charge: Charge, disputes: Disputes) -> int:
-    """What the bank holds of a charge whose ``disputed`` is true (it stays so for ever).
+    """The amount that the bank holds of a charge whose ``disputed`` is true (it stays true for
+    ever).
 
     All of the charge, if the amount is in another currency or the dispute is not listed yet.
     """
@@ -186,7 +187,7 @@ def read_refund(row: object, transaction_id: str | None, stage: Stage) -> Gatewa
         gateway_reference=reference,
         amount_minor=from_stripe(refund.amount, currency),
         currency=currency,
-        # Money may have moved under a status that we don't know, and nothing is final yet.
+        # Money may have moved under a status that we don't know, and the status may not be final.
         status=STATUSES.get(status, GatewayStatus.PENDING),
         failure_code=(refund.failure_reason or status) if failed else None,
         trace=_trace(refund.destination_details),
@@ -196,7 +197,7 @@ def read_refund(row: object, transaction_id: str | None, stage: Stage) -> Gatewa
 
 
 def _instant(shown: Any) -> datetime | None:
-    # Where it is of no use, nothing else of the refund is lost.
+    # If it can't be read, the rest of the refund is still used.
     try:
         return datetime.fromtimestamp(shown, UTC) if isinstance(shown, int) else None
     except (OverflowError, OSError, ValueError):
@@ -226,7 +227,7 @@ def is_of_payment(row: object, payment: PaymentId) -> bool:
 
 
 def may_have_reference(row: object, reference: str) -> bool:
-    """Whether a row is the refund with this reference, or can't be told from it."""
+    """Whether a row is the refund with this reference, or may be."""
     if not isinstance(row, dict):
         return True
     metadata = row.get("metadata")
@@ -249,7 +250,7 @@ def _trace(details: Mapping[str, Any] | None) -> str | None:
 # --- Orders ---------------------------------------------------------------------------------------
 
 REVERSE_TRANSFER = "reverse_transfer"
-"""Of a destination charge: takes the money back from the connected account."""
+"""For a destination charge: takes the money back from the connected account."""
 REFUND_APPLICATION_FEE = "refund_application_fee"
 """Gives our own fee back in proportion."""
 
@@ -280,8 +281,8 @@ PARAMS: Mapping[int, Callable[[RefundOrder], dict[str, Any]]] = {
 """An order's parameters by body format. Each raises ``NotExpressibleError``.
 
 Never change a format that was released: a repeated key with other parameters is refused for good.
-Add the next numbers instead, here and to ``FORMATS``. What a route asks for (Connect) is a format
-too, so that a refund which has begun keeps its parameters when the route changes."""
+Add the next numbers instead, here and to ``FORMATS``. The options of a route (Connect) make another
+format, so that a refund that has begun keeps its parameters when the route changes."""
 
 FORMATS: Mapping[frozenset[str], int] = {
     frozenset(): 1,

@@ -23,11 +23,11 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_HEADER_CHARACTERS = 1000
 
 REPLAY_WINDOW_SECONDS = 300
-"""How far a signature's time may be from ours, either way. An event that is replayed within it only
+"""How much a signature's time may differ from ours. An event that is replayed within this time only
 makes us ask the gateway once more."""
 
 MAX_SECRETS = 4
-"""Two for each of two gateways: the new one, and the old one until it is out of use."""
+"""Two secrets for each of two gateways: the new one, and the old one until it is no longer used."""
 
 MIN_SECRET_CHARACTERS = 16
 """A shorter one is a placeholder that anybody could guess."""
@@ -42,7 +42,8 @@ _SIGNATURE = re.compile(r"v1=([0-9a-f]{64})", re.ASCII)
 
 
 class RefusedWebhookError(Exception):
-    """``status`` is the HTTP answer; the text is for the log and quotes nothing of the request."""
+    """``status`` is the HTTP status of the response. The text is for the log and quotes no part of
+    the request."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -128,6 +129,7 @@ def _refund_id(payload: Any) -> str | None:
         reference = metadata[REFERENCE_KEY]
     if not isinstance(reference, str):
         return None
-    # "dev.<refund id>" where stages share an account. Looking up another stage's finds nothing.
+    # It is "dev.<refund id>" where stages share an account. Looking up another stage's refund finds
+    # nothing.
     refund_id = reference.rpartition(".")[2]
     return refund_id if REFUND_ID.fullmatch(refund_id) else None
