@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 POOL_WIDTH = 50
-"""As wide as the widest batch, so that all of a batch runs at once."""
+"""As many threads as the largest batch has records, so that a whole batch runs at once."""
 
 DEFAULT_CLIENT_CONFIG = Config(
     connect_timeout=2,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=POOL_WIDTH,
-    # Our parameters are typed, and AWS validates them in any case.
+    # mypy checks our parameters, and AWS validates them in any case.
     parameter_validation=False,
-    # Botocore would otherwise build its own twice for each call.
+    # Botocore would otherwise build its own user agent twice for each call.
     user_agent=f"Botocore/{botocore.__version__} refunds",
 )
-"""Short timeouts, so that a lost answer leaves time for another attempt."""
+"""Short timeouts, so that a lost response leaves time for another attempt."""
 
 _SPARE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Clients:
-    """botocore's clients, which are those of boto3 too.
+    """botocore's clients, which boto3 uses, too.
 
     Not our own clients: signing requests, retrying them and reading AWS's answers is a library's
     work (docs/decisions/0006-libraries-for-aws.md).
@@ -83,7 +83,7 @@ def lambda_clients(*needed: str, config: Config = DEFAULT_CLIENT_CONFIG) -> Clie
 
 
 class LazyClient:
-    """A client that its first use creates."""
+    """A client that is created at its first use."""
 
     def __init__(self, create: Callable[[], Any]) -> None:
         self._create = create
@@ -103,7 +103,7 @@ def thread_pool() -> ThreadPoolExecutor:
 
 
 def deadline_of(context: LambdaContext, clock: Clock) -> Deadline:
-    """A second before Lambda ends the invocation."""
+    """The deadline of an invocation: a second before Lambda ends it."""
     left_seconds = context.get_remaining_time_in_millis() / 1000
     return Deadline.after(clock, left_seconds - _SPARE_SECONDS)
 

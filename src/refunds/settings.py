@@ -25,7 +25,7 @@ from refunds.gateways.routing import Route
 
 @dataclass(frozen=True)
 class GatewayAccount:
-    """A gateway by its adapter's name, its address, and the secret that holds its key.
+    """A gateway: the name of its adapter, its address, and the secret that contains its key.
 
     ``url`` None: the gateway's own public address. ``secret_field`` None: the secret is the key;
     otherwise the secret is a JSON object, and the key is its value of that name.
@@ -36,7 +36,7 @@ class GatewayAccount:
     secret_arn: str
     secret_field: str | None = None
     options: frozenset[str] = frozenset()
-    """What the routes ask of the adapter, for all of its refunds that begin from now on."""
+    """The options that the routes give the adapter, for all refunds that begin from now on."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class GatewaySettings:
     stage: Stage
     timeout_seconds: float
     recheck_after: timedelta
-    """How soon the reconciler first looks at a refund that stays open."""
+    """How soon the reconciler first checks a refund that stays open."""
 
     @classmethod
     def read(cls, environment: Environment) -> GatewaySettings:
@@ -221,7 +221,7 @@ def _tls_url(environment: Environment, setting: str, url: str) -> str:
 
 
 def _stage_name(name: str) -> str:
-    # A dot ends the stage's name in a reference, so the name has none.
+    # In a reference, a dot ends the stage's name, so the name must not contain one.
     if not re.fullmatch(r"[A-Za-z0-9_-]{0,20}", name):
         raise SettingsError("GATEWAY_STAGE must be at most 20 of A-Z, a-z, 0-9, _ and -")
     return name

@@ -12,7 +12,7 @@ class Metrics(Protocol):
 
 class Money(Protocol):
     def add(self, money: Mapping[str, Mapping[str, int]]) -> None:
-        """By currency, amounts in minor units and counts, by the metric's name."""
+        """By currency: amounts in minor units and counts, by the metric's name."""
         ...
 
 

@@ -353,7 +353,7 @@ class Gateway(Protocol):
 class ListsBefore(Protocol):
     """Optional: a gateway whose list can begin in the past.
 
-    Then the sweep reads several parts of the list side by side, each from its own day. Without it
+    Then the sweep reads several parts of the list in parallel, each from its own day. Without it
     every part is reached from the newest refund only.
     """
 

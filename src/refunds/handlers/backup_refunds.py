@@ -64,6 +64,6 @@ def _days_since_drill() -> int:
     try:
         return _drill_age.days(_clock.now())
     except Exception as exc:
-        # The backup is published all the same.
+        # The backup is published in any case.
         logger.error("drills not read", extra=describe(exc))
         return UNKNOWN_DAYS

@@ -1,7 +1,7 @@
 """ReceiveWebhook: a gateway reports that a refund has changed, and the reconciler looks at it.
 
-Anybody can call the URL, so a request that isn't signed changes nothing. The function may read its
-signing secret and start the reconciler, nothing else.
+Anybody can call the URL, so a request without a valid signature changes nothing. The function may
+read its signing secret and start the reconciler, nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Refunds over a limit: people approve or deny them, and approval expires.
 
-An approval only records the decision, in one conditional write. After it the refund is an ordinary
-PROCESSING one in the index of open refunds, and whoever comes first goes on with it.
+An approval only records the decision, in one conditional write. After that the refund is an
+ordinary PROCESSING refund in the index of open refunds. The reconciler or its message, whichever
+comes first, continues it.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class Approvals:
     def approve(
         self, refund_id: str, by: Identity, why: str, evidence: Mapping[str, str]
     ) -> Refund:
-        """Record an approval; the refund as it then is.
+        """Record an approval, and return the refund's new state.
 
-        ``evidence``: what this person saw (``evidence``, ``gateway``, ``balance``).
-        It is PROCESSING when the last approval that it needs is there, and still AWAITING_APPROVAL
-        before. Calls no gateway. Raises ``ApprovalError``.
+        ``evidence``: what this person saw (``evidence``, ``gateway``, ``balance``). The refund
+        becomes PROCESSING with the last approval that it needs, and stays AWAITING_APPROVAL until
+        then. Calls no gateway. Raises ``ApprovalError``.
         """
         refund = self._waiting(refund_id)
         _check_person(refund, by)
@@ -84,7 +85,7 @@ class Approvals:
     ) -> Refund:
         """Reject a waiting refund, which frees its money.
 
-        The gateway is asked first: tables that were lost may have forgotten that it was paid.
+        The gateway is asked first: if tables were lost, they may no longer show that it was paid.
         Raises ``ApprovalError``.
         """
         refund = self._waiting(refund_id)
@@ -110,8 +111,8 @@ class Approvals:
         return result.refund
 
     def look_again(self, refund: Refund, deadline: Deadline) -> Refund:
-        """The reconciler's step for a waiting refund: end it when its time is over, else put its
-        next look off. Raises ``GatewayUnavailableError``."""
+        """The reconciler's step for a waiting refund: reject it when its time is over, or else
+        postpone its next check. Raises ``GatewayUnavailableError``."""
         at = rfc3339(self._clock.now())
         if not has_expired(refund, at):
             self._settler.recorder.recheck(refund)
@@ -127,11 +128,12 @@ class Approvals:
         return refund if isinstance(result, Later) else result.refund
 
     def _take_up_paid(self, refund: Refund, at: str, deadline: Deadline) -> Refund:
-        # Its tables were lost, and the gateway still knew it. To reject it would free money that
-        # has moved.
+        # Its tables were lost, and the gateway still had it. Rejecting it would free money that has
+        # moved.
         entry = {"decision": ALREADY_PAID, "by": self._settler.recorder.processed_by, "at": at}
         new = self._processing(refund, at, (*(refund.approvals or ()), entry))
-        # It was called, nobody knows when, and nobody has approved it: never call it again.
+        # The gateway was called for it at an unknown time, and nobody has approved it: never call
+        # again.
         new = replace(new, key_used_at=LONG_AGO)
         if not self._refunds.save(refund, new):
             return refund
@@ -149,7 +151,7 @@ class Approvals:
             previous_hash=audit_entry(refund.item())["entry_hash"],
             approvals=approvals,
         )
-        # No call was made before, unless its record was lost: then the key keeps its age.
+        # No call was made before, unless its record was lost. In that case the key keeps its age.
         key_used_at = refund.key_used_at or at
         opened = self._settler.recorder.opened(replace(new, open_since=None))
         return replace(opened, key_used_at=key_used_at, lease_until=None, check_at=at)
@@ -203,5 +205,5 @@ def _entry(
 
 
 def _expires_at(refund: Refund) -> str:
-    # A waiting refund without it can only be one that was changed by hand: it has expired.
+    # A waiting refund without it must have been changed by hand. It counts as expired.
     return (refund.awaiting or {}).get("expires_at", "")

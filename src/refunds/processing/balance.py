@@ -1,4 +1,4 @@
-"""What is left of a payment: updates the ledger from what the gateway shows.
+"""What is left of a payment: updates the ledger to what the gateway shows.
 
 The gateway also shows refunds that the ledger does not know: other systems' refunds, and our own
 whose tables were lost.
@@ -23,12 +23,12 @@ MAX_REFUND_PAGES = 50
 COUNT_TRIES = 4
 
 MAX_HELD_AGAIN = 50
-"""Unfinished refunds of a payment whose ledger was lost that one write can hold. With more of them
-the payment waits until some have ended."""
+"""The most unfinished refunds that one write can reserve again for a payment whose ledger was lost.
+If there are more, the payment's requests wait until some refunds have ended."""
 
 
 class PaymentGoneError(Exception):
-    """The gateway does not know the payment, or no longer does."""
+    """The gateway does not know the payment, or does not know it any more."""
 
 
 class BalanceContendedError(Exception):
@@ -39,11 +39,11 @@ class BalanceContendedError(Exception):
 class Counted:
     """``payment`` as the gateway shows it, and ``remaining_minor`` as the ledger now has it.
 
-    ``unclear_minor``: how much more may remain. So much has been moved and is in no list yet, and
-    may be a refund of ours that is reserved, or another system's: it counts as both.
-    ``adopted``: the gateway already had a refund under the refund id that was counted for, and the
-    ledger did not know it. ``adopted_minor`` is now held for it. ``listed``: the gateway has a
-    refund of this id, in whatever status.
+    ``unclear_minor``: how much more may remain. This amount has moved but is in no list yet. It may
+    be a reserved refund of ours or another system's refund, so it counts as both. ``adopted``: the
+    gateway already had a refund under the refund id that was counted for, and the ledger did not
+    know it. ``adopted_minor`` is now reserved for it. ``listed``: the gateway has a refund of this
+    id, in whatever status.
     """
 
     payment: Payment
@@ -73,9 +73,9 @@ class Balance:
     ) -> Counted:
         """Count the payment again at ``gateway`` for the refund ``refund_id``.
 
-        ``payment``: as it was just read, which saves a call. ``forgotten_minor``
-        gives what an adopted refund was asked to move, if that is known. ``ended``: the refund has
-        ended without money, so it holds nothing, whatever the gateway has moved for it. Raises
+        ``payment``: as it was just read, which saves a call. ``forgotten_minor`` gives the amount
+        that was requested of an adopted refund, if that is known. ``ended``: the refund has ended
+        without money, so it holds nothing, whatever the gateway has moved for it. Raises
         ``GatewayUnavailableError``, ``PaymentGoneError``, ``BalanceContendedError``.
         """
         for _ in range(COUNT_TRIES):
@@ -103,7 +103,7 @@ class Balance:
         every, unreadable = _list_refunds(gateway, transaction_id, deadline)
         shown = [each for each in every if each.status is not GatewayStatus.FAILED]
         ledger = self._ledger.get(transaction_id) or Ledger(transaction_id)
-        # The ledger as it will be: a lost one holds again what is unfinished.
+        # The ledger as it will be: a lost ledger reserves the unfinished refunds again.
         held_again = self._held_before(ledger) if ledger.captured is None else {}
         ledger_after = replace(ledger, reservations={**ledger.reservations, **held_again})
         adopted = None
@@ -118,8 +118,8 @@ class Balance:
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
         unlisted_minor = max(0, payment.refunded_minor - sum(each.amount_minor for each in shown))
         moved_minor, unclear_minor = self._moved_unreserved(unlisted_minor, shown, ledger_after)
-        # Only the payment's sum shows what the list leaves out, and only if it stayed the same:
-        # a refund of ours that was paid meanwhile would hide as much of another system's.
+        # Only the payment's sum shows what the list leaves out, and only if it stayed the same: a
+        # refund of ours that was paid meanwhile would hide the same amount of another system's.
         if unreadable or unlisted_minor:
             after = read_payment(gateway, transaction_id, deadline)
             if after.refunded_minor != payment.refunded_minor:
@@ -144,9 +144,9 @@ class Balance:
         return Counted(payment, remaining_minor, unclear_minor, adopted, held_minor, listed)
 
     def _held_before(self, ledger: Ledger) -> dict[str, int]:
-        """What refunds of the payment held in a ledger that was lost: those that are unfinished.
+        """The amounts that unfinished refunds of the payment held in a ledger that was lost.
 
-        The trail knows which there are, and a refund's record how far it has come.
+        The trail shows which refunds there are, and a refund's record shows how far it has come.
         """
         held: dict[str, int] = {}
         unfinished = {
@@ -155,7 +155,8 @@ class Balance:
             if refund_id not in ledger.reservations and entry["status"] in UNFINISHED
         }
         for refund_id, refund in self._refunds.get_each(list(unfinished)):
-            # A record of this id that is of another payment says nothing about this one's refund.
+            # If the record of this id is another payment's, it says nothing about this payment's
+            # refund.
             if refund is None or refund.transaction_id != ledger.transaction_id:
                 amount_minor = unfinished[refund_id]["details"].get("amount_minor")
             elif refund.status in ENDED_WITHOUT_MONEY:
@@ -171,8 +172,8 @@ class Balance:
     def _moved_unreserved(
         self, unlisted_minor: int, shown: Sequence[GatewayRefund], ledger: Ledger
     ) -> tuple[int, int]:
-        """What the gateway has moved, or is about to move, beyond what our reservations cover; and
-        how much of that is unclear."""
+        """The amount that the gateway has moved, or is about to move, beyond our reservations, and
+        how much of it is unclear."""
         moved_for: dict[str | None, int] = defaultdict(int)
         in_other_stages = self._of_other_stages(shown, ledger)
         for each in shown:
@@ -180,17 +181,17 @@ class Balance:
             refund_id = each.refund_id if covered else in_other_stages.get(each.gateway_refund_id)
             moved_for[refund_id] += each.amount_minor
         others = moved_for.pop(None, 0)
-        # A second refund, or a larger one than was asked for: the money has left the payment all
-        # the same.
+        # For a second refund, or a larger one than was asked for, the money has left the payment,
+        # too.
         excess = sum(
             max(0, moved - ledger.reservations[refund_id])
             for refund_id, moved in moved_for.items()
             if refund_id is not None
         )
         moved_minor = others + excess
-        # The list may lag behind the payment. Money that it does not show yet belongs to refunds of
-        # ours that have succeeded and that it does not show either. Anything beyond them may belong
-        # to a call of ours under way, or to another system.
+        # The list may lag behind the payment. Money that it does not show yet belongs first to
+        # refunds of ours that have succeeded and that it does not show either. Anything beyond them
+        # may belong to a call of ours under way, or to another system.
         if not unlisted_minor:
             return moved_minor, 0
         unshown = {
@@ -206,7 +207,7 @@ class Balance:
         return moved_minor + unlisted_minor, min(unlisted_minor, sum(unshown.values()) - ours)
 
     def _of_other_stages(self, shown: Sequence[GatewayRefund], ledger: Ledger) -> dict[str, str]:
-        """The refund ids of what another of our stages began, by the gateway's id.
+        """The refund ids of refunds that another of our stages began, by the gateway's id.
 
         The refund's own record has the reference that it began with.
         """

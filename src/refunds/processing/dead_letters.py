@@ -1,4 +1,4 @@
-"""Dead letters: archived in S3 before SQS deletes them for their age (rule 11)."""
+"""Archives dead letters in S3 before SQS deletes them for their age (rule 11)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 ARCHIVE_AFTER = timedelta(days=4)
 MAX_ARCHIVE_BATCHES = 50
-"""Batches of ten messages. Limits how many a run looks at, and therefore how long they are hidden
-from others."""
+"""The number of batches of ten messages. It limits how many a run reads, and so how long they are
+hidden from others."""
 
 LOOK_SECONDS = 60
 """How long a message stays hidden if the run dies before it shows it again."""
@@ -36,7 +36,8 @@ STREAM_RECORDS = ("audit", "aws/lambda")
 """Prefixes of stream records that did not become audit entries: WriteAudit's and Lambda's."""
 
 UNKNOWN_AGE_SECONDS = 30 * 86_400
-"""Reported when the queue can't be read. It is above every threshold, so that no alarm ends."""
+"""Reported as the age when the queue can't be read. It is above every threshold, so that no alarm
+ends."""
 
 
 class NotYetError(Exception):
@@ -97,10 +98,10 @@ class DeadLetterArchiver:
         self._clock = clock
 
     def archive(self, turn: Turn) -> ArchiveResult:
-        """Move what is old enough, and count what waits for a person. Never raises.
+        """Move messages that are old enough, and count those that wait for a person. Never raises.
 
-        Also finds the oldest message that stays: SQS's own age metric passes over messages that
-        were received more than three times, and these are received here at every run.
+        Also finds the oldest message that stays: SQS's own age metric leaves out messages that were
+        received more than three times, and every run receives them here.
         """
         result = ArchiveResult()
         stays: list[str] = []
@@ -164,7 +165,7 @@ class DeadLetterArchiver:
         try:
             self._move(message, deadline)
         except Exception as exc:
-            # It stays, and counts as waiting. The other messages do not wait for it.
+            # It stays, and counts as waiting. The other messages are still handled.
             return ArchiveResult(oldest_seconds=age_seconds).with_failure(exc)
         return ArchiveResult(archived=1)
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
 
 RESENT = "resent"
-"""Attribute of a message that is sent again: when it was first sent (RFC 3339)."""
+"""Attribute of a message that is sent again: when the first message was sent (RFC 3339)."""
 
 FIRST_SENT_BY = "first_sent_by"
 """Attribute of a message that is sent again: the ``SenderId`` of the first."""
 
 MAX_FIRST_SENDER = 128
-"""Characters. SQS's are at most 86: a role's id and a session's name."""
+"""In characters. SQS's ``SenderId`` has at most 86: a role's id and a session's name."""
 
 MAX_DELAY_SECONDS = 900
 """SQS's limit."""
@@ -70,9 +70,9 @@ def first_sent_by(record: dict[str, Any]) -> str | None:
     first = _attribute(record, FIRST_SENT_BY)
     if first is None or first == sender:
         return sender
-    # It was deferred before: keep the first sender, and the one that SQS has seen sending it again.
+    # It was deferred before. Keep the first sender, and the sender that SQS reports for the copy.
     first = first.removesuffix(f" via {sender}")
-    # The record keeps 256 bytes: the sender that SQS has seen is never what is cut off.
+    # The record keeps 256 bytes. The sender that SQS reports must never be cut off.
     return f"{(short_text(first) or '')[:MAX_FIRST_SENDER]} via {sender}"
 
 

@@ -1,8 +1,8 @@
-"""Limits are looked at before a refund is claimed, when its amount is fixed.
+"""Limits are checked before a refund is claimed, when its amount is fixed.
 
-A refund within its limits is counted, once, and goes on. One that is over a limit waits for
-approval and is not counted: the limits bound what is paid without a person. One that ends without
-money gives its share back.
+A refund within its limits is counted once and continues. A refund over a limit waits for approval
+and is not counted, since limits bound only what is paid without a person. A refund that ends
+without money gives its share back.
 
 What makes it exact is in three places, each a single conditional write:
 
@@ -12,9 +12,9 @@ What makes it exact is in three places, each a single conditional write:
 3. A refund that ended without money announces its give-back in the counter, then names that token
    in its row (``uncounted``), once. Whatever other give-back of it stands in the counter is void.
 
-So for each entry of a counter the row says what it is worth, for ever. Whoever next writes the
-counter lets go of the entries that are settled, in the same write: it stays small, and costs one
-write unit a refund.
+So for each entry of a counter, the row says for ever what the entry is worth. The next write of the
+counter also removes the settled entries, so the counter stays small and costs one write unit for
+each refund.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ from refunds.tables.state import Control
 COUNT_TRIES = 8
 
 SETTLE_FROM = 4
-"""Entries of a counter from which on whoever writes it looks which are settled: with fewer the item
-stays within one write unit."""
+"""From this number of entries on, a write of the counter also finds out which are settled. With
+fewer, the item stays within one write unit."""
 
 MOST_SETTLED = 40
-"""Entries that one write lets go of."""
+"""The most entries that one write removes."""
 
 EXCEPTIONS_CACHE = timedelta(seconds=30)
-"""A changed exception holds for every request after that."""
+"""How long exceptions are cached: a change applies to every request after this time."""
 
 USER, ALL = "user", "all"
 """The two counters, as a refund's ``counted`` names them."""
@@ -80,7 +80,7 @@ class Over:
 
 @dataclass(frozen=True)
 class Counted:
-    """A refund is counted: on which day, under which token, and what the day then comes to."""
+    """A refund was counted: on which day, under which token, and what the day's total then is."""
 
     day: str
     token: str
@@ -93,9 +93,9 @@ class Counted:
 class LimitChecks:
     """``new_token`` gives text that never repeats.
 
-    ``on_day_total`` is called with a currency and a day's total that is above ``stop_above``, after
-    each refund that is counted then. It must be safe to repeat, and may raise: the refund then
-    comes back, counted once.
+    ``on_day_total`` is called with a currency and the day's total, after each refund that is
+    counted while the total is above ``stop_above``. It must be safe to repeat. If it raises, the
+    request is delivered again, and the refund stays counted once.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, each by keyword
@@ -121,7 +121,7 @@ class LimitChecks:
     def admit(self, refund: Refund) -> Refund | Over:
         """Count a refund that is about to be claimed, or say which limit it is over.
 
-        Safe to repeat: a share that an attempt has left is taken over. Raises
+        Safe to repeat: it takes over a share that an earlier attempt left. Raises
         ``CountersContendedError``.
         """
         if not self.limits.on:
@@ -149,7 +149,7 @@ class LimitChecks:
         return replace(refund, counted=counted or None)
 
     def waiting(self, refund: Refund, over: Over) -> Refund:
-        """The refund as one that waits for approval."""
+        """The refund as ``AWAITING_APPROVAL``."""
         assert refund.amount_minor is not None
         second = self.limits.needs_second(refund.amount_minor, refund.currency)
         expires_at = self._clock.now() + timedelta(days=self.limits.approval_days)
@@ -168,8 +168,9 @@ class LimitChecks:
     def give_back(self, refund: Refund) -> Mapping[str, str] | None:
         """Announce that a refund that ended without money gives its share back.
 
-        Returns what must then be stored as its ``uncounted``, which makes it so; None when there is
-        nothing to give back. Raises ``CountersContendedError``.
+        Returns the value that must then be stored as the refund's ``uncounted``, which makes the
+        announcement valid; None when there is nothing to give back. Raises
+        ``CountersContendedError``.
         """
         if refund.counted is None or refund.uncounted is not None:
             return None
@@ -190,7 +191,8 @@ class LimitChecks:
         )
 
     def _read_exceptions(self) -> Exceptions:
-        # By the wall clock: the other one stands still while Lambda keeps an environment frozen.
+        # The wall clock is used, because the monotonic clock stops while Lambda keeps an
+        # environment frozen.
         now = self._clock.now()
         if self._exceptions is None or abs(now - self._exceptions[0]) > EXCEPTIONS_CACHE:
             self._exceptions = (now, self._control.read_exceptions())
@@ -216,7 +218,8 @@ class LimitChecks:
                 share = replace(share, token=self._new_token())
                 continue
             if (left := read.shares.get(name)) is not None:
-                # An earlier attempt was here, or another one is at work: one of them is claimed.
+                # An earlier attempt left this share, or another attempt is running. Only one of
+                # them can claim.
                 if (left.amount_minor, left.currency) != (share.amount_minor, share.currency):
                     raise CountersContendedError(key)
                 return Counted(read.name, left.token, read.sums[share.currency])
@@ -229,15 +232,16 @@ class LimitChecks:
             total_minor = self._counters.add(read, name, share, room, settled)
             if total_minor is not None:
                 return Counted(read.name, share.token, total_minor)
-            # The write may have been made, its answer lost, and its share settled since.
+            # The write may have succeeded with its response lost, and its share may have been
+            # settled since.
             share = replace(share, token=self._new_token())
         raise CountersContendedError(key)
 
     def _settled(self, which: str, read: Counter, mine: str) -> Settled:
-        """Which entries of a counter may go, and what is taken off with them.
+        """Which entries of a counter may be removed, and what is subtracted with them.
 
-        Those just below ``mine`` are looked at, then the rest from above: entries that stay in
-        doubt for long don't keep the others in the counter.
+        It checks those just below ``mine`` first, then the rest from the top, so that entries that
+        stay in doubt for long don't keep the others in the counter.
         """
         shares, backs = _below(read.shares, mine), _below(read.backs, mine)
         names = {name.partition("#")[0] for name in shares} | set(backs)
@@ -255,7 +259,7 @@ class LimitChecks:
         for name, back in backs.items():
             row = rows.get(name)
             if row is None or row.uncounted is None:
-                continue  # announced, and not so yet
+                continue  # announced, but not valid yet
             gone_backs.append(name)
             if row.uncounted.get(which) == back.token:
                 sums[back.currency] -= back.amount_minor

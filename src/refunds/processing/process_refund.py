@@ -76,7 +76,7 @@ class ProcessRefund:
         return response
 
     def _is_short_of_balance(self, refund: Refund) -> bool:
-        """Whether the gateway has said so now: a message may come again days later."""
+        """Whether the gateway has said so just now: a message may be delivered again days later."""
         since = refund.balance_short_at
         return since is not None and self._clock.now() - from_rfc3339(since) < SAID_JUST_NOW
 
@@ -93,7 +93,7 @@ class ProcessRefund:
         try:
             ledgers = self._ledger.read_many(transaction_ids)
         except Exception as exc:
-            # Each record reads its own ledger instead. It waits, or fails, for itself alone.
+            # Each record reads its own ledger instead, and its failure does not affect the others.
             self._failed("ledgers of the batch not read", exc)
             return {}
         for transaction_id, read in ledgers.items():
@@ -138,7 +138,8 @@ class ProcessRefund:
             case Deferred():
                 self._log.info("message deferred", message_id=message_id, reason=result.reason)
             case PutBackError():
-                # What a person has to correct is an error; the rest is tried again by itself.
+                # A failure that a person must correct is logged as an error; other failures are
+                # tried again.
                 write = self._log.error if failure and failure.needs_a_person else self._log.warning
                 write(
                     "message put back",
@@ -154,7 +155,8 @@ class ProcessRefund:
 
 
 def _failure(result: Result) -> Failure | None:
-    """What a person may have to correct; None for a message that waits for a good reason."""
+    """The failure that a person may have to correct; None for a message that waits for a good
+    reason."""
     match result:
         case PutBackError(__cause__=Exception() as cause):
             return classify(cause)

@@ -1,7 +1,7 @@
 """One request from the queue: reserve, claim, call, finish.
 
-Each step is one conditional write, and a state to continue from after a crash. docs/protocol.md
-says why. Nothing here knows of SQS or Lambda.
+Each step is one conditional write. After a crash, the next attempt continues from the stored state.
+docs/protocol.md says why. Nothing here knows of SQS or Lambda.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ class Processor:
             return Later(str(exc), STOPPED_SECONDS)
 
     def resume_reserved(self, request: RefundRequest, deadline: Deadline) -> Refund | None:
-        """Make a reservation whose message is leaving the queues a refund that the reconciler
-        finds; the refund, or None when the ledger holds nothing for it.
+        """Turn a reservation whose message is leaving the queues into a refund that the reconciler
+        finds. Returns the refund, or None when the ledger holds nothing for it.
 
-        Without its message nobody else would come back to a request that was reserved, and never
+        Without its message, nothing else would continue a request that was reserved but never
         claimed.
         """
         if (there := self._refunds.get(request.refund_id)) is not None:
@@ -115,7 +115,7 @@ class Processor:
         try:
             known = self._from_trail(request, last) if last else None
         except RefusedError:
-            return None  # another request's: its own message, or a person, comes back to it
+            return None  # another request's; its own message or a person handles it
         if known is not None:
             return self._refunds.put_new(known) or known
         refund = self._draft(request, Status.PROCESSING, amount_minor=held)
@@ -135,11 +135,12 @@ class Processor:
         return self._refunds.put_new(opened) or opened
 
     def give_back_unused(self, refund: Refund, request: RefundRequest) -> Item | None:
-        """Release what ``request`` may hold for nothing: the refund of its id has ended without
-        money, or is another payment's.
+        """Release money that ``request`` may hold without need: the refund of its id has ended
+        without money, or is another payment's.
 
-        The audit trail of the requested payment may have a refund of this id too, whose record was
-        lost. What is held for that one stays held. Returns the trail's last entry of it, or None.
+        The audit trail of the requested payment may also have a refund of this id, whose record was
+        lost. Money that is held for that refund stays held. Returns the trail's last entry of it,
+        or None.
         """
         if refund.transaction_id != request.transaction_id:
             last = self._audit.latest(request.transaction_id, request.refund_id)
@@ -151,15 +152,16 @@ class Processor:
     def _process(
         self, request: RefundRequest, deadline: Deadline, delivery: Delivery
     ) -> Recorded | Later:
-        # The ledger may have changed since the batch began. A reservation only succeeds on the
-        # ledger as it is, and what it fails on is read again.
+        # The ledger may have changed since the batch began. A reservation succeeds only on the
+        # current ledger. If it fails, the ledger is read again.
         read = delivery.read
         ledger = read.ledger if read else self._ledger.get(request.transaction_id)
         if ledger and request.refund_id in ledger.reservations:
             return self._seen_before(request, deadline, delivery)
         asked = request
         if delivery.look_up_first and (known := self._last_known(request)) is not None:
-            # What the trail knows it by is held, and nothing for another request of its id.
+            # Reserve the amount that the trail has for it, and nothing for another request of its
+            # id.
             asked = request.model_copy(update={"amount_minor": known.amount_minor})
         answer = self._reserver.reserve(
             asked,
@@ -179,10 +181,10 @@ class Processor:
                 return self._reject(request, answer, deadline, delivery)
             case Reserved(amount_minor=amount, seen_at_gateway=seen, adopted=adopted):
                 if request.amount_minor not in (None, amount):
-                    raise _conflict()  # the trail knows the refund, with another amount
+                    raise _conflict()  # the trail has the refund with another amount
                 ask_first = seen or delivery.look_up_first
                 if delivery.look_up_first and ledger and not seen:
-                    # The ledger may have been begun for another refund, after this one was paid.
+                    # The ledger may have begun with another refund, after this one was paid.
                     adopted = self._reserver.is_listed(request, deadline)
                 return self._claim(
                     request, amount, deadline, delivery, ask_first=ask_first, adopted=adopted
@@ -191,7 +193,7 @@ class Processor:
     def _seen_before(
         self, request: RefundRequest, deadline: Deadline, delivery: Delivery
     ) -> Recorded | Later:
-        """The ledger knows this refund id: a duplicate, or what a crash left behind."""
+        """The ledger has this refund id: the message is a duplicate, or an attempt crashed."""
         if there := self._refunds.get(request.refund_id):
             return self._resume(request, there, deadline)
         ledger = self._ledger.get(request.transaction_id)
@@ -224,9 +226,9 @@ class Processor:
         may_call: bool = True,
         adopted: bool = False,
     ) -> Recorded | Later:
-        """Claim the refund and go on with it. ``may_call`` False: it ended, and its record is gone;
-        paying "again" is for a person to decide. ``adopted``: the gateway has shown it already, so
-        its key is no longer used, even if the gateway does not show it any more."""
+        """Claim the refund and continue it. ``may_call`` False: it had ended, and its record is
+        lost. Only a person may decide to pay it again. ``adopted``: the gateway has shown it
+        before, so its key is no longer used, even if the gateway no longer shows it."""
         lease = self._settler.new_lease(deadline)
         refund = self._draft(request, Status.PROCESSING, amount_minor=amount_minor or None)
         refund = replace(
@@ -237,7 +239,7 @@ class Processor:
         )
         if ask_first and (last := self._audit.latest(request.transaction_id, request.refund_id)):
             if (known := self._from_trail(request, last)) is not None:
-                # Its record was lost and its trail was not: it goes on from there.
+                # Its record was lost but its trail was not, so it continues from the trail.
                 there = self._refunds.put_new(known)
                 return self._resume(request, there or known, deadline)
             refund = _continued(refund, last)
@@ -264,8 +266,8 @@ class Processor:
     ) -> Refund:
         """The refund as it may be claimed: counted against its limits, or waiting for approval.
 
-        ``ask_within``: it may have been paid before, so the gateway is asked before a person is.
-        ``adopted``: the gateway has shown it already, so no approval can hold it back.
+        ``ask_within``: the refund may have been paid before, so the gateway is asked before a
+        person is. ``adopted``: the gateway has shown it already, so no approval can hold it back.
         Raises ``GatewayUnavailableError``, ``CountersContendedError``.
         """
         admitted = self._limits.admit(refund)
@@ -274,7 +276,8 @@ class Processor:
         if adopted or (ask_within is not None and self._settler.is_at_gateway(refund, ask_within)):
             return replace(refund, key_used_at=LONG_AGO)
         waiting = self._settler.recorder.opened(self._limits.waiting(refund, admitted))
-        # Nothing is sent before it is approved. Only a chain that goes on may have sent something.
+        # Nothing is sent before the approval. Only if it continues an earlier chain may it have
+        # been sent.
         return waiting if refund.version > 1 else replace(waiting, key_used_at=None)
 
     def _reject(
@@ -306,7 +309,7 @@ class Processor:
                 may_call=False,
             )
         elif (last or delivery.look_up_first) and self._settler.look_up(refund, deadline):
-            # Tables and trail have forgotten it, and the payment can't be refunded any more.
+            # Tables and trail no longer have it, and the payment can't be refunded any more.
             return Later(f"{why.code}, and the gateway shows a refund of this id")
         elif last:
             refund = _continued(refund, last)
@@ -320,7 +323,8 @@ class Processor:
     def _resume(
         self, request: RefundRequest, refund: Refund, deadline: Deadline
     ) -> Recorded | Later:
-        """The refund id has a refund: whose is it, and how far has it come?"""
+        """The refund id has a refund. Find out whose it is and how far it has come, and continue
+        it."""
         if lost := self.give_back_unused(refund, request):
             raise _namesake(lost)
         if not request.has_fingerprint(refund.fingerprint):
@@ -337,21 +341,21 @@ class Processor:
         return self._from_trail(request, last) if last else None
 
     def _forgotten_minor(self, request: RefundRequest) -> int | None:
-        """The amount of a refund that the gateway has and the tables have forgotten: the trail's,
-        whose request it may be, else the request's own; None if neither names one."""
+        """The amount of a refund that the gateway has but the tables don't: the trail's amount, or
+        else the request's own; None if neither names one."""
         last = self._audit.latest(request.transaction_id, request.refund_id)
         recorded = last.get("details", {}).get("amount_minor") if last else None
         return recorded if isinstance(recorded, int) else request.amount_minor
 
     def _from_trail(self, request: RefundRequest, last: Item) -> Refund | None:
-        """The refund of a trail's last entry; None for one that holds no refund's image.
+        """The refund of a trail's last entry; None if the entry contains no refund's image.
 
         Raises ``RefusedError`` when it is another request's.
         """
         try:
             image = image_of(last)
             if audit_entry(image)["entry_hash"] != last["entry_hash"]:
-                return None  # removed by a hand, or tampered with
+                return None  # removed by hand, or tampered with
             recorded = Refund.from_item(image | {"fingerprint": request.fingerprint()})
         except (KeyError, ValueError, TypeError, AttributeError):
             return None  # no refund's image
@@ -395,15 +399,16 @@ class Processor:
         return self._clock.now() - delivery.sent_at < self._not_ready_for
 
     def _message_is_old(self, delivery: Delivery) -> bool:
-        """Whether the message may be gone before it could come back after a crash (10)."""
+        """Whether SQS may delete the message before it could be delivered again after a crash
+        (10)."""
         if delivery.sent_at is None:
             return False
         return self._clock.now() - delivery.sent_at > QUEUE_KEEPS - LAST_DAY
 
 
 def _continued(refund: Refund, last: Item) -> Refund:
-    """The refund as the next version of a chain whose record was removed by a hand. Whatever was
-    sent to the gateway for it was sent with that chain's account, key and age."""
+    """The refund as the next version of a chain whose record was removed by hand. Whatever was sent
+    to the gateway for it was sent with that chain's account, key and age."""
     details = last["details"]
     began_at = min(str(details.get("created_at", refund.created_at)), refund.created_at)
     return replace(
@@ -423,7 +428,7 @@ def _fits(request: RefundRequest, held_minor: int, currency: str | None) -> bool
 
 
 def _asks_for(request: RefundRequest, refund: Refund) -> bool:
-    """Whether the refund's record is what ``request`` asks for, but for who sent it and when."""
+    """Whether the refund's record is what ``request`` asks for, except who sent it and when."""
     if request.amount_minor not in (None, refund.amount_minor):
         return False
     fields = request.recorded_fields()

@@ -34,16 +34,17 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 LONGEST_DELAY_SECONDS = 3600
-"""Times the queue's maxReceiveCount it stays under the queue's retention (rule 11)."""
+"""Multiplied by the queue's maxReceiveCount, it stays below the queue's retention (rule 11)."""
 
 
 Parsed = RefundRequest | Exception
-"""A record's request; or why it has none: ``RefusedError``, or a fault of ours."""
+"""A record's request, or why it has none: ``RefusedError``, or an error of ours."""
 
 
 class PutBackError(Exception):
-    """The message stays in the queue; ``delay_seconds`` until it is seen again, None for the
-    queue's own visibility timeout. ``misconfiguration`` names what a person must mend before."""
+    """The message stays in the queue. It becomes visible again after ``delay_seconds``, or after
+    the queue's own visibility timeout if that is None. ``misconfiguration`` names what a person
+    must correct first."""
 
     def __init__(
         self, reason: str, delay_seconds: int | None, misconfiguration: str | None = None
@@ -56,9 +57,9 @@ class PutBackError(Exception):
 def retry_delay_seconds(
     receive_count: int, first_seconds: int, random: Callable[[], float], least: float | None
 ) -> int:
-    """Exponential with full jitter: retries of many messages spread out instead of marching.
+    """An exponential delay with full jitter, so that the retries of many messages spread out.
 
-    ``random`` gives 0 ≤ x < 1; ``least`` is a wait that is known to be needed.
+    ``random`` gives 0 ≤ x < 1; ``least`` is the wait that is known to be needed.
     """
     ceiling = min(LONGEST_DELAY_SECONDS, first_seconds << min(receive_count - 1, 20))
     # The wait that the protocol or the gateway asked for, plus jitter.
@@ -109,7 +110,8 @@ class RefundQueue:
         """Handle one record of an SQS event. Returns when the message may be deleted.
 
         ``parsed``: the record's request, if it was parsed before. ``read``: its payment's ledger,
-        if it was read before. Raises ``PutBackError``, or what went wrong, when it must come back.
+        if it was read before. Raises ``PutBackError`` or another error when the message must be
+        delivered again.
         """
         try:
             request = parsed or parse_record(record)
@@ -138,8 +140,9 @@ class RefundQueue:
         return result.refund
 
     def _refuse(self, record: dict[str, Any], refused: RefusedError) -> None:
-        # The event first: when the bus fails, the message comes back, and only events are doubled,
-        # never copies in the DLQ. The copy before the deletion: doubled, never lost.
+        # The event comes first: if the bus fails, the message comes back, and only the event is
+        # sent twice, never the copy in the DLQ. The copy comes before the deletion, so it may be
+        # sent twice but is never lost.
         self._bus.publish([refused_event(record["messageId"], refused)])
         body = record["body"]
         attributes = {"error_code": refused.code.value, "error_message": refused.message}
@@ -186,7 +189,7 @@ def parse_record(record: dict[str, Any]) -> Parsed:
     try:
         return parse_message(record["body"], sent_by=first_sent_by(record))
     except Exception as exc:
-        return exc  # of this record alone: it does not affect the others of the batch
+        return exc  # it does not affect the batch's other records
 
 
 def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
@@ -215,11 +218,11 @@ def handle_batch(  # noqa: PLR0913 - the batch and its parts
     look_up_first: bool = False,
     read_ledgers: Callable[[set[str]], Mapping[str, LedgerRead]] = lambda transaction_ids: {},
 ) -> dict[str, Any]:
-    """Handle the records of an SQS event side by side; returns the partial batch response.
+    """Handle the records of an SQS event in parallel; returns the partial batch response.
 
     ``on_result`` is called with each record and its result, in the thread that handled it.
     ``read_ledgers`` reads the ledgers of all payments of the batch at once. It may leave some out:
-    their records read them.
+    their records read those ledgers themselves.
     """
     parsed = {record["messageId"]: parse_record(record) for record in records}
     payments = {each.transaction_id for each in parsed.values() if isinstance(each, RefundRequest)}

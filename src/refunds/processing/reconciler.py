@@ -1,7 +1,7 @@
 """The reconciler: archives old dead letters, settles what stays open, finds late reversals.
 
-One run does a bounded amount of work. Each part has time of its own, so none waits for the others.
-What a run does not reach is first in line at the next.
+One run does a bounded amount of work. Each part has its own share of the time, so none waits for
+the others. The next run begins with what this run did not reach.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Reconciler:
         """Take one step for a refund at once, because a webhook says that it changed.
 
         The gateway is asked, whatever the webhook says. Returns the refund's new state, or None if
-        there is no such refund. Never postpones a refund's next look. Raises
+        there is no such refund. Never postpones a refund's next check. Raises
         ``GatewayUnavailableError``.
         """
         refund = self._refunds.get(refund_id)

@@ -44,8 +44,8 @@ class Later:
 
 
 class Recorder:
-    """``processed_by`` is who is named in the audit trail; ``recheck_after`` how soon the
-    reconciler first looks at what was left open. ``give_back_share``: ``LimitChecks.give_back``."""
+    """``processed_by`` is the name in the audit trail. ``recheck_after`` is how soon the reconciler
+    first checks a refund that stays open. ``give_back_share``: ``LimitChecks.give_back``."""
 
     def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
@@ -65,7 +65,8 @@ class Recorder:
         self._give_back_share = give_back_share
 
     def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
-        """Record the outcome, fenced by our token, then give back what it no longer holds (9)."""
+        """Record the outcome, fenced by our token, then give back the money that the refund no
+        longer needs (9)."""
         corrects = to is Status.SUCCEEDED and refund.status in ENDED_WITHOUT_MONEY
         if to is Status.SUCCEEDED:
             changes = {"failure_code": None, "failure_message": None} | changes
@@ -80,8 +81,8 @@ class Recorder:
         new = replace(new, lease_until=None)
         if refund.status is Status.AWAITING_APPROVAL:
             new = replace(new, open_since=None, check_at=None)  # it no longer waits for a person
-        # Open until the reservation is back, or until the money's fate is known.
-        # A correction stays open until it holds its money again.
+        # It stays open until the reservation is given back, or until it is known what became of the
+        # money. A correction stays open until it holds its money again.
         new = _closed(new) if to is Status.SUCCEEDED and not corrects else self.opened(new)
         if not self._refunds.save(refund, new):
             return Later("another attempt took the refund on")
@@ -100,8 +101,8 @@ class Recorder:
         return proposed if self._refunds.save(refund, proposed) else None
 
     def give_back(self, refund: Refund, *, stored: Refund | None = None) -> Recorded:
-        """Release what a refund that ended without money still holds, of its payment and of its
-        limits, then close it (rules 3, 15)."""
+        """Release the money and the shares of limits that a refund still holds although it ended
+        without money, then close it (rules 3, 15)."""
         back_minor = None
         if refund.kept_minor is not None:
             back_minor = max(0, (refund.amount_minor or 0) - refund.kept_minor)
@@ -112,9 +113,9 @@ class Recorder:
         try:
             uncounted = self._give_back_share(refund)
         except CountersContendedError:
-            return Recorded(refund)  # It stays in the index and is looked at again.
+            return Recorded(refund)  # It stays in the index and is checked again.
         if refund.open_shard is not None or uncounted is not None:
-            # If another write came first, the refund stays in the index and is looked at again.
+            # If another write came first, the refund stays in the index and is checked again.
             closed = replace(_closed(refund), uncounted=uncounted or refund.uncounted)
             self._refunds.save(stored or refund, closed)
         return Recorded(refund)
@@ -132,15 +133,15 @@ class Recorder:
         return ledger is not None and ledger.reservations.get(refund.refund_id, 0) > 0
 
     def give_back_unused(self, refund: Refund, transaction_id: str) -> None:
-        """Release what a request with this refund's id may hold of ``transaction_id`` for nothing:
-        the refund has ended without money, or it is another transaction's."""
+        """Release money of ``transaction_id`` that a request with this refund's id may hold without
+        need: the refund has ended without money, or it is another transaction's."""
         if refund.status in ENDED_WITHOUT_MONEY:
             self.give_back(refund)
         if refund.transaction_id != transaction_id:
             self._ledger.release(transaction_id, refund.refund_id)
 
     def hold_corrected(self, refund: Refund) -> Refund:
-        """Hold a corrected refund's money again, then close it. Safe to repeat."""
+        """Reserve a corrected refund's money again, then close it. Safe to repeat."""
         assert refund.amount_minor is not None
         self._ledger.hold_again(refund.transaction_id, refund.refund_id, refund.amount_minor)
         if refund.open_shard is None:
@@ -150,7 +151,7 @@ class Recorder:
         return closed
 
     def recheck(self, refund: Refund, *, asked_at: str | None = None) -> bool:
-        """Put an open refund's next look off, further the longer it has been open.
+        """Postpone an open refund's next check: the longer it has been open, the further.
 
         ``asked_at``: when the gateway was asked about it in this look; None if it was not.
         """
@@ -158,7 +159,7 @@ class Recorder:
         return self._refunds.save(refund, replace(opened, asked_at=asked_at or refund.asked_at))
 
     def opened(self, refund: Refund, *, again: bool = False) -> Refund:
-        """In the index of open refunds; ``again``: with its next look put off."""
+        """The refund in the index of open refunds; ``again``: with its next check postponed."""
         now = self._clock.now()
         since = refund.open_since or rfc3339(now)
         check_at = refund.check_at

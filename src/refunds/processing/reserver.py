@@ -30,14 +30,15 @@ PAYMENT_NOT_CAPTURED = "payment_not_captured"
 REFUNDABLE_MISMATCH = "refundable_mismatch"
 
 MAY_PASS = frozenset({PAYMENT_NOT_FOUND, PAYMENT_NOT_CAPTURED})
-"""Reasons that may pass by themselves: the payment may be captured, or become visible, a moment
+"""Reasons that may end by themselves: the payment may be captured, or become visible, a moment
 later."""
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """The amount now held. ``seen_at_gateway``: the payment shows refunds that the ledger did not
-    know, so this one may be among them. ``adopted``: it is, or was and has failed."""
+    """The amount that is now reserved. ``seen_at_gateway``: the payment shows refunds that the
+    ledger did not have, so this one may be among them. ``adopted``: it is among them, or was and
+    has failed."""
 
     amount_minor: int
     seen_at_gateway: bool = False
@@ -59,8 +60,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Contended:
-    """Others kept changing the ledger, or what is left of the payment is not clear yet. Try again
-    later."""
+    """Others kept changing the ledger, or it is not clear yet what is left of the payment. Try
+    again later."""
 
 
 Answer = Reserved | NotPossible | Seen | Contended
@@ -81,11 +82,12 @@ class Reserver:
         look_up_first: bool = False,
         forgotten_minor: Callable[[], int | None] | None = None,
     ) -> Answer:
-        """Hold the request's amount, or all that remains. ``read`` is the ledger just read.
+        """Reserve the request's amount, or all that remains. ``read`` is the ledger that was just
+        read.
 
-        ``look_up_first``: the tables may have forgotten refunds, so a ledger begins with what the
-        gateway shows. ``forgotten_minor`` gives the amount of a refund that they have
-        forgotten; None: the request's. Raises ``GatewayUnavailableError``.
+        ``look_up_first``: the tables may have lost refunds, so a new ledger begins with what the
+        gateway shows. ``forgotten_minor`` gives the amount of a refund that they have lost; None:
+        the request's. Raises ``GatewayUnavailableError``.
         """
         if read is not None and request.refund_id in read.reservations:
             return Seen()
@@ -101,8 +103,8 @@ class Reserver:
             return Contended()
 
     def is_listed(self, request: RefundRequest, deadline: Deadline) -> bool:
-        """Whether the payment's refunds at the gateway have it, in whatever status: what the bank
-        sent back was paid before. Raises ``GatewayUnavailableError``."""
+        """Whether the payment's refunds at the gateway include it, in any status: a refund that the
+        bank sent back was paid before. Raises ``GatewayUnavailableError``."""
         gateway = self._gateways.for_new(request.transaction_id)
         return any(
             each.refund_id == request.refund_id
@@ -137,7 +139,8 @@ class Reserver:
         payment = read_payment(gateway, request.transaction_id, deadline)
         if why := _not_refundable(payment, request.currency):
             return why
-        # Refunds that no ledger of ours knows: another system's, or ours of tables that are gone.
+        # The payment may have refunds that no ledger of ours has: another system's, or ours from
+        # lost tables.
         if payment.refunded_minor or look_up_first:
             seen = payment.refunded_minor > 0
             return self._counted(
@@ -173,7 +176,7 @@ class Reserver:
         payment: Payment | None = None,
         seen: bool = False,
     ) -> Answer:
-        """Count the payment at the gateway, then hold."""
+        """Count the payment at the gateway, then reserve."""
         counted = self._balance.count(
             request.transaction_id,
             request.refund_id,
@@ -191,7 +194,8 @@ class Reserver:
         answer = self._hold(request, None, seen=seen or counted.listed)
         if isinstance(answer, Reserved) and counted.listed:
             answer = replace(answer, adopted=True)
-        # What is unclear counts as gone, so what fits now fits. What does not fit may fit later.
+        # An unclear amount counts as refunded. So an amount that fits now is safe, and one that
+        # does not fit may fit later.
         return Contended() if counted.unclear_minor and isinstance(answer, NotPossible) else answer
 
     def _hold(self, request: RefundRequest, ledger: Ledger | None, *, seen: bool = False) -> Answer:
@@ -211,8 +215,8 @@ class Reserver:
                 request.transaction_id,
                 request.refund_id,
                 amount,
-                # The amount depends on the balance, so it is held only if the balance is still what
-                # was read.
+                # The amount depends on the balance, so it is reserved only if the balance has not
+                # changed.
                 remaining_minor=remaining if _depends_on_balance(request) else None,
             ):
                 return Reserved(amount, seen_at_gateway=seen)
@@ -225,7 +229,7 @@ def _depends_on_balance(request: RefundRequest) -> bool:
 
 
 def _amount_of(request: RefundRequest, left_minor: int) -> int | NotPossible:
-    """The amount to hold, or why nothing can be held."""
+    """The amount to reserve, or why nothing can be reserved."""
     expected = request.expected_refundable_minor
     if expected is not None and expected != left_minor:
         return NotPossible(

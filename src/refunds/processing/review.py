@@ -1,7 +1,7 @@
 """A person's decision on a refund that no automatic step can settle safely.
 
 Above ``ApproveAboveMinor`` two people decide: the first one's decision is recorded as proposed, and
-counts when another person decides the same.
+takes effect when another person decides the same.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Reasons:
             raise ReviewError("leave card numbers out: the audit trail is kept for years")
 
     def recorded(self, shown: str, balance: str) -> dict[str, str]:
-        """``shown`` and ``balance``: what gateway and ledger showed at that moment."""
+        """``shown`` and ``balance``: what the gateway and the ledger showed at that moment."""
         given = {"why": self.why, "evidence": self.evidence, "gateway": shown, "balance": balance}
         return self.who.recorded() | {n: short_text(value) or "" for n, value in given.items()}
 
 
 class Reviewer:
-    """``settler`` asks the gateway before a person's word counts.
+    """``settler`` asks the gateway before a person's decision counts.
 
     ``approve_above``: by currency, the amount above which two people decide. None: one decides. A
     currency that it does not name counts as 0.
@@ -186,7 +186,8 @@ class Reviewer:
     def _ask(
         self, refund: Refund, deadline: Deadline
     ) -> tuple[str, Sequence[GatewayRefund] | None]:
-        """What the gateway shows, in words and as it is; None when it can't be asked."""
+        """What the gateway shows, as text and as refunds; None for the refunds when it can't be
+        asked."""
         try:
             found = self._settler.look_up(refund, deadline)
         except GatewayUnavailableError as exc:
@@ -212,7 +213,7 @@ def describe_shown(gateway: str, found: Sequence[GatewayRefund]) -> str:
 
 
 def describe_balance(ledgers: LedgerTable, refund: Refund) -> str:
-    """What the ledger has of the refund's payment, in words."""
+    """What the ledger has for the refund's payment, as text."""
     ledger = ledgers.get(refund.transaction_id)
     if ledger is None or ledger.captured is None or ledger.remaining is None:
         return "the ledger has no balance of the payment"

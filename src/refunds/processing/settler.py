@@ -36,27 +36,27 @@ from refunds.processing.recorder import Later, Recorded, Recorder
 from refunds.tables.refunds import RefundsTable
 
 LEASE_MARGIN_SECONDS = 10.0
-"""A lease ends this long after its invocation must have: clocks differ a little."""
+"""A lease ends this long after its invocation must have ended, since clocks differ a little."""
 
 FINISH_SECONDS = 5.0
 """Kept free after a call to the gateway for recording its answer."""
 
 MIN_CALL_SECONDS = 2.0
-"""With less than this left for a call, none is begun."""
+"""With less time than this left, no call is begun."""
 
 KEY_MARGIN = timedelta(minutes=10)
 """Allows for clocks that differ, and for requests that are slow to arrive."""
 
 CALL_UNDER_WAY_AT_MOST = timedelta(minutes=30)
 """How long after the start of its attempt a call may still reach the gateway. An invocation lasts
-15 minutes at most, and a request may take as long again to arrive."""
+at most 15 minutes, and its request may take as long again to arrive."""
 
 MAX_GATEWAY_TEXT_CHARACTERS = 2000
 """The longest text of a gateway that is searched. Searching a megabyte for card numbers takes
 seconds."""
 
 PENDING_UNSEEN = timedelta(hours=24)
-"""How long the gateway may not show a refund that it said was pending, before a person looks."""
+"""How long a refund that the gateway called pending may be missing there before a person looks."""
 
 SWEEP_BACK = timedelta(days=180)
 """How long after its creation the customer's bank may still send a refund back. The sweep reads the
@@ -69,19 +69,21 @@ LONG_AGO = "1970-01-01T00:00:00.000000Z"
 """Stands for the first use of a key that no gateway remembers any more."""
 
 MAY_BE_SHOWN_LATER = frozenset({GATEWAY_FORGOT, "idempotency_key_expired", RECORD_LOST})
-"""Reviews because the gateway shows nothing. It may show the refund later."""
+"""Reasons of reviews that began because the gateway showed nothing. It may show the refund
+later."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """An attempt's token, and until when it may still be running."""
+    """An attempt's token, and until when the attempt may still be running."""
 
     token: str
     until: str
 
 
 class Settler:
-    """Asks and calls a refund's gateway: the one it began with, at the account it began with.
+    """Asks and calls a refund's gateway, always the gateway and the account that the refund began
+    with.
 
     ``new_token`` gives text that never repeats.
     """
@@ -104,7 +106,7 @@ class Settler:
         self.new_token = new_token
 
     def new_lease(self, deadline: Deadline) -> Lease:
-        """A lease that ends shortly after the invocation must have."""
+        """A lease that ends shortly after the invocation must have ended."""
         until = self._clock.now() + timedelta(
             seconds=deadline.left_seconds() + LEASE_MARGIN_SECONDS
         )
@@ -147,7 +149,7 @@ class Settler:
         if refund.status is Status.PENDING:
             return self._not_shown(refund)
         if refund.amount_minor is None or not self.recorder.holds(refund):
-            # It had ended before its record was lost, or its ledger was lost: to pay it now could
+            # It had ended before its record was lost, or its ledger was lost. Paying it now could
             # overdraw the payment.
             return self._review(refund, RECORD_LOST, "nothing is reserved for it any more")
         return self.call(refund, deadline, unanswered=unanswered or refund)
@@ -237,7 +239,7 @@ class Settler:
     def close_paid(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
         """Reverse a paid refund in the open index if the bank has sent it back, else close it.
 
-        Its record was rebuilt when the sweep no longer reads as far back as it is old. Raises
+        Its record was rebuilt when it was already older than the sweep reads. Raises
         ``GatewayUnavailableError``.
         """
         shown = [
@@ -250,16 +252,16 @@ class Settler:
         return Recorded(self.recorder.hold_corrected(refund))
 
     def mark_paid(self, refund: Refund) -> bool:
-        """Keep in sight, for a person, what ended here without money and the gateway shows as paid
-        or pending; False when the refund was changed meanwhile."""
+        """Put a refund into the open index, for a person, because it ended here without money but
+        the gateway shows it as paid or pending. False when the refund was changed meanwhile."""
         now = rfc3339(self._clock.now())
         return self._refunds.save(
             refund, replace(self.recorder.opened(refund, again=True), seen_paid_at=now)
         )
 
     def look_at_paid(self, refund: Refund, deadline: Deadline) -> Refund:
-        """Ask again about what ``mark_paid`` has marked; close it once the gateway shows it no
-        more. Raises ``GatewayUnavailableError``."""
+        """Ask again about a refund that ``mark_paid`` has marked, and close it once the gateway no
+        longer shows it as paid. Raises ``GatewayUnavailableError``."""
         found = self.look_up(refund, deadline)
         if any(each.status is not GatewayStatus.FAILED for each in found):
             self.recorder.recheck(refund)
@@ -267,18 +269,20 @@ class Settler:
         return self.recorder.give_back(replace(refund, seen_paid_at=None), stored=refund).refund
 
     def look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
-        """What the refund's gateway has under its reference. Raises ``GatewayUnavailableError``."""
+        """The refunds that the gateway has under the refund's reference. Raises
+        ``GatewayUnavailableError``."""
         gateway = self._gateway_of(refund)
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
         return gateway.find_refunds(refund.reference, refund.transaction_id, within)
 
     def is_at_gateway(self, refund: Refund, deadline: Deadline) -> bool:
-        """Whether the gateway has it, paid or pending. Raises ``GatewayUnavailableError``."""
+        """Whether the gateway shows the refund as paid or pending. Raises
+        ``GatewayUnavailableError``."""
         found = self.look_up(refund, deadline)
         return any(each.status is not GatewayStatus.FAILED for each in found)
 
     def count_balance(self, refund: Refund, deadline: Deadline) -> None:
-        """Bring the payment's ledger up to what the gateway shows.
+        """Update the payment's ledger to what the gateway shows.
 
         Raises ``GatewayUnavailableError``, ``BalanceContendedError``.
         """
@@ -362,8 +366,8 @@ class Settler:
             balance_short_at=rfc3339(self._clock.now()) if answer.insufficient_funds else None,
         )
         if answer.over_balance and isinstance(result, Recorded):
-            # Another system has refunded the payment. Update the ledger for the requests after this
-            # one. If that fails now, the next rejection counts again.
+            # Another system has refunded the payment. Update the ledger for later requests. If that
+            # fails now, the next rejection counts again.
             with suppress(GatewayUnavailableError, BalanceContendedError):
                 self.count_balance(result.refund, deadline)
         return result
@@ -384,8 +388,9 @@ class Settler:
     def _review_counted(
         self, refund: Refund, deadline: Deadline, shown: GatewayRefund, code: str, message: str
     ) -> Recorded | Later:
-        """A person decides about what the gateway moved otherwise than it was asked to. Before, it
-        is counted against the payment, so that no other refund can overdraw it (I2)."""
+        """A person decides, because the gateway moved money in another way than it was asked to.
+        First that money is counted against the payment, so that no other refund can overdraw it
+        (I2)."""
         try:
             self.count_balance(refund, deadline)
         except GatewayUnavailableError as exc:
@@ -423,7 +428,8 @@ class Settler:
         *,
         uncalled: Refund | None = None,
     ) -> Later:
-        """Leave it unfinished: into the index of open refunds, lease over (10).
+        """Leave the refund unfinished: put it into the index of open refunds and end its lease
+        (10).
 
         ``uncalled``: the refund as it was before this attempt, which has left no call unanswered.
         """
@@ -440,7 +446,7 @@ class Settler:
 
 
 def mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
-    """How the gateway's refund differs from what was asked for. None if it doesn't."""
+    """How the gateway's refund differs from the one that was asked for; None if it doesn't."""
     if (shown.gateway_reference or shown.refund_id) != refund.reference:
         return "reference"
     if shown.transaction_id != refund.transaction_id:

@@ -1,8 +1,8 @@
 """The table ``PaymentAuditTrail``, shared with the payment side: insert-only, plus two reads.
 
-Entries are stored with PartiQL's ``INSERT``, which fails for a key that is taken. IAM has its own
-action for it (``dynamodb:PartiQLInsert``), so a role can be allowed to add entries and unable to
-overwrite one. docs/decisions/0023-audit-insert.md has the reasons.
+Entries are stored with PartiQL's ``INSERT``, which fails for a key that is taken. IAM has a
+separate action for it (``dynamodb:PartiQLInsert``), so a role can be allowed to add entries but not
+to overwrite one. docs/decisions/0023-audit-insert.md has the reasons.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 _LATEST_AMONG = 20
 _MAX_PAGES = 50
 MAX_STATEMENTS = 25
-"""In one BatchExecuteStatement; DynamoDB's limit."""
+"""Statements in one BatchExecuteStatement; DynamoDB's limit."""
 _TAKEN = "DuplicateItem"
 _NO_WIRE_FORM = (TypeError, ValueError, KeyError, AttributeError, RecursionError)
 
 
 class NotStorableError(ValueError):
-    """The entry has a value that DynamoDB has no type for."""
+    """The entry has a value for which DynamoDB has no type."""
 
 
 Inserted: TypeAlias = Item | Exception | None
-"""None: the entry was stored. An item: it is there already, as it stands there. An exception: why
-it was not stored."""
+"""None: the entry was stored. An item: the key is taken by this item. An exception: why the entry
+was not stored."""
 
 
 class AuditTable:
@@ -44,15 +44,15 @@ class AuditTable:
         self._table = table_name
 
     def put_new(self, entry: Item) -> Item | None:
-        """Store an entry that is not there yet; returns None, or the entry that is there."""
+        """Store an entry if its key is free. Returns None, or the entry that has the key."""
         [inserted] = self.insert_new([entry])
         if isinstance(inserted, Exception):
             raise inserted
         return inserted
 
     def insert_new(self, entries: Sequence[Item]) -> list[Inserted]:
-        """Store the entries that are not there yet, 25 in a request. One failure does not affect
-        the others."""
+        """Store the entries whose keys are free, 25 in a request. One failure does not affect the
+        others."""
         inserted: list[Inserted] = [None] * len(entries)
         statements: dict[int, BatchStatementRequestTypeDef] = {}
         for number, entry in enumerate(entries):
@@ -77,7 +77,8 @@ class AuditTable:
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ValidationException" or len(statements) == 1:
                 return [exc] * len(statements)
-            # One statement is at fault, or the size of all of them: halves tell them apart.
+            # Either one statement is at fault, or the size of the request. Trying each half shows
+            # which.
             half = len(statements) // 2
             return [*self._execute(statements[:half]), *self._execute(statements[half:])]
         except BotoCoreError as exc:
@@ -85,7 +86,7 @@ class AuditTable:
         return [_error_of(response.get("Error")) for response in answer["Responses"]]
 
     def _read_taken(self, entry: Item) -> Inserted:
-        """The entry that is there. An INSERT is not documented to return it."""
+        """The entry that has the key. It is not documented that an INSERT returns it."""
         key = {name: entry[name] for name in ("transaction_id", "entry_id")}
         try:
             answer = self._client.get_item(
@@ -93,8 +94,8 @@ class AuditTable:
             )
         except (ClientError, BotoCoreError) as exc:
             return exc
-        # An empty item equals no entry: neither what can't be read nor a key that is free again is
-        # taken for ours.
+        # An empty item equals no entry. So neither an unreadable item nor a key that is free again
+        # counts as ours.
         try:
             return item_from_wire(answer.get("Item", {}))
         except _NO_WIRE_FORM:
@@ -103,7 +104,7 @@ class AuditTable:
     def latest(self, transaction_id: str, refund_id: str) -> Item | None:
         """The entry of a refund's highest version, or None.
 
-        Records of other types are passed over, whatever their sort keys: at most 20 of them.
+        Records of other types are skipped, whatever their sort keys, but at most 20 of them.
         """
         answer = self._client.query(
             TableName=self._table,

@@ -80,7 +80,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class LedgerRead:
-    """What a read has shown: a transaction's ledger, or that it had none."""
+    """The result of a read: a transaction's ledger, or that it had none."""
 
     ledger: Ledger | None
 
@@ -133,9 +133,10 @@ class LedgerTable:
         *,
         remaining_minor: int | None = None,
     ) -> bool:
-        """Hold an amount. False when too little is left or the refund has been here.
+        """Reserve an amount. False when too little is left, or when the ledger already has an entry
+        for the refund.
 
-        ``remaining_minor``: hold it only while exactly this remains.
+        ``remaining_minor``: reserve it only if exactly this much remains.
         """
         not_yet_held = "attribute_not_exists(#r)"
         enough_left, values = "remaining >= :amount", dict[str, Any]()
@@ -151,7 +152,7 @@ class LedgerTable:
         )
 
     def hold_again(self, transaction_id: str, refund_id: str, amount_minor: int) -> bool:
-        """Hold again what a refund had released, because the gateway has moved it after all.
+        """Reserve again what a refund had released, because the gateway has moved it after all.
         ``remaining`` may fall below zero. False when the refund holds something already."""
         return self._update(
             transaction_id,
@@ -172,10 +173,10 @@ class LedgerTable:
         refund_id: str,
         amount_minor: int,
     ) -> bool:
-        """Begin a transaction's ledger together with its first reservation, in one write.
+        """Create a transaction's ledger together with its first reservation, in one write.
 
-        ``remaining_minor`` is what is left before that reservation. False when the ledger has been
-        begun, or the refund has been here.
+        ``remaining_minor`` is what is left before that reservation. False when the ledger exists
+        already, or has an entry for the refund.
         """
         not_begun = "attribute_not_exists(captured)"
         not_yet_held = "attribute_not_exists(#r)"
@@ -199,12 +200,12 @@ class LedgerTable:
         currency: str,
         hold: Mapping[str, int] | None = None,
     ) -> bool:
-        """Set the balance again. False when the ledger has changed since it was ``read``.
+        """Set the balance to a new count. False when the ledger has changed since it was ``read``.
 
-        ``hold``: amounts by refund id to hold with the same write. The gateway has these refunds,
-        or they are unfinished, and the ledger had not; they are already
-        taken off ``remaining_minor``. Reserving and releasing keep remaining + Σ reservations, so
-        an unchanged ``remaining`` and ``captured`` mean an unchanged sum.
+        ``hold``: amounts by refund id to reserve in the same write. The gateway has these refunds,
+        or they are unfinished, but the ledger did not have them; they are already subtracted from
+        ``remaining_minor``. Reserving and releasing do not change remaining + Σ reservations. So if
+        ``remaining`` and ``captured`` are unchanged, the sum of the reservations is, too.
         """
         update = "SET captured = :captured, remaining = :remaining, currency = :currency"
         values: dict[str, Any] = {
@@ -233,7 +234,7 @@ class LedgerTable:
         reservations are part of the condition.
         """
         before = read or Ledger(new.transaction_id)
-        # The most reservations that one expression can compare.
+        # One expression can compare at most this many reservations.
         watched = list(new.reservations)[:MAX_CONDITIONS]
         expected: dict[str, int | None] = {
             "captured": before.captured,
@@ -268,11 +269,11 @@ class LedgerTable:
     def release(
         self, transaction_id: str, refund_id: str, *, back_minor: int | None = None
     ) -> bool:
-        """Give back what a refund that ended without money holds, and keep it from reserving again.
-        Returns whether it held anything.
+        """Release what a refund that ended without money holds, and prevent it from reserving
+        again. Returns whether it held anything.
 
         A slow duplicate may have read the ledger long ago: without the tombstone it could still
-        reserve for a refund that has ended, and nobody would ever release that.
+        reserve for a refund that has ended, and nothing would ever release that amount.
         """
         back, values = "#r", {":zero": to_wire(0)}
         if back_minor is not None:

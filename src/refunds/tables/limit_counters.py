@@ -1,6 +1,7 @@
-"""What counts against the limits: one item a user, and one a currency for all users together.
+"""The counters of the limits: one item for each user, and one for each currency for all users
+together.
 
-An item is about one UTC day, the latest that anybody counted on:
+An item is about one UTC day, the latest day on which a refund was counted:
 
 =================  =================================================================================
 ``day``            the day; it never goes back. The first refund of a later day replaces the item
@@ -35,7 +36,8 @@ _SUM, _SHARE, _BACK = "sum#", "s#", "b#"
 
 
 def user_counter(user_id: str) -> str:
-    """The key of a user's counter. A hash: user ids may be long, and may be personal data."""
+    """The key of a user's counter. It contains a hash, because user ids may be long and may be
+    personal data."""
     return f"{COUNTER}#user#{hashlib.sha256(user_id.encode()).hexdigest()[:32]}"
 
 
@@ -46,7 +48,8 @@ def day_counter(currency: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A share or a give-back. ``token``: of the attempt that wrote it; no two have the same."""
+    """A share or a give-back. ``token`` is that of the attempt that wrote it; no two have the
+    same."""
 
     token: str
     amount_minor: int
@@ -76,11 +79,11 @@ class Counter:
     shares: Mapping[str, Entry] = field(default_factory=dict)
     backs: Mapping[str, Entry] = field(default_factory=dict)
     began: str = ""
-    """Tells two counters of one day apart: the table may have been lost in between."""
+    """Distinguishes two counters of one day: the table may have been lost in between."""
 
     @property
     def name(self) -> str:
-        """Of the counter on its day, as a refund's ``counted`` has it."""
+        """The counter's key and day, as a refund's ``counted`` has them."""
         return f"{self.day}/{self.began}" if self.began else self.day
 
     @classmethod
@@ -106,7 +109,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Room:
-    """How much a counter may come to with the refund that is counted; None: no limit."""
+    """The most that a counter may have, including the refund that is counted; None: no limit."""
 
     amount_minor: int | None = None
     count: int | None = None
@@ -114,7 +117,8 @@ class Room:
 
 @dataclass(frozen=True)
 class Settled:
-    """What may leave a counter: names of its shares and backs, and what is taken off with them."""
+    """The entries to remove from a counter: names of its shares and backs, and what is subtracted
+    with them."""
 
     shares: Sequence[str] = ()
     backs: Sequence[str] = ()
@@ -139,8 +143,8 @@ class LimitCounters:
         return Counter.from_item(key, item_from_wire(answer.get("Item", {})))
 
     def begin_day(self, read: Counter, day: str, name: str, share: Entry) -> bool:
-        """Replace the counter of an earlier day by one that has only this share. False when it has
-        changed since it was ``read``."""
+        """Replace the counter of an earlier day with one that has only this share. False when it
+        has changed since it was ``read``."""
         if read.day:
             as_read: dict[str, Any] = {
                 "ConditionExpression": "epoch = :read",
@@ -164,12 +168,12 @@ class LimitCounters:
     def add(
         self, read: Counter, name: str, share: Entry, room: Room, settled: Settled = NOTHING
     ) -> int | None:
-        """Count a share, and let go of what is settled, in one write. Returns what the share's
+        """Count a share and remove the settled entries, in one write. Returns what the share's
         currency then comes to.
 
         None when there is no room by now, when the share is there, or when entries have left the
-        counter since it was ``read``: its epoch tells. A write that arrives late therefore never
-        counts a share again that has come and gone meanwhile.
+        counter since it was ``read``: its epoch tells. So a write that arrives late never counts a
+        share again that was counted and removed meanwhile.
         """
         sums = dict(settled.sums)
         sums[share.currency] = sums.get(share.currency, 0) + share.amount_minor
@@ -202,8 +206,8 @@ class LimitCounters:
         return int(updated["Attributes"][_SUM + share.currency]["N"])
 
     def announce_back(self, read: Counter, name: str, back: Entry) -> bool:
-        """Announce that a share is given back; what the counter comes to does not change yet.
-        False when it has changed since it was ``read``."""
+        """Announce that a share is given back; the counter's total does not change yet. False when
+        it has changed since it was ``read``."""
         change = _Change()
         change.condition("epoch = :epoch", epoch=read.epoch)
         change.condition(f"attribute_not_exists({change.name('b', _BACK + name)})")
@@ -250,8 +254,8 @@ class _Change:
     def add(
         self, short: str, attribute: str, amount: int, *, there: bool, most: int | None = None
     ) -> None:
-        """Add to a number; ``there``: whether it was there when read. Afterwards it is at most
-        ``most``."""
+        """Add to a number, which must be at most ``most`` afterwards. ``there``: whether it existed
+        when it was read."""
         name = self.name(short, attribute)
         self._values[f":by_{short}"] = to_wire(amount)
         if not there:

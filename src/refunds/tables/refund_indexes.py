@@ -1,6 +1,7 @@
-"""Finding refunds: the indexes of the table ``Refunds`` that people use. No function loads this.
+"""Finds refunds through the indexes of the table ``Refunds`` that people use. No function loads
+this.
 
-The indexes hold keys only, and may lag behind the table by about a second.
+The indexes contain only keys, and may lag behind the table by about a second.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Span:
     until: str
 
     def days(self) -> list[date]:
-        """The UTC days that it touches."""
+        """The UTC days that the span includes, in whole or in part."""
         first = from_rfc3339(self.since).date()
         last = (from_rfc3339(self.until) - timedelta(microseconds=1)).date()
         return [first + timedelta(days=number) for number in range((last - first).days + 1)]
@@ -120,9 +121,9 @@ class RefundIndexes:
                 yield Found(item["created_at"], item["refund_id"])
 
     def open(self, at_most: int | None = None) -> Iterator[str]:
-        """Every unfinished refund that no message will come back for.
+        """Every unfinished refund for which no message will be delivered again.
 
-        ``at_most``: so many of each shard, those that are due first.
+        ``at_most``: the most refunds of each shard; those that are due first.
         """
         shards = range(OPEN_SHARDS)
         if self._pool is None:
@@ -181,7 +182,7 @@ class RefundIndexes:
 
 def _lacks_index(error: ClientError) -> bool:
     failure = error.response["Error"]
-    # DynamoDB says so in words only.
+    # Only the text of DynamoDB's error says so.
     return failure["Code"] in ("ValidationException", "ResourceNotFoundException") and (
         "index" in failure.get("Message", "").lower()
     )

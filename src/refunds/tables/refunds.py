@@ -19,7 +19,7 @@ OPEN_INDEX = "open-refunds"
 _INDEXED = ("open_since", "open_shard", "check_at")
 _MOST_KEYS = 100  # BatchGetItem takes no more
 OPEN_SHARDS = 8
-"""Spreads the index's writes: one hash key takes 1,000 writes a second."""
+"""The shards spread the index's writes: one hash key takes 1,000 writes a second."""
 
 
 _DAY_SHARD = "day_shard"
@@ -74,7 +74,8 @@ class RefundsTable:
         return found
 
     def get_each(self, refund_ids: Sequence[str]) -> Iterator[tuple[str, Refund | None]]:
-        """Each refund as ``get`` has it, 100 in a request. What is not taken is not read."""
+        """Each refund as ``get`` has it, 100 in a request. Requests are made only as the results
+        are consumed."""
         for start in range(0, len(refund_ids), _MOST_KEYS):
             ids = refund_ids[start : start + _MOST_KEYS]
             found = self.get_many(ids)
@@ -110,10 +111,10 @@ class RefundsTable:
         return found
 
     def put_new(self, refund: Refund) -> Refund | None:
-        """Store a refund that is not there yet.
+        """Store a new refund.
 
-        Returns None when it was stored (by this call or by an earlier try of it whose answer was
-        lost: the attempt token tells), else the refund that is there.
+        Returns None when it was stored, by this call or by an earlier try whose response was lost
+        (the attempt token shows that). Otherwise returns the refund that exists already.
         """
         try:
             item = refund.item()
@@ -129,7 +130,7 @@ class RefundsTable:
             if not condition_failed(exc):
                 raise
             there = old_item(exc)
-            # The item can't have gone, nothing deletes: an engine that keeps it to itself.
+            # Nothing deletes items, so this engine did not return the existing item.
             stored = Refund.from_item(there) if there else self.get(refund.refund_id)
             if stored is None:
                 raise
@@ -139,8 +140,9 @@ class RefundsTable:
     def save(self, old: Refund, new: Refund) -> bool:
         """Replace ``old`` by ``new``; False when somebody else has changed the refund since.
 
-        The fence: same version, same status, same attempt token. A failed condition with exactly
-        ``new`` in the table is our own earlier try whose answer was lost.
+        The fence requires the same version, status and attempt token. If the condition fails but
+        the table has exactly ``new``, an earlier try of ours has stored it, and its response was
+        lost.
         """
         if new.status != old.status:
             check_transition(old, new)
@@ -159,7 +161,7 @@ class RefundsTable:
             fence[":old_token"] = to_wire(old.attempt_token)
         condition = f"{same_version} AND {same_status} AND {same_attempt}"
         if new.uncounted is not None and old.uncounted is None:
-            # Whoever comes second gives nothing back (tables/limit_counters.py).
+            # Only the first write gives the share back (tables/limit_counters.py).
             condition += " AND attribute_not_exists(uncounted)"
         try:
             self._client.update_item(
@@ -182,8 +184,8 @@ class RefundsTable:
         return True
 
     def _is_stored(self, refund: Refund, refused: ClientError) -> bool:
-        """Whether the stored item that refused the write is exactly ``refund``: an earlier attempt
-        of this write whose answer was lost."""
+        """Whether the stored item that refused the write is exactly ``refund``: then an earlier
+        attempt of this write stored it, and its response was lost."""
         there = old_item(refused)
         stored = Refund.from_item(there) if there else self.get(refund.refund_id)
         return stored is not None and _same(stored, refund)
@@ -247,13 +249,13 @@ class _Update:
 
 
 def _update_from(old: Refund, new: Refund) -> _Update | None:
-    """The update that turns ``old`` into ``new``. None when they are stored alike."""
+    """The update that turns ``old`` into ``new``; None when their stored forms are equal."""
     before, after = old.item(), new.item()
     changed = [name for name in after if after[name] != before.get(name)]
     removed = [name for name in before if name not in after]
     if not changed and not removed:
         return None
-    # If it was put into the index meanwhile, that was for the attempt that ends here.
+    # If it was put into the index meanwhile, that was for the attempt that ends now.
     removed += [name for name in _INDEXED if name not in before and name not in after]
     clauses = []
     if changed:

@@ -1,6 +1,6 @@
-"""State of the functions between runs: a few items in the ledger table, under ids with '#'.
+"""The functions' state between runs: a few items in the ledger table, under ids with '#'.
 
-No transaction id has a '#', so they can't collide.
+No transaction id contains a '#', so they can't collide.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ LIMIT_EXCEPTIONS = "#limit-exceptions"
 CHANGE_TRIES = 8
 
 MESSAGES_RETURN_WITHIN = timedelta(days=28)
-"""A message stays up to 7 days in the queue and 14 in the dead-letter queue. The week on top is for
-a redrive. What is sent again later carries a mark (``processor.Delivery``)."""
+"""A message stays up to 7 days in the queue and 14 in the dead-letter queue. The extra week is for
+a redrive. A message that is sent again later has a mark (``processor.Delivery``)."""
 
 
 def _intake_item(gateway: str | None) -> str:
@@ -50,7 +50,7 @@ class Control:
         """Whether every claim asks the gateway for its refund before calling.
 
         New or restored tables may not know refunds that the gateway has paid, and their messages
-        still come back from the queues. The first look at a table notes when it was.
+        still come back from the queues. The first look at a table stores the time of that look.
         """
         until = self._get(LOOK_UP_FIRST).get("look_up_first_until")
         if until is None:
@@ -74,7 +74,8 @@ class Control:
         self._put(LOOK_UP_FIRST, {"look_up_first_until": rfc3339(until)})
 
     def sweep(self, gateway: str) -> Item:
-        """How far the sweep of a gateway's list is (``SweepState``); empty before the first."""
+        """How far the sweep of a gateway's list is (``SweepState``); empty before the first
+        sweep."""
         return self._get(f"{SWEEP}#{gateway}")
 
     def set_sweep(self, gateway: str, item: Item) -> None:
@@ -137,7 +138,8 @@ class Control:
         except ClientError as exc:
             if not condition_failed(exc):
                 raise
-            # If it is exactly ours, it is an earlier attempt of this write whose answer was lost.
+            # If it is exactly ours, an earlier attempt of this write stored it, and its response
+            # was lost.
             return (old_item(exc) or self._get(name)) == item
         return True
 

@@ -1,6 +1,7 @@
-"""DynamoDB's wire format, and the one error that is an answer: a failed condition.
+"""DynamoDB's wire format, and its one error that is a normal result: a failed condition.
 
-boto3's own deserializer makes ``Decimal`` of every number; here a number is an int or an error.
+boto3's own deserializer turns every number into a ``Decimal``. Here a number is an int, or an error
+is raised.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def item_to_wire(item: Mapping[str, Any]) -> Wire:
 
 def item_from_wire(wire: Mapping[str, Any]) -> Item:
     return {
-        # Most attributes are text: a call for each would take most of the time.
+        # Most attributes are text. A function call for each would take most of the time.
         name: value["S"] if len(value) == 1 and "S" in value else from_wire(value)
         for name, value in wire.items()
     }
@@ -69,6 +70,6 @@ def condition_failed(error: ClientError) -> bool:
 
 
 def old_item(error: ClientError) -> Item | None:
-    """The item that failed the condition, asked for with ``ALL_OLD``; None when there was none."""
+    """The item that failed the condition, which ``ALL_OLD`` returns; None if there is none."""
     wire: Any = error.response.get("Item")
     return item_from_wire(wire) if wire else None

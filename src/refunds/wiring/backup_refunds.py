@@ -18,7 +18,7 @@ from refunds.backup_settings import BackupRefundsSettings
 from refunds.domain.clock import Clock
 from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG, Clients
 
-# A run has minutes, and DynamoDB throttles the scan of a busy table now and then.
+# A run has minutes, and DynamoDB sometimes throttles the scan of a busy table.
 PATIENT_CLIENT_CONFIG = DEFAULT_CLIENT_CONFIG.merge(
     Config(
         connect_timeout=5,

@@ -49,7 +49,7 @@ class SecretKey:
         self._stale = False
         if self._field is not None:
             value = _field_of(str(value), self._field)
-        # Strips a line break that was stored with the key: a header can't hold one.
+        # Strips a line break that was stored with the key, because a header can't contain one.
         return str(value).strip()
 
     def forget(self) -> None:
@@ -57,7 +57,7 @@ class SecretKey:
 
 
 def _field_of(secret: str, field: str) -> str:
-    # Nothing of the secret may get into the error, nor into its cause.
+    # No part of the secret may get into the error or its cause.
     try:
         fields = json.loads(secret)
     except ValueError:
@@ -70,8 +70,8 @@ def _field_of(secret: str, field: str) -> str:
 
 @dataclass(frozen=True)
 class GatewayAccess:
-    """How accounts are reached. Each account has its own transport, so that the age of its idle
-    connections does not depend on another gateway's traffic."""
+    """Reaches accounts. Each account has its own transport, so that the age of its idle connections
+    does not depend on another gateway's traffic."""
 
     api_key: Callable[[GatewayAccount], ApiKey]
     transport: Callable[[GatewayAccount], HttpTransport]

@@ -52,7 +52,7 @@ def build_protocol(  # noqa: PLR0913 - the parts of the protocol, each by keywor
     limits: Limits = NO_LIMITS,
     announce_stop: Callable[[Intake], None] = lambda intake: None,
 ) -> Protocol:
-    """``announce_stop``: has the reconciler stop the queue at once, not at its next run."""
+    """``announce_stop``: makes the reconciler stop the queue at once, not only at its next run."""
     dynamodb, clock = surroundings.clients.dynamodb, surroundings.clock
     refunds = RefundsTable(dynamodb, tables.refunds)
     ledger = LedgerTable(dynamodb, tables.ledger)

@@ -31,7 +31,8 @@ class Surroundings:
     random: Callable[[], float]
     """Returns a number from 0 to below 1."""
     open_gateways: Callable[[GatewaySettings], Sequence[Gateway]]
-    """The gateways of a function's settings, the first for whatever no route sends elsewhere."""
+    """The gateways of a function's settings. The first one takes every transaction that no route
+    sends elsewhere."""
     metrics: Metrics
     log: Log
 

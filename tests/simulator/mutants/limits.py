@@ -105,7 +105,7 @@ MUTANTS = (
         (
             CHECKS + "_settled",
             "if row is None or row.uncounted is None:\n"
-            "                continue  # announced, and not so yet\n",
+            "                continue  # announced, but not valid yet\n",
             "if row is None:\n                continue\n"
             "            row = replace(row, uncounted=row.uncounted or {which: back.token})\n",
         ),
