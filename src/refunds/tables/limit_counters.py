@@ -83,7 +83,7 @@ class Counter:
 
     @property
     def name(self) -> str:
-        """The counter's key and day, as a refund's ``counted`` has them."""
+        """The counter's day and, if stored, its beginning, as a refund's ``counted`` has them."""
         return f"{self.day}/{self.began}" if self.began else self.day
 
     @classmethod
@@ -171,9 +171,9 @@ class LimitCounters:
         """Count a share and remove the settled entries, in one write. Returns what the share's
         currency then comes to.
 
-        None when there is no room by now, when the share is there, or when entries have left the
-        counter since it was ``read``: its epoch tells. So a write that arrives late never counts a
-        share again that was counted and removed meanwhile.
+        None when there is no room any more, when the share is already there, or when entries were
+        removed since the counter was ``read``, as its epoch shows. So a write that arrives late
+        never counts a share again that was counted and removed meanwhile.
         """
         sums = dict(settled.sums)
         sums[share.currency] = sums.get(share.currency, 0) + share.amount_minor
