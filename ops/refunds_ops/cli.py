@@ -41,7 +41,7 @@ SECTIONS = {
         ("watch", f"{_AT}.watch:watch", "Watch refunds flow, or one refund to its end."),
         ("as-of", f"{_AT}.as_of:as_of", "Show a refund as it was at an instant."),
         ("review", f"{_AT}.review:review", "Decide refunds that no automatic step can settle."),
-        ("approve", f"{_AT}.approve:approve", "Let a refund that is over a limit go out."),
+        ("approve", f"{_AT}.approve:approve", "Approve a refund that is over a limit."),
         (
             "deny",
             f"{_AT}.approve:deny",
@@ -50,9 +50,13 @@ SECTIONS = {
         (
             "limits",
             f"{_AT}.limits:limits",
-            "Show the limits, and make exceptions from them.",
+            "Show the limits and make exceptions from them.",
         ),
-        ("correct", f"{_AT}.review:correct", "Record as paid what the gateway shows as paid."),
+        (
+            "correct",
+            f"{_AT}.review:correct",
+            "Record a refund as paid because the gateway shows it as paid.",
+        ),
     ),
     "Finance": (
         ("totals", f"{_AT}.totals:totals_", "Sum refunds by day, currency and status."),
@@ -69,7 +73,7 @@ SECTIONS = {
         (
             "dead-letters",
             f"{_AT}.dead_letters:dead_letters",
-            "List, show, resend and drop what was refused or failed.",
+            "List, show, resend and drop messages that were refused or failed.",
         ),
     ),
     "Proof": (
@@ -92,7 +96,7 @@ SECTIONS = {
         (
             "stack",
             f"{_AT}.stack:stack",
-            "Show the stack, give it its key, adopt a deleted one, or index its days.",
+            "Show the stack's outputs, set its key, adopt a deleted stack, or index its days.",
         ),
     ),
 }

@@ -42,14 +42,14 @@ def _decision_options(command: F) -> F:
 
 @click.command()
 @click.argument("refund_id")
-@why_option("Why it may go out. Kept in the audit trail.")
+@why_option("Why it may be paid. Kept in the audit trail.")
 @_decision_options
 @click.pass_obj
 def approve(stack_name: str | None, /, **options: Any) -> None:
-    """Let a refund that is over a limit go out.
+    """Approve a refund that is over a limit.
 
-    Shows its story, the gateway's view and the payment's balance first, and asks. Whoever requested
-    or sent the refund can't approve it. Some refunds need two people.
+    First shows its story, the gateway's view and the payment's balance, then asks. Whoever
+    requested or sent the refund can't approve it. Some refunds need two people.
     """
     stack = find_stack(stack_name)
     refund = waiting_refund(stack, options["refund_id"], options["why"])
@@ -67,13 +67,13 @@ def approve(stack_name: str | None, /, **options: Any) -> None:
 
 @click.command()
 @click.argument("refund_id")
-@why_option("Why it must not go out. Kept in the audit trail.")
+@why_option("Why it must not be paid. Kept in the audit trail.")
 @_decision_options
 @click.pass_obj
 def deny(stack_name: str | None, /, **options: Any) -> None:
     """Reject a refund that is over a limit, which frees its money.
 
-    Shows its story, the gateway's view and the payment's balance first, and asks.
+    First shows its story, the gateway's view and the payment's balance, then asks.
     """
     stack = find_stack(stack_name)
     refund = waiting_refund(stack, options["refund_id"], options["why"])
@@ -89,7 +89,8 @@ def deny(stack_name: str | None, /, **options: Any) -> None:
 def record_approval(
     stack: Stack, who: Identity, refund: Item, why: str, evidence: dict[str, str]
 ) -> Refund:
-    """The refund after it: still ``AWAITING_APPROVAL`` when another person must approve it too.
+    """The refund after the approval: still ``AWAITING_APPROVAL`` when another person must approve
+    it, too.
 
     Raises ``RefusedError``.
     """
@@ -119,13 +120,14 @@ def waiting_refund(stack: Stack, refund_id: str, why: str) -> Item:
     if refund["status"] != Status.AWAITING_APPROVAL:
         raise RefusedError(
             f"{refund_id} is {refund['status']}; only refunds AWAITING_APPROVAL are decided.",
-            "Which there are: refunds list --status AWAITING_APPROVAL",
+            "To list them: refunds list --status AWAITING_APPROVAL",
         )
     return refund
 
 
 def evidence_of(stack: Stack, refund: Item, evidence: str) -> dict[str, str]:
-    """What the approval keeps: what the person says, and what gateway and ledger show now."""
+    """What is recorded with the approval: the person's evidence, and what the gateway and the
+    ledger show now."""
     ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
     return {
         "evidence": evidence,
@@ -135,7 +137,7 @@ def evidence_of(stack: Stack, refund: Item, evidence: str) -> dict[str, str]:
 
 
 def check_not_paused(stack: Stack, refund: Item) -> None:
-    """Whoever has stopped requests has not stopped ReconcileRefunds, which would pay this one."""
+    """A pause does not stop ReconcileRefunds, which would pay this refund."""
     control = Control(stack.dynamodb, stack["LedgerTableName"])
     for gateway in (None, refund["gateway"]):
         if (intake := control.intake(gateway)).paused:
@@ -147,7 +149,7 @@ def check_not_paused(stack: Stack, refund: Item) -> None:
 
 
 def _shown(stack: Stack, refund: Item, options: dict[str, Any]) -> tuple[Identity, dict[str, str]]:
-    """Who decides, and what they were shown: the approval keeps it."""
+    """Who decides, and what they were shown. Both are recorded with the approval."""
     who = identify(stack, options["on_behalf_of"])
     evidence = evidence_of(stack, refund, options["evidence"])
     entries, _ = audit_entries(stack, refund["transaction_id"], refund["refund_id"])
@@ -188,7 +190,7 @@ def _recorded(decide: Callable[[], Refund]) -> Refund:
 
 
 def _go_on(stack: Stack, refund_id: str) -> None:
-    """Have ReconcileRefunds pay it now. It would at its next run, too."""
+    """Have ReconcileRefunds pay the refund now. Otherwise its next run would."""
     try:
         stack.functions.invoke(
             FunctionName=stack["ReconcileRefundsFunctionName"],
@@ -196,4 +198,4 @@ def _go_on(stack: Stack, refund_id: str) -> None:
             Payload=json.dumps({"look_at": refund_id}).encode(),
         )
     except (ClientError, BotoCoreError, NotReadyError):
-        print_note("It goes on at ReconcileRefunds' next run, within minutes.")
+        print_note("It continues at ReconcileRefunds' next run, within minutes.")

@@ -1,4 +1,4 @@
-"""`refunds as-of`: a refund as the audit trail says it was at an instant."""
+"""`refunds as-of`: a refund as it was at an instant, according to the audit trail."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ def as_of(
 ) -> None:
     """Show a refund as it was at an instant.
 
-    INSTANT is a day (its end), an RFC 3339 instant, or how long ago: 30m, 24h, 7d. By the audit
-    trail, which is checked. Exit status 1 when there was no such refund then, or its trail is
-    damaged.
+    INSTANT is a day (its end), an RFC 3339 instant, or how long ago: 30m, 24h, 7d. Reads the audit
+    trail and checks it. Exit status 1 when there was no such refund then, or its trail is damaged.
     """
     stack = find_stack(stack_name)
     zone = zone_of(stack)

@@ -19,7 +19,7 @@ SECTIONS = {
         ),
         ("rebuild", f"{_AT}.audit_repair:rebuild", "Recreate lost audit entries."),
         ("replay", f"{_AT}.audit_repair:replay", "Write failed stream records to the trail."),
-        ("close", f"{_AT}.audit_repair:close", "Put away a failed record that makes no entry."),
+        ("close", f"{_AT}.audit_repair:close", "Close a failed record that makes no entry."),
     ),
 }
 

@@ -52,7 +52,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "sequence",
     type=click.IntRange(1),
     metavar="NUMBER",
-    help="Prove it by the backup of this digest.  [default: the newest]",
+    help="Prove it with the backup of this digest.  [default: the newest]",
 )
 @click.option(
     "--backup-folder",
@@ -63,7 +63,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "--public-key",
     type=_FILE,
     metavar="PEM",
-    help="The backups' public key.  [default: asked of KMS]",
+    help="The backups' public key.  [default: read from KMS]",
 )
 @json_option(
     {
@@ -87,10 +87,11 @@ def receipt(  # noqa: PLR0913 - click passes the options
 ) -> None:
     """Write a file that proves a refund's story.
 
-    It needs neither this stack nor its code: it holds the audit entries and, once a backup covers
-    them, the backup's signed digest and the path from each entry to it. Nothing is written for a
-    damaged chain. With --html it is a page that an auditor opens in a browser, offline: it
-    recomputes every hash and checks the signature by the public key that the auditor gives.
+    Checking the file needs neither this stack nor its code. It contains the audit entries and, once
+    a backup covers them, the backup's signed digest and the path from each entry to it. Nothing is
+    written for a damaged chain. With --html the file is a page that an auditor opens in a browser,
+    offline. It recomputes every hash and checks the signature with the public key that the auditor
+    gives it.
     """
     made = receipt_of(
         find_stack(stack_name),
@@ -120,7 +121,7 @@ def receipt_of(  # noqa: PLR0913 - what chooses a receipt
     backup_folder: Path | None = None,
     public_key: Path | None = None,
 ) -> Item:
-    """A refund's receipt, proven by the newest backup or the one of ``sequence``.
+    """A refund's receipt, proven by the newest backup or the backup ``sequence``.
 
     Raises ``RefusedError`` for a refund that isn't there, a chain that is damaged or not in the
     backup that should have it, and a backup that can't be read.

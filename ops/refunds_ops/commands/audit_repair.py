@@ -88,8 +88,8 @@ def rebuild(  # noqa: PLR0913 - click passes the options
 
     A recreated entry has the hash of the lost one and is marked as rebuilt. It comes from failed
     stream records (kept in S3) or, for the latest version, from the refund itself. The chain must
-    prove it and the newest backup must not contradict it. Publishes no events. Exit status 1 when
-    a gap is left.
+    prove it, and the newest backup must not contradict it. Publishes no events. Exit status 1 when
+    a gap remains.
     """
     if bool(refund_ids) == everywhere:
         raise click.UsageError("Give refund ids or --all.")
@@ -184,7 +184,7 @@ def _print_rebuilt(outcomes: list[Outcome], *, dry_run: bool) -> None:
         "records": "in it, with --dry-run",
         "stored": "entries that are in the trail now",
         "published": "events",
-        "left": "why records of it are left; empty when it is handled",
+        "left": "why some of its records are left; empty when all are handled",
     },
     lines=True,
 )
@@ -194,8 +194,8 @@ def replay(
 ) -> None:
     """Write failed stream records to the trail.
 
-    All of them, or the objects of the failures bucket named by KEYS. An object whose entries are
-    all written moves to handled/. Exit status 1 when something is left.
+    Writes all of them, or those in the objects KEYS of the failures bucket. An object whose entries
+    are all written moves to handled/. Exit status 1 when some are left.
     """
     stack = find_stack(stack_name)
     failures = sources.failures(stack)
@@ -248,7 +248,7 @@ def _print_replayed(done: list[dict[str, Any]], *, dry_run: bool) -> None:
     left = sum(bool(each["left"]) for each in done)
     print_line(f"{len(done)} objects, {stored} entries in the trail, {published} events published")
     if left:
-        print_line(f"{left} left. Look into each, then: refunds audit close KEY --why TEXT")
+        print_line(f"{left} left. Investigate each, then: refunds audit close KEY --why TEXT")
 
 
 def _why_not(error: Exception, bucket: str) -> str:
@@ -266,10 +266,10 @@ def _why_not(error: Exception, bucket: str) -> str:
 def close(
     stack_name: str | None, *, key: str, why: str, on_behalf_of: str | None, as_json: bool
 ) -> None:
-    """Put away a failed record that makes no entry.
+    """Close a failed record that makes no entry.
 
-    Do so once you know what it was. It moves to closed/ in the failures bucket, with who and why in
-    its metadata.
+    Close it once you know what it was. The record moves to closed/ in the failures bucket, with who
+    closed it and why in its metadata.
     """
     check_kept(why=why)
     stack = find_stack(stack_name)
@@ -281,7 +281,7 @@ def close(
         if exc.response["Error"]["Code"] in _ABSENT:
             raise RefusedError(
                 f"There is no {key} in {stack['FailuresBucketName']}.",
-                "Which there are: refunds audit replay --dry-run",
+                "To list them: refunds audit replay --dry-run",
             ) from exc
         raise
     if as_json:
@@ -291,6 +291,6 @@ def close(
 
 
 def _metadata(text: str) -> str:
-    """As S3 keeps metadata: ASCII, a line."""
+    """The text in the form that S3's metadata requires: one line of ASCII."""
     plain = safe_text(" ".join(text.split())).encode("ascii", "backslashreplace").decode()
     return plain[:1000].strip()

@@ -77,7 +77,7 @@ def run_(stack_name: str | None, as_json: bool) -> None:
         while (digest := _published_since(storage, prefix)) is None:
             if time.monotonic() > deadline:
                 raise NotReadyError(f"{prefix} is still not published.", "See the function's log.")
-            on_progress(f"goes on in another invocation: {prefix}", 0, 0)
+            on_progress(f"continues in another invocation: {prefix}", 0, 0)
             time.sleep(POLL_SECONDS)
     if as_json:
         print_json(_summary(digest))
@@ -97,8 +97,7 @@ def _invoke(stack: Stack) -> dict[str, Any]:
 
 
 def _published_since(storage: BackupStorage, prefix: str) -> Digest | None:
-    """The run's digest, or that of one that began later: Lambda may deliver a step twice, and the
-    second time a new run takes the place of ours. Prefixes are in order of time."""
+    """The digest of the run, or of one that began later. Prefixes are in the order of time."""
     digests = _readable(storage, published(storage)[-20:], [])
     return next((digest for digest in digests if digest.backup_prefix >= prefix), None)
 
@@ -176,7 +175,7 @@ def _print_digests(digests: list[Digest]) -> None:
 @backup.command("public-key")
 @click.pass_obj
 def public_key(stack_name: str | None) -> None:
-    """Print the signing key's public half in PEM: keep a copy of it outside of the account."""
+    """Print the signing key's public half in PEM. Keep a copy of it outside of the account."""
     print_line(keys_of(find_stack(stack_name), ())[0].pem.decode().rstrip("\n"))
 
 
@@ -197,11 +196,11 @@ def public_key(stack_name: str | None) -> None:
     "--at-least",
     type=click.IntRange(min=0),
     default=0,
-    help="The highest number known to be published: tells a chain that was cut off at its end.",
+    help="The highest number known to be published: reveals a chain whose end was cut off.",
 )
 @json_option(
     {
-        "findings": "kind, key and what of each",
+        "findings": "for each: kind, key and what",
         "notes": "",
         "digests": "checked",
         "files": "checked",
@@ -238,7 +237,7 @@ def verify_(  # noqa: PLR0913 - click passes the options
         )
     if not report.findings and not report.files:
         raise RefusedError(
-            "There is nothing to verify: no backup was chosen."
+            "There is nothing to verify: the options choose no backup."
             if report.digests
             else "There is nothing to verify: there is no backup.",
             "refunds backup list",
@@ -282,7 +281,7 @@ TABLE = click.option(
 @TABLE
 @click.pass_obj
 def cat(stack_name: str | None, folder: Path | None, number: int | None, table: str) -> None:
-    """Print a backup's rows as plain JSON, a line each."""
+    """Print a backup's rows as plain JSON, one per line."""
     storage = backup_storage(stack_of(stack_name, folder), folder)
     _write(storage, number, table, "jsonl", None)
 

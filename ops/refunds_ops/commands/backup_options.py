@@ -1,4 +1,4 @@
-"""What the backup commands share: their options, and what those choose."""
+"""The options that the backup commands share, and what they select."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console
 
 WORK = Path(".local")
-"""Where the progress of a restore is kept."""
+"""The file that keeps the progress of a restore."""
 MAX_SHOWN = 20
 
 BACKUP_FOLDER = click.option(
@@ -38,7 +38,7 @@ KEY = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     metavar="PEM",
-    help="The backups' public key.  [default: asked of KMS]",
+    help="The backups' public key.  [default: read from KMS]",
 )
 NUMBER = click.option(
     "--backup",
@@ -64,8 +64,8 @@ def keys_of(stack: Stack, files: tuple[Path, ...]) -> list[PublicKey]:
 
 
 def digest_of(storage: BackupStorage, number: int | None, keys: list[PublicKey] | None) -> Digest:
-    """The backup's digest. With ``keys``: signed by one of them; its files are checked as they are
-    read. Raises ``RefusedError``."""
+    """The backup's digest. With ``keys``, one of them must have signed it. Its files are checked as
+    they are read. Raises ``RefusedError``."""
     there = published(storage)
     if not there:
         raise RefusedError("There is no backup yet.", "Make one: refunds backup run")
@@ -75,9 +75,9 @@ def digest_of(storage: BackupStorage, number: int | None, keys: list[PublicKey] 
     except (AbsentError, DigestError) as exc:
         raise RefusedError(f"There is no backup {number}: {exc}.") from exc
     if stored.digest.key != digest_key(number):
-        # An older backup, well signed, in the place of a newer one.
+        # An older backup with a valid signature may have been put in the place of a newer one.
         raise RefusedError(
-            f"Under the number {number} is the digest {stored.digest.key}.",
+            f"The digest with the number {number} is {stored.digest.key}.",
             "refunds backup verify says more.",
         )
     if keys is not None:

@@ -30,7 +30,7 @@ POLL_SECONDS = 2.0
 
 
 def request_file(stack_name: str | None, file: IO[bytes], options: dict[str, Any]) -> None:
-    """Check the file, show what it asks for, send it once a person has agreed."""
+    """Check the file, show what it requests, and send it once a person has agreed."""
     checked = _read(file, options)
     if wrong := checked.wrong:
         for row in wrong[:MAX_SHOWN]:
@@ -52,7 +52,7 @@ def request_file(stack_name: str | None, file: IO[bytes], options: dict[str, Any
     _agree(options)
     results = ResultFile(_result_path(file, options["results"]))
     if results.results:
-        print_note(f"Goes on where {results.path} ends.")
+        print_note(f"Continues where {results.path} ends.")
     with progress_of("sent", len(checked.rows)) as on_progress:
         send(
             stack,
@@ -153,7 +153,7 @@ def _end(results: ResultFile, *, as_json: bool, waited: bool) -> None:
         for result in bad[:MAX_SHOWN]:
             print_note(f"  {result.refund_id} (row {result.row}): {result.status} {result.why}")
         if any(result.status not in FINAL for result in bad):
-            print_note("Some are not finished. Wait again: the same command with --wait")
+            print_note("Some are not finished. To wait again: the same command with --wait")
         raise click.exceptions.Exit(REFUSED)
     if not waited:
-        print_note("Follow them: the same command with --wait, or refunds watch")
+        print_note("To follow them: the same command with --wait, or refunds watch")

@@ -29,13 +29,13 @@ FIELDS = {
     "message_id": "of SQS",
     "kind": "refused (with error_code) or failed",
     "where": "queue or archive",
-    "refund_id": "as far as the message says it",
+    "refund_id": "if the message contains it",
     "error_code": "null when it failed",
     "reason": "",
     "sent_at": "RFC 3339, UTC",
     "first_sent_at": "the same, unless it was resent before",
     "resend": "what sending it again would do",
-    "resend_helps": "whether that is worth doing",
+    "resend_helps": "whether a resend is worthwhile",
 }
 DONE_FIELDS = {
     **FIELDS,
@@ -45,7 +45,7 @@ DONE_FIELDS = {
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """List, show, resend and drop what was refused or failed."""
+    """List, show, resend and drop messages that were refused or failed."""
 
 
 def filters(function: F) -> F:
@@ -62,7 +62,9 @@ def filters(function: F) -> F:
         click.option(
             "--code", "codes", multiple=True, metavar="CODE", help="With this error_code."
         ),
-        click.option("--failed", "kind", flag_value="failed", help="Only what failed too often."),
+        click.option(
+            "--failed", "kind", flag_value="failed", help="Only messages that failed too often."
+        ),
         click.option("--refused", "kind", flag_value="refused", help="Only what was refused."),
     ):
         function = option(function)
@@ -74,9 +76,9 @@ def filters(function: F) -> F:
 @json_option(FIELDS, lines=True)
 @click.pass_obj
 def list_(stack_name: str | None, /, *, as_json: bool, **chosen: Any) -> None:
-    """List what was refused or failed, and what a resend would do.
+    """List messages that were refused or failed, and what a resend would do.
 
-    From the dead-letter queue and the archive. Exit status 1 when there is any.
+    Reads the dead-letter queue and the archive. Exit status 1 when there are any.
     """
     stack = find_stack(stack_name)
     with DeadLetters(stack) as letters:
@@ -86,7 +88,7 @@ def list_(stack_name: str | None, /, *, as_json: bool, **chosen: Any) -> None:
         print_json_lines(_json(letter, forecast) for letter, forecast in found)
     elif found:
         _print(found)
-        print_note("Look closer: refunds dead-letters show MESSAGE_ID")
+        print_note("To see one: refunds dead-letters show MESSAGE_ID")
         print_note("Then: refunds dead-letters resend|drop MESSAGE_ID --why TEXT --yes")
     else:
         print_line("No dead letters.")
@@ -127,37 +129,41 @@ def show(stack_name: str | None, message_id: str, as_json: bool) -> None:
 
 @dead_letters.command()
 @click.argument("message_ids", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All, or all that the filters leave.")
+@click.option(
+    "--all", "everything", is_flag=True, help="All messages, or all that match the filters."
+)
 @filters
-@why_option("Why it helps now. Kept with the message.")
+@why_option("Why a resend helps now. Kept with the message.")
 @ON_BEHALF_OF
-@click.option("--yes", is_flag=True, help="Do it. Without: only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do it. Without --yes, only say what would be done.")
 @json_option(DONE_FIELDS, lines=True)
 @click.pass_obj
 def resend(stack_name: str | None, /, **options: Any) -> None:
     """Send dead letters to the refund queue again.
 
-    Skips what would be refused again or would change nothing. A resent message is never paid
-    twice, however old it is: ProcessRefund looks its refund up at the gateway first. Only says what
-    it would do unless --yes is given. Exit status 1 when some are skipped.
+    Skips messages that would be refused again or would change nothing. A resent message is never
+    paid twice, however old it is: ProcessRefund looks its refund up at the gateway first. Only says
+    what it would do unless --yes is given. Exit status 1 when some are skipped.
     """
     _act(stack_name, "resend", options)
 
 
 @dead_letters.command()
 @click.argument("message_ids", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All, or all that the filters leave.")
+@click.option(
+    "--all", "everything", is_flag=True, help="All messages, or all that match the filters."
+)
 @filters
 @why_option("What it was, and what was done instead. Kept with the message.")
 @ON_BEHALF_OF
-@click.option("--yes", is_flag=True, help="Do it. Without: only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do it. Without --yes, only say what would be done.")
 @json_option(DONE_FIELDS, lines=True)
 @click.pass_obj
 def drop(stack_name: str | None, /, **options: Any) -> None:
-    """Put dead letters away for good.
+    """Remove dead letters for good.
 
-    The message, who and why stay in the failures bucket. Only says what it would do unless --yes is
-    given.
+    The message, who dropped it and why stay in the failures bucket. Only says what it would do
+    unless --yes is given.
     """
     _act(stack_name, "drop", options)
 
@@ -195,7 +201,8 @@ def _act(stack_name: str | None, action: str, options: dict[str, Any]) -> None:
 def _choose(
     letters: DeadLetters, message_ids: tuple[str, ...], chosen: dict[str, Any]
 ) -> list[DeadLetter]:
-    """Those named, or those that the filters leave. Raises ``RefusedError`` for one not there."""
+    """The letters that are named, or those that match the filters. Raises ``RefusedError`` for one
+    that does not exist."""
     archived = chosen.get("where") != "queue"
     if message_ids:
         return letters.chosen(message_ids, archived=archived)
@@ -264,8 +271,8 @@ def readable(body: str) -> str:
 
 
 def _indented(body: str) -> str:
-    """As it is when that would be too long: each level of nested lists indents every line below it,
-    so that 256 KiB would become 100 MB."""
+    """The text unchanged if indenting would make it too long: each level of nested lists indents
+    every line below it, so 256 KiB could become 100 MB."""
     parts: list[str] = []
     length = 0
     for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(json.loads(body)):

@@ -1,4 +1,4 @@
-"""`refunds doctor`: what a deployed stack lacks, and what to do about it."""
+"""`refunds doctor`: what is wrong with a deployed stack, and what to do about it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ FINDING_FIELDS = {
 def doctor(stack_name: str | None, as_json: bool) -> int:
     """Check a deployed stack, and say what to do about each fault.
 
-    Reads outputs, secrets' shape, mappings, schedules, alarms' subscribers, permissions and the
-    clock, and asks the gateway for a payment that does not exist. It changes nothing.
-    Exit status: 1 with a fault, 3 when nothing could be checked.
+    Reads outputs, the format of secrets, mappings, schedules, alarms' subscribers, permissions and
+    the clock, and asks the gateway for a payment that does not exist. Changes nothing. Exit status
+    1 with a fault, 3 when nothing could be checked.
     """
     stack = find_stack(stack_name)
     out = console()

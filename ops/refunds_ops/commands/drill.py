@@ -42,7 +42,7 @@ from refunds_ops.terminal import console, print_json
 @json_option(
     {
         "passed": "",
-        "why": "it failed; empty when it passed",
+        "why": "why it failed; empty when it passed",
         "seconds": "how long it took",
         "number": "the backup's",
         "started_at": "when the backup began",
@@ -57,7 +57,7 @@ def drill(
     no_metric: bool,
     as_json: bool,
 ) -> None:
-    """Restore the newest backup into tables of its own, compare, and remove them again.
+    """Restore the newest backup into temporary tables, compare them, and remove them.
 
     Compares every row with the backup and with the live tables. Exit status 1 when it failed. The
     metric BackupDrillFailed raises an alarm. A drill that passed is recorded beside the backups.
@@ -74,7 +74,7 @@ def drill(
     except (RestoreError, DamagedError, AbsentError, RefusedError) as exc:
         why = _why(exc)
     finally:
-        # Whatever ended it, report it: a drill that reports nothing raises no alarm.
+        # Report the result, whatever ended the drill: a drill that reports nothing raises no alarm.
         seconds = time.monotonic() - began
         passed = done is not None and done.passed
         result = _drill_json(done, passed, seconds, why)
@@ -91,7 +91,7 @@ def drill(
 
 
 def _why(exc: BaseException | None) -> str:
-    """The error and those before it: a table may be left when the import has failed."""
+    """The error and its causes: a table may also be left when the import has failed."""
     result = []
     while exc is not None:
         result.append(str(exc))
@@ -141,7 +141,7 @@ def _show_drill(result: dict[str, Any]) -> None:
 
 
 def _report_to_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:
-    # The dimension that the functions' own metrics have, which the alarm looks at.
+    # The alarm reads this dimension, which the functions' own metrics have, too.
     function = stack.functions.get_function_configuration(
         FunctionName=stack["BackupRefundsFunctionName"]
     )
@@ -152,7 +152,7 @@ def _report_to_cloudwatch(stack: Stack, passed: bool, seconds: float) -> None:
         ("BackupDrillSeconds", seconds, "Seconds"),
     ]
     if passed:
-        # So that the alarm ends now, and not with the next backup.
+        # This ends the alarm now, not only with the next backup.
         values.append(("DaysSinceBackupDrill", 0, "Count"))
     stack.new_client("cloudwatch").put_metric_data(
         Namespace="Refunds",

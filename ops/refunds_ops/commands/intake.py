@@ -1,4 +1,4 @@
-"""`refunds pause`, `refunds resume`, `refunds status`: whether requests flow, and what waits."""
+"""`refunds pause`, `refunds resume`, `refunds status`: whether requests flow, and which wait."""
 
 from __future__ import annotations
 
@@ -38,26 +38,27 @@ from refunds_ops.terminal import console, print_json
 F = TypeVar("F", bound=Callable[..., Any])
 
 SWITCH_SECONDS = 120.0
-"""How long to wait for Lambda: a change takes up to a minute, and one before it may be running."""
+"""How long to wait for Lambda: a change takes up to a minute, and an earlier one may still be in
+progress."""
 _ASK_AGAIN_SECONDS = 1.0
 READERS = 12
-"""Reads of AWS at the same time: botocore's pool has 10 connections for each client."""
+"""The number of parallel reads from AWS: botocore's pool has 10 connections for each client."""
 
 _WHY = why_option("Kept, and shown by `refunds status`.")
 
 
 STATUS_FIELDS = {
     "flows": "whether requests should flow: not paused, breaker closed",
-    "mapping_state": "of the event source mapping, as Lambda says",
-    "breaker": "closed, open or half-open",
+    "mapping_state": "state of the event source mapping, as Lambda reports it",
+    "breaker": "closed, open or recovering",
     "breaker_since": "",
     "breaker_why": "",
     "paused_at": "null when nobody has paused",
-    "paused_by": "who, as AWS says; a function when the stop was automatic",
-    "paused_on_behalf_of": "their note on whom they act for",
+    "paused_by": "who, as AWS STS identifies them; a function when the stop was automatic",
+    "paused_on_behalf_of": "the note on whom they act for",
     "paused_why": "",
-    "gateways_paused": "of several gateways, those that a person has paused: who, since when, why",
-    "history": "the last switches: at, what, by, on_behalf_of, why",
+    "gateways_paused": "with several gateways, those that a person paused: who, since when, why",
+    "history": "the last changes: at, what, by, on_behalf_of, why",
     "waiting": "messages in the queue",
     "in_flight": "messages being processed or waiting for a retry",
     "dead_letters": "messages in the dead-letter queue",
@@ -66,10 +67,10 @@ STATUS_FIELDS = {
     "awaiting_approval": "of them, those that are over a limit and wait for a person's approval",
     "balance_short": "of them, those that wait because our balance at the gateway is too low",
     "last_backup": "when the newest published backup began",
-    "gateways_down": "of several gateways, those that are down: state, since when and why",
-    "sweep": "by gateway and age of the refunds: since when all have been looked at for reversals",
-    "sweep_late": "gateways whose refunds are looked at later than promised",
-    "backup_damaged": "why its digest can't be read; null when it can",
+    "gateways_down": "with several gateways, those that are down: state, since when and why",
+    "sweep": "by gateway and age of the refunds: since when all have been checked for reversals",
+    "sweep_late": "gateways whose refunds are checked for reversals later than promised",
+    "backup_damaged": "why the newest backup's digest can't be read; null when it can",
     "attention": "what a person should look at",
 }
 
@@ -81,7 +82,7 @@ SWITCH_FIELDS = {
     "paused_by": "",
     "paused_on_behalf_of": "",
     "paused_why": "",
-    "changed": "whether this call changed it",
+    "changed": "whether this call changed the state",
 }
 
 
@@ -91,10 +92,10 @@ def _which(command: F) -> F:
         "--only",
         "gateway",
         type=click.Choice(sorted(ADAPTERS)),
-        help="Only the requests for this one of several gateways.",
+        help="Only the requests for this gateway, if there are several.",
     )
     everything = click.option(
-        "--all", "everything", is_flag=True, help="All requests: the default."
+        "--all", "everything", is_flag=True, help="All requests (the default)."
     )
     return everything(one(command))
 
@@ -111,8 +112,8 @@ def pause(stack_name: str | None, /, **options: Any) -> None:
     Returns when no new batch starts; batches that have started end within a minute. Only a person
     resumes what a person has paused. SQS keeps requests for 7 days.
 
-    With --gateway, only that gateway's requests wait, from a minute later on and for as long as you
-    like: they are sent again every 15 minutes.
+    With --gateway, only that gateway's requests wait. This starts within a minute and may last as
+    long as you like, because they are sent again every 15 minutes.
     """
     before, intake, gateway = _switch(stack_name, paused, options)
     out = console()
@@ -138,7 +139,8 @@ def pause(stack_name: str | None, /, **options: Any) -> None:
 def resume(stack_name: str | None, /, **options: Any) -> None:
     """Let refund requests flow again.
 
-    Refuses while WriteAudit doesn't read the stream of Refunds: money would move unaudited.
+    Refuses while WriteAudit doesn't read the stream of Refunds, because money would move without
+    audit entries.
     """
     try:
         audit_writer.check_connected(find_stack(stack_name))
@@ -180,12 +182,12 @@ def status(stack_name: str | None, as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Concern:
-    """Something that a person should look at, and the command for it, if there is one."""
+    """Something that a person should check, and the command for it, if there is one."""
 
     what: str
     command: str = ""
     count: int = 0
-    """How many of them, where they are counted."""
+    """How many there are, if they are counted."""
 
 
 @dataclass(frozen=True)
@@ -341,11 +343,12 @@ def _switch_of(stack: Stack) -> Switch:
 def _switch(
     stack_name: str | None, step: Callable[..., Intake], options: dict[str, Any]
 ) -> tuple[Intake, Intake, str | None]:
-    """Record the change, then switch the mapping. If this ends in between, the reconciler or the
-    next call completes it. Returns the state before and after, and the gateway if it is one of
+    """Record the change, then switch the mapping. If the command ends in between, the reconciler or
+    the next call completes it. Returns the state before and after, and the gateway if it is one of
     several.
 
-    A change for one gateway needs no switch: ProcessRefund reads it once a minute.
+    A change for one gateway needs no switch of the mapping: ProcessRefund reads the change within a
+    minute.
     """
     gateway, why = options["gateway"], options["why"]
     if gateway and options["everything"]:
@@ -382,7 +385,7 @@ def _until_switched(switch: Switch) -> Switched:
     deadline = time.monotonic() + SWITCH_SECONDS
     while time.monotonic() < deadline:
         switched = switch.follow()
-        # "Disabling" and "Enabling" are on the way; only the state after them is final.
+        # "Disabling" and "Enabling" are temporary; only the state after them is final.
         if switched.settled and switch.mapping_state() in ("Enabled", "Disabled"):
             return switched
         time.sleep(_ASK_AGAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""`refunds key check`: does each gateway accept the key that the stack has?"""
+"""`refunds key check`: whether each gateway accepts the stack's key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def key() -> None:
     {
         "gateway": "its name",
         "result": "accepted, refused or unreachable",
-        "why": "what the gateway said; null when it accepted the key",
+        "why": "what the gateway answered; null when it accepted the key",
     },
     lines=True,
 )

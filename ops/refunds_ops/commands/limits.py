@@ -1,4 +1,4 @@
-"""`refunds limits`: how much goes out without a person, and for whom that is otherwise."""
+"""`refunds limits`: how much is refunded without a person, and who has other limits."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _NAMES = {
 
 SHOW_FIELDS = {
     "limits": "the stack's parameters, in minor units by currency; null is off",
-    "approval_days": "for how long a refund waits for approval",
-    "exceptions": "by subject: other limits, by whom, why and when",
-    "version": "of the exceptions: one more at each change",
+    "approval_days": "how long a refund waits for approval",
+    "exceptions": "by subject: its other limits, who set them, why and when",
+    "version": "of the exceptions; each change raises it by one",
     "changes": "the last changes of the exceptions: who, why, when, before and after",
     "today": "what counts against the day's limit so far (UTC), in minor units by currency",
 }
@@ -45,7 +45,7 @@ SHOW_FIELDS = {
 
 @click.group()
 def limits() -> None:
-    """Show the limits, and make exceptions from them.
+    """Show the limits and make exceptions from them.
 
     The limits themselves are parameters of the stack.
     """
@@ -55,7 +55,7 @@ def limits() -> None:
 @json_option(SHOW_FIELDS)
 @click.pass_obj
 def show(stack_name: str | None, as_json: bool) -> None:
-    """Show the limits, the exceptions from them, and what the day has come to."""
+    """Show the limits, the exceptions from them, and the day's total so far."""
     stack = find_stack(stack_name)
     found, exceptions = limits_of(stack), _control(stack).read_exceptions()
     today = _today(stack, found)
@@ -83,18 +83,25 @@ def show(stack_name: str | None, as_json: bool) -> None:
 @click.option("--per-refund-minor", metavar="AMOUNTS", help='Of one refund, such as "EUR=50000".')
 @click.option("--user-day-minor", metavar="AMOUNTS", help="Of one user on one day.")
 @click.option("--user-count", type=click.IntRange(0, 100_000), help="Refunds of one user and day.")
-@click.option("--remove", is_flag=True, help="The stack's own limits hold again.")
+@click.option("--remove", is_flag=True, help="The stack's own limits apply again.")
 @why_option()
 @ON_BEHALF_OF
-@json_option({"subject": "", "exception": "as it is now; null when removed", "version": ""})
+@json_option(
+    {
+        "subject": "",
+        "exception": "the exception as it is now; null when it was removed",
+        "version": "",
+    }
+)
 @click.pass_obj
 def set_(stack_name: str | None, /, *, subject: str, **options: Any) -> None:
     """Make an exception from the limits for one user, requester or sender.
 
     SUBJECT is user:ID, requester:NAME (the requested_by of a request) or sender:ID (its sent_by, or
-    the part before the colon: all sessions of a role). Amounts are minor units by currency. What is
-    not given stays as the stack has it. Replaces an earlier exception for the subject, and holds
-    within a minute. Who, why, before and after are kept with a version.
+    the part before the colon: all sessions of a role). Amounts are minor units by currency. A limit
+    that you don't give stays as the stack has it. Replaces an earlier exception for the subject,
+    and takes effect within 30 seconds. Each change is kept with a version, who made it, why, and
+    the limits before and after.
 
     \b
     refunds limits set user:u-1042 --per-refund-minor "EUR=90000" --why "VIP, TICKET-12"
@@ -157,7 +164,7 @@ def _parsed(option: str, text: str | None) -> dict[str, int] | None:
 
 
 def _today(stack: Stack, found: Limits) -> dict[str, int]:
-    """Of the currencies that a limit of the day names."""
+    """The day's totals so far, for the currencies that a limit of the day names."""
     if not found.counts_days:
         return {}
     counters = LimitCounters(stack.dynamodb, stack["LedgerTableName"])
@@ -189,4 +196,4 @@ def _exception(each: LimitException) -> str:
 
 def _now(exceptions: Exceptions, subject: str) -> str:
     now = exceptions.entries.get(subject)
-    return _exception(now) if now else "the stack's own limits hold"
+    return _exception(now) if now else "the stack's own limits apply"

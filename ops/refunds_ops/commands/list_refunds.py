@@ -53,7 +53,7 @@ CSV_COLUMNS = (
     "updated_at",
 )
 MAX_SORTED = 100_000
-"""Refunds that are read to sort by something else than their creation."""
+"""The most refunds that are read to sort by something other than their creation."""
 
 
 @click.command("list")
@@ -67,34 +67,40 @@ MAX_SORTED = 100_000
     multiple=True,
     help="With this status; may be given many times.",
 )
-@click.option("--amount", metavar="DECIMAL", help="Such as 25.00; with --currency.")
+@click.option(
+    "--amount", metavar="DECIMAL", help="Of this amount, such as 25.00. Needs --currency."
+)
 @click.option("--currency", metavar="CODE", help="In this currency.")
-@click.option("--requested-by", metavar="WHO", help="Asked for by.")
+@click.option("--requested-by", metavar="WHO", help="Requested by this person or system.")
 @click.option("--gateway-name", metavar="NAME", help="Through this gateway.")
 @click.option(
     "--sort",
     type=click.Choice(["created", "updated", "amount"]),
     default="created",
     show_default=True,
-    help="By which to sort, highest first.",
+    help="What to sort by, highest first.",
 )
-@click.option("--oldest-first", is_flag=True, help="Sort the other way round.")
+@click.option("--oldest-first", is_flag=True, help="Sort in the reverse order.")
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_SORTED),
     default=50,
     show_default=True,
-    help="At most.",
+    help="Show at most this many.",
 )
-@click.option("--after", metavar="REFUND_ID@CREATED", help="The next page; the last one names it.")
+@click.option(
+    "--after",
+    metavar="REFUND_ID@CREATED",
+    help="Show the next page. The previous page prints this value.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @json_option(REFUND_FIELDS, lines=True)
 @click.pass_obj
 def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **options: Any) -> None:
     """List refunds by payment, user, day and more.
 
-    Newest first. Without a payment, a user or a time: those of the last seven days, or all that are
-    open when only open statuses are asked for.
+    Newest first. Without a payment, a user or a time, lists the refunds of the last seven days, or
+    all open refunds if you ask only for open statuses.
 
     \b
     refunds list --user u-1042
@@ -106,7 +112,7 @@ def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **op
     wanted = _wanted(options)
     span = span_of(zone, now, day=options["day"], since=options["since"], until=options["until"])
     if span is None and not (wanted.transaction_id or wanted.user_id or wanted.only_unfinished):
-        print_note("Of the last seven days; another time: --day, --since, --until.")
+        print_note("These are of the last seven days. For another time: --day, --since, --until.")
         span = last_days(now)
     newest_first, limit = not options["oldest_first"], options["limit"]
     if (after := options["after"]) is not None:
@@ -163,7 +169,7 @@ def _say_next(last: Item, *, by_creation: bool) -> None:
 
 
 def print_refunds(refunds: Iterable[Item], zone: Zone) -> None:
-    """A table for people, with what fails or waits explained."""
+    """A table for people, which explains what failed or waits."""
     from refunds_ops.layout import Column, print_table
     from refunds_ops.looks import status_text
 
@@ -194,7 +200,8 @@ def print_refunds(refunds: Iterable[Item], zone: Zone) -> None:
 
 
 class SafeLines:
-    """Where csv writes: line by line to standard output, hostile characters written out."""
+    """Takes csv's output and writes it line by line to standard output, with hostile characters
+    written out."""
 
     def write(self, line: str) -> int:
         print_line(safe_text(line.rstrip("\r\n"), lines=True))
@@ -229,8 +236,8 @@ def cell(value: object) -> object:
 @json_option(
     {
         **REFUND_FIELDS,
-        "open_since": "since when it is unfinished",
-        "check_at": "when ReconcileRefunds looks at it next",
+        "open_since": "since when it has been unfinished",
+        "check_at": "when ReconcileRefunds checks it next",
         "next": "what happens next",
     },
     lines=True,
@@ -239,8 +246,8 @@ def cell(value: object) -> object:
 def open_(stack_name: str | None, as_json: bool) -> None:
     """List the refunds that are not finished.
 
-    With why, since when, and what happens next. Longest open first. Exit status
-    1 when one of them waits for a person.
+    Says why each is open, since when, and what happens next. Longest open first. Exit status 1 when
+    one of them waits for a person.
     """
     stack = find_stack(stack_name)
     zone, now = zone_of(stack), utc_now()

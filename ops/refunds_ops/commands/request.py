@@ -28,7 +28,7 @@ from refunds_ops.terminal import console, print_json, print_line
 @click.option(
     "--refund-id",
     metavar="ID",
-    help="Yours to choose; made up when left out. Sending "
+    help="You choose it; without it, one is generated. Sending "
     "the same request with the same id again never refunds twice.",
 )
 @click.option("--transaction", "transaction_id", metavar="ID", help="The payment to refund.")
@@ -42,7 +42,9 @@ from refunds_ops.terminal import console, print_json, print_line
 @click.option("--currency", metavar="CODE", help="ISO 4217, such as USD.")
 @click.option("--reason", type=click.Choice(REASONS), help="Why.")
 @click.option("--requested-by", metavar="WHO", help="Who asks.  [default: operator:<you>]")
-@click.option("--reason-code", metavar="TEXT", help="Your own code for the reason, at most 64.")
+@click.option(
+    "--reason-code", metavar="TEXT", help="Your own code for the reason, at most 64 characters."
+)
 @click.option("--note", metavar="TEXT", help="A note for people, at most 500 characters.")
 @click.option(
     "--line-item",
@@ -54,7 +56,7 @@ from refunds_ops.terminal import console, print_json, print_line
 @click.option(
     "--expected-refundable",
     metavar="DECIMAL",
-    help="What you believe is still refundable. If it is not, the refund is rejected.",
+    help="The amount that should still be refundable. If it differs, the refund is rejected.",
 )
 @click.option(
     "--expected-refundable-minor", type=int, metavar="INTEGER", help="The same in minor units."
@@ -65,7 +67,7 @@ from refunds_ops.terminal import console, print_json, print_line
     "message_file",
     type=click.File("rb", lazy=True),
     metavar="FILE",
-    help="Send this JSON message as it is; - is standard input.",
+    help="Send this JSON message unchanged; - is standard input.",
 )
 @click.option(
     "--file",
@@ -75,7 +77,7 @@ from refunds_ops.terminal import console, print_json, print_line
     help="Send a request for each row of this CSV or JSON lines file; - is standard input.",
 )
 @click.option("--yes", is_flag=True, help="With --file: send without asking.")
-@click.option("--check-payments", is_flag=True, help="With --file: look payments up.")
+@click.option("--check-payments", is_flag=True, help="With --file: look the payments up.")
 @click.option("--warn-above", metavar="DECIMAL", help="With --file: point out higher amounts.")
 @click.option(
     "--per-second",
@@ -92,13 +94,13 @@ from refunds_ops.terminal import console, print_json, print_line
     "--wait",
     type=click.FloatRange(0, 604_800),
     metavar="SECONDS",
-    help="With --file: follow the refunds to their end, at most so long.",
+    help="With --file: follow the refunds to their end, for at most this long.",
 )
 @click.option("--dry-run", is_flag=True, help="Check and show; send nothing.")
 @json_option(
     {
         "refund_id": "of the request that was sent (without --file)",
-        "message": "as it was sent (without --file)",
+        "message": "the message as it was sent (without --file)",
         "results": "the result file (with --file)",
         "counts": "how many by status (with --file)",
     }
@@ -107,9 +109,10 @@ from refunds_ops.terminal import console, print_json, print_line
 def request(stack_name: str | None, /, **options: Any) -> None:
     """Request a refund.
 
-    Checks the request as the functions will, then sends it to the queue. With --file: many. All
-    rows are checked first, their number and totals are shown, and nothing is sent before you agree.
-    Sent twice, a file pays nothing twice: a row without refund_id has one made of what it says.
+    Checks the request as the functions will, then sends it to the queue. With --file, requests many
+    refunds. All rows are checked first, their number and totals are shown, and nothing is sent
+    before you agree. If you send a file twice, nothing is paid twice: a row without refund_id gets
+    one that is made from its contents.
 
     \b
     refunds request --transaction pay_42 --user ada --amount 25.00 --currency USD \\
@@ -136,7 +139,7 @@ def request(stack_name: str | None, /, **options: Any) -> None:
 
 
 _FIELDS = ("refund_id", "transaction_id", "user_id", "currency", "reason", "requested_by")
-"""Options that are fields of the message as they stand."""
+"""Options whose values are fields of the message without conversion."""
 
 _CONVERTED = (
     *("amount", "amount_minor", "reason_code", "note", "line_items"),
@@ -148,7 +151,7 @@ _CONVERTED = (
 def _only_defaults(options: dict[str, Any]) -> None:
     if _given(options, ("refund_id", "transaction_id", "message_file", *_CONVERTED)):
         raise click.UsageError(
-            "--file brings the requests: only --user, --currency, --reason and --requested-by go "
+            "--file contains the requests: only --user, --currency, --reason and --requested-by go "
             "with it, for rows that leave them out"
         )
 
@@ -166,7 +169,7 @@ def _given(options: dict[str, Any], names: Iterable[str]) -> bool:
 
 
 def check(body: str) -> RefundRequest:
-    """The request in a valid body. Raises ``RefusedError`` that explains what isn't."""
+    """The request in a valid body. Raises ``RefusedError`` that explains what is not valid."""
     try:
         return parse_message(body)
     except MessageRefusedError as exc:
@@ -208,7 +211,7 @@ def _minor(options: dict[str, Any], name: str, currency: str, *, least: int) -> 
 
 
 def _line_item(text: str, currency: str) -> dict[str, Any]:
-    # From the right: a SKU may have a comma.
+    # Split from the right, because a SKU may contain a comma.
     match text.rsplit(",", 2):
         case [sku, quantity, amount] if re.fullmatch(r"\d{1,19}", quantity, re.ASCII):
             total = minor_units(amount, currency, least=0)

@@ -47,13 +47,13 @@ from refunds_ops.terminal import console, print_json
 @click.option(
     "--suffix",
     default="",
-    help="Restore into new tables, named like the stack's with this suffix, by ImportTable. "
+    help="Restore into new tables, named like the stack's with this suffix, with ImportTable. "
     "Without it: row by row into the stack's own tables, where newer rows stay.",
 )
 @click.option(
     "--row-by-row",
     is_flag=True,
-    help="With --suffix: put the rows one by one instead, which also works from a folder.",
+    help="With --suffix: write the rows one by one instead, which also works from a folder.",
 )
 @click.option(
     "--table", "chosen", type=click.Choice(TABLES), multiple=True, help="Only this table."
@@ -71,14 +71,18 @@ from refunds_ops.terminal import console, print_json
     metavar="ID",
     help="With --refund: the payment of a refund that neither the table nor the backup has.",
 )
-@why_option("Kept in the audit trail.  [default: that of the pause]", required=False)
+@why_option("Kept in the audit trail.  [default: the pause's]", required=False)
 @ON_BEHALF_OF
 @click.option(
     "--without-gateway",
     is_flag=True,
-    help="Leave the ledger as in the backup, though the gateway may know of later refunds.",
+    help="Leave the ledger as in the backup, although the gateway may have later refunds.",
 )
-@click.option("--again", is_flag=True, help="Start over where an earlier restore was stopped.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Start from the beginning, even if an earlier restore was stopped.",
+)
 @json_option(
     {
         "number": "the backup's",
@@ -86,7 +90,7 @@ from refunds_ops.terminal import console, print_json
         "tables": "rows restored, kept and different, by table",
         "different": "keys of rows that differ and stayed as they are",
         "opened": "unfinished refunds opened for the reconciler",
-        "ledger": "payments rebuilt with the gateway, and what is wrong with some; null without",
+        "ledger": "payments rebuilt with the gateway, and findings; null with --without-gateway",
         "seconds": "by step",
         "blocked": "keys of rows that were not restored, because their audit trail is damaged",
         "damaged": "refunds whose record can't be read; it stayed as it is",
@@ -181,7 +185,7 @@ def _restorer(stack: Stack, on_behalf_of: str | None, why: str, digest: Digest) 
 
 
 def _progress(stack: Stack, digest: Digest, suffix: str, by_rows: bool, again: bool) -> Progress:
-    """That of the same restore, if it was stopped within the last day."""
+    """The progress of the same restore, if it was stopped within the last day."""
     path, now = WORK / f"restore-{digest.sequence}{suffix}.json", SystemClock().now()
     if again:
         path.unlink(missing_ok=True)
@@ -241,7 +245,7 @@ def _must_not_flow(stack: Stack) -> str:
         how = "refunds pause --why 'restore'"
     except stack.dynamodb.exceptions.ResourceNotFoundException:
         held = True
-        # Nothing can keep a pause, and without it the reconciler can't enable the mapping either.
+        # No table can store a pause, but without it the reconciler can't enable the mapping either.
         # The restore creates the table with requests paused.
         how = (
             "The ledger table is lost: aws lambda update-event-source-mapping --no-enabled --uuid "

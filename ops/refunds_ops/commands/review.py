@@ -1,4 +1,5 @@
-"""`refunds review`: what no automatic step can settle safely, and a person's decision on it."""
+"""`refunds review`: refunds that no automatic step can settle safely, and a person's decision on
+them."""
 
 from __future__ import annotations
 
@@ -56,11 +57,11 @@ def list_(stack_name: str | None, as_json: bool) -> None:
     "--paid/--not-paid", required=True, default=None, help="Did the customer get the money?"
 )
 @click.option("--why", required=True, help="How you know.")
-@click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
+@click.option("--evidence", required=True, help="Where this can be seen: a ticket, an id, a mail.")
 @click.option(
     "--against-gateway",
     is_flag=True,
-    help="Decide although the gateway shows otherwise, or can't be asked. The trail says so.",
+    help="Decide even if the gateway contradicts it or can't be asked. The audit trail records it.",
 )
 @ON_BEHALF_OF
 @json_option(REFUND_FIELDS)
@@ -79,10 +80,10 @@ def decide_(  # noqa: PLR0913 - click passes the options
     """Record whether a refund was paid.
 
     The gateway is asked first. --not-paid frees the money that the refund reserved. The audit trail
-    keeps who, why, the evidence, and what the gateway and the ledger showed.
+    keeps who decided, why, the evidence, and what the gateway and the ledger showed.
 
-    Above ApproveAboveMinor this only proposes the decision: it counts when another person decides
-    the same. A different decision replaces the proposal.
+    Above ApproveAboveMinor this only proposes the decision, which takes effect when another person
+    decides the same. A different decision replaces the proposal.
     """
     stack = find_stack(stack_name)
     who = identify(stack, on_behalf_of)
@@ -136,7 +137,7 @@ def decide(  # noqa: PLR0913 - click passes the options
         )
     except AgainstGatewayError as exc:
         raise RefusedError(
-            sentence(exc), "If you are sure all the same: repeat it with --against-gateway"
+            sentence(exc), "If you are sure in spite of this: repeat it with --against-gateway"
         ) from exc
     except ReviewError as exc:
         raise RefusedError(
@@ -147,7 +148,7 @@ def decide(  # noqa: PLR0913 - click passes the options
 @click.command("correct")
 @click.argument("refund_id")
 @click.option("--why", required=True, help="How it was found.")
-@click.option("--evidence", required=True, help="Where that can be seen: a ticket, an id, a mail.")
+@click.option("--evidence", required=True, help="Where this can be seen: a ticket, an id, a mail.")
 @ON_BEHALF_OF
 @json_option(REFUND_FIELDS)
 @click.pass_obj
@@ -160,10 +161,10 @@ def correct(  # noqa: PLR0913 - click passes the options
     on_behalf_of: str | None,
     as_json: bool,
 ) -> None:
-    """Record as paid what the gateway shows as paid.
+    """Record a refund as paid because the gateway shows it as paid.
 
-    For a refund that failed here. The gateway is asked first, and its money counts against the
-    payment again. Safe to repeat.
+    Use it for a refund that failed here. The gateway is asked first. The refund's money counts
+    against the payment again. Safe to repeat.
     """
     stack = find_stack(stack_name)
     who = identify(stack, on_behalf_of)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from refunds_ops.gateway_view import GatewayView
 
 TRAIL_DELAY = timedelta(minutes=2)
-"""After this long, an audit entry that is not there is missing, not late."""
+"""After this time, an audit entry that does not exist counts as missing, not as late."""
 
 _ROWS = (
     ("payment", "transaction_id"),
@@ -67,7 +67,7 @@ FIELDS = {
 
 @click.command()
 @click.argument("refund_id")
-@click.option("--gateway", "with_gateway", is_flag=True, help="Ask the gateway what it shows.")
+@click.option("--gateway", "with_gateway", is_flag=True, help="Also show what the gateway has.")
 @json_option(FIELDS)
 @click.pass_obj
 def show(stack_name: str | None, refund_id: str, with_gateway: bool, as_json: bool) -> None:
@@ -124,7 +124,7 @@ def look_up(stack: Stack, refund_id: str, *, with_gateway: bool = False) -> Show
 
 
 def problems_of(refund: Item, entries: Sequence[Item]) -> list[str]:
-    """What is wrong with a refund's records. Its last entry may be on its way for a moment."""
+    """What is wrong with a refund's records. For a moment, its last entry may be on its way."""
     version = refund["version"]
     late = utc_now() - from_rfc3339(refund["updated_at"]) < TRAIL_DELAY
     if not entries:
@@ -174,7 +174,7 @@ def _print(stack: Stack, found: Shown) -> None:
 
 
 def facts(refund: Item, zone: Zone) -> Iterator[tuple[str, str]]:
-    """What is known of a refund: a label and a value each, which may be empty."""
+    """The lines about a refund: a label and a value, which may be empty."""
     yield "amount", amount_text(refund.get("amount_minor"), refund["currency"])
     if refund.get("failure_code"):
         yield "why", because(refund)
@@ -207,5 +207,5 @@ def _instant(text: str, zone: Zone) -> str:
     try:
         shown = zone.show(text)
         return shown if from_rfc3339(text) > now else f"{shown}, {age(text, now)} ago"
-    except (ValueError, OverflowError):  # damaged: shown as it is
+    except (ValueError, OverflowError):  # damaged: shown unchanged
         return text

@@ -19,7 +19,7 @@ from refunds_ops.work_progress import progress_of
 
 @click.group()
 def stack() -> None:
-    """Show the stack, give it its key, adopt a deleted one, or index its days."""
+    """Show the stack's outputs, set its key, adopt a deleted stack, or index its days."""
 
 
 @stack.command()
@@ -41,8 +41,13 @@ def outputs(stack_name: str | None, name: str | None, as_json: bool) -> None:
 
 
 @stack.command()
-@click.option("--leave", multiple=True, metavar="LOGICAL_ID", help="Not this one. Repeatable.")
-@click.option("--yes", is_flag=True, help="Do it; without it, only show what would be adopted.")
+@click.option(
+    "--leave",
+    multiple=True,
+    metavar="LOGICAL_ID",
+    help="Leave this resource out. May be given many times.",
+)
+@click.option("--yes", is_flag=True, help="Do it. Without --yes, only show what would be adopted.")
 @json_option(
     {
         "stack_id": "of the deleted stack",
@@ -82,13 +87,13 @@ def adopt(stack_name: str | None, leave: tuple[str, ...], *, yes: bool, as_json:
 
 
 @stack.command("index-days")
-@click.option("--dry-run", is_flag=True, help="Say how many there are; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Only say how many refunds are missing.")
 @click.option(
     "--per-second",
     type=click.IntRange(0, 10_000),
     default=100,
     show_default=True,
-    help="Write at most so many a second; 0 sets no limit.",
+    help="Write at most this many refunds per second; 0 sets no limit.",
 )
 @json_option({"missing": "refunds that the index did not have", "indexed": "of them, by this call"})
 @click.pass_obj
@@ -97,8 +102,8 @@ def index_days_(stack_name: str | None, *, dry_run: bool, per_second: int, as_js
 
     That release did not write the index's key, so `refunds list --day`, `totals` and `statement`
     leave its refunds out. Run it once after the update, and after restoring a backup of that
-    release. Reads the whole table once; a refund costs two write units. Can be stopped and
-    repeated.
+    release. Reads the whole table once. Each refund costs two write units. You can stop and repeat
+    it.
     """
     found = find_stack(stack_name)
     missing = sum(len(page) for page in pages_without_day(found))
@@ -117,14 +122,16 @@ def index_days_(stack_name: str | None, *, dry_run: bool, per_second: int, as_js
 
 
 @stack.command("set-key")
-@click.option("--gateway-name", help="One of GatewayRoutes; else the stack's first gateway.")
+@click.option(
+    "--gateway-name", help="A gateway of GatewayRoutes.  [default: the stack's first gateway]"
+)
 @json_option({"secret": "where the key is stored now"})
 @click.pass_obj
 def set_key(stack_name: str | None, gateway_name: str | None, *, as_json: bool) -> None:
     """Store a gateway's API key in Secrets Manager.
 
-    The key is asked for without being shown, or read from standard input; it is never an argument,
-    so no shell's history has it. The functions take the new key within five minutes.
+    Asks for the key without showing it, or reads it from standard input. The key is never an
+    argument, so it is in no shell's history. The functions use the new key within five minutes.
     """
     found = find_stack(stack_name)
     arn = found["RoutedGatewaySecretArn" if gateway_name else "GatewaySecretArn"]
@@ -132,7 +139,7 @@ def set_key(stack_name: str | None, gateway_name: str | None, *, as_json: bool) 
     given = click.prompt("API key", hide_input=True) if stdin.isatty() else stdin.readline()
     key = str(given).strip()
     if not key or any(character.isspace() for character in key):
-        raise RefusedError("That is no key: it must be one word.", "Nothing was stored.")
+        raise RefusedError("That is not a key: a key is a single word.", "Nothing was stored.")
     if gateway_name:
         stored = found.secrets.get_secret_value(SecretId=arn)["SecretString"]
         key = json.dumps(_keys_in(stored) | {gateway_name: key})
@@ -150,7 +157,7 @@ def _keys_in(secret: str) -> dict[str, str]:
         keys = None
     if not isinstance(keys, dict):
         raise RefusedError(
-            "The routed secret is no JSON object, so no key can be added to it.",
+            "The routed secret is not a JSON object, so no key can be added to it.",
             'Put one there by hand: {"stripe": "…"}',
         )
     return keys

@@ -54,7 +54,7 @@ How to check, without the stack and offline:
 {notes}"""
 
 RECEIPTS_AT_ONCE = 500
-"""Receipts to make for one reading of the backup. All of them are in memory."""
+"""The number of receipts that are made with one reading of the backup, all of them in memory."""
 
 COLUMNS = (
     "refund_id",
@@ -277,7 +277,7 @@ def _write_reconciliation(
 def _write_receipts(
     folder: Path, stack: Stack, refunds: list[Item], most: int, notes: list[str]
 ) -> tuple[int, str | None]:
-    """How many were written, and what is wrong with the backup if it ends early."""
+    """How many were written, and what is wrong with the backup if that ended the writing early."""
     from refunds_ops.audit import sources
     from refunds_ops.audit.receipt_page import html_receipt
     from refunds_ops.audit.receipts import make_receipts
@@ -314,7 +314,7 @@ def _write_receipts(
         except (DamagedError, AbsentError) as exc:
             notes.append("Receipts are missing: the newest backup can't be read.")
             return written, f"The newest backup can't be read, so receipts are missing: {exc}."
-        # An entry may say anything: the file's name is the refund's own id.
+        # An entry may contain anything, so the file is named after the refund's own id.
         for refund_id, made in zip(stories, receipts, strict=True):
             name = f"{refund_id}.receipt"
             (folder / f"{name}.json").write_text(json.dumps(made, indent=1) + "\n")

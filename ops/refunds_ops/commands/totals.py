@@ -32,16 +32,16 @@ BAR_WIDTH = 30
     default="currency,status",
     show_default=True,
     metavar="NAMES",
-    help="Which of day, hour, currency and status, with commas. Amounts are always by currency.",
+    help="Any of day, hour, currency, status, with commas. Amounts are always by currency.",
 )
 @span_options
-@click.option("--from-backup", is_flag=True, help="From the newest backup, not from the table.")
+@click.option("--from-backup", is_flag=True, help="Read the newest backup instead of the table.")
 @click.option(
     "--backup",
     "number",
     type=click.IntRange(1),
     metavar="NUMBER",
-    help="From the backup of this digest.",
+    help="Read the backup of this digest.",
 )
 @click.option(
     "--backup-folder",
@@ -57,9 +57,9 @@ BAR_WIDTH = 30
         "status": "paid out, in review, open, reversed or failed (with --by status)",
         "count": "refunds",
         "amount_minor": "their exact sum, in minor units",
-        "amount": "the same, as people write it",
+        "amount": "the same sum in the currency's main unit, such as 25.00",
         "without_amount": "rejected requests that named no amount",
-        "as_of": "RFC 3339, UTC: when this was so",
+        "as_of": "RFC 3339, UTC: the instant that the sums describe",
     },
     lines=True,
 )
@@ -67,8 +67,8 @@ BAR_WIDTH = 30
 def totals_(stack_name: str | None, /, **options: Any) -> None:
     """Sum refunds by day, currency and status.
 
-    Of those created today, or in another time (--day, --since, --until). Exact, and says as of
-    when. --from-backup says what it was then.
+    Sums the refunds created today, or in another time (--day, --since, --until). The sums are
+    exact, and the output says as of when. With --from-backup, they are as of the backup.
     """
     by = [name.strip() for name in options["by"].split(",")]
     if unknown := [name for name in by if name not in DIMENSIONS]:
@@ -162,5 +162,5 @@ def _print(found: list[Total]) -> None:
 
 
 def _bar(amount: int, most: int) -> str:
-    """In proportion to the largest of the same currency."""
+    """The bar's length, in proportion to the largest amount of the same currency."""
     return "█" * (-(-amount * BAR_WIDTH // most)) if most else ""

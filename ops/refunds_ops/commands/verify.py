@@ -33,14 +33,16 @@ MAX_FINDINGS = 1000
 @click.command()
 @json_option(
     {
-        "clean": "whether nothing was found",
-        "checked": "how many items of each kind were looked at",
+        "clean": "whether there are no findings",
+        "checked": "how many items of each kind were checked",
         "findings": "kind, what, to_do, and where: refund_id, version, transaction_id, where",
-        "more": "whether --max-findings ended the list",
+        "more": "whether --max-findings cut the list short",
         "notes": "",
     }
 )
-@click.option("--gateway", "with_gateway", is_flag=True, help="Ask the gateway for its list too.")
+@click.option(
+    "--gateway", "with_gateway", is_flag=True, help="Also compare with the gateway's list."
+)
 @click.option("--no-backup", is_flag=True, help="Do not compare with a backup.")
 @click.option(
     "--backup",
@@ -59,7 +61,7 @@ MAX_FINDINGS = 1000
     "--public-key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="PEM",
-    help="Check the backup's signature with this key instead of what KMS says it is.",
+    help="Check the backup's signature with this key instead of the one that KMS returns.",
 )
 @click.option(
     "--max-findings",
@@ -73,7 +75,7 @@ MAX_FINDINGS = 1000
     type=click.IntRange(0),
     default=0,
     metavar="NUMBER",
-    help="Read at most this many capacity units a second; 0 is no limit.",
+    help="Read at most this many capacity units per second; 0 sets no limit.",
 )
 @click.option(
     "--workers",
@@ -137,8 +139,8 @@ def run_verification(  # noqa: PLR0913 - the command's options
     read_units: int = 0,
     workers: int | None = None,
 ) -> Report:
-    """Compare everything that is stored. ``progress`` shows how far it is. ``workers`` None: as
-    many as suit the tables and the machine."""
+    """Compare everything that is stored. ``progress`` shows how far it is. ``workers`` None: chosen
+    by the size of the tables and the machine."""
     backup, damage = None, None
     if with_backup:
         storage, key = backup_storage(stack, backup_folder), sources.public_key(stack, public_key)
@@ -244,7 +246,8 @@ class _Bars:
         self._progress.stop()
 
     def over(self, name: str, pages: Iterable[Any], about: int) -> Iterator[Any]:
-        """The pages, counted. ``about``: how many items the backup had, or 0 when unknown."""
+        """Counts the items of the pages. ``about``: how many items the backup had, or 0 when
+        unknown."""
         task = self._progress.add_task(name, total=about or None)
         done = 0
         for page in pages:

@@ -1,4 +1,4 @@
-"""`refunds watch`: what flows, waits and fails, or one refund, until it is over."""
+"""`refunds watch`: what flows, waits and fails, or one refund until it is finished."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MAX_RECENT = 10
         "waiting": "messages in the queue",
         "in_flight": "messages being processed or waiting for a retry",
         "dead_letters": "messages in the dead-letter queue",
-        "refunds": "with REFUND_ID: the refund when it changed; without: those of ten minutes",
+        "refunds": "with REFUND_ID: the refund, when it changed; without: those of ten minutes",
     },
     lines=True,
 )

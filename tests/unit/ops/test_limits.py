@@ -52,7 +52,7 @@ def test_a_removed_exception_leaves_the_stacks_limits_and_its_trace(
 ) -> None:
     refunds("limits", "set", "requester:agent:bot", "--user-count", "1", *WHY)
     ran = refunds("limits", "set", "requester:agent:bot", "--remove", *WHY)
-    assert (ran.status, "the stack's own limits hold (version 2)" in ran.out) == (0, True)
+    assert (ran.status, "the stack's own limits apply (version 2)" in ran.out) == (0, True)
     assert exceptions(world).entries == {}
     assert len(exceptions(world).changes) == 2
     assert refunds("limits", "set", "requester:agent:bot", "--remove", *WHY).status == 1
