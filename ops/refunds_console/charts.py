@@ -67,7 +67,7 @@ def stacked_bars(
     width: int,
     height: int,
 ) -> Bars:
-    """A bar a row, its parts on each other. ``rows``: label, amount by group, and a title."""
+    """One bar for each row, with stacked parts. ``rows``: label, amount by group, and a title."""
     highest = max((sum(parts.values()) for _, parts, _ in rows), default=0)
     top = _round_up(highest)
     step = width // max(1, len(rows))
@@ -91,7 +91,8 @@ def lines(
     width: int,
     height: int,
 ) -> Lines:
-    """A line each, over the same places; one may end early. Every sixth place is labelled."""
+    """One line for each series, over the same places. A line may end early. Every sixth place has a
+    label."""
     places = max(1, len(labels) - 1)
     top = _round_up(max((max(values, default=0) for values in series.values()), default=0))
     drawn, area = {}, ""
@@ -110,7 +111,7 @@ def lines(
 
 
 def shares(parts: Mapping[str, int], width: int) -> list[Share]:
-    """One bar cut in proportion; what is there at all can be seen."""
+    """One bar, divided in proportion. A part that is not zero is always visible."""
     total = sum(parts.values())
     found, x = [], 0
     for group, amount in parts.items():
@@ -123,7 +124,7 @@ def shares(parts: Mapping[str, int], width: int) -> list[Share]:
 
 
 def short_amount(amount_minor: int, currency: str) -> str:
-    """For an axis: 1.5k, 20M; whole units of the currency."""
+    """A number for an axis, such as 1.5k or 20M, in whole units of the currency."""
     whole = amount_minor // 10 ** EXPONENTS.get(currency, 0)
     for size, name in _SHORT:
         if whole >= size:

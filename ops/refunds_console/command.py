@@ -14,7 +14,7 @@ from refunds_ops.terminal import print_json, print_line, print_note
 
 HOST = "127.0.0.1"
 PORT = 8321
-"""The port unless another is named; when it is taken, any that is free."""
+"""The default port. If it is taken, any free port is used."""
 
 
 @click.command("console")

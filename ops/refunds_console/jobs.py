@@ -14,7 +14,7 @@ from refunds_ops.terminal import explain
 T = TypeVar("T")
 
 OnProgress = Callable[[str, int, int], None]
-"""What is being read, and how many of how many; 0 of 0 when nobody knows."""
+"""What is being read, and how many of how many; 0 of 0 when that is unknown."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Job(Generic[T]):
         return True
 
     def join(self, seconds: float) -> None:
-        """Wait for its end, so long at most."""
+        """Wait for its end, at most this long."""
         if self._thread is not None:
             self._thread.join(seconds)
 

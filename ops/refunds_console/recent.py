@@ -1,9 +1,9 @@
 """The refunds of the last days, read in the background: what was paid, and what they are found by.
 
 No index of the table holds amounts, gateway ids or trace numbers, so a page that sums or searches
-them would have to read every refund. Here each is read once, while pages show what is known so far.
-A day that has ended is read again once an hour, today's as often as its size allows, and both only
-while somebody looks.
+them would have to read every refund. Here each refund is read once, while pages show what is known
+so far. A day that has ended is read again once an hour, and today as often as its size allows, both
+only while somebody looks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_REFUNDS = 200_000
 """Refunds that are kept in memory, about 200 bytes each."""
 READ_AGAIN_SECONDS = 4.0
 REST = 20
-"""After reading for a second, today's refunds are left alone for so many."""
+"""After each second of reading, today's refunds are not read for this many seconds."""
 ENDED_DAY_SECONDS = 3600.0
 AFTER_FAILURE_SECONDS = 60.0
 

@@ -81,11 +81,12 @@ class Pages:
         return self.render("problem.html", status, what=what, to_do=to_do)
 
     def refusal(self, what: str, *to_do: str, status: int) -> Response:
-        """For who has no session: it names no stack."""
+        """The page for a browser without a session. It does not name the stack."""
         return self.render("bare.html", status, what=what, to_do=[each for each in to_do if each])
 
     def when(self, instant: str) -> Markup:
-        """An instant in the stack's zone, UTC and its age as the title. As it is when damaged."""
+        """An instant in the stack's zone, with UTC and its age as the title. A damaged one is shown
+        unchanged."""
         try:
             at, utc = self._console.zone.local(instant), from_rfc3339(instant)
             ago = age(instant, utc_now())
@@ -112,7 +113,7 @@ class Pages:
     def change(
         self, act: Change, *, always: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
-        """What a form of ours starts. ``always``: also without --allow-changes."""
+        """An endpoint that a form of ours posts to. ``always``: also without --allow-changes."""
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -141,7 +142,7 @@ class Pages:
 
 
 def go_to(path: str) -> Response:
-    """After a change: a reload of the page that follows repeats nothing."""
+    """The response after a change. Reloading the page that follows repeats nothing."""
     return RedirectResponse(path, 303)
 
 

@@ -1,8 +1,9 @@
 """What keeps the console to the person who started it.
 
-A page of another website can send requests to 127.0.0.1, and a name of its own can resolve to it.
-So the ``Host`` header is checked, the session cookie is ``SameSite=Strict``, every change carries
-a token that only our own pages have, and nothing may frame us or load from elsewhere.
+A page of another website can send requests to 127.0.0.1, and that website's own name can resolve to
+this address. So the ``Host`` header is checked, the session cookie is ``SameSite=Strict``, every
+change carries a token that only our own pages have, and nothing may frame us or load from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
-    # Not no-referrer: browsers then send "Origin: null" with our own forms.
+    # It is not no-referrer, because browsers then send "Origin: null" with our own forms.
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -101,7 +102,7 @@ class Session:
 
 
 class Guard:
-    """Lets in only who has the session, and puts the security headers on every answer."""
+    """Accepts only requests with the session, and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, session: Session, refused: ASGIApp) -> None:
         """``refused`` answers whoever isn't let in; ``scope["refused"]`` has the status."""

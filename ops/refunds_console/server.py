@@ -34,7 +34,7 @@ def make_server(app: Starlette, on_ready: Callable[[], None]) -> uvicorn.Server:
     """``on_ready`` is called once it answers."""
     config = uvicorn.Config(
         app,
-        # The addresses hold the token and names of customers: no line of a log has them.
+        # Addresses contain the token and names of customers, so they are not logged.
         access_log=False,
         log_config=None,
         server_header=False,

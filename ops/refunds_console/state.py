@@ -1,4 +1,4 @@
-"""What every page needs: the stack, who looks at it, and what was read of it already."""
+"""What every page needs: the stack, who looks at it, and what has been read already."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refunds_ops.stack.stack import Stack
 from refunds_ops.terminal import explain
 
 READERS = 12
-"""Reads of AWS at the same time, of all pages."""
+"""The number of parallel reads from AWS, for all pages together."""
 PART_SECONDS = 8.0
 """How long a page waits for one of its parts."""
 
@@ -49,7 +49,8 @@ class Console:
     parts_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
     """Reads the parts of pages."""
     inner_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS))
-    """Reads what one part consists of. A pool that waits for itself would wait for ever."""
+    """Reads the pieces of one part. It is separate, because a pool that waits for itself would wait
+    for ever."""
     checks: dict[str, Job[Any]] = field(default_factory=dict)
     """Checks that people start from a page, by name."""
     _signing_key: PublicKey | None = None
@@ -59,7 +60,7 @@ class Console:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get_ready(self) -> None:
-        """Make the clients before somebody waits for them: each takes a while to load."""
+        """Make the clients before somebody waits for them, since each takes a while to load."""
         stack = self.stack
         for client in (stack.dynamodb, stack.sqs, stack.s3, stack.functions):
             assert client
@@ -78,8 +79,9 @@ class Console:
         return {name: _part(future, PART_SECONDS) for name, future in started.items()}
 
     def read_live(self, parts: Mapping[str, Callable[[], Any]]) -> dict[str, Part[Any]]:
-        """The same for a page that is read again every few seconds: no slow part holds it up. What
-        takes longer than ``PATIENCE_SECONDS`` is shown as it was before, and new the next time."""
+        """The same for a page that is read again every few seconds, so that no slow part delays it.
+        A part that takes longer than ``PATIENCE_SECONDS`` is shown as it was before, and updated
+        the next time."""
         with self._lock:
             for name, read in parts.items():
                 if name not in self._reading:
@@ -106,5 +108,5 @@ def _part(future: Future[Any], seconds: float) -> Part[Any]:
         return Part(future.result(seconds))
     except NotInTimeError:
         return Part(problem=f"No answer within {seconds:.0f} s.")
-    except Exception as exc:  # One part that fails must not take the others down.
+    except Exception as exc:  # A part that fails must not affect the others.
         return Part(problem=explain(exc)[0])

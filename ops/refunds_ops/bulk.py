@@ -1,7 +1,7 @@
 """Many refund requests from one file: read, checked as a whole, sent, and followed to their end.
 
-A row without a ``refund_id`` gets one made of what the row says, so that the same file sent twice
-is the same requests, and pays nothing twice.
+A row without a ``refund_id`` gets one that is made from its contents. So the same file, sent twice,
+contains the same requests, and nothing is paid twice.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Checked:
         return [row.request for row in self.rows if row.request is not None]
 
     def totals(self) -> dict[str, tuple[int, int, int]]:
-        """By currency: how many, their sum, and how many of them name no amount."""
+        """By currency: the number of rows, their sum, and how many of them name no amount."""
         found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         for request in self.requests:
             total = found[request.currency]
@@ -190,7 +190,7 @@ def _row(number: int, fields: dict[str, Any] | str, defaults: Mapping[str, str])
 
 
 def _id_of(identity: Mapping[str, Any]) -> str:
-    """An id made of what a row says. Who sends the file, and when, is not part of it."""
+    """An id made from a row's contents. Who sends the file, and when, is not part of it."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return f"rf_{hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
@@ -220,7 +220,7 @@ def _suspicious(rows: Sequence[Row]) -> list[str]:
 
 
 class ResultFile:
-    """The results so far, beside the input; a repeated call goes on where they end."""
+    """The results so far, in a file beside the input. A repeated call continues where they end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -257,7 +257,8 @@ def send(
     per_second: int,
     on_progress: Progress,
 ) -> None:
-    """Send what was not sent before. A batch that fails is recorded, and does not end the rest."""
+    """Send the rows that were not sent before. A batch that fails is recorded, and the others are
+    still sent."""
     waiting = [
         row
         for row in rows
@@ -329,7 +330,7 @@ def follow(
 
 
 def check_payments(stack: Stack, requests: Sequence[RefundRequest]) -> list[str]:
-    """What the gateways object to: unknown payments, or amounts above what is left."""
+    """What the gateways would refuse: unknown payments, or amounts above what is left."""
     from refunds.gateways.contract import PaymentStatus
     from refunds_ops.audit import sources
 

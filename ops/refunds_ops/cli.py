@@ -112,13 +112,14 @@ SECTIONS = {
 @click.version_option(package_name="refunds", prog_name="refunds")
 @click.pass_context
 def cli(context: click.Context, stack_name: str | None) -> None:
-    """Request refunds, see what became of them, and look after the stack that makes them."""
+    """Request refunds, see what became of them, and operate the stack that makes them."""
     context.obj = stack_name
 
 
 def main() -> None:
     """The console script."""
-    # Imports make many objects and few cycles: fewer collections start a command a tenth sooner.
+    # Imports make many objects and few cycles. With fewer collections a command starts a tenth
+    # sooner.
     gc.set_threshold(50_000)
     sys.exit(run_command(lambda: cli(standalone_mode=False, prog_name="refunds")))
 

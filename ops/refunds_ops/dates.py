@@ -65,7 +65,7 @@ class Zone:
             ) from None
 
     def by(self, text: str, now: datetime) -> datetime:
-        """The same, but a day is its end, or now if it has not ended."""
+        """Like ``instant``, but a day stands for its end, or for now if it has not ended."""
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
             try:
                 end = self.start_of(self.day(text) + timedelta(days=1))

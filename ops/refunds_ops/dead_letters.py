@@ -1,4 +1,5 @@
-"""Dead letters for people: what is in the dead-letter queue and in the archive, and what to do.
+"""Dead letters for people: what is in the dead-letter queue and in the archive, and what to do
+about it.
 
 A message that ProcessRefund refused has an ``error_code``; one that failed too often was moved by
 SQS and has none. After four days ReconcileRefunds archives both in the failures bucket.
@@ -41,11 +42,11 @@ refund up at the gateway first, whose idempotency keys may have expired since.""
 LOOK_SECONDS = 120
 """How long a message is hidden from others while a command works on it."""
 WAIT_SECONDS = 1
-"""Long polling asks every server of SQS; short polling only some."""
+"""Long polling asks every server of SQS, short polling only some."""
 MAX_LETTERS = 10_000
 MAX_REPEATS = 20
-"""Batches in a row without a new message, after which the queue counts as read: with thousands of
-messages the first ones are visible again before the last one was received."""
+"""After this many batches in a row without a new message, the queue counts as read. With thousands
+of messages, the first ones are visible again before the last one was received."""
 
 
 class NoLetterError(CommandError):
@@ -66,7 +67,7 @@ class DeadLetter:
     receipt: str | None = None
     key: str | None = None
     sender_id: str | None = None
-    """Who sent it, by SQS's or the archive's own word; None when it isn't known."""
+    """Who sent it, as SQS or the archive reports it; None when it isn't known."""
 
     @property
     def sent_by(self) -> str:
@@ -106,7 +107,7 @@ class DeadLetter:
 
     @property
     def refund_id(self) -> str:
-        """As far as the body names it. Never a possible card number."""
+        """The value if the body contains it, but never a possible card number."""
         if request := self.request:
             return request.refund_id
         found = re.search(r'"refund_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"', self.body)
@@ -134,11 +135,11 @@ class Forecast:
 
 
 class DeadLetters:
-    """All dead letters of a stack. As a context manager it shows those in the queue again to
-    others when it ends."""
+    """All dead letters of a stack. When it ends as a context manager, it makes the messages of the
+    queue visible to others again."""
 
     def __init__(self, stack: Stack, *, at_most: int = MAX_LETTERS) -> None:
-        """``at_most``: read so many from the queue, and so many from the archive."""
+        """``at_most``: read at most this many from the queue, and as many from the archive."""
         self._stack = stack
         self._at_most = at_most
         self._queue_url = stack["RefundDeadLetterQueueUrl"]
@@ -171,7 +172,7 @@ class DeadLetters:
         return letter
 
     def chosen(self, message_ids: Collection[str], *, archived: bool = True) -> list[DeadLetter]:
-        """Those of these ids, in their order. Reads no other message of the archive.
+        """The letters with these ids, in their order. Reads no other message of the archive.
 
         Raises ``NoLetterError`` for one that is not there.
         """
@@ -186,7 +187,7 @@ class DeadLetters:
             if message_id not in found:
                 raise NoLetterError(
                     f"There is no dead letter {message_id}.",
-                    "Which there are: refunds dead-letters list",
+                    "To list them: refunds dead-letters list",
                 )
         return [found[message_id] for message_id in wanted]
 
@@ -245,9 +246,10 @@ class DeadLetters:
         return [_forecast(letter, refunds.get) for letter in letters]
 
     def resend(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
-        """Send it to the refund queue again, marked as resent, then put it away.
+        """Send it to the refund queue again, marked as resent, then close it.
 
-        Interrupted in between it is in both places; sent twice, it is still one refund.
+        If that is interrupted in between, the message is in both places. Sent twice, it is still
+        one refund.
         """
         self._keep(letter, "resent", by=by, why=why)
         self._stack.sqs.send_message(
@@ -264,7 +266,7 @@ class DeadLetters:
         self._remove(letter)
 
     def drop(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
-        """Put it away for good. Its whole message stays in the failures bucket."""
+        """Close it for good. Its whole message stays in the failures bucket."""
         self._keep(letter, "dropped", by=by, why=why)
         self._remove(letter)
 
@@ -306,7 +308,7 @@ def _forecast(letter: DeadLetter, refund_of: Callable[[str], Refund | None]) -> 
         )
     if refund.status in _FINAL:
         return Forecast(False, f"would change nothing: the refund is {refund.status}")
-    return Forecast(True, f"would go on with the refund, which is {refund.status}")
+    return Forecast(True, f"would continue the refund, which is {refund.status}")
 
 
 def _received(message: Mapping[str, Any]) -> DeadLetter:
@@ -340,7 +342,7 @@ def _archived(key: str, content: bytes) -> DeadLetter:
             sender_id=kept.get("sent_by"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        # Shown all the same, so that a person can look into it and drop it.
+        # It is still shown, so that a person can look into it and drop it.
         return DeadLetter(message_id, content.decode(errors="replace"), _instant(0), key=key)
 
 

@@ -1,4 +1,4 @@
-"""What a person's decision on a refund works with: the protocol's parts, in that person's name."""
+"""The protocol's parts that a person's decision on a refund needs, in that person's name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def deciding(stack: Stack, who: Identity) -> Deciding:
     refunds = RefundsTable(dynamodb, stack["RefundsTableName"])
     ledger = LedgerTable(dynamodb, stack["LedgerTableName"])
     shares = LimitChecks(
-        limits=NO_LIMITS,  # It only gives shares back: what was counted is in the refund's row.
+        limits=NO_LIMITS,  # only gives shares back; the refund has its own share
         counters=LimitCounters(dynamodb, stack["LedgerTableName"]),
         refunds=refunds,
         control=Control(dynamodb, stack["LedgerTableName"]),
@@ -74,7 +74,7 @@ def deciding(stack: Stack, who: Identity) -> Deciding:
 
 
 def limits_of(stack: Stack) -> Limits:
-    """The stack's limits, by the settings of its functions."""
+    """The stack's limits, from the settings of its functions."""
     try:
         return read_limits(sources.settings_of(stack))
     except SettingsError as exc:
@@ -82,6 +82,6 @@ def limits_of(stack: Stack) -> Limits:
 
 
 def sentence(error: Exception) -> str:
-    """What an error of the protocol says, as a sentence."""
+    """The text of a protocol error, as a sentence."""
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}."

@@ -22,7 +22,7 @@ class CommandError(Exception):
 
 
 class RefusedError(CommandError):
-    """The command is valid, and it refuses."""
+    """The command is valid, but its answer is no."""
 
 
 class NotReadyError(CommandError):

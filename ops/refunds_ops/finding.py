@@ -43,7 +43,7 @@ STATUSES = (
 def span_options(function: F) -> F:
     """--day, --since and --until."""
     for option in (
-        click.option("--until", metavar="WHEN", help="Created before. Like --since."),
+        click.option("--until", metavar="WHEN", help="Created before this time. Like --since."),
         click.option(
             "--since",
             metavar="WHEN",
@@ -57,7 +57,7 @@ def span_options(function: F) -> F:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for; None means any."""
+    """The refunds to find; None means any."""
 
     transaction_id: str | None = None
     user_id: str | None = None
@@ -89,7 +89,7 @@ class Wanted:
 def span_of(
     zone: Zone, now: datetime, *, day: str | None, since: str | None, until: str | None
 ) -> Span | None:
-    """The span asked for; None when none was. Raises ``RefusedError``."""
+    """The time span that was given; None when none was. Raises ``RefusedError``."""
     if day is not None:
         if since is not None or until is not None:
             raise click.UsageError("Give --day, or --since and --until.")
@@ -156,7 +156,7 @@ def page_of(  # noqa: PLR0913 - a query's parts
     pool: Executor,
 ) -> Page:
     """At most ``limit`` refunds that match, newest first, out of at most ``at_most`` that are read:
-    what a filter leaves out costs a read too. Raises what ``find`` raises."""
+    a refund that a filter leaves out costs a read, too. Raises what ``find`` raises."""
     if after is not None:
         span = span_after(after, span, now, newest_first=True)
     # One more than a page tells whether there is a next one.
@@ -188,7 +188,9 @@ def _position(after: str) -> tuple[str, str]:
             return rfc3339(from_rfc3339(created)), refund_id
     except (ValueError, OverflowError):
         pass
-    raise click.UsageError("--after is what the last page ended with, such as rf_1@2026-11-27T…Z.")
+    raise click.UsageError(
+        "--after is the value that the previous page printed, such as rf_1@2026-11-27T…Z."
+    )
 
 
 def span_after(after: str, span: Span | None, now: datetime, *, newest_first: bool) -> Span:
@@ -202,7 +204,7 @@ def span_after(after: str, span: Span | None, now: datetime, *, newest_first: bo
 
 
 def skip_until(found: Iterator[Item], after: str, *, newest_first: bool) -> Iterator[Item]:
-    """What comes after the position: several refunds may share an instant."""
+    """The refunds after the position. Several refunds may share an instant."""
     position = _position(after)
     for refund in found:
         here = (refund["created_at"], refund["refund_id"])

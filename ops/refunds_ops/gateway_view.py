@@ -25,7 +25,7 @@ _AGREES = {
 class GatewayView:
     name: str
     refunds: Sequence[GatewayRefund]
-    """With this refund's reference; more than one would be a double payment."""
+    """The refunds with this refund's reference. More than one would be a double payment."""
     payment: Payment | None
     refund: Item
 
@@ -84,7 +84,7 @@ def gateway_view(stack: Stack, refund: Item) -> GatewayView:
 
     gateways = sources.gateways(stack)
     name, payment_id = refund["gateway"], refund["transaction_id"]
-    # As it was stored when the refund began, whatever today's stage is.
+    # The reference that was stored when the refund began, whatever the current stage is.
     reference = refund.get("gateway_reference") or refund["refund_id"]
     return GatewayView(
         name,

@@ -1,4 +1,4 @@
-"""Who runs a command and why. AWS says who: nobody can name themselves.
+"""Who runs a command and why. AWS STS says who, so people can't choose the name.
 
 The records keep both for years, so they are checked in one place.
 """
@@ -25,7 +25,7 @@ ON_BEHALF_OF = click.option(
     "--by",
     "on_behalf_of",
     metavar="WHO",
-    help="A note on whom you act for. Who you are is asked of AWS.",
+    help="A note on whom you act for. AWS STS says who you are.",
 )
 
 
@@ -56,7 +56,8 @@ def identify(stack: Stack, on_behalf_of: str | None = None) -> Identity:
 
 
 def login() -> str:
-    """The name on this machine: for requests only, whose sender SQS itself names."""
+    """The user's name on this machine. It is used only for requests, whose sender SQS itself
+    reports."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers
@@ -64,7 +65,7 @@ def login() -> str:
 
 
 def check_kept(**texts: str) -> None:
-    """Refuse a text that must be said and isn't, or that must not be kept."""
+    """Refuse a required text that is missing, and a text that must not be stored."""
     if missing := [
         f"--{name.replace('_', '-')}" for name, text in texts.items() if not text.strip()
     ]:

@@ -20,7 +20,7 @@ LEAST_FOLDED = 16
 
 @dataclass(frozen=True)
 class Column:
-    """``fold``: prose that may be broken into lines. Anything else, such as an id, stays whole."""
+    """``fold``: prose that may be broken into lines. Other text, such as an id, stays whole."""
 
     name: str
     right: bool = False
@@ -84,7 +84,7 @@ def facts_table(rows: Iterable[tuple[str, Cell]]) -> RenderableType:
 
 
 def _safe(cell: Cell) -> Text:
-    # Before the layout, so that what is written out counts for the width.
+    # This comes before the layout, so that the width includes characters that are written out.
     if isinstance(cell, Text):
         return (
             cell

@@ -24,9 +24,9 @@ def indexes_of(
 def open_refunds(
     stack: Stack, at_most: int | None = None, pool: Executor | None = None
 ) -> list[Item]:
-    """Open refunds, longest open first. The index may lag: finished ones are left out.
+    """Open refunds, longest open first. The index may lag, so finished ones are left out.
 
-    ``at_most``: about so many, those that are due first. ``pool`` reads at the same time.
+    ``at_most``: about this many, those that are due first. ``pool`` reads in parallel.
     """
     of_each_shard = None if at_most is None else -(-at_most // OPEN_SHARDS)
     indexes = indexes_of(stack, page_size=of_each_shard, pool=pool)
@@ -37,7 +37,7 @@ def open_refunds(
 
 
 def in_review(stack: Stack) -> list[Item]:
-    """Those that wait for a person's decision."""
+    """The refunds that wait for a person's decision."""
     return [refund for refund in open_refunds(stack) if refund["status"] == Status.IN_REVIEW]
 
 

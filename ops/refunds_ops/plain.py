@@ -17,7 +17,8 @@ _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "magenta": 
 
 
 def styled(text: str, style: str) -> str:
-    """``text``, safe, in a style of ``looks.COLOURS``; as it is where no colours are shown."""
+    """``text``, made safe, in a style of ``looks.COLOURS``, or without a style where no colours are
+    shown."""
     text = safe_text(text)
     codes = [str(_CODES[name]) for name in style.split() if name in _CODES]
     if not codes or not _shows_colours():
@@ -56,5 +57,5 @@ def _fold(text: str, indent: int) -> list[str]:
     if not sys.stdout.isatty():
         return [text]
     width = max(LEAST_WIDTH, shutil.get_terminal_size().columns - indent)
-    # Words that are too long, such as ids, stay whole: they are there to be copied.
+    # Words that are too long, such as ids, stay whole so that they can be copied.
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

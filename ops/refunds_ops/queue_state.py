@@ -41,7 +41,7 @@ def depth(stack: Stack, queue_url: str) -> Depth:
 
 
 def held_gateways(control: Control) -> dict[str, Intake]:
-    """The gateways, of several, that are down: their requests wait, the others' flow."""
+    """With several gateways, those that are down. Their requests wait, and the others' flow."""
     from refunds.domain.intake import BreakerState
     from refunds.gateways.registry import ADAPTERS
 

@@ -1,4 +1,4 @@
-"""Our refunds of a time compared with the gateways' own lists."""
+"""Compares our refunds of a time span with the gateways' own lists."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def reconcile(
 ) -> Iterator[Line]:
     """``theirs`` with each gateway's name.
 
-    ``ours_among`` returns those of some refund ids that we have: it tells a refund of another month
+    ``ours_among`` returns the refund ids that we have. It distinguishes a refund of another month
     from one that we don't have at all. ``look_up`` asks the gateway for a refund that it must have
-    and does not list, such as Stripe's direct charges.
+    but does not list, such as one of a direct charge at Stripe.
     """
     seen: set[str] = set()
     yield from _listed(ours, theirs, ours_among, seen)
@@ -64,7 +64,7 @@ def reconcile(
         if refund_id in seen:
             continue
         gateway = str(refund["gateway"])
-        # The others need not have reached the gateway.
+        # Refunds with other statuses may never have reached the gateway.
         reached = refund["status"] in ("SUCCEEDED", "REVERSED")
         looked_up = look_up(refund) if reached else ()
         for shown in looked_up:

@@ -34,7 +34,7 @@ def outcome_of(status: str) -> str:
 
 
 def why(refund: Item) -> str:
-    """Why a refund stands as it does, in a few words."""
+    """Why a refund has its status, in a few words."""
     if code := refund.get("failure_code"):
         message = refund.get("failure_message")
         return f"{code}: {message}" if message else str(code)

@@ -15,7 +15,7 @@ NEXT: Mapping[str, str] = {
     "IN_REVIEW": "A person decides: refunds review decide REFUND_ID --paid|--not-paid",
     "AWAITING_APPROVAL": "A person decides: refunds approve REFUND_ID, or refunds deny REFUND_ID",
 }
-"""By status; a final status has nothing next."""
+"""What happens next, by status. Nothing follows a final status."""
 
 CUSTOMER: Mapping[str, str] = {
     "PROCESSING": "Your refund is on its way. We will confirm it as soon as it is done.",
@@ -27,7 +27,8 @@ CUSTOMER: Mapping[str, str] = {
     "REJECTED": "This payment could not be refunded as requested. We come back to you.",
     "REVERSED": "Your bank sent the refund back to us. Please give us another way to pay you.",
 }
-"""What to tell the customer, by status. Who is not paid yet is never hears that they are."""
+"""What to tell the customer, by status. A customer who is not paid yet must not hear that they
+are."""
 
 
 SENTENCES: Mapping[str, str] = {
@@ -63,7 +64,7 @@ def sentence(entry: Item) -> str:
     if entry["status"] == Status.AWAITING_APPROVAL:
         return waits_because(details) + _last_approval(details)
     if entry["previous_status"] == entry["status"] and "review" not in changed:
-        # Nothing happened to the money: the sentence of the status has been said.
+        # Nothing happened to the money, and an earlier entry has the sentence of the status.
         trace = details.get("gateway_trace") if "gateway_trace" in changed else None
         return (
             f"The bank's number for it is {trace}."
@@ -120,14 +121,14 @@ def decision(decided: Item) -> str:
     if proposed_by := decided.get("proposed_by"):
         who += f", proposed by {acting(proposed_by)}"
     shown = [str(decided[name]) for name in ("gateway", "balance") if decided.get(name)]
-    told = f"{who}: {decided.get('why')}"
+    summary = f"{who}: {decided.get('why')}"
     if evidence := decided.get("evidence"):
-        told += f" ({evidence})"
-    return f"{told}; shown: {'; '.join(shown)}" if shown else told
+        summary += f" ({evidence})"
+    return f"{summary}; shown: {'; '.join(shown)}" if shown else summary
 
 
 def because(refund: Item) -> str:
-    """Why a refund stands as it does."""
+    """Why a refund has its status."""
     code, message = refund.get("failure_code"), refund.get("failure_message")
     return ": ".join(str(each) for each in (code, message) if each) or NO_REASON
 

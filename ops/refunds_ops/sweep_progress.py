@@ -13,7 +13,7 @@ from refunds.tables.state import Control
 @dataclass(frozen=True)
 class SweepProgress:
     """The sweep of one gateway's list. ``looked_at``: by age of the refunds, since when all of them
-    have been looked at."""
+    have been checked."""
 
     gateway: str
     looked_at: dict[str, str]

@@ -113,7 +113,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Let no character end a command: what an encoding lacks is written in ASCII."""
+    """No character may end a command: those that the encoding lacks are written in ASCII."""
     codecs.register_error("refunds_ops.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
@@ -177,7 +177,8 @@ def explain(error: Exception) -> tuple[str, tuple[str, ...], int]:
             return f"{where}{error.strerror or error}.", (), ENVIRONMENT
     if is_aws_error(error):
         return f"AWS request failed: {error}", _aws_advice(error), ENVIRONMENT
-    # A fault of this program. Its arguments could hold personal data: only the type is named.
+    # This is an error of our own. Its arguments could contain personal data, so only its type is
+    # shown.
     advice = "Please report it with the output of REFUNDS_TRACEBACK=1."
     return f"Internal error: {type(error).__name__}.", (advice,), ENVIRONMENT
 

@@ -50,7 +50,7 @@ class Total:
 
 
 def totals(refunds: Iterable[Item], by: Sequence[str], zone: Zone) -> list[Total]:
-    """Sums by the dimensions and by currency: amounts of two currencies have no sum."""
+    """Sums by the dimensions and by currency, since amounts of two currencies can't be added."""
     dimensions = [name for name in DIMENSIONS if name in by or name == "currency"]
     value_of: Mapping[str, Callable[[Item], str]] = {
         "day": lambda refund: f"{zone.local(refund['created_at']):%Y-%m-%d}",
@@ -73,7 +73,7 @@ def totals(refunds: Iterable[Item], by: Sequence[str], zone: Zone) -> list[Total
 
 @dataclass(frozen=True)
 class Source:
-    """Where refunds are counted, and as of when that is exact."""
+    """Where refunds are read from, and the instant at which the sums are exact."""
 
     refunds: Iterator[Item]
     as_of: str
@@ -81,7 +81,7 @@ class Source:
 
 
 def from_table(stack: Stack, span: Span) -> Source:
-    """As they are now, found by the index of days."""
+    """The refunds as they are now, found through the index of days."""
     from refunds.domain.clock import rfc3339
     from refunds_ops.finding import Wanted, find
 
@@ -91,7 +91,7 @@ def from_table(stack: Stack, span: Span) -> Source:
 
 
 def from_backup(stack: Stack | None, span: Span, folder: Path | None, number: int | None) -> Source:
-    """As they were in a backup, whose files are checked as they are read."""
+    """The refunds as they were in a backup, whose files are checked as they are read."""
     from refunds_ops.backup.data_files import DamagedError, plain_items
     from refunds_ops.backup.storage import AbsentError, backup_storage
     from refunds_ops.commands.backup_options import digest_of, stack_of

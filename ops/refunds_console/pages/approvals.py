@@ -30,7 +30,7 @@ def record(console: Console, refund_id: str, form: Mapping[str, str]) -> None:
     """Take the decision of a form. Raises ``RefusedError``."""
     decide = {"approve": record_approval, "deny": record_denial}.get(form.get("decision", ""))
     if decide is None:
-        raise RefusedError("Choose whether the refund may go out.")
+        raise RefusedError("Choose whether the refund may be paid.")
     stack, why = console.stack, form.get("why", "")
     refund = waiting_refund(stack, refund_id, why)
     who = identify(stack, form.get("on_behalf_of", "").strip() or None)
@@ -70,7 +70,7 @@ def routes(console: Console, pages: Pages) -> Routes:
         try:
             record(console, refund_id, form)
         except RefusedError as exc:
-            # What was typed stays.
+            # The form keeps what was typed.
             return shown(refund_id, form, (exc.what, *exc.to_do))
         return go_to(f"/refunds/{refund_id}")
 

@@ -19,7 +19,7 @@ from refunds_ops.dates import utc_now
 from refunds_ops.totals import Total
 
 GROUPS = ("paid out", "open", "in review", "reversed", "failed")
-"""As `refunds totals` names what became of the money; money that moves first."""
+"""The groups of `refunds totals`, in the order of the money: first the money that moves."""
 USUAL_DAYS = 7
 HOURS = 24
 MUCH_MORE_PERCENT = 1000
@@ -42,7 +42,8 @@ class CurrencyDay:
     currency: str
     amounts: Sequence[Amount]
     usual_minor: int | None
-    """What the days before had paid out by this time, on average; None: nothing to compare with."""
+    """The average that earlier days had paid out by this time; None if there is nothing to compare
+    with."""
     shares: Sequence[Share]
 
     @property
@@ -144,7 +145,7 @@ def _usual(days: Sequence[Day], currency: str, local: datetime) -> list[int] | N
 
 
 def _by_now(hours: Sequence[int], local: datetime) -> int:
-    """The sum until this minute, as if an hour's money went out evenly."""
+    """The sum until this minute, as if an hour's money were paid evenly."""
     return sum(hours[: local.hour]) + hours[local.hour] * local.minute // 60
 
 

@@ -41,7 +41,7 @@ class Overview:
     status: Part[Found]
     alarms: Part[list[Alarm]]
     oldest_message: Part[float | None]
-    """Age in seconds of the oldest waiting request; None: CloudWatch has no word of it."""
+    """Age in seconds of the oldest waiting request; None if CloudWatch does not have it."""
     lag: Part[AuditLag]
     backup: Part[NewestBackup | None]
 
@@ -83,7 +83,7 @@ def read_overview(console: Console) -> Overview:
 
 
 def _oldest_message(stack: Stack, cloudwatch: Any, now: datetime) -> float | None:
-    """SQS tells this to CloudWatch only, once a minute."""
+    """SQS reports this only to CloudWatch, once a minute."""
     answer = cloudwatch.get_metric_statistics(
         Namespace="AWS/SQS",
         MetricName="ApproximateAgeOfOldestMessage",
@@ -135,7 +135,7 @@ class Station:
 
 
 def stations(found: Overview) -> Mapping[str, Station]:
-    """What each box of the picture says."""
+    """What each box of the picture shows."""
     status, lag, backup = found.status.value, found.lag.value, found.backup.value
     oldest = found.oldest_message.value
     flows = status is not None and status.flows and status.mapping_state in RUNNING

@@ -26,7 +26,7 @@ from refunds_ops.stack.stack import Stack
 
 LINKS = 14
 OLD = timedelta(hours=30)
-"""A daily backup that is older has missed a day."""
+"""The age from which on a daily backup has missed a day."""
 DRILL_DAYS = 35
 
 
@@ -87,7 +87,7 @@ def chain(console: Console, at_most: int = LINKS) -> Sequence[Link]:
     links = check.links(at_most, console.inner_pool)
     if key is not None:
         return links
-    # Without a key no signature can be judged.
+    # Without a key no signature can be checked.
     return [
         Link(
             link.sequence,
@@ -181,6 +181,6 @@ def routes(console: Console, pages: Pages) -> Routes:
     return [
         get("/proof", pages.view(proof)),
         get("/fragments/checks", pages.view(running)),
-        # It only reads, so it is there in a read-only console too.
+        # It only reads, so a read-only console has it, too.
         post("/proof/check", pages.change(start, always=True)),
     ]

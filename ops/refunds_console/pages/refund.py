@@ -33,7 +33,7 @@ from refunds_ops.story import CUSTOMER, sentence
 
 BAR = 1000
 _HIDDEN = frozenset({"fingerprint", "attempt_token", "open_shard", "day_shard"})
-"""The protocol's own attributes, which tell a reader nothing. A token is a kind of key."""
+"""The protocol's internal attributes, which are of no use to a reader. A token is a kind of key."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Finding refunds: a search that answers as one types, and lists with filters in the address."""
+"""Finds refunds: a search that answers as you type, and lists with filters in the address."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ class Matches:
 
 
 def search(console: Console, text: str) -> Matches:
-    """Refunds that have ``text`` as one of their names, or in one when they are of the last days.
+    """Refunds that have ``text`` as one of their names or, if they are of the last days, as a part
+    of a name.
 
     Whole ids, payments and users are looked up, whatever their age.
     """
@@ -157,7 +158,7 @@ def listed(console: Console, filters: Mapping[str, str], after: str | None) -> P
     if span is None and not (wanted.transaction_id or wanted.user_id or wanted.only_unfinished):
         span = last_days(now)
     if span is None and wanted.only_unfinished:
-        # By the index of open refunds, which is small, and never more of it than a page reads.
+        # Reads the index of open refunds, which is small, and never more of it than a page reads.
         found = [
             item
             for item in open_refunds(console.stack, MAX_READ, console.inner_pool)

@@ -105,7 +105,7 @@ def routes(console: Console, pages: Pages) -> Routes:
         try:
             record(console, refund_id, form)
         except RefusedError as exc:
-            # What was typed stays.
+            # The form keeps what was typed.
             return review_page(refund_id, form, problem=(exc.what, *exc.to_do))
         return go_to(f"/refunds/{refund_id}")
 

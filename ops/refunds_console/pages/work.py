@@ -14,7 +14,7 @@ from refunds_ops.open_refunds import open_refunds, open_since
 from refunds_ops.story import because, waits_because
 
 MAX_WAITING = 1000
-"""Open refunds that are looked through for those that wait for a person."""
+"""The most open refunds that are searched for those that wait for a person."""
 FOR_A_PERSON = ("IN_REVIEW", "AWAITING_APPROVAL")
 
 

@@ -59,7 +59,7 @@ _ABSENT = ("NoSuchKey", "404")
     "--public-key",
     type=_KEY_FILE,
     metavar="PEM",
-    help="The backups' public key.  [default: asked of KMS]",
+    help="The backups' public key.  [default: read from KMS]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what could be recreated; store nothing.")
 @json_option(
