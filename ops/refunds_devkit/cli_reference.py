@@ -16,14 +16,16 @@ REFERENCE = Path("docs/cli.md")
 HEAD = """\
 # The command line
 
-`refunds` is the operator's command, at `.venv/bin/refunds` after any `make`. What to do when is in
-[daily.md](daily.md). This page is made from the code (`refunds-dev write-cli-reference`).
+`refunds` is the operator's command. After `make setup` it is at `.venv/bin/refunds`.
+[daily.md](daily.md) says which command to use in which situation. This page is made from the code
+(`refunds-dev write-cli-reference`).
 
-## All commands alike
+## What all commands share
 
-**The stack.** `--stack NAME` (CloudFormation), before or after the command; else the stack's
-outputs in the environment; else `.local/stack.env`, which `make up` writes. Standard error says
-which it is and at which endpoint, unless it was named and is in AWS.
+**The stack** is chosen by `--stack NAME` (CloudFormation), before or after the command. Without
+it, the stack's outputs in the environment are used, or else `.local/stack.env`, which `make up`
+writes. Standard error says which stack it is, and at which endpoint, unless you named it and it is
+in AWS.
 
 **Exit status.**
 
@@ -32,20 +34,20 @@ which it is and at which endpoint, unless it was named and is in AWS.
 | 0 | done, or clean |
 | 1 | findings, or refused: the command was understood, and its answer is no |
 | 2 | usage: an option or argument is wrong |
-| 3 | no stack, network or permission: nothing was found out about refunds |
+| 3 | no stack, network or permission: the command could not find out anything about refunds |
 | 130 | interrupted (Ctrl-C) |
-| 141 | the reader of a pipe has gone |
+| 141 | the reader of the pipe has ended |
 
 **Output.** Results go to standard output, everything else to standard error. `--json` prints one
-JSON document, or JSON lines for lists; ASCII, with the fields below. In a pipe nothing is coloured
-or folded. `NO_COLOR` switches colours off. Control characters, direction marks and zero-width
-characters in stored text are written out (`\\x1b`, `\\u202e`). A terminal without UTF-8 shows ASCII
-in place of what it lacks.
+JSON document, or JSON lines for lists, in ASCII and with the fields below. In a pipe nothing is
+coloured or folded. `NO_COLOR` switches colours off. Control characters, direction marks and
+zero-width characters in stored text are written out (`\\x1b`, `\\u202e`). A terminal without UTF-8
+shows ASCII in place of characters that it lacks.
 
-**Times** are days (`2026-11-27`, in the stack's zone: parameter `TimeZone`), RFC 3339 instants, or
-how long ago: `30m`, `24h`, `7d`, `2w`.
+**Times** are days (`2026-11-27`, in the stack's time zone, the parameter `TimeZone`), RFC 3339
+instants, or how long ago: `30m`, `24h`, `7d`, `2w`.
 
-**Errors** are a sentence and what to do. `REFUNDS_TRACEBACK=1` adds where an internal error
+**Errors** say what is wrong and what to do. `REFUNDS_TRACEBACK=1` adds where an internal error
 happened.
 
 **Completion** of commands and options:

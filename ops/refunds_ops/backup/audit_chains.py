@@ -1,9 +1,9 @@
 """Restored refunds continue their audit chains.
 
-A backup's row may be older than the refund's trail: the refund changed after the backup, or its
-record was removed, which is an entry too. Put back as it was, its next version would take a key
-that the trail has already, and that entry would be lost. So such a row is put back as the next
-version after the trail's latest, with the status and amounts that the trail has.
+A backup's row may be older than the refund's trail, because the refund changed after the backup or
+its record was removed (which makes an entry, too). If the row were restored unchanged, its next
+version would need a key that the trail has already, and that entry would be lost. So such a row is
+restored as the version after the trail's latest, with the status and amounts that the trail has.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TrailError(Exception):
 
 @dataclass(frozen=True)
 class Restorer:
-    """Who restores, why, and from what: kept in the audit trail."""
+    """Who restores, why, and from what. The audit trail keeps this."""
 
     by: str
     why: str
@@ -64,9 +64,10 @@ class AuditChains:
         raise TrailError(f"the latest audit entry of {refund_id} is damaged")
 
     def continued(self, row: Wire) -> Wire | None:
-        """The row's next version if its trail is ahead of it; None to put the row as it is.
+        """The row's next version if its trail is ahead of it; None if the row is restored
+        unchanged.
 
-        Raises ``TrailError``, or one of ``NOT_AN_IMAGE`` for a row that is no refund.
+        Raises ``TrailError``, or one of ``NOT_AN_IMAGE`` for a row that is not a refund.
         """
         latest = self.latest(row)
         if latest is None or latest["version"] <= int(row["version"]["N"]):
@@ -101,7 +102,7 @@ class AuditChains:
         request = {name: image[name] for name in RefundRequest.model_fields if name in image}
         unaudited = {"fingerprint": RefundRequest.model_validate(request).fingerprint()}
         if latest["status"] != Status.REJECTED:
-            # It was claimed, and its key first used, no earlier than it was created.
+            # It was claimed, and its key was first used, no earlier than it was created.
             unaudited["key_used_at"] = image["created_at"]
         refund = Refund.from_item(unaudited | image)
         row = self._restored(refund, latest["version"], latest["entry_hash"], "the audit trail")
@@ -120,13 +121,14 @@ class AuditChains:
             on_behalf_of=self._restorer.on_behalf_of,
         )
         if restored.counted and restored.status in ENDED_WITHOUT_MONEY:
-            # It may have given its share back since: once more would be too much.
+            # It may have given its share back since, and must not do so twice.
             restored = replace(restored, uncounted=dict.fromkeys(restored.counted, "restored"))
         return item_to_wire(_indexed(restored, now).item())
 
 
 def _as_audited(refund: Refund, entry: Item) -> Refund:
-    """The refund as of an audit entry; what the trail doesn't have stays as in the backup."""
+    """The refund as of an audit entry. Attributes that the trail doesn't have stay as in the
+    backup."""
     unaudited = {name: value for name, value in refund.item().items() if name not in AUDITED}
     return Refund.from_item(unaudited | image_of(entry))
 

@@ -20,7 +20,7 @@ from refunds_ops.backup.storage import BackupStorage
 
 CHUNK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 4 * 1024 * 1024
-"""An item is 400 KB at most; its JSON, escaped, several times that."""
+"""The longest line. An item has at most 400 KB, and its escaped JSON several times as much."""
 
 Wire = dict[str, Any]
 
@@ -51,8 +51,8 @@ def _unpacked(body: IO[bytes], key: str) -> IO[bytes]:
 class Hashing(io.RawIOBase):
     """A stream that hashes what is read through it.
 
-    ``file``: what it must be. Raises ``DamagedError`` as soon as it is larger: anything may lie
-    under a file's key, of any size.
+    ``file`` is the digest's entry that it must match. Raises ``DamagedError`` as soon as it is
+    larger, because the object under a file's key may have any size.
     """
 
     def __init__(self, source: IO[bytes], file: DataFile | None = None) -> None:
@@ -76,7 +76,7 @@ class Hashing(io.RawIOBase):
         return len(chunk)
 
     def hexdigest(self) -> str:
-        """Of the whole source: what was not read yet is read now."""
+        """The hash of the whole source. Reads the rest first."""
         while self.read(CHUNK_BYTES):
             pass
         return self._hash.hexdigest()
@@ -95,7 +95,7 @@ def checked_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
         for line in lines(buffered, file.key):
             count += 1
             if count > file.item_count:
-                # At once: a few kilobytes may unpack to millions of lines.
+                # Checked for each line: a few kilobytes may unpack to millions of lines.
                 raise DamagedError(f"{file.key} has more items than the digest's {file.item_count}")
             if tree:
                 tree.add(audit_leaf(line))
@@ -111,7 +111,7 @@ def checked_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
 def whole_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
     """A data file's lines, once the complete file is known to have the digest's hash.
 
-    For callers that can't undo what they do with a line. Raises ``DamagedError`` and
+    This is for callers that can't undo what they do with a line. Raises ``DamagedError`` and
     ``AbsentError``.
     """
     with tempfile.TemporaryFile() as spool:
@@ -125,7 +125,8 @@ def whole_lines(storage: BackupStorage, file: DataFile) -> Iterator[bytes]:
 
 
 def check_files(storage: BackupStorage, export: Export) -> None:
-    """Whether below ``data/``, all of which ImportTable reads, is what the digest names.
+    """Check that ``data/``, which ImportTable reads completely, contains exactly what the digest
+    names.
 
     Raises ``DamagedError`` and ``AbsentError``.
     """
@@ -167,7 +168,7 @@ def item_of(line: bytes, key: str) -> Wire:
 
 
 def plain(wire: Mapping[str, Any]) -> Any:  # noqa: PLR0911 - one case a type of DynamoDB
-    """An attribute for people: numbers as they are, bytes in base64, sets as sorted lists.
+    """An attribute's value for people: numbers unchanged, bytes in base64, sets as sorted lists.
 
     Unlike ``refunds.tables.wire`` it takes every type that DynamoDB has. Raises ``ValueError``.
     """
@@ -195,7 +196,7 @@ def plain_item(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | str:
-    # A fraction stays text: a float would round it, and 38 digits fit no float.
+    # A fraction stays text, because a float would round its up to 38 digits.
     return int(text) if text.removeprefix("-").isdigit() else text
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "refunds-drill-"
 LEFT_OVER = timedelta(days=1)
-"""A scratch table of this age was left behind by a drill that was killed."""
+"""A temporary table of this age was left by a drill that was killed."""
 MAX_TABLES = 10_000
 REMOVE_SECONDS = 900.0
 REMOVE_AGAIN_SECONDS = 5.0
@@ -41,7 +41,7 @@ _BUSY = frozenset({"ResourceInUseException", "LimitExceededException"})
 
 @dataclass
 class TableDrill:
-    """One table's drill: against the backup's files, and against the live table."""
+    """One table's drill: its comparisons with the backup's files and with the live table."""
 
     table: str
     scratch: str
@@ -78,8 +78,8 @@ class Driller:
         key_arn: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``work``: a folder for the progress of imports; nothing of it is left. ``key_arn``
-        encrypts the tables, as it does the stack's."""
+        """``work`` is a folder for the progress of imports, which is emptied at the end.
+        ``key_arn`` encrypts the tables, as it does the stack's."""
         self._dynamodb = dynamodb
         self._storage = storage
         self._reader = reader
@@ -163,9 +163,9 @@ class Driller:
                 self._remove(table)
 
     def _remove(self, table: str) -> None:
-        """Remove a table, when its import has ended: until then DynamoDB refuses.
+        """Remove a table once its import has ended: until then DynamoDB refuses.
 
-        Raises ``RestoreError`` naming a table that stays.
+        Raises ``RestoreError`` that names a table that stays.
         """
         waited = 0.0
         while True:

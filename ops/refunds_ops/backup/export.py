@@ -26,10 +26,10 @@ Row = dict[str, Any]
 
 
 def write(storage: BackupStorage, export: Export, format_: str, file: Path | None) -> int:
-    """Write an export's rows, to stdout without a ``file``; how many there were.
+    """Write an export's rows to ``file``, or to stdout without one. Returns how many there were.
 
-    Raises ``DamagedError`` at the end when the backup was not what its digest says, and
-    ``NotReadyError`` when Parquet's library isn't there.
+    Raises ``DamagedError`` at the end if the backup does not match its digest, and
+    ``NotReadyError`` if Parquet's library is missing.
     """
 
     def rows() -> Iterator[Row]:
@@ -96,7 +96,8 @@ def _parquet(rows: Any, file: Path) -> int:
             "Parquet needs the package pyarrow, which is not installed.",
             ".venv/bin/pip install pyarrow, or --format csv",
         ) from exc
-    # A column of nothing but whole numbers that fit keeps them; anything else is JSON text.
+    # A column of whole numbers that all fit keeps them as numbers. Any other column becomes JSON
+    # text.
     is_whole: dict[str, bool] = {}
     for row in rows():
         for name, value in row.items():

@@ -1,6 +1,6 @@
 """After a restore: rebuilds the ledger from refunds and gateway, and opens unfinished refunds.
 
-The restored tables may lack what happened after the backup. The gateway has it.
+The restored tables may lack changes that were made after the backup. The gateway has them.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ QUESTION_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Held:
-    """What each refund of a transaction holds (0 when it ended without money), and the gateways
-    that they were sent to."""
+    """What each refund of a transaction holds (0 when it ended without money), and the gateways to
+    which they were sent."""
 
     transaction_id: str
     amounts: dict[str, int]
     gateways: frozenset[str]
     refund_ids: dict[str, str]
-    """By the reference that each refund began with, in whatever stage."""
+    """Refund ids by the reference that each refund began with, in whatever stage."""
 
 
 class LedgerRebuild:
@@ -70,8 +70,8 @@ class LedgerRebuild:
     def run(self, refunds: Iterable[Refund], progress: Progress, on_progress: OnProgress) -> None:
         """Rebuild the ledger of every transaction that has refunds, in order of their ids.
 
-        What became of them is in ``progress.ledger``. Raises ``GatewayUnavailableError`` when a
-        question had no answer five times, ``RestoreError`` for a ledger that keeps changing.
+        The results are in ``progress.ledger``. Raises ``GatewayUnavailableError`` when a call
+        failed five times, and ``RestoreError`` for a ledger that keeps changing.
         """
         found = progress.ledger
         with _Holdings(refunds) as holdings:
@@ -87,15 +87,15 @@ class LedgerRebuild:
                 on_progress("ledger", found.transactions, total)
 
     def _rebuild(self, held: Held) -> list[str]:
-        """The lists of ``Rebuilt`` that the transaction belongs in."""
+        """The lists of ``Rebuilt`` to which the transaction belongs."""
         transaction_id = held.transaction_id
-        # A payment that no gateway knows is right when nothing of it is held: its refunds were
+        # A payment that no gateway knows is correct if none of its money is held: its refunds were
         # rejected as payment_not_found.
         unknown = ["unknown"] if any(held.amounts.values()) else []
         if len(held.gateways) > 1:
             return unknown
         try:
-            # The refunds' own gateway, whatever the route is today.
+            # The refunds' own gateway, whatever the current route is.
             gateway = self._gateways.named(*held.gateways)
         except GatewayUnavailableError:
             return unknown  # no longer configured: asking again won't help
@@ -134,12 +134,12 @@ def rebuilt_ledger(  # noqa: PLR0913 - everything that the balance is made of
     *,
     refund_ids: Mapping[str, str] = MappingProxyType({}),
 ) -> Ledger:
-    """The ledger by what refunds and gateway say.
+    """The ledger according to the refunds and the gateway.
 
-    ``held``: what each refund in the table holds, 0 when it ended without money. A reservation
-    that ``read`` has of a refund that is not in the table stays (I6): its message may come yet.
-    ``refund_ids``: by reference, of refunds that began in another stage than today's.
-    A tombstone stays, too: the reconciler may have released since ``held`` was read.
+    ``held``: what each refund in the table holds, 0 when it ended without money. A reservation that
+    ``read`` has of a refund that is not in the table stays (I6): its message may come yet.
+    ``refund_ids``: by reference, for refunds that began in another stage than the current one. A
+    tombstone stays, too: the reconciler may have released since ``held`` was read.
     """
     before = read.reservations if read else {}
     released = {refund_id: 0 for refund_id, amount in before.items() if amount == 0}
@@ -148,13 +148,14 @@ def rebuilt_ledger(  # noqa: PLR0913 - everything that the balance is made of
     for each in at_gateway:
         if each.status is not GatewayStatus.FAILED:
             moved[_refund_id_of(each, refund_ids)] += each.amount_minor
-    # Other systems' refunds, and what the gateway moved for ours beyond what was asked.
+    # Other systems' refunds, and what the gateway moved for ours beyond the amounts that were asked
+    # for.
     foreign = sum(
         max(0, amount - max(0, reservations.get(reference, 0)))
         for reference, amount in moved.items()
     )
-    # What the payment has and the list does not show (yet): another system's, beyond what our
-    # reservations are not shown for either.
+    # The payment may show more than its list does (yet). Beyond our reservations that the list does
+    # not show either, the difference is another system's.
     ours_unlisted = sum(max(0, held - moved[name]) for name, held in reservations.items())
     unlisted = payment.refunded_minor - sum(moved.values())
     foreign += max(0, unlisted - ours_unlisted)
@@ -247,14 +248,14 @@ class _Holdings:
 
 
 def holds(refund: Refund) -> int:
-    """What a refund holds of its transaction's money: nothing if it ended without any."""
+    """What a refund holds of its transaction's money: nothing if it ended without money."""
     return 0 if refund.status in ENDED_WITHOUT_MONEY else refund.amount_minor or 0
 
 
 def open_unfinished(table: RefundsTable, refunds: Iterable[Refund], clock: Clock) -> int:
-    """Put every unfinished refund into the index of open ones, due now; how many there were.
+    """Put every unfinished refund into the index of open refunds, due now. Returns their number.
 
-    Their messages may be gone; the reconciler finds them through that index only.
+    Their messages may be gone, so the reconciler finds them only through that index.
     """
     opened = 0
     for refund in refunds:

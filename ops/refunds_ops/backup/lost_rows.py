@@ -1,4 +1,5 @@
-"""Refunds that only the audit trail still has: newer than the backup, their record lost."""
+"""Restores refunds that only the audit trail still has: they are newer than the backup, and their
+record is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class LostRows:
         self._chains = chains
 
     def restore(self, entries: Iterable[Wire]) -> Rows:
-        """Put a record for each refund that has entries and no record.
+        """Write a record for each refund that has entries but no record.
 
         ``entries``: the audit table as a scan reads it, one payment after the other. Every record
         continues its refund's chain, with what its latest entry says.

@@ -21,8 +21,8 @@ class Rows:
     """What became of an export's rows. At most 1,000 keys of each list are kept."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    """``restored``; ``continued`` (restored, as the version after the trail's latest); ``same``
-    and ``newer`` (the table has it, and keeps it); ``different``; ``blocked`` (not put, because its
+    """``restored``; ``continued`` (restored, as the version after the trail's latest); ``same`` and
+    ``newer`` (the table has it, and keeps it); ``different``; ``blocked`` (not written, because its
     audit trail is damaged)."""
     different: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Rebuilt:
     counts: dict[str, int] = field(default_factory=dict)
     """How many belong in each list, by its name."""
     over_refunded: list[str] = field(default_factory=list)
-    """More was refunded than captured, by the gateway's own word."""
+    """The gateway shows that more was refunded than captured."""
     unknown: list[str] = field(default_factory=list)
-    """No one gateway knows the payment; the ledger stays as it was in the backup."""
+    """No gateway, or more than one, knows the payment; the ledger stays as it was in the backup."""
     doubled: list[str] = field(default_factory=list)
     """The gateway has two refunds under one reference: one may have paid twice."""
 
@@ -68,7 +68,8 @@ class Rebuilt:
 
 @dataclass
 class Progress:
-    """``of``: which backup is restored, from where and how. Progress of another one is ignored."""
+    """``of``: which backup is restored, from where and how. The progress of another restore is
+    ignored."""
 
     path: Path
     of: str = ""
@@ -77,11 +78,11 @@ class Progress:
     """The tables that were filled, each with the identity that distinguishes it from a later table
     of its name."""
     tokens: dict[str, str] = field(default_factory=dict)
-    """By table, the token of its import: calling again with it finds the same import."""
+    """By table, the token of its import. Another call with the same token finds the same import."""
     imports: dict[str, str] = field(default_factory=dict)
     """Import ARNs by table."""
     files: list[str] = field(default_factory=list)
-    """Data files that are restored, with the table they went to."""
+    """Data files that are restored, with the table that they were written to."""
     rows: dict[str, Rows] = field(default_factory=dict)
     """What became of the rows of those files, by the backup's name for the table."""
     ledger_after: str = ""
@@ -92,8 +93,8 @@ class Progress:
     def load(
         cls, path: Path, of: str, now: datetime, identity: Callable[[str], str | None]
     ) -> Progress:
-        """The progress kept at ``path``: of this restore, of the last day, and with its tables
-        still there, by ``identity``. Else a new one."""
+        """The progress stored at ``path``, if it is this restore's, at most a day old, and its
+        tables still exist (by ``identity``). Otherwise a new one."""
         new = cls(path, of, rfc3339(now))
         try:
             payload = json.loads(path.read_text())

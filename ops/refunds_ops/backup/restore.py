@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 400
 MAX_IMPORT_SECONDS = 24 * 3600.0
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with the current step, the rows that are done, and all rows."""
+"""Called with the current step, the number of rows that are done, and the number of all rows."""
 
 
 class RestoreError(Exception):
@@ -136,9 +136,9 @@ def table_identity(dynamodb: DynamoDBClient, table: str) -> str:
 
 
 class RowRestore:
-    """Puts rows as many at once as ``pool`` has threads; the client needs as many connections.
+    """Writes as many rows at once as ``pool`` has threads; the client needs as many connections.
 
-    ``chains`` continues the audit chain of each refund. Without it, rows are put as they were.
+    ``chains`` continues the audit chain of each refund. Without it, rows are written unchanged.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class RowRestore:
     def restore(
         self, export: Export, table: str, progress: Progress, on_progress: OnProgress
     ) -> None:
-        """Put each row that is missing, or that the table has in an older version, file by file.
+        """Write each row that is missing, or that the table has in an older version, file by file.
 
         The outcome is in ``progress.rows``. Raises ``DamagedError`` and ``AbsentError`` before the
         first row of a file that is not the one in the digest.
@@ -219,7 +219,7 @@ class RowRestore:
         try:
             return self._chains.continued(item) if self._chains else None
         except NOT_AN_IMAGE:
-            return None  # It is no refund, so it has no chain: put it as it was.
+            return None  # It is not a refund, so it has no chain: write it unchanged.
 
     def _get(self, kind: str, table: str, item: Wire) -> Wire:
         # Not every engine returns the item that failed the condition.

@@ -21,7 +21,7 @@ class NotAPublicKeyError(ValueError):
 
 
 class PublicKey:
-    """An RSA key; read from PEM, or from DER as KMS gives it."""
+    """An RSA key, read from PEM, or from DER as KMS returns it."""
 
     def __init__(self, content: bytes) -> None:
         """Raises ``NotAPublicKeyError``."""
@@ -36,7 +36,7 @@ class PublicKey:
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of its DER form: what digests name their key by."""
+        """Hex SHA-256 of the key's DER form, by which digests name their key."""
         der = self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return hashlib.sha256(der).hexdigest()
 

@@ -1,4 +1,4 @@
-"""One refund's record, put back by name: it is lost, damaged, or older than its audit trail."""
+"""Restores one refund's record that is lost, damaged, or older than its audit trail."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class RefundRestore:
     def restore(
         self, refund_id: str, backup: BackedUpRefund, transaction_id: str | None = None
     ) -> Refund:
-        """Put the refund's lost audit entries back, then its record as the next version.
+        """Restore the refund's lost audit entries, then its record as the next version.
 
         ``transaction_id`` finds the trail of a refund that neither table nor backup has.
 
-        Raises ``RestoreError`` when there is nothing to restore or to restore from, and when the
+        Raises ``RestoreError`` when there is nothing to restore, nothing to restore from, or the
         record changes meanwhile; ``TrailError`` when its audit trail is damaged.
         """
         found = self._tables.refund(refund_id)
@@ -89,7 +89,7 @@ class RefundRestore:
     def _check_damaged(
         self, stored: Wire | None, latest: Item | None, backed_up: Wire | None
     ) -> None:
-        """Refuse to replace a record that is sound."""
+        """Refuse to replace a record that is intact."""
         entry = _entry_of(stored) if stored is not None else None
         if stored is None or entry is None:
             return
@@ -108,7 +108,7 @@ class RefundRestore:
             )
 
     def _latest(self, refund_id: str, payments: set[str]) -> Item | None:
-        """The latest entry of a trail that is sound from its first version on."""
+        """The latest entry of a trail that is intact from its first version on."""
         found: dict[str, list[Wire]] = {}
         for payment in payments:
             if entries := [dict(each) for each in self._tables.entries_of(payment, refund_id)]:
@@ -163,7 +163,7 @@ class RefundRestore:
 
 
 def _payments(stored: Wire | None, backup: BackedUpRefund) -> set[str]:
-    """The payments under which the refund's entries may be: the backup's, else the record's."""
+    """The payments under which the refund's entries may be: the backup's, or else the record's."""
     known = [backup.record, *backup.entries] if backup.record or backup.entries else [stored]
     return {item["transaction_id"]["S"] for item in known if item and "transaction_id" in item}
 

@@ -1,7 +1,8 @@
-"""A backup restored into a stack's own tables, or into new ones beside them.
+"""Restores a backup into a stack's own tables, or into new tables beside them.
 
-Into its own, the order matters: the tables whole and the audit writer connected, then the trail,
-then the refunds, whose chains go on from it, then the ledger, which the gateway corrects.
+For its own tables, the order matters. First the tables are made complete and the audit writer is
+connected. Then come the trail, the refunds, whose chains continue from it, and the ledger, which
+the gateway corrects.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack
 
 WRITES_AT_ONCE = 10
-"""As many as boto3 keeps connections."""
+"""The number of threads: as many as boto3 keeps connections."""
 
 FROM_TRAIL = "refunds of the audit trail"
 
 
 class StackRestore:
-    """One restore: which backup, into which tables, by whom and why."""
+    """One restore: of which backup, into which tables, by whom and why."""
 
     def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
@@ -90,7 +91,8 @@ class StackRestore:
     # --- The tables -------------------------------------------------------------------------------
 
     def make_whole(self) -> list[str]:
-        """Give the stack's tables all that the template gives them, and connect the audit writer.
+        """Give the stack's tables everything that the template gives them, and connect the audit
+        writer.
 
         Returns what was done. Raises ``RefusedError`` with the steps when that isn't possible.
         """
@@ -111,7 +113,8 @@ class StackRestore:
 
     @cached_property
     def _settings(self) -> TableSettings:
-        """As the template sets them for this stack's stage; tags as on a table that is left."""
+        """The settings that the template gives this stack's stage, with the tags of a table that
+        still exists."""
         dynamodb = self._stack.dynamodb
         tags: dict[str, str] = {}
         for kind in ("refunds", "ledger"):
@@ -127,7 +130,7 @@ class StackRestore:
         return TableSettings(self._stack.outputs.get("DataKeyArn"), stage == "prod", tags)
 
     def _hold_requests(self) -> None:
-        """A new ledger must say that requests wait, and how they are claimed if they don't."""
+        """A new ledger must say that requests wait, and how they are claimed once they don't."""
         now, restorer = self._clock.now(), self._restorer
         Control(self._stack.dynamodb, self._name("ledger")).change_intake(
             lambda intake: paused(
@@ -145,7 +148,8 @@ class StackRestore:
     def restore(self, tables: Sequence[str], on_progress: OnProgress) -> None:
         """Restore the tables, the audit trail first: the refunds continue its chains."""
         if not self._suffix:
-            # First, so that no claim trusts half-restored tables, whatever ends the restore.
+            # This comes first, so that no claim trusts half-restored tables, however the restore
+            # ends.
             self._look_up_first()
         try:
             for name in ("audit", "refunds", "ledger"):
@@ -191,7 +195,7 @@ class StackRestore:
     def restore_refund(
         self, refund_id: str, transaction_id: str | None, tables: Tables, on_progress: OnProgress
     ) -> Refund:
-        """Put one refund's record back, then its payment's ledger. Raises ``RefusedError``."""
+        """Restore one refund's record, then its payment's ledger. Raises ``RefusedError``."""
         restore = RefundRestore(self._stack.dynamodb, tables, self._chains, self._storage)
         on_progress(f"find {refund_id} in the backup", 0, 0)
         try:
@@ -213,7 +217,7 @@ class StackRestore:
     # --- Ready for the queue ----------------------------------------------------------------------
 
     def make_ready(self, on_progress: OnProgress) -> int:
-        """Rebuild the ledger with the gateway, and give unfinished refunds to the reconciler.
+        """Rebuild the ledger with the gateway, and hand unfinished refunds to the reconciler.
 
         Returns how many refunds were opened for it.
         """

@@ -1,4 +1,4 @@
-"""Where backups are read from: the bucket, or a folder with what was downloaded from it."""
+"""Where backups are read from: the bucket, or a folder with files that were downloaded from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = f"{PREFIX}/"
 MAX_DIGEST_BYTES = 64 * 1024 * 1024
-"""About 190,000 data files, of 32 MiB each."""
+"""The largest digest, with about 190,000 data files of 32 MiB each."""
 
 _ABSENT = frozenset({"NoSuchKey", "404", "MethodNotAllowed"})
 
@@ -30,7 +30,7 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """An object that is there: its key, and its size in bytes."""
+    """An existing object: its key, and its size in bytes."""
 
     key: str
     size: int
@@ -49,11 +49,12 @@ class Version:
 class BackupStorage(Protocol):
     @property
     def bucket(self) -> str | None:
-        """The bucket's name; None for a folder, which may be of any bucket."""
+        """The bucket's name; None for a folder, which may come from any bucket."""
         ...
 
     def list(self, prefix: str = EVERYTHING) -> Iterator[Stored]:
-        """What is below ``refund-backups/``: all of it, or what begins with ``prefix``."""
+        """The objects below ``refund-backups/``: all of them, or those that begin with
+        ``prefix``."""
         ...
 
     def open(self, key: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -71,7 +72,7 @@ class BackupStorage(Protocol):
 
 def read(storage: BackupStorage, key: str) -> bytes | None:
     """A digest's or a signature's bytes; None when there is none. Raises ``DigestError`` for an
-    object that is larger than either can be: anything may lie under its key."""
+    object that is larger than either can be, because anything may be stored under its key."""
     try:
         with storage.open(key) as body:
             content = body.read(MAX_DIGEST_BYTES + 1)
@@ -156,7 +157,7 @@ class Folder:
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[IO[bytes]]:
         path = self._root / key.removeprefix(self._prefix)
-        # A digest's keys come from outside: none may lead out of the folder.
+        # A digest's keys come from outside, so none may lead out of the folder.
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise AbsentError(key)
         try:

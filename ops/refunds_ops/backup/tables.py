@@ -30,7 +30,7 @@ template."""
 
 
 def creation_parameters(kind: str, name: str, key_arn: str | None = None) -> Wire:
-    """What CreateTable and ImportTable take for a new table of a kind."""
+    """The parameters of CreateTable and ImportTable for a new table of a kind."""
     attributes = list(KEYS[kind])
     parameters: Wire = {
         "TableName": name,
@@ -72,7 +72,7 @@ def _schema(names: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 class TableReader:
-    """Reads whole tables, with a client of its own (see ``PageReader``)."""
+    """Reads whole tables, with its own client (see ``PageReader``)."""
 
     def __init__(self, client: DynamoDBClient, limit: ReadLimit) -> None:
         self._reader = PageReader(client, limit)
@@ -101,16 +101,17 @@ def everything(item: Wire) -> Wire:
 
 
 def audited(item: Wire) -> Wire:
-    """A refund without what the protocol changes without a new version."""
+    """A refund without the attributes that the protocol changes without a new version."""
     return {name: item[name] for name in AUDITED if name in item}
 
 
 @dataclass
 class Differences:
-    """Keys of rows that one side lacks or has otherwise; at most 1,000 of a kind are listed."""
+    """Keys of rows that one side lacks or has with other contents; at most 1,000 of a kind are
+    listed."""
 
     rows: int = 0
-    """How many the expected side has."""
+    """The number of rows of the expected side."""
     lacking: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
@@ -194,7 +195,7 @@ class _HashesOnDisk:
         self._file.close()
 
     def pop(self, key: str) -> bytes | None:
-        """The row's hash, which is gone afterwards: a second row of the key is unexpected."""
+        """The row's hash, which is removed: a second row with the same key is then unexpected."""
         found = self._database.execute("SELECT digest FROM hashes WHERE key = ?", (key,)).fetchone()
         if found is None:
             return None
@@ -238,7 +239,7 @@ def _digest(item: Wire) -> bytes:
 
 
 def _in_order(value: Any) -> Any:
-    """Sets have no order, and each engine returns them in another one."""
+    """Sets have no order, and each engine returns them in a different one."""
     match value:
         case {"SS": list() as members} | {"NS": list() as members} | {"BS": list() as members}:
             return {next(iter(value)): sorted(members)}

@@ -1,4 +1,4 @@
-"""Verifies backups: walks the chain of digests and compares every file with its digest.
+"""Verifies backups: follows the chain of digests and compares every file with its digest.
 
 It needs only the public key and the files, in the bucket or downloaded.
 """
@@ -55,7 +55,7 @@ class Link:
 
 @dataclass
 class BackupReport:
-    """The findings, what was checked, and notes about what is not wrong."""
+    """The findings, what was checked, and notes about things that are not wrong."""
 
     findings: list[BackupFinding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class BackupReport:
 
 @dataclass(frozen=True)
 class StoredDigest:
-    """A digest as it is stored, its bytes too."""
+    """A digest as it is stored, including its bytes."""
 
     digest: Digest
     content: bytes
@@ -77,7 +77,7 @@ class StoredDigest:
 
 
 def published(storage: BackupStorage) -> list[int]:
-    """The sequence numbers of the digests that are there, in order."""
+    """The sequence numbers of the existing digests, in order."""
     return sorted(
         sequence
         for stored in storage.list(DIGESTS_PREFIX)
@@ -117,11 +117,11 @@ class BackupVerification:
     def run(
         self, *, at_least: int = 0, data_of: Callable[[Digest], bool] = lambda _: True
     ) -> BackupReport:
-        """Verify the whole chain, and the files of the backups that ``data_of`` chooses; those of
-        the others may have expired.
+        """Verify the whole chain, and the files of the backups that ``data_of`` chooses; the files
+        of other backups may have expired.
 
-        ``at_least``: a sequence number known from elsewhere to have been published; without it a
-        chain whose newest digests are gone without a trace looks whole.
+        ``at_least``: a sequence number known from elsewhere to have been published; without it, a
+        chain whose newest digests were removed without a trace looks whole.
         """
         report = BackupReport()
         sizes = {stored.key: stored.size for stored in self._storage.list()}
@@ -179,7 +179,7 @@ class BackupVerification:
     # --- The chain --------------------------------------------------------------------------------
 
     def _chain(self, report: BackupReport, keys: Iterable[str], at_least: int) -> list[Digest]:
-        """The digests that are what the trusted key signed, oldest first."""
+        """The digests that match what the trusted key signed, oldest first."""
         there = sorted({sequence for key in keys if (sequence := sequence_of(key)) is not None})
         good: list[Digest] = []
         before: StoredDigest | None = None
@@ -278,8 +278,8 @@ class BackupVerification:
     def _strays(
         self, report: BackupReport, keys: Iterable[str], digests: Sequence[Digest], named: set[str]
     ) -> tuple[set[str], set[str]]:
-        """Objects among the published backups that are part of none, and files that are
-        elsewhere."""
+        """Objects among the published backups that belong to none, and files that are in the wrong
+        place."""
         prefixes = {digest.backup_prefix for digest in digests}
         strays, elsewhere = set(), set()
         for key in keys:
@@ -332,14 +332,14 @@ class BackupVerification:
         return None
 
     def _sha256(self, key: str) -> str:
-        # Of strays more than once: each missing file may be any of them.
+        # A stray may be read more than once: each missing file may be any of them.
         if key not in self._hashes:
             with self._storage.open(key) as body:
                 self._hashes[key] = Hashing(body).hexdigest()
         return self._hashes[key]
 
     def _versions(self, report: BackupReport, files: set[str]) -> None:
-        """Object Lock keeps versions from being deleted, not new ones from being put on top."""
+        """Object Lock prevents the deletion of versions, but not the writing of newer ones."""
         counts: dict[str, int] = {}
         for version in self._storage.versions():
             if version.key not in files and sequence_of(version.key) is None:
@@ -356,7 +356,7 @@ class BackupVerification:
 
 
 def unhex(text: str | None) -> bytes | None:
-    """A signature as metadata has it; empty when it is no hex."""
+    """A signature as metadata has it; empty when it is not hex."""
     if text is None:
         return None
     try:

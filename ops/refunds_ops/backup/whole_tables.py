@@ -1,4 +1,4 @@
-"""A stack's tables with everything that template.yaml gives them, before rows are restored.
+"""Gives a stack's tables everything that template.yaml gives them, before rows are restored.
 
 CloudFormation doesn't notice that a table was deleted or changed by hand. A table created with
 its keys alone would lack its stream, point-in-time recovery, encryption key and protection.
@@ -45,7 +45,7 @@ def entries_stay(table_arn: str) -> dict[str, Any]:
 
 
 class NotWholeError(Exception):
-    """A table lacks what the template gives it. ``steps`` put that right."""
+    """A table lacks something that the template gives it. ``steps`` correct that."""
 
     def __init__(self, what: str, *steps: str) -> None:
         super().__init__(what)
@@ -63,8 +63,8 @@ class TableSettings:
 
 @dataclass(frozen=True)
 class Deviation:
-    """``what`` deviates from the template. ``mend`` corrects it. None: only a person can, with
-    ``step``."""
+    """``what`` deviates from the template. ``mend`` corrects it; if it is None, only a person can,
+    with ``step``."""
 
     what: str
     step: str
@@ -77,10 +77,10 @@ class WholeTables:
         self._settings = settings
 
     def ensure(self, kind: str, name: str) -> bool:
-        """Create the table if it is missing, and mend what deviates. True if it was created.
+        """Create the table if it is missing, and correct what deviates. True if it was created.
 
-        An existing audit table is left alone: the payment side shares it, and may own it.
-        Raises ``NotWholeError`` with the steps for what can't be mended.
+        An existing audit table is not changed, because the payment side shares it and may own it.
+        Raises ``NotWholeError`` with the steps for deviations that can't be corrected.
         """
         created = self._create(kind, name)
         if kind == "audit" and not created:
@@ -131,7 +131,7 @@ class WholeTables:
         indexes = {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", [])}
         for wanted in expected.get("GlobalSecondaryIndexes", []):
             found = indexes.get(wanted["IndexName"], {})
-            # The other indexes are for lists, and a parameter leaves them out.
+            # The other indexes are for lists, and parameters may leave them out.
             if wanted["IndexName"] == OPEN_INDEX and any(
                 found.get(part) != wanted[part] for part in ("KeySchema", "Projection")
             ):

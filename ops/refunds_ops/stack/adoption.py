@@ -1,8 +1,8 @@
-"""Puts what a deleted stack left behind into a new stack of the same name.
+"""Puts the resources that a deleted stack left behind into a new stack of the same name.
 
-CloudFormation keeps tables, buckets, queues, secrets, keys and logs when the stack is deleted, and
-can't create them again over themselves. A resource import makes them a stack's own again; the next
-`sam deploy` then adds everything else around them.
+When a stack is deleted, CloudFormation keeps its tables, buckets, queues, secrets, keys and logs.
+It can't create them again while they exist. A resource import puts them into a stack; the next `sam
+deploy` then adds everything else.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ IDENTIFIERS = {
     "AWS::SQS::Queue": "QueueUrl",
     "AWS::SecretsManager::Secret": "Id",
 }
-"""The types that the template keeps on deletion, and the property that identifies each."""
+"""The resource types that the template keeps on deletion, and the property that identifies each."""
 
 WAIT_SECONDS = 600
 _DELETED_STACKS_ARE_LISTED_DAYS = 90
-# REVIEW_IN_PROGRESS: a change set was made for it and never executed.
+# REVIEW_IN_PROGRESS: a change set was created for the stack but never executed.
 _NO_STACK = ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")
 
 
@@ -104,13 +104,13 @@ def _exists(cloudformation: CloudFormationClient, name: str) -> bool:
 
 
 def _kept(cloudformation: CloudFormationClient, stack_id: str) -> list[Kept]:
-    """What the deletion skipped, from its events, the newest of which come first."""
+    """The resources that the deletion skipped, from the stack's events, which come newest first."""
     kept = []
     pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_id)
     for event in (event for page in pages for event in page["StackEvents"]):
         if event.get("PhysicalResourceId") == stack_id:
             if event["ResourceStatus"] == "DELETE_IN_PROGRESS":
-                break  # earlier events are those of updates
+                break  # earlier events belong to updates
             continue
         if event["ResourceStatus"] == "DELETE_SKIPPED" and event["ResourceType"] in IDENTIFIERS:
             kept.append(
@@ -120,7 +120,7 @@ def _kept(cloudformation: CloudFormationClient, stack_id: str) -> list[Kept]:
 
 
 def adopt(cloudformation: CloudFormationClient, deleted: DeletedStack) -> None:
-    """Create the stack again out of the resources that were kept. Raises ``RefusedError``."""
+    """Create the stack again from the resources that were kept. Raises ``RefusedError``."""
     template = import_template(deleted)
     change_set = f"adopt-{int(time.time())}"
     cloudformation.create_change_set(
@@ -170,11 +170,11 @@ def _execute(cloudformation: CloudFormationClient, name: str, change_set: str) -
 
 
 def import_template(deleted: DeletedStack) -> dict[str, Any]:
-    """The deleted stack's template with nothing but the kept resources in it.
+    """The deleted stack's template, reduced to the kept resources.
 
-    What refers to a resource that is gone is left out: CloudFormation compares nothing on an
-    import, and the next deployment puts it back. A policy loses the whole statement, since part of
-    a statement would mean something else.
+    Values that refer to a deleted resource are left out. CloudFormation does not compare them on an
+    import, and the next deployment adds them again. A policy loses the whole statement, since a
+    part of a statement would mean something else.
     """
     names = {each.logical_id for each in deleted.kept}
     gone = set(deleted.template["Resources"]) - names
@@ -196,7 +196,7 @@ def import_template(deleted: DeletedStack) -> dict[str, Any]:
 
 
 class _GoneError(Exception):
-    """A value refers to a resource that is gone."""
+    """A value refers to a deleted resource."""
 
 
 def _without(value: Any, gone: set[str], *, in_list: bool) -> Any:

@@ -1,4 +1,4 @@
-"""The stack's alarms that are on, as CloudWatch has them."""
+"""The stack's alarms that are on, according to CloudWatch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_ALARMS = 100
 @dataclass(frozen=True)
 class Alarm:
     name: str
-    """Without the stack's name."""
+    """The alarm's name without the stack's name."""
     what: str
     first: str
     """The first command to run; empty when its description names none."""
@@ -25,7 +25,7 @@ class Alarm:
 
 
 def raised_alarms(stack: Stack, cloudwatch: Any) -> list[Alarm]:
-    """Those in state ALARM, longest first."""
+    """The alarms in state ALARM, longest first."""
     answer = cloudwatch.describe_alarms(
         AlarmNamePrefix=f"{stack.name}-", StateValue="ALARM", MaxRecords=MAX_ALARMS
     )
@@ -37,7 +37,8 @@ def raised_alarms(stack: Stack, cloudwatch: Any) -> list[Alarm]:
         )
         for each in answer["MetricAlarms"]
     ]
-    # A logical id has no hyphen: what has one is of the stack refunds-prod beside refunds.
+    # A logical id has no hyphen. A name with one belongs to another stack, such as refunds-prod
+    # beside refunds.
     mine = [alarm for alarm in found if "-" not in alarm.name]
     return sorted(mine, key=lambda alarm: alarm.since)
 

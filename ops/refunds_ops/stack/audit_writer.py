@@ -1,7 +1,7 @@
 """Whether WriteAudit reads the stream of the table Refunds, and how to connect it again.
 
 A stream belongs to one table, not to its name. A table that was deleted and created again has
-another stream, which no event source mapping reads: money would move and no entry be written.
+another stream, which no event source mapping reads. Money would then move without audit entries.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class NotConnectedError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """The table's stream, and the mappings by which WriteAudit reads it or an earlier one."""
+    """The table's stream, and the mappings through which WriteAudit reads it or an earlier one."""
 
     stream_arn: str | None
     current: Mapped | None
@@ -101,10 +101,11 @@ def connect(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> bool:
-    """Have WriteAudit read the table's stream, from its beginning. False if it does already.
+    """Make WriteAudit read the table's stream from its beginning. False if it reads the stream
+    already.
 
-    The new mapping has the settings of the one that read the table's earlier stream. That one
-    stays: CloudFormation knows it, and it reads nothing. Raises ``NotConnectedError``.
+    The new mapping has the settings of the one that read the table's earlier stream. The earlier
+    mapping stays, because CloudFormation knows it. It reads nothing. Raises ``NotConnectedError``.
     """
     found = connection(stack)
     if found.stream_arn is None or found.current is not None or found.earlier is None:
@@ -132,7 +133,7 @@ def connect(
 
 
 def _mappings(stack: Stack) -> Iterator[Mapped]:
-    """All mappings of WriteAudit to a stream of DynamoDB, its alias's too."""
+    """All mappings of WriteAudit to a stream of DynamoDB, including those of its alias."""
     function = stack["WriteAuditFunctionName"]
     pages = stack.functions.get_paginator("list_event_source_mappings").paginate()
     for page in pages:

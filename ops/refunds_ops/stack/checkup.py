@@ -1,4 +1,5 @@
-"""The checks of `refunds doctor`: whether a deployed stack would process a refund, and be watched.
+"""The checks of `refunds doctor`: whether a deployed stack can process a refund, and whether it is
+monitored.
 
 Every check only reads. What AWS doesn't let the caller see is reported as not checked, not as good.
 """
@@ -23,7 +24,8 @@ from refunds_ops.stack.outputs import FUNCTIONS, OUTPUTS
 from refunds_ops.stack.stack import Stack
 
 CLOCK_SKEW_SECONDS = 60
-"""SigV4 refuses a clock that is five minutes off, and receipts and leases compare clocks."""
+"""The most that a clock may be off. SigV4 refuses a difference of five minutes, and leases compare
+clocks."""
 GATEWAY_SECONDS = 15.0
 PLACEHOLDERS = ("not-set", "{}")
 SCHEDULES = 2
@@ -33,14 +35,14 @@ SCHEDULES = 2
 class Grade(StrEnum):
     GOOD = "good"
     WARNING = "warning"
-    """It works; something about it should be changed."""
+    """It works, but something about it should be changed."""
     FAULT = "fault"
     UNCHECKED = "not checked"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``what`` was found; ``to_do`` says how to put it right."""
+    """``what`` was found; ``to_do`` says how to correct it."""
 
     grade: Grade
     what: str
@@ -63,7 +65,7 @@ Check = Callable[[Stack], Iterator[Finding]]
 
 
 def check_stack(stack: Stack) -> Iterator[Finding]:
-    """What every check finds, in the order a request meets the parts."""
+    """What every check finds, in the order in which a request passes the parts."""
     for name, check in CHECKS.items():
         try:
             yield from check(stack)
@@ -111,7 +113,7 @@ def secrets(stack: Stack) -> Iterator[Finding]:
 
 
 def _secret(what: str, value: str) -> Finding:
-    """What is wrong with a secret's shape; nothing of its value is in the finding."""
+    """What is wrong with a secret's format. The finding contains no part of its value."""
     set_key = "Set it: refunds stack set-key" + (" --gateway-name NAME" if what == "routed" else "")
     if value.strip() in PLACEHOLDERS:
         return fault(f"the {what} secret has no key yet: requests wait", set_key)
@@ -129,7 +131,8 @@ def _secret(what: str, value: str) -> Finding:
 
 
 def gateway_answers(stack: Stack) -> Iterator[Finding]:
-    """Asks each gateway for a payment that no shop has: a read, with the stack's own key."""
+    """Asks each gateway for a payment that does not exist. This is a read, with the stack's own
+    key."""
     for gateway in gateways(stack):
         yield _gateway_answer(gateway)
 
@@ -212,7 +215,8 @@ def concurrency(stack: Stack) -> Iterator[Finding]:
 
 
 def permissions(stack: Stack) -> Iterator[Finding]:
-    """What each role needs most, by IAM's simulator, which sees no bucket or key policy."""
+    """The most important permissions of each role, according to IAM's simulator, which sees no
+    bucket or key policy."""
     iam = stack.new_client("iam")
     for function, needed in _needed(stack).items():
         configuration = _configuration(stack, function)

@@ -1,6 +1,6 @@
-"""Puts refunds into the index of days that were written before releases set its key.
+"""Puts refunds into the index of days that were written before a release set its key.
 
-A refund's key of that index (``day_shard``) never changes and is no part of its record: its
+A refund's key of that index (``day_shard``) never changes and is not an audited attribute, so its
 version, hash and audit trail stay as they are.
 """
 

@@ -1,4 +1,4 @@
-"""Which endpoint AWS calls go to, and whether it is one that has gone."""
+"""Which endpoint AWS calls go to, and whether it still exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENDPOINT = "AWS_ENDPOINT_URL"
 
 
 def stale_endpoint(environment: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
-    """Advice when the shell still names the endpoint of a local stack that was started again.
+    """Advice for a shell that still names the endpoint of a local stack that was started again.
 
     ``make up`` takes free ports, so they can differ after ``make down``.
     """

@@ -10,7 +10,7 @@ from refunds.tables.wire import item_from_wire
 from refunds_ops.stack.stack import Stack
 
 MAX_ENTRIES = 2000
-"""Audit entries of one transaction that are read; each refund has a handful."""
+"""The most audit entries of one transaction that are read; each refund has a handful."""
 
 
 def refund_item(stack: Stack, refund_id: str) -> Item | None:

@@ -39,7 +39,7 @@ _AWS_SETTINGS = (
     "AWS_DEFAULT_REGION",
 )
 _ONE_AT_A_TIME = threading.Lock()
-"""A session of botocore can't make two clients at once."""
+"""A botocore session can't create two clients at once."""
 _OUTPUT_NAME = re.compile(r"[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+")
 # A backup run may take the function's whole timeout, 15 minutes.
 _CLIENT = Config(connect_timeout=5, read_timeout=905, retries={"mode": "standard"})
@@ -67,14 +67,14 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """CloudFormation's name of the stack. Raises ``NotReadyError``, as an output does."""
+        """CloudFormation's name of the stack. Raises ``NotReadyError`` if there is none."""
         return self["StackName"]
 
     @property
     def endpoint(self) -> str | None:
-        """Where AWS calls go when not to AWS itself."""
+        """The endpoint of AWS calls if they don't go to AWS itself."""
         named = {**os.environ, **self.settings}
-        # Also AWS_ENDPOINT_URL_SQS and the like.
+        # This includes AWS_ENDPOINT_URL_SQS and the like.
         return next((named[name] for name in sorted(named) if name.startswith(ENDPOINT)), None)
 
     @cached_property
@@ -83,7 +83,7 @@ class Stack:
 
     # Any: botocore makes clients at run time, and the types of each are in the stubs only.
     def new_client(self, service: str) -> Any:
-        """A client that nobody else has, or one for a service that few commands need."""
+        """A new client that nothing else uses, or one for a service that few commands need."""
         settings = self.settings
         with _ONE_AT_A_TIME:
             return self._session.create_client(
@@ -146,7 +146,8 @@ def _find(name: str | None, environment: Mapping[str, str]) -> Stack:
         return with_outputs(Stack(f"the stack {name}", {}), name)
     named = {output: environment[output] for output in OUTPUTS if environment.get(output)}
     if "RefundQueueUrl" in named or "RefundsTableName" in named:
-        # Nothing else of the environment: it may hold secrets, and `stack outputs` prints them.
+        # No other variables are taken: they may be secrets, and `stack outputs` prints all of
+        # these.
         outputs = {
             each: value
             for each, value in environment.items()
