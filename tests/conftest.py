@@ -8,17 +8,12 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import hypothesis
 import pytest
-
-# Nearly every test creates AWS clients. Botocore's loader parses a service's model (megabytes of
-# JSON) for each session; here, once for each process.
-botocore.session.create_loader = cache(botocore.session.create_loader)
+from tests.support import quick_clients as quick_clients  # makes botocore faster
 
 QUICK_EXAMPLES = 25
 """Of each property, in `make test`. CI and `make test-long` try hypothesis's 100."""

@@ -1,9 +1,13 @@
-"""Calls of DynamoDB in moto without the detour of an HTTP request: half of the CPU time.
+"""Calls of AWS in moto at half the CPU time.
 
-Importing this makes every client created afterwards hand its request straight to moto, while moto
-is on. Botocore still validates the parameters, serializes the request and parses the response, and
-event handlers (``before-call``, ``before-parse``) still run. What is left out: signing, user
-agents, URL matching and retries. Handlers that a test registers for ``before-call`` come first.
+Importing this makes every client created afterwards hand DynamoDB's requests straight to moto,
+while moto is on. Botocore still validates the parameters, serializes the request and parses the
+response, and event handlers (``before-call``, ``before-parse``) still run. What is left out:
+signing, user agents, URL matching and retries. Handlers that a test registers for ``before-call``
+come first.
+
+Other services' requests stay requests, with botocore's checksums and retries. They aren't signed,
+since moto ignores signatures.
 """
 
 from __future__ import annotations
@@ -16,19 +20,39 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.handlers
-from botocore.awsrequest import HeadersDict
+from botocore.auth import STREAMING_UNSIGNED_PAYLOAD_TRAILER
+from botocore.awsrequest import HeadersDict, create_request_object
+from botocore.endpoint import Endpoint
 from botocore.handlers import REGISTER_LAST
+from botocore.httpchecksum import AwsChunkedWrapper
 from botocore.parsers import create_parser
 from moto.core import responses
+from moto.core.base_backend import BaseBackend
 from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.core.parse import PROTOCOL_PARSERS
+from moto.core.serialize import BaseJSONSerializer, XFormedAttributePicker
 from moto.core.utils import method_names_from_class
 from moto.dynamodb.responses import DynamoHandler
 from tests.support import moto_partiql as moto_partiql  # corrects moto
+from tests.support.quick_clients import replace
 
-# Moto inspects the class of the service at each call.
+# Moto inspects the class of the service, and works its URLs out, at each call.
 vars(responses)["method_names_from_class"] = cache(method_names_from_class)
 
+_find_urls: Any = BaseBackend.urls
+_urls: dict[type[BaseBackend], Any] = {}
+
+
+def _urls_of(backend: BaseBackend) -> Any:
+    service = type(backend)
+    if service not in _urls:
+        _urls[service] = _find_urls.fget(backend)
+    return _urls[service]
+
+
+BaseBackend.urls = property(_urls_of)  # type: ignore[method-assign, assignment]
+
+_ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 _HOST = re.compile(r"dynamodb\.[a-z0-9-]+\.amazonaws\.com")
 _parser = create_parser("json")
 
@@ -71,3 +95,67 @@ def _parsed(model: Any, response: dict[str, Any], request_signer: Any) -> Any:
 
 
 botocore.handlers.BUILTIN_HANDLERS.append(("before-call.dynamodb", _call_moto, REGISTER_LAST))
+
+
+@replace(Endpoint, "create_request")
+def _create_unsigned(
+    original: Any, endpoint: Any, params: dict[str, Any], operation_model: Any = None
+) -> Any:
+    """Signing takes as long as moto's answer. Moto only looks whether there is a signature."""
+    host = urlsplit(params["url"]).netloc
+    if not botocore_stubber.enabled or not host.endswith(".amazonaws.com"):
+        return original(endpoint, params, operation_model)
+    request = create_request_object(params)
+    request.stream_output = operation_model.has_streaming_output
+    region = params["context"]["client_region"]
+    request.headers["Authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={_ACCESS_KEY}/20260101/{region}/any/aws4_request"
+    )
+    if isinstance(params["body"], AwsChunkedWrapper):
+        request.headers["X-Amz-Content-SHA256"] = STREAMING_UNSIGNED_PAYLOAD_TRAILER
+    return endpoint.prepare_request(request)
+
+
+_possible_keys: dict[tuple[type, int, str], tuple[Any, tuple[str, ...]]] = {}
+
+
+@replace(XFormedAttributePicker, "get_possible_keys")
+def _find_possible_keys(original: Any, picker: Any, context: Any) -> tuple[str, ...]:
+    """The dozen names under which moto looks for a value are those of its class and its shape."""
+    key = type(context.obj), id(context.shape), context.key
+    if key not in _possible_keys:
+        # The shape is kept too: its id must not become another object's.
+        _possible_keys[key] = context.shape, tuple(original(picker, context))
+    return _possible_keys[key][1]
+
+
+@replace(BaseJSONSerializer, "_serialize_type_map")
+def _serialize_map(original: Any, serializer: Any, serialized: Any, value: Any, *at: Any) -> None:
+    """Rows are JSON already. Moto would look in each attribute for each of the ten types."""
+    shape, _ = at
+    if shape.value.name == "AttributeValue" and _is_wire(value):
+        serializer._default_serialize(serialized, value, *at)
+    else:
+        original(serializer, serialized, value, *at)
+
+
+def _is_wire(attributes: Any) -> bool:
+    """If they are JSON already, as DynamoDB sends it: all but binary values."""
+    return type(attributes) is dict and all(map(_is_wire_value, attributes.values()))
+
+
+def _is_wire_value(value: Any) -> bool:
+    if type(value) is not dict or len(value) != 1:
+        return False
+    ((kind, content),) = value.items()
+    match kind:
+        case "S" | "N":
+            return type(content) is str
+        case "BOOL" | "NULL":
+            return type(content) is bool
+        case "M":
+            return _is_wire(content)
+        case "L":
+            return type(content) is list and all(map(_is_wire_value, content))
+        case _:
+            return False
