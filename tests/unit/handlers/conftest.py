@@ -7,9 +7,9 @@ from unittest.mock import patch
 import boto3
 import pytest
 from moto import mock_aws
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from tests.support import deployed
 from tests.support.builders import SECRET
+from tests.support.expanded_template import load_template
 from tests.support.functions import (
     Functions,
     Gateway,
@@ -20,7 +20,7 @@ from tests.support.functions import (
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Functions]:
-    template = yaml_parse(deployed.TEMPLATE.read_text())
+    template = load_template()
     settings = {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
