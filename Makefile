@@ -11,6 +11,8 @@ LOCAL := $(VENV)/python -m refunds_devkit.local
 ARGS ?=
 WORKERS ?= auto
 PARALLEL := -n $(WORKERS) --dist worksteal
+# Images of containers often forbid to keep compiled files. Each worker then compiles all tests again.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(VENV)/pytest
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,13 +36,13 @@ recording: emulator  ## the demo as docs/images/demo.svg, for README; REDRAW=1 d
 # --- Test ---
 
 test: setup  ## the tests that need only Python, but for the long ones
-	@$(VENV)/pytest $(PARALLEL) -m "not long" $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m "not long" $(ARGS)
 
 test-long: setup  ## the long ones: whole suites again, memory, hundreds of simulated crashes
-	@$(VENV)/pytest $(PARALLEL) -m long $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m long $(ARGS)
 
 coverage: setup  ## make test but for the simulator, and how much of src/refunds it covers (90 % at least)
-	@$(VENV)/pytest $(PARALLEL) -m "not long" --cov --cov-report=term tests/unit tests/conformance $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m "not long" --cov --cov-report=term tests/unit tests/conformance $(ARGS)
 
 check: check-lint check-types check-imports check-spelling check-workflows check-template check-security  ## format, lint, types, import directions, spelling, workflows, template
 

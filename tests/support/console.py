@@ -363,6 +363,13 @@ class Client:
         console.recent.known(wait_seconds=60)
         return self
 
+    def finish_reading(self) -> None:
+        """Wait for what is being read in the background, and begin nothing."""
+        console: Console = self.app.state.console
+        if reader := console.recent._reader:
+            reader.join(60)
+            assert not reader.is_alive()
+
     def get(self, path: str, **headers: str) -> Answer:
         return self.send("GET", path, b"", headers)
 

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 import botocore.handlers
 from botocore.auth import STREAMING_UNSIGNED_PAYLOAD_TRAILER
-from botocore.awsrequest import HeadersDict, create_request_object
-from botocore.endpoint import Endpoint
+from botocore.awsrequest import HeadersDict
 from botocore.handlers import REGISTER_LAST
 from botocore.httpchecksum import AwsChunkedWrapper
 from botocore.parsers import create_parser
+from botocore.signers import RequestSigner
 from moto.core import responses
 from moto.core.base_backend import BaseBackend
 from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
@@ -52,7 +52,6 @@ def _urls_of(backend: BaseBackend) -> Any:
 
 BaseBackend.urls = property(_urls_of)  # type: ignore[method-assign, assignment]
 
-_ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 _HOST = re.compile(r"dynamodb\.[a-z0-9-]+\.amazonaws\.com")
 _parser = create_parser("json")
 
@@ -97,23 +96,20 @@ def _parsed(model: Any, response: dict[str, Any], request_signer: Any) -> Any:
 botocore.handlers.BUILTIN_HANDLERS.append(("before-call.dynamodb", _call_moto, REGISTER_LAST))
 
 
-@replace(Endpoint, "create_request")
-def _create_unsigned(
-    original: Any, endpoint: Any, params: dict[str, Any], operation_model: Any = None
-) -> Any:
-    """Signing takes as long as moto's answer. Moto only looks whether there is a signature."""
-    host = urlsplit(params["url"]).netloc
-    if not botocore_stubber.enabled or not host.endswith(".amazonaws.com"):
-        return original(endpoint, params, operation_model)
-    request = create_request_object(params)
-    request.stream_output = operation_model.has_streaming_output
-    region = params["context"]["client_region"]
+@replace(RequestSigner, "handler")
+def _name_signer(original: Any, signer: Any, operation_name: Any = None, **more: Any) -> Any:
+    """Signing takes as long as moto's answer. Moto only looks whose signature there is."""
+    request, credentials = more["request"], signer._credentials
+    host = urlsplit(request.url).netloc
+    if not (botocore_stubber.enabled and credentials and host.endswith(".amazonaws.com")):
+        return original(signer, operation_name, **more)
+    scope = f"20260101/{signer._region_name}/{signer._signing_name}/aws4_request"
     request.headers["Authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={_ACCESS_KEY}/20260101/{region}/any/aws4_request"
+        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}"
     )
-    if isinstance(params["body"], AwsChunkedWrapper):
+    if isinstance(request.data, AwsChunkedWrapper):
         request.headers["X-Amz-Content-SHA256"] = STREAMING_UNSIGNED_PAYLOAD_TRAILER
-    return endpoint.prepare_request(request)
+    return None
 
 
 _possible_keys: dict[tuple[type, int, str], tuple[Any, tuple[str, ...]]] = {}

@@ -28,7 +28,7 @@ def changing(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     monkeypatch.setattr(sources, "gateways", lambda stack: Gateways([world.gateway]))
     client = console_over(operators_stack(world.stack), allow_changes=True).enter()
     yield client
-    client.read_all()
+    client.finish_reading()
 
 
 @pytest.fixture
