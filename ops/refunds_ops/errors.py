@@ -5,8 +5,7 @@ from __future__ import annotations
 DONE = 0
 REFUSED = 1
 """Findings, or a request that is not valid."""
-USAGE = 2
-ENVIRONMENT = 3
+ENVIRONMENT = 3  # click itself ends with 2 for wrong usage
 """No stack, network or permission: the command could not find out anything about refunds."""
 
 

@@ -70,7 +70,7 @@ def demo_command(workspace: Workspace, picture: Path | None) -> None:
 @main.command("invoke")
 @click.pass_obj
 def invoke_command(workspace: Workspace) -> None:
-    """`sam local invoke` of each function, in a container, against the local stack."""
+    """`sam local invoke` of each function but ReceiveWebhook, in a container, on a local stack."""
     from refunds_devkit.local.sam_local import invoke_all
 
     sys.exit(invoke_all(Workspace(workspace.folder / "sam-local"), Console()))

@@ -1,4 +1,4 @@
-"""Runs `sam local invoke` for every function, in a container, on a temporary local stack.
+"""Runs `sam local invoke` of every function but ReceiveWebhook, on a temporary local stack.
 
 The commands are those that a person would type after `make up`. Afterwards each function's work is
 looked up in the stack, so a container that responds but wrote elsewhere is noticed.

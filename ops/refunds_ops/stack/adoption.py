@@ -50,7 +50,6 @@ class Kept:
 class DeletedStack:
     name: str
     stack_id: str
-    deleted_at: str
     kept: tuple[Kept, ...]
     template: Mapping[str, Any]
     parameters: Mapping[str, str]
@@ -84,7 +83,6 @@ def find_deleted(cloudformation: CloudFormationClient, name: str) -> DeletedStac
     return DeletedStack(
         name=name,
         stack_id=stack_id,
-        deleted_at=str(last.get("DeletionTime", "")),
         kept=tuple(_kept(cloudformation, stack_id)),
         template=json.loads(body) if isinstance(body, str) else body,
         parameters={

@@ -20,7 +20,7 @@ def _region(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deleted(*kept: Kept, template: dict[str, Any] | None = None) -> DeletedStack:
     whole = template or expanded(load_template())
-    return DeletedStack("refunds", "arn:…", "", kept, whole, {"Stage": "dev"})
+    return DeletedStack("refunds", "arn:…", kept, whole, {"Stage": "dev"})
 
 
 def everything() -> tuple[Kept, ...]:
