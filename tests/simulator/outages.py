@@ -16,7 +16,7 @@ from tests.simulator.kernel import Violation
 from tests.simulator.world import World
 
 from refunds.domain.clock import Deadline, from_rfc3339
-from refunds.domain.intake import BreakerState, Intake, paused, resumed
+from refunds.domain.intake import BreakerState, Intake, pause_intake, resume_intake
 from refunds.tables.wire import item_from_wire
 
 HOUR = 3600.0
@@ -95,8 +95,8 @@ class _Day:
         kernel.after(begins + OUTAGE_SECONDS, self._outage_ends)
         if dice.random() < 0.5:
             pause_at = dice.uniform(0, 30 * HOUR)
-            kernel.after(pause_at, lambda: self._person(paused))
-            kernel.after(pause_at + dice.uniform(2, 6) * HOUR, lambda: self._person(resumed))
+            kernel.after(pause_at, lambda: self._person(pause_intake))
+            kernel.after(pause_at + dice.uniform(2, 6) * HOUR, lambda: self._person(resume_intake))
         for _ in range(int(40 * HOUR / SCHEDULE_SECONDS)):
             world.run_for(SCHEDULE_SECONDS)
             world.reconcile()
@@ -140,7 +140,7 @@ class _Day:
 
         def switch(env: Environment, deadline: Deadline) -> None:
             now = datetime.fromtimestamp(self.world.kernel.now, UTC)
-            change = paused if step is paused else resumed
+            change = pause_intake if step is pause_intake else resume_intake
             for _ in range(20):
                 try:
                     env.protocol.control.change_intake(

@@ -10,7 +10,7 @@ from tests.simulator.sqs import Message
 from tests.simulator.world import World
 from tests.support.builders import person
 
-from refunds.domain.intake import resumed
+from refunds.domain.intake import resume_intake
 from refunds.domain.refund import Status
 from refunds.processing.review import Reasons, Reviewer
 
@@ -138,7 +138,7 @@ def resume(made: World) -> None:
         "operator",
         lambda env, deadline: (
             env.protocol.control.change_intake(
-                lambda intake: resumed(intake, "ada", "a sale, TICKET-1", now)
+                lambda intake: resume_intake(intake, "ada", "a sale, TICKET-1", now)
             ),
             env.switch.follow(),
         ),

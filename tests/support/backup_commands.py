@@ -12,7 +12,7 @@ from tests.support.builders import NOW
 from tests.support.fake_lambda import FakeLambda
 from tests.support.moto_stack import REGION
 
-from refunds.domain.intake import paused
+from refunds.domain.intake import pause_intake
 from refunds.gateways.contract import Payment, PaymentStatus, RefundPage
 from refunds.tables.state import Control
 
@@ -52,7 +52,7 @@ def connect(stack: BackedUp, functions: FakeLambda) -> None:
 
 def pause(stack: BackedUp) -> None:
     Control(stack.dynamodb, stack.ledger).change_intake(
-        lambda intake: paused(intake, "operator:ann", "restore", NOW)
+        lambda intake: pause_intake(intake, "operator:ann", "restore", NOW)
     )
 
 

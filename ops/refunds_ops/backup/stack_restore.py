@@ -16,7 +16,7 @@ from functools import cached_property
 from refunds.backup.digest import Digest, Export
 from refunds.backup.table_scan import Source, sources
 from refunds.domain.clock import Clock
-from refunds.domain.intake import paused
+from refunds.domain.intake import pause_intake
 from refunds.domain.refund import Refund
 from refunds.gateways.contract import GatewayUnavailableError
 from refunds.gateways.routing import Gateways
@@ -133,7 +133,7 @@ class StackRestore:
         """A new ledger must say that requests wait, and how they are claimed once they don't."""
         now, restorer = self._clock.now(), self._restorer
         Control(self._stack.dynamodb, self._name("ledger")).change_intake(
-            lambda intake: paused(
+            lambda intake: pause_intake(
                 intake, restorer.by, restorer.why, now, on_behalf_of=restorer.on_behalf_of
             )
         )

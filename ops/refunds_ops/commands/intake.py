@@ -16,7 +16,7 @@ from rich.text import Text
 
 from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
-from refunds.domain.intake import BreakerState, Intake, paused, resumed
+from refunds.domain.intake import BreakerState, Intake, pause_intake, resume_intake
 from refunds.domain.refund import Status
 from refunds.environment import SettingsError
 from refunds.gateways.registry import ADAPTERS
@@ -115,7 +115,7 @@ def pause(stack_name: str | None, /, **options: Any) -> None:
     With --gateway, only that gateway's requests wait. This starts within a minute and may last as
     long as you like, because they are sent again every 15 minutes.
     """
-    before, intake, gateway = _switch(stack_name, paused, options)
+    before, intake, gateway = _switch(stack_name, pause_intake, options)
     out = console()
     if options["as_json"]:
         _print_switched(before, intake)
@@ -146,7 +146,7 @@ def resume(stack_name: str | None, /, **options: Any) -> None:
         audit_writer.check_connected(find_stack(stack_name))
     except audit_writer.NotConnectedError as exc:
         raise RefusedError(f"Requests stay paused: {exc}.", *exc.steps) from exc
-    before, intake, gateway = _switch(stack_name, resumed, options)
+    before, intake, gateway = _switch(stack_name, resume_intake, options)
     out = console()
     if options["as_json"]:
         _print_switched(before, intake)

@@ -25,7 +25,7 @@ from refunds.domain.intake import (
     BreakerState,
     Intake,
     forget_failures,
-    opened,
+    open_breaker,
     record_failures,
     recovering_share,
     should_probe,
@@ -313,10 +313,10 @@ class Breaker:
         def count(intake: Intake) -> Intake:
             more = record_failures(intake, failed, now)
             if trouble is not None:
-                return opened(more, self._by, trouble, now)
+                return open_breaker(more, self._by, trouble, now)
             if len(more.failing) >= OPEN_AFTER_FAILED_PAYMENTS:
                 why = f"{name}: calls for {OPEN_AFTER_FAILED_PAYMENTS} payments failed"
-                return opened(more, self._by, why, now)
+                return open_breaker(more, self._by, why, now)
             return more
 
         before, after = self._control.change_intake(count, item)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from refunds.domain.clock import Clock
-from refunds.domain.intake import Intake, stop_level_minor, stopped
+from refunds.domain.intake import Intake, stop_intake, stop_level_minor
 from refunds.tables.state import ContendedError, Control
 
 STOPPED_SECONDS = 300.0
@@ -45,7 +45,7 @@ class KillSwitch:
         now, above_minor = self._clock.now(), self._stop_above.get(currency, 0)
         try:
             before, after = self._control.change_intake(
-                lambda intake: stopped(
+                lambda intake: stop_intake(
                     intake, currency, total_minor, above_minor=above_minor, by=self._by, now=now
                 )
             )

@@ -18,10 +18,10 @@ from refunds.domain.intake import (
     BreakerState,
     Intake,
     after_probe,
-    closed,
+    close_breaker,
     desired_mapping,
     may_probe,
-    opened,
+    open_breaker,
 )
 from refunds.gateways.contract import Gateway
 from refunds.tables.state import Control
@@ -144,9 +144,9 @@ class IntakeKeeper:
         # The queue stops only while no gateway is there. Each then recovers at its own pace.
         self._control.change_intake(
             lambda queue: (
-                opened(queue, self._by, "every gateway is down", now)
+                open_breaker(queue, self._by, "every gateway is down", now)
                 if all_down
-                else closed(queue, self._by, "a gateway is back", now)
+                else close_breaker(queue, self._by, "a gateway is back", now)
             )
         )
         held = tuple(name for name, state in states.items() if not state.flows)

@@ -148,18 +148,18 @@ def forget_failures(intake: Intake) -> Intake:
     return replace(intake, failing=(), failing_since=None)
 
 
-def opened(intake: Intake, by: str, why: str, now: datetime) -> Intake:
-    """The gateway is down."""
+def open_breaker(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+    """Open the breaker: the gateway is down."""
     if intake.breaker is BreakerState.OPEN:
         return intake
-    return _moved(intake, BreakerState.OPEN, None, by, why, now)
+    return _move_breaker(intake, BreakerState.OPEN, None, by, why, now)
 
 
-def closed(intake: Intake, by: str, why: str, now: datetime) -> Intake:
-    """Close at once, without the steps of a recovery."""
+def close_breaker(intake: Intake, by: str, why: str, now: datetime) -> Intake:
+    """Close the breaker at once, without the steps of a recovery."""
     if intake.breaker is BreakerState.CLOSED:
         return intake
-    return _moved(intake, BreakerState.CLOSED, None, by, why, now)
+    return _move_breaker(intake, BreakerState.CLOSED, None, by, why, now)
 
 
 def recovering_share(intake: Intake) -> float:
@@ -189,17 +189,17 @@ def after_probe(
     if not may_probe(intake, now):
         return intake
     if trouble is not None:
-        return opened(intake, by, trouble, now)
+        return open_breaker(intake, by, trouble, now)
     answers = "the gateway answers"
     if intake.breaker is BreakerState.OPEN:
         first = min(FIRST_CONCURRENCY, maximum_concurrency)
-        return _moved(intake, BreakerState.RECOVERING, first, by, answers, now)
+        return _move_breaker(intake, BreakerState.RECOVERING, first, by, answers, now)
     if _recently_failing(intake, now):
         return intake  # It answers reads, but makes no refunds yet.
     more = (intake.concurrency or FIRST_CONCURRENCY) * STEP_FACTOR
     if more >= maximum_concurrency:
-        return _moved(intake, BreakerState.CLOSED, None, by, answers, now)
-    return _moved(intake, BreakerState.RECOVERING, more, by, answers, now)
+        return _move_breaker(intake, BreakerState.CLOSED, None, by, answers, now)
+    return _move_breaker(intake, BreakerState.RECOVERING, more, by, answers, now)
 
 
 def _recently_failing(intake: Intake, now: datetime) -> tuple[str, ...]:
@@ -210,7 +210,7 @@ def _age(since: str | None, now: datetime) -> timedelta:
     return now - from_rfc3339(since) if since else timedelta.max
 
 
-def _moved(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake
+def _move_breaker(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake
     intake: Intake, to: BreakerState, concurrency: int | None, by: str, why: str, now: datetime
 ) -> Intake:
     moved = replace(
@@ -221,13 +221,13 @@ def _moved(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of
         concurrency=concurrency,
     )
     what = f"breaker {to}" + (f", {concurrency} batches at once" if concurrency else "")
-    return _noted(moved, what, by, why, now)
+    return _with_history(moved, what, by, why, now)
 
 
 # --- A person's switch, and the automatic stop ----------------------------------------------------
 
 
-def paused(
+def pause_intake(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
     """Stop requests until a person resumes them. Keeps the name of the first who paused."""
@@ -240,10 +240,10 @@ def paused(
         paused_on_behalf_of=short_text(on_behalf_of),
         paused_why=short_text(why),
     )
-    return _noted(held, "paused", by, why, now, on_behalf_of)
+    return _with_history(held, "paused", by, why, now, on_behalf_of)
 
 
-def resumed(
+def resume_intake(
     intake: Intake, by: str, why: str, now: datetime, *, on_behalf_of: str | None = None
 ) -> Intake:
     """End a person's pause or an automatic stop. An open breaker still stops requests.
@@ -258,12 +258,12 @@ def resumed(
         paused_by=None,
         paused_on_behalf_of=None,
         paused_why=None,
-        stops={currency: _raised(stop) for currency, stop in intake.stops.items()},
+        stops={currency: _raise_level(stop) for currency, stop in intake.stops.items()},
     )
-    return _noted(free, "resumed", by, why, now, on_behalf_of)
+    return _with_history(free, "resumed", by, why, now, on_behalf_of)
 
 
-def stopped(  # noqa: PLR0913 - who, why and when, as in every change of an intake
+def stop_intake(  # noqa: PLR0913 - who, why and when, as in every change of an intake
     intake: Intake, currency: str, total_minor: int, *, above_minor: int, by: str, now: datetime
 ) -> Intake:
     """Stop requests if the day's total in a currency is above its level."""
@@ -282,7 +282,7 @@ def stopped(  # noqa: PLR0913 - who, why and when, as in every change of an inta
         f"StopAboveMinor: refunds of {day} come to {Money(total_minor, currency)}, "
         f"above {Money(level_minor, currency)}"
     )
-    return paused(replace(intake, stops={**intake.stops, currency: stop}), by, why, now)
+    return pause_intake(replace(intake, stops={**intake.stops, currency: stop}), by, why, now)
 
 
 def stop_level_minor(intake: Intake, currency: str, *, above_minor: int, now: datetime) -> int:
@@ -297,14 +297,14 @@ def _stop_of(intake: Intake, currency: str, day: str) -> Mapping[str, str | int]
     return known if known.get("day") == day else {}
 
 
-def _raised(stop: Mapping[str, str | int]) -> Mapping[str, str | int]:
+def _raise_level(stop: Mapping[str, str | int]) -> Mapping[str, str | int]:
     total_minor, level_minor = int(stop["total_minor"]), int(stop["level_minor"])
     if total_minor <= level_minor:
         return stop
     return {**stop, "level_minor": total_minor + int(stop["step_minor"])}
 
 
-def _noted(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake
+def _with_history(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake
     intake: Intake,
     what: str,
     by: str,

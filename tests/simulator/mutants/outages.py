@@ -12,7 +12,7 @@ outage_mutant = partial(mutant, play=run_outage)
 MUTANTS = (
     outage_mutant(
         "the breaker never opens",
-        ("domain.intake:opened", "if intake.breaker is BreakerState.OPEN:", "if True:"),
+        ("domain.intake:open_breaker", "if intake.breaker is BreakerState.OPEN:", "if True:"),
     ),
     outage_mutant(
         "the breaker never closes",

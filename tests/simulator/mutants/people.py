@@ -45,15 +45,15 @@ MUTANTS = (
     people_mutant(
         "the automatic stop pauses nothing",
         (
-            "domain.intake:stopped",
-            "return paused(replace(intake, stops={**intake.stops, currency: stop}), by, why, now)",
-            "return replace(intake, stops={**intake.stops, currency: stop})",
+            "domain.intake:stop_intake",
+            "pause_intake(replace(intake, stops={**intake.stops, currency: stop}), by, why, now)",
+            "replace(intake, stops={**intake.stops, currency: stop})",
         ),
     ),
     people_mutant(
         "a resume raises no level",
         (
-            "domain.intake:_raised",
+            "domain.intake:_raise_level",
             "if total_minor <= level_minor:",
             "if True:",
         ),
@@ -61,7 +61,7 @@ MUTANTS = (
     people_mutant(
         "a resume ends the stop for the whole day",
         (
-            "domain.intake:_raised",
+            "domain.intake:_raise_level",
             'total_minor + int(stop["step_minor"])',
             "10**12",
         ),

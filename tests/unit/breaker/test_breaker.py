@@ -22,10 +22,10 @@ from refunds.domain.intake import (
     desired_mapping,
     forget_failures,
     may_probe,
-    opened,
-    paused,
+    open_breaker,
+    pause_intake,
     record_failures,
-    resumed,
+    resume_intake,
     should_probe,
 )
 from refunds.tables.state import Control
@@ -40,8 +40,8 @@ def failing(number: int) -> list[str]:
     return [f"payment-{each}" for each in range(number)]
 
 
-def open_breaker(**changes: Any) -> Intake:
-    return opened(Intake(**changes), "ProcessRefund:7", "HTTP 503", NOW)
+def breaker_that_is_open(**changes: Any) -> Intake:
+    return open_breaker(Intake(**changes), "ProcessRefund:7", "HTTP 503", NOW)
 
 
 def test_one_payment_that_always_fails_raises_no_doubt() -> None:
@@ -80,24 +80,24 @@ def test_what_is_kept_of_failures_is_bounded() -> None:
 
 
 def test_an_open_breaker_counts_nothing() -> None:
-    intake = open_breaker()
+    intake = breaker_that_is_open()
     assert record_failures(intake, failing(3), NOW) == intake
 
 
 def test_opening_twice_is_opening_once() -> None:
-    intake = open_breaker()
-    assert opened(intake, "another", "other", NOW + timedelta(hours=1)) == intake
+    intake = breaker_that_is_open()
+    assert open_breaker(intake, "another", "other", NOW + timedelta(hours=1)) == intake
 
 
 def test_a_gateway_that_is_down_is_not_asked_at_once() -> None:
-    intake = open_breaker()
+    intake = breaker_that_is_open()
     assert not may_probe(intake, NOW + OPEN_AT_LEAST - timedelta(seconds=1))
     assert may_probe(intake, NOW + OPEN_AT_LEAST)
     assert not may_probe(Intake(), NOW)
 
 
 def test_recovery_is_gradual() -> None:
-    intake, now, concurrencies = open_breaker(), NOW, []
+    intake, now, concurrencies = breaker_that_is_open(), NOW, []
     for _ in range(10):
         concurrencies.append(desired_mapping(intake, 100))
         now += timedelta(minutes=5)
@@ -109,7 +109,7 @@ def test_recovery_is_gradual() -> None:
 
 @pytest.mark.parametrize("most", [2, 3, 10, 1000])
 def test_recovery_ends_closed_whatever_the_most_is(most: int) -> None:
-    intake, now = open_breaker(), NOW
+    intake, now = breaker_that_is_open(), NOW
     for _ in range(10):
         now += STEP_AT_LEAST
         intake = after_probe(intake, None, most, "me", now)
@@ -119,14 +119,14 @@ def test_recovery_ends_closed_whatever_the_most_is(most: int) -> None:
 
 
 def test_a_step_of_the_recovery_takes_its_time() -> None:
-    intake = after_probe(open_breaker(), None, MOST, "me", NOW + OPEN_AT_LEAST)
+    intake = after_probe(breaker_that_is_open(), None, MOST, "me", NOW + OPEN_AT_LEAST)
     at = NOW + OPEN_AT_LEAST + STEP_AT_LEAST - timedelta(seconds=1)
     assert after_probe(intake, None, MOST, "me", at) == intake
 
 
 def test_recovery_waits_while_refunds_fail_and_goes_back_when_the_gateway_does() -> None:
     now = NOW + OPEN_AT_LEAST
-    intake = after_probe(open_breaker(), None, MOST, "me", now)
+    intake = after_probe(breaker_that_is_open(), None, MOST, "me", now)
     doubted = record_failures(intake, failing(2), now)
     assert after_probe(doubted, None, MOST, "me", now + STEP_AT_LEAST) == doubted
     again = after_probe(doubted, "HTTP 503", MOST, "me", now + STEP_AT_LEAST)
@@ -135,28 +135,30 @@ def test_recovery_waits_while_refunds_fail_and_goes_back_when_the_gateway_does()
 
 
 def test_neither_switch_moves_the_other() -> None:
-    held = paused(open_breaker(), "jo", "maintenance", NOW)
+    held = pause_intake(breaker_that_is_open(), "jo", "maintenance", NOW)
     closed = held
     for minutes in range(5, 60, 5):
         closed = after_probe(closed, None, MOST, "me", NOW + timedelta(minutes=minutes))
     assert closed.breaker is BreakerState.CLOSED
     assert not desired_mapping(closed, MOST).enabled
-    free = resumed(held, "jo", "done", NOW)
+    free = resume_intake(held, "jo", "done", NOW)
     assert free.breaker is BreakerState.OPEN
     assert not desired_mapping(free, MOST).enabled
 
 
 def test_who_paused_first_stays_named() -> None:
-    intake = paused(Intake(), "jo", "maintenance", NOW)
-    assert paused(intake, "sam", "me too", NOW) == intake
+    intake = pause_intake(Intake(), "jo", "maintenance", NOW)
+    assert pause_intake(intake, "sam", "me too", NOW) == intake
     assert (intake.paused_by, intake.paused_why) == ("jo", "maintenance")
-    assert resumed(Intake(), "jo", "why not", NOW) == Intake()
+    assert resume_intake(Intake(), "jo", "why not", NOW) == Intake()
 
 
 def test_the_history_says_who_and_why_and_is_bounded() -> None:
     intake = Intake()
     for number in range(MAX_HISTORY):
-        intake = resumed(paused(intake, "jo", f"{number}", NOW), "sam", "x" * 10_000, NOW)
+        intake = resume_intake(
+            pause_intake(intake, "jo", f"{number}", NOW), "sam", "x" * 10_000, NOW
+        )
     assert len(intake.history) == MAX_HISTORY
     assert intake.history[-2]["by"] == "jo"
     assert intake.history[-2]["what"] == "paused"
@@ -164,7 +166,7 @@ def test_the_history_says_who_and_why_and_is_bounded() -> None:
 
 
 def test_a_state_is_read_as_it_was_stored() -> None:
-    full = paused(record_failures(open_breaker(version=3), [], NOW), "jo", "why", NOW)
+    full = pause_intake(record_failures(breaker_that_is_open(version=3), [], NOW), "jo", "why", NOW)
     recovering = record_failures(
         after_probe(full, None, MOST, "me", NOW + OPEN_AT_LEAST), ["p"], NOW
     )
@@ -184,8 +186,8 @@ def test_racing_functions_lose_no_change(world: World) -> None:
         nonlocal meddled
         if not meddled:
             meddled = True
-            other.change_intake(lambda there: paused(there, "jo", "why", NOW))
-        return opened(intake, "me", "HTTP 503", NOW)
+            other.change_intake(lambda there: pause_intake(there, "jo", "why", NOW))
+        return open_breaker(intake, "me", "HTTP 503", NOW)
 
     world.control.change_intake(step)
     intake = world.control.intake()

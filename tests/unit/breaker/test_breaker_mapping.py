@@ -14,7 +14,7 @@ from tests.support.world import World
 
 from refunds.breaker.breaker import gateway_trouble
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
-from refunds.domain.intake import BreakerState, opened, paused, resumed
+from refunds.domain.intake import BreakerState, open_breaker, pause_intake, resume_intake
 
 MOST = 10
 
@@ -75,7 +75,9 @@ class Reconciling:
     def trip(self) -> None:
         self.world.gateway.down = True
         self.world.control.change_intake(
-            lambda intake: opened(intake, "ProcessRefund:7", "HTTP 503", self.world.clock.now())
+            lambda intake: open_breaker(
+                intake, "ProcessRefund:7", "HTTP 503", self.world.clock.now()
+            )
         )
 
 
@@ -130,7 +132,7 @@ def test_a_pause_that_comes_between_reading_and_switching_wins(reconciling: Reco
 
     def pause_meanwhile() -> None:
         mapping.before_update = lambda: None
-        world.control.change_intake(lambda intake: paused(intake, "jo", "stop!", NOW))
+        world.control.change_intake(lambda intake: pause_intake(intake, "jo", "stop!", NOW))
 
     mapping.before_update = pause_meanwhile
     reconciling.keep()
@@ -150,14 +152,14 @@ def test_a_mapping_that_is_just_being_changed_is_switched_at_the_next_run(
 
 def test_what_a_person_paused_is_never_resumed(reconciling: Reconciling) -> None:
     world, mapping = reconciling.world, reconciling.mapping
-    world.control.change_intake(lambda intake: paused(intake, "jo", "audit", NOW))
+    world.control.change_intake(lambda intake: pause_intake(intake, "jo", "audit", NOW))
     reconciling.trip()
     world.gateway.down = False
     for _ in range(20):
         reconciling.keep()
         world.clock.advance(minutes=5)
         assert mapping.state == "Disabled"
-    world.control.change_intake(lambda intake: resumed(intake, "jo", "done", NOW))
+    world.control.change_intake(lambda intake: resume_intake(intake, "jo", "done", NOW))
     reconciling.keep()
     assert mapping.state == "Enabled"
 

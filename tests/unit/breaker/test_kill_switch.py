@@ -10,7 +10,7 @@ from tests.support.builders import NOW
 from tests.support.world import World
 
 from refunds.breaker.kill_switch import KillSwitch, StoppedError
-from refunds.domain.intake import Intake, paused, resumed, stop_level_minor, stopped
+from refunds.domain.intake import Intake, pause_intake, resume_intake, stop_intake, stop_level_minor
 from refunds.tables.state import ContendedError
 
 LATER = NOW + timedelta(hours=1)
@@ -18,7 +18,7 @@ TOMORROW = NOW + timedelta(days=1)
 
 
 def at(intake: Intake, total_minor: int, now: datetime = NOW, currency: str = "EUR") -> Intake:
-    return stopped(intake, currency, total_minor, above_minor=1000, by="f:1", now=now)
+    return stop_intake(intake, currency, total_minor, above_minor=1000, by="f:1", now=now)
 
 
 def level(intake: Intake, now: datetime = NOW, currency: str = "EUR") -> int:
@@ -40,23 +40,23 @@ def test_a_total_at_the_level_flows_and_one_above_it_stops() -> None:
 
 def test_a_resume_raises_the_level_by_a_step_above_what_was_seen_last() -> None:
     held = at(at(Intake(), 1001), 1600)
-    free = resumed(held, "ada", "a sale, TICKET-1", LATER)
+    free = resume_intake(held, "ada", "a sale, TICKET-1", LATER)
     assert not free.paused
     assert level(free) == 2600
     assert at(free, 2600) == free
     again = at(free, 2601)
     assert again.paused
-    assert level(resumed(again, "ada", "still", LATER)) == 3601
+    assert level(resume_intake(again, "ada", "still", LATER)) == 3601
 
 
 def test_the_next_day_begins_at_the_parameter() -> None:
-    free = resumed(at(Intake(), 1600), "ada", "a sale", LATER)
+    free = resume_intake(at(Intake(), 1600), "ada", "a sale", LATER)
     assert level(free, TOMORROW) == 1000
     assert at(free, 1001, TOMORROW).paused
 
 
 def test_each_currency_has_its_own_level() -> None:
-    free = resumed(at(Intake(), 1600), "ada", "a sale", LATER)
+    free = resume_intake(at(Intake(), 1600), "ada", "a sale", LATER)
     assert level(free, currency="USD") == 1000
     both = at(free, 1001, currency="USD")
     assert both.paused
@@ -64,14 +64,14 @@ def test_each_currency_has_its_own_level() -> None:
 
 
 def test_a_persons_pause_stays_theirs_and_the_stop_is_noted_all_the_same() -> None:
-    held = at(paused(Intake(), "ada", "maintenance", NOW), 1600)
+    held = at(pause_intake(Intake(), "ada", "maintenance", NOW), 1600)
     assert (held.paused_by, held.paused_why) == ("ada", "maintenance")
-    assert level(resumed(held, "ada", "over", LATER)) == 2600
+    assert level(resume_intake(held, "ada", "over", LATER)) == 2600
 
 
 def test_a_resume_of_a_pause_without_a_stop_raises_nothing() -> None:
-    free = resumed(at(Intake(), 1600), "ada", "a sale", LATER)
-    again = resumed(paused(free, "ada", "maintenance", LATER), "ada", "over", LATER)
+    free = resume_intake(at(Intake(), 1600), "ada", "a sale", LATER)
+    again = resume_intake(pause_intake(free, "ada", "maintenance", LATER), "ada", "over", LATER)
     assert level(again) == 2600
 
 
@@ -115,7 +115,7 @@ def test_after_a_resume_what_was_put_back_goes_on(world: World) -> None:
     made = Switched(world)
     with pytest.raises(StoppedError):
         made.switch()("EUR", 1300)
-    world.control.change_intake(lambda intake: resumed(intake, "ada", "a sale", NOW))
+    world.control.change_intake(lambda intake: resume_intake(intake, "ada", "a sale", NOW))
     made.switch()("EUR", 1300)
     made.switch()("EUR", 2300)
     assert not world.control.intake().paused

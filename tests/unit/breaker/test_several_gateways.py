@@ -28,9 +28,9 @@ from refunds.domain.intake import (
     STEP_AT_LEAST,
     BreakerState,
     Intake,
-    closed,
-    opened,
-    paused,
+    close_breaker,
+    open_breaker,
+    pause_intake,
     recovering_share,
 )
 from refunds.gateways.contract import (
@@ -154,7 +154,9 @@ def test_every_environment_learns_of_it_within_a_minute(two: Two) -> None:
 
 
 def test_a_person_can_hold_one_gateway(two: Two) -> None:
-    two.control.change_intake(lambda there: paused(there, "jo", "why", two.clock.now()), "acme")
+    two.control.change_intake(
+        lambda there: pause_intake(there, "jo", "why", two.clock.now()), "acme"
+    )
     two.breaker.before_batch()
 
     assert two.breaker.hold("acme-1") is not None
@@ -212,11 +214,11 @@ def test_the_queue_stops_only_while_every_gateway_is_down(two: Two) -> None:
 
 def test_closing_keeps_a_persons_pause(two: Two) -> None:
     now = two.clock.now()
-    held = paused(opened(Intake(), "me", "down", now), "jo", "why", now)
+    held = pause_intake(open_breaker(Intake(), "me", "down", now), "jo", "why", now)
 
-    assert closed(held, "me", "back", now).breaker is CLOSED
-    assert closed(held, "me", "back", now).paused
-    assert closed(Intake(), "me", "back", now) == Intake()
+    assert close_breaker(held, "me", "back", now).breaker is CLOSED
+    assert close_breaker(held, "me", "back", now).paused
+    assert close_breaker(Intake(), "me", "back", now) == Intake()
 
 
 def test_successes_at_one_do_not_hide_failures_at_the_other(two: Two) -> None:

@@ -12,7 +12,7 @@ from tests.support.people import session_arn, sign_in
 from tests.support.world import World
 
 from refunds.domain.clock import SystemClock, rfc3339
-from refunds.domain.intake import paused
+from refunds.domain.intake import pause_intake
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayUnavailableError
 from refunds.tables.wire import item_to_wire
@@ -170,7 +170,7 @@ def test_nothing_is_approved_while_requests_are_paused(
     world: World, refunds: Refunds, gateway: str | None
 ) -> None:
     world.control.change_intake(
-        lambda intake: paused(intake, session_arn("jo"), "a look", NOW), gateway
+        lambda intake: pause_intake(intake, session_arn("jo"), "a look", NOW), gateway
     )
     ran = refunds("approve", "refund-1", *YES)
     assert ran.status == 1

@@ -14,7 +14,7 @@ from tests.support.finished_refunds import NOW, add, at
 from tests.support.moto_stack import table_without_indexes
 from tests.support.world import World
 
-from refunds.domain.intake import opened, paused
+from refunds.domain.intake import open_breaker, pause_intake
 from refunds.domain.refund import Status
 
 
@@ -86,9 +86,9 @@ def test_a_refund_that_is_not_there_may_wait_in_the_queue(world: World, refunds:
     assert "Was it sent to this stack?" in why()
     world.stack.clients.sqs.send_message(QueueUrl=world.stack.queue_url, MessageBody="{}")
     assert "Requests in the queue: 1." in why()
-    world.control.change_intake(lambda intake: paused(intake, "jo", "maintenance", NOW))
+    world.control.change_intake(lambda intake: pause_intake(intake, "jo", "maintenance", NOW))
     assert "paused by jo" in why()
-    world.control.change_intake(lambda intake: opened(intake, "P:1", "HTTP 503", NOW))
+    world.control.change_intake(lambda intake: open_breaker(intake, "P:1", "HTTP 503", NOW))
     assert "The gateway is down" in why()
     world.stack.clients.sqs.send_message(
         QueueUrl=world.stack.dead_letter_queue_url, MessageBody="{}"

@@ -17,7 +17,7 @@ from tests.support.world import World
 from refunds.backup.digest import Digest, digest_key
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
 from refunds.domain.clock import rfc3339
-from refunds.domain.intake import BreakerState, Intake, opened
+from refunds.domain.intake import BreakerState, Intake, open_breaker
 from refunds.domain.refund import Status
 from refunds_ops.cli import cli
 from refunds_ops.commands import intake as command
@@ -204,7 +204,9 @@ def test_the_reconciler_does_not_resume_what_a_person_paused(
 
 
 def test_resuming_does_not_close_an_open_breaker(world: World, mapping: Mapping) -> None:
-    world.control.change_intake(lambda intake: opened(intake, "ProcessRefund:7", "HTTP 503", NOW))
+    world.control.change_intake(
+        lambda intake: open_breaker(intake, "ProcessRefund:7", "HTTP 503", NOW)
+    )
     pause()
     result = run("resume", "--why", "done")
 
@@ -318,7 +320,9 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
 
 
 def test_one_gateway_of_several_that_is_down_is_named(world: World, mapping: Mapping) -> None:
-    world.control.change_intake(lambda intake: opened(intake, "P:1", "HTTP 503", NOW), "stripe")
+    world.control.change_intake(
+        lambda intake: open_breaker(intake, "P:1", "HTTP 503", NOW), "stripe"
+    )
     result = run("status", "--json")
     assert result.exit_code == 1
     assert "HTTP 503" in json.loads(result.output)["gateways_down"]["stripe"]
