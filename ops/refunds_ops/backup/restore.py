@@ -51,7 +51,7 @@ def import_table(  # noqa: PLR0913, PLR0917 - one import's parts, in order
     key_arn: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Restore an export into a new table, by the AWS API alone; ``place`` is its bucket.
+    """Restore an export into a new table, through the AWS API alone.
 
     Raises ``RestoreError`` unless every item was imported, ``DamagedError`` and ``AbsentError``
     before anything was.

@@ -107,8 +107,8 @@ class BackupVerification:
         *,
         on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
-        """``keys``: the public keys that are trusted, normally one. ``tell`` is called with what is
-        being read, and how many bytes of how many are."""
+        """``keys``: the trusted public keys, normally one. ``on_progress`` is called with what is
+        being read, the bytes that are done, and all bytes."""
         self._storage = storage
         self._keys = {key.fingerprint: key for key in keys}
         self._on_progress = on_progress

@@ -63,12 +63,12 @@ class TableSettings:
 
 @dataclass(frozen=True)
 class Deviation:
-    """``what`` deviates from the template. ``mend`` corrects it; if it is None, only a person can,
+    """``what`` deviates from the template. ``correct`` fixes it; if it is None, only a person can,
     with ``step``."""
 
     what: str
     step: str
-    mend: Callable[[], object] | None = None
+    correct: Callable[[], object] | None = None
 
 
 class WholeTables:
@@ -86,10 +86,10 @@ class WholeTables:
         if kind == "audit" and not created:
             return False
         for deviation in self.deviations(kind, name):
-            if deviation.mend is None:
+            if deviation.correct is None:
                 raise NotWholeError(f"{name}: {deviation.what}", deviation.step)
             try:
-                deviation.mend()
+                deviation.correct()
             except ClientError as exc:
                 code = exc.response["Error"]["Code"]
                 raise NotWholeError(f"{name}: {deviation.what} ({code})", deviation.step) from exc

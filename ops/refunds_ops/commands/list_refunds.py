@@ -109,7 +109,7 @@ def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **op
     """
     stack = find_stack(stack_name)
     zone, now = zone_of(stack), utc_now()
-    wanted = _wanted(options)
+    wanted = _filters(options)
     span = span_of(zone, now, day=options["day"], since=options["since"], until=options["until"])
     if span is None and not (wanted.transaction_id or wanted.user_id or wanted.only_unfinished):
         print_note("These are of the last seven days. For another time: --day, --since, --until.")
@@ -136,7 +136,7 @@ def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **op
         _say_next(page[-1], by_creation=options["sort"] == "created")
 
 
-def _wanted(options: dict[str, Any]) -> Wanted:
+def _filters(options: dict[str, Any]) -> Wanted:
     if options["amount"] is not None and options["currency"] is None:
         raise click.UsageError("--amount needs --currency, such as USD.")
     wanted = Wanted(

@@ -76,7 +76,7 @@ class Switch:
             # Another function may have changed the state, and switched the mapping, between our
             # read and our update.
             again = self._control.intake()
-            if self._wanted(again) == self._wanted(intake):
+            if self._desired(again) == self._desired(intake):
                 return Switched(again, state, settled=True)
         return Switched(self._control.intake(), "being changed", settled=False)
 
@@ -84,22 +84,22 @@ class Switch:
         """The mapping's state: Enabled, Disabled, or changing to one of them."""
         return str(self._client.get_event_source_mapping(UUID=self._mapping_id)["State"])
 
-    def _wanted(self, intake: Intake) -> Any:
+    def _desired(self, intake: Intake) -> Any:
         return desired_mapping(intake, self.maximum_concurrency)
 
     def _set(self, intake: Intake) -> tuple[str | None, bool]:
         """The mapping's state, and whether it was updated. None: it can't be updated now."""
-        want = self._wanted(intake)
+        desired = self._desired(intake)
         there = self._client.get_event_source_mapping(UUID=self._mapping_id)
         state = there["State"]
         concurrency = there.get("ScalingConfig", {}).get("MaximumConcurrency")
-        if state == "Disabled" and not want.enabled:
+        if state == "Disabled" and not desired.enabled:
             return state, False
-        if state == "Enabled" and want.enabled and concurrency == want.concurrency:
+        if state == "Enabled" and desired.enabled and concurrency == desired.concurrency:
             return state, False
-        change: Any = {"Enabled": want.enabled}
-        if want.enabled:
-            change["ScalingConfig"] = {"MaximumConcurrency": want.concurrency}
+        change: Any = {"Enabled": desired.enabled}
+        if desired.enabled:
+            change["ScalingConfig"] = {"MaximumConcurrency": desired.concurrency}
         try:
             answer = self._client.update_event_source_mapping(UUID=self._mapping_id, **change)
         except ClientError as exc:

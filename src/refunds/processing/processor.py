@@ -128,10 +128,10 @@ class Processor:
         if adopted:
             refund = replace(refund, key_used_at=LONG_AGO)
         if last:
-            refund = _continued(refund, last)
+            refund = _continue_chain(refund, last)
             if last.get("status") not in (Status.PROCESSING, Status.PENDING):
                 refund = replace(refund, key_used_at=LONG_AGO)  # it had ended: never called again
-        opened = self._settler.recorder.opened(self._admitted(refund, adopted=adopted))
+        opened = self._settler.recorder.opened(self._admit(refund, adopted=adopted))
         return self._refunds.put_new(opened) or opened
 
     def give_back_unused(self, refund: Refund, request: RefundRequest) -> Item | None:
@@ -242,12 +242,12 @@ class Processor:
                 # Its record was lost but its trail was not, so it continues from the trail.
                 there = self._refunds.put_new(known)
                 return self._resume(request, there or known, deadline)
-            refund = _continued(refund, last)
+            refund = _continue_chain(refund, last)
             may_call = may_call and last.get("status") in (Status.PROCESSING, Status.PENDING)
         if not may_call:
             refund = replace(refund, key_used_at=LONG_AGO)  # no later attempt calls it either
         else:
-            refund = self._admitted(refund, deadline if ask_first else None, adopted=adopted)
+            refund = self._admit(refund, deadline if ask_first else None, adopted=adopted)
         if self._message_is_old(delivery):
             refund = self._settler.recorder.opened(refund)
         there = self._refunds.put_new(refund)
@@ -261,7 +261,7 @@ class Processor:
             return self._settler.ask_then_call(refund, deadline)
         return self._settler.call(refund, deadline)
 
-    def _admitted(
+    def _admit(
         self, refund: Refund, ask_within: Deadline | None = None, *, adopted: bool = False
     ) -> Refund:
         """The refund as it may be claimed: counted against its limits, or waiting for approval.
@@ -312,7 +312,7 @@ class Processor:
             # Tables and trail no longer have it, and the payment can't be refunded any more.
             return Later(f"{why.code}, and the gateway shows a refund of this id")
         elif last:
-            refund = _continued(refund, last)
+            refund = _continue_chain(refund, last)
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
@@ -406,7 +406,7 @@ class Processor:
         return self._clock.now() - delivery.sent_at > QUEUE_KEEPS - LAST_DAY
 
 
-def _continued(refund: Refund, last: Item) -> Refund:
+def _continue_chain(refund: Refund, last: Item) -> Refund:
     """The refund as the next version of a chain whose record was removed by hand. Whatever was sent
     to the gateway for it was sent with that chain's account, key and age."""
     details = last["details"]

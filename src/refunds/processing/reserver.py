@@ -125,7 +125,7 @@ class Reserver:
             answer = self._hold(request, ledger)
             if not (isinstance(answer, NotPossible) and answer.code == BALANCE_EXCEEDED):
                 return answer
-        return self._counted(request, gateway, deadline, forgotten_minor)
+        return self._count_and_hold(request, gateway, deadline, forgotten_minor)
 
     def _from_gateway(  # noqa: PLR0911 - one return a case
         self,
@@ -143,7 +143,7 @@ class Reserver:
         # lost tables.
         if payment.refunded_minor or look_up_first:
             seen = payment.refunded_minor > 0
-            return self._counted(
+            return self._count_and_hold(
                 request, gateway, deadline, forgotten_minor, payment=payment, seen=seen
             )
         left = payment.refundable_minor
@@ -166,7 +166,7 @@ class Reserver:
             return Seen()
         return self._from_ledger(request, ledger, gateway, deadline, forgotten_minor)
 
-    def _counted(  # noqa: PLR0913 - the request and its payment
+    def _count_and_hold(  # noqa: PLR0913 - the request and its payment
         self,
         request: RefundRequest,
         gateway: Gateway,

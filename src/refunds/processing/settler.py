@@ -206,7 +206,7 @@ class Settler:
             case Accepted(refund=shown):
                 return self._by_evidence(refund, (shown,), deadline)
             case Declined():
-                return self._declined(refund, answer, deadline, unanswered)
+                return self._after_decline(refund, answer, deadline, unanswered)
             case Retryable(reason=reason, retry_after_seconds=wait):
                 return self._leave(refund, reason, wait, uncalled=unanswered)
             case Misconfigured(reason=why):
@@ -345,7 +345,7 @@ class Settler:
                     return self._still_open(shown_now, refund)
                 return self.recorder.finish(refund, Status.PENDING, shown_at=shown_at, **seen)
 
-    def _declined(
+    def _after_decline(
         self, refund: Refund, answer: Declined, deadline: Deadline, unanswered: Refund | None
     ) -> Recorded | Later:
         if unanswered is not None:

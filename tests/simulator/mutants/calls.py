@@ -145,7 +145,7 @@ MUTANTS = (
     ),
     mutant(
         "decline after unknown trusted",
-        ("processing.settler:Settler._declined", "if unanswered is not None:", "if False:"),
+        ("processing.settler:Settler._after_decline", "if unanswered is not None:", "if False:"),
     ),
     mutant(
         "key in use taken for a decline",

@@ -81,12 +81,12 @@ MUTANTS = (
     ),
     edge_mutant(
         "a decline is trusted though a call may arrive",
-        ("processing.settler:Settler._declined", "self._may_arrive(unanswered)", "False"),
+        ("processing.settler:Settler._after_decline", "self._may_arrive(unanswered)", "False"),
     ),
     edge_mutant(
         "a decline is trusted though the gateway shows a pending refund",
         (
-            "processing.settler:Settler._declined",
+            "processing.settler:Settler._after_decline",
             "if found:",
             "if found and found[0].status is not GatewayStatus.PENDING:",
         ),

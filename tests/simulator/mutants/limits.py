@@ -133,7 +133,7 @@ MUTANTS = (
     limits_mutant(
         "claimed without approval",
         (
-            "processing.processor:Processor._admitted",
+            "processing.processor:Processor._admit",
             "if not isinstance(admitted, Over):",
             "if isinstance(admitted, Over):\n            return refund\n        else:",
         ),

@@ -41,7 +41,7 @@ MUTANTS = (
         "a rejection begins a second chain",
         (
             "processing.processor:Processor._reject",
-            "refund = _continued(refund, last)",
+            "refund = _continue_chain(refund, last)",
             "pass",
         ),
     ),
@@ -105,7 +105,7 @@ MUTANTS = (
         "the archiver begins a second chain",
         (
             "processing.processor:Processor.resume_reserved",
-            "refund = _continued(refund, last)",
+            "refund = _continue_chain(refund, last)",
             "pass",
         ),
     ),

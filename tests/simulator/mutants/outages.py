@@ -30,7 +30,7 @@ MUTANTS = (
         "the mapping is not made to follow after a crash",
         (
             "breaker.queue_mapping:Switch._set",
-            'if state == "Disabled" and not want.enabled:',
+            'if state == "Disabled" and not desired.enabled:',
             'if state == "Disabled":',
         ),
     ),
