@@ -8,16 +8,17 @@ import logging
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection as PythonsConnection
+from http.client import HTTPException, HTTPResponse
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from refunds.domain.clock import Deadline
@@ -34,6 +35,8 @@ NAT's timeout). A call on it would end with an unknown outcome, so a new connect
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 _CHUNK_BYTES = 16 * 1024
+
+_USER_AGENT = {"User-Agent": "refunds"}
 
 
 class NotSentError(Exception):
@@ -109,14 +112,22 @@ class _OneWrite:
 
     _collected: list[bytes] | None = None
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def exchange(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> HTTPResponse:
+        """Send a request and read the response's headers.
+
+        By Python's own client. urllib3's classes for requests, responses and pools do more than is
+        needed here, and take half of a call's CPU.
+        """
         self._collected = []
         try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
+            PythonsConnection.request(self, method, target, body, headers)  # type: ignore[arg-type]
             whole = b"".join(self._collected)
         finally:
             self._collected = None
         self.send(whole)
+        return PythonsConnection.getresponse(self)  # type: ignore[arg-type]
 
     def send(self, data: Any) -> None:
         if self._collected is None:
@@ -142,32 +153,33 @@ class _TlsConnection(_OneWrite, HTTPSConnection):
         _connected()
 
 
+_Connection = _PlainConnection | _TlsConnection
+
+_Idle = dict[tuple[str, str], list[_Connection]]
+"""Open connections without a request, by scheme and host."""
+
+
 def _connected() -> None:
     # No timeout applies to a slow name server. If the time is up now, nothing is sent.
     _left_seconds()
     _call.connecting = False
 
 
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
 class PooledTransport:
-    """Keeps up to ``width`` connections to a host alive. Threads share it."""
+    """Keeps up to ``width`` connections to a host alive. Threads share it.
+
+    Never repeats a request and never follows a redirect: the caller decides about both, and a
+    redirect could take the key to another host.
+    """
 
     def __init__(self, width: int) -> None:
-        context = ssl.create_default_context()
-        context.sslsocket_class = _DeadlineTlsSocket
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # The caller decides about retries, and a redirect could take the key to another host.
-        self._pools = urllib3.PoolManager(
-            maxsize=width, block=False, retries=False, ssl_context=context
-        )
-        self._pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+        self._width = width
+        self.tls = ssl.create_default_context()
+        self.tls.sslsocket_class = _DeadlineTlsSocket
+        self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Appending to a list and popping from it need no lock.
+        self._idle: _Idle = {}
+        weakref.finalize(self, _close_all, self._idle)
         self._used_at: datetime | None = None
 
     def request(
@@ -184,37 +196,70 @@ class PooledTransport:
         # The wall clock, because the monotonic clock stops while a function is frozen.
         now = deadline.clock.now()
         if self._used_at and (now - self._used_at).total_seconds() > IDLE_SECONDS:
-            self._pools.clear()
+            self.close()
         self._used_at = now
         _call.deadline, _call.connecting = deadline, False
-        response = None
+        connection, response = None, None
         try:
-            response = self._pools.urlopen(
-                method,
-                url,
-                headers=dict(headers),
-                body=body,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=urllib3.Timeout(
-                    connect=min(CONNECT_SECONDS, deadline.left_seconds()),
-                    read=min(READ_SECONDS, deadline.left_seconds()),
-                ),
-            )
-            content = _read_body(response)
-            received = {name.lower(): value for name, value in response.headers.items()}
-            answer = HttpResponse(response.status, received, content)
-            response.release_conn()
-            response = None
+            parts = urlsplit(url)
+            connection = self._connection(parts)
+            seconds = min(CONNECT_SECONDS, deadline.left_seconds())
+            connection.timeout = seconds
+            if connection.sock is not None:
+                connection.sock.settimeout(seconds)
+            target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+            response = connection.exchange(method, target, {**_USER_AGENT, **headers}, body)
+            # A value that was folded over lines has them in it.
+            received = {k.lower(): " ".join(v.split()) for k, v in response.getheaders()}
+            answer = HttpResponse(response.status, received, _read_body(response))
+            if not response.will_close and self._keep(connection, parts):
+                connection = None
             return answer
-        except (HTTPError, OSError, ValueError) as exc:
+        except (HTTPException, HTTPError, OSError, ValueError) as exc:
             if _call.connecting:
                 raise NotSentError(type(exc).__name__) from exc
             raise NoAnswerError(type(exc).__name__) from exc
         finally:
-            if response is not None:
-                response.close()
+            if connection is not None:
+                connection.close()
+                if response is not None:
+                    response.close()
+
+    def _connection(self, parts: SplitResult) -> _Connection:
+        """A connection that is open, or one that the request opens."""
+        idle = self._idle.get((parts.scheme, parts.netloc), [])
+        while True:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                break
+            if connection.is_connected:
+                return connection
+            connection.close()
+        if parts.hostname and parts.scheme == "https":
+            return _TlsConnection(parts.hostname, parts.port, ssl_context=self.tls)
+        if parts.hostname and parts.scheme == "http":
+            return _PlainConnection(parts.hostname, parts.port)
+        raise ValueError("no http:// or https:// URL with a host")
+
+    def _keep(self, connection: _Connection, parts: SplitResult) -> bool:
+        """Keep the connection for a later request, unless there are enough of them."""
+        idle = self._idle.setdefault((parts.scheme, parts.netloc), [])
+        if len(idle) >= self._width:
+            return False
+        idle.append(connection)
+        return True
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        _close_all(self._idle)
+
+
+def _close_all(idle: _Idle) -> None:
+    for host in list(idle):
+        connections = idle.pop(host, [])
+        while connections:
+            connections.pop().close()
 
 
 def public_address(url: str) -> str:
@@ -241,10 +286,30 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | No
     return min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
-def _read_body(response: urllib3.BaseHTTPResponse) -> bytes:
+def _read_body(response: HTTPResponse) -> bytes:
+    """The whole body. Raises ``ProtocolError`` for one that is too large, ``HTTPException`` for one
+    that ends early."""
+    if response.length != 0 and not response.chunked:
+        response.length = _declared_length(response)
+    if response.length is not None:
+        if response.length > MAX_BODY_BYTES:
+            raise ProtocolError(f"a body of more than {MAX_BODY_BYTES} bytes")
+        return response.read()
     content = bytearray()
     while chunk := response.read(_CHUNK_BYTES):
         content += chunk
         if len(content) > MAX_BODY_BYTES:
             raise ProtocolError(f"a body of more than {MAX_BODY_BYTES} bytes")
     return bytes(content)
+
+
+def _declared_length(response: HTTPResponse) -> int | None:
+    """The only length that the headers declare. Python's client takes the first of several, and
+    passes over one that is no number. Raises ``ValueError`` or ``ProtocolError`` for those."""
+    declared = response.headers.get_all("Content-Length")
+    if declared is None:
+        return None
+    lengths = {int(each) for value in declared for each in value.split(",")}
+    if len(lengths) != 1 or min(lengths) < 0:
+        raise ProtocolError("no one length of the body")
+    return lengths.pop()

@@ -30,7 +30,7 @@ def serve() -> Iterator[Serve]:
 def transport() -> Iterator[PooledTransport]:
     made = PooledTransport(4)
     yield made
-    made._pools.clear()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     transport = PooledTransport(4)
     yield authority.server_context(tmp_path, HERE), transport
-    transport._pools.clear()
+    transport.close()
 
 
 @pytest.fixture

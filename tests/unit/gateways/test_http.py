@@ -88,6 +88,41 @@ def test_a_body_that_came_compressed_is_not_unpacked(
     assert call(transport, server.url).body == b"\x1f\x8b"
 
 
+def test_a_length_that_is_repeated_is_one_length(serve: Serve, transport: PooledTransport) -> None:
+    server = serve(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"))
+
+    assert call(transport, server.url).body == b"ok"
+
+
+def test_a_header_folded_over_lines_is_one_line(serve: Serve, transport: PooledTransport) -> None:
+    server = serve(says(b"HTTP/1.1 200 OK\r\nRequest-Id: a\r\n b\r\nContent-Length: 2\r\n\r\nok"))
+
+    assert call(transport, server.url).headers["request-id"] == "a b"
+
+
+def test_no_more_connections_are_kept_than_the_pool_is_wide(serve: Serve) -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def together(connection: socket.socket, request: bytes) -> bool | None:
+        both.wait()
+        return says(OK)(connection, request)
+
+    server, transport = serve(together), PooledTransport(1)
+    threads = [threading.Thread(target=call, args=(transport, server.url)) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert [len(each) for each in transport._idle.values()] == [1]
+    transport.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://gateway.invalid/", "gateway.invalid", "http:///x"])
+def test_what_is_no_http_url_is_no_crash(transport: PooledTransport, url: str) -> None:
+    with pytest.raises((NoAnswerError, NotSentError)):
+        call(transport, url)
+
+
 # One request and no more
 
 
@@ -135,10 +170,14 @@ def reset(connection: socket.socket, request: bytes) -> None:
         says(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", keep=False),
         says(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", keep=False),
         says(b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\nx", keep=False),
+        says(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", keep=False),
+        says(b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nxx", keep=False),
+        says(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", keep=False),
     ],
     ids=[
         *("dropped", "reset", "cut in its body", "cut in a chunk"),
         *("no chunk", "not HTTP", "too many headers", "a header too long", "two lengths"),
+        *("a length in each of two headers", "no number", "a negative length"),
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -58,10 +58,8 @@ def test_a_server_without_tls_gets_nothing_of_the_request(
 
 
 def test_old_tls_is_refused(serve: Serve, trusted: tuple[ssl.SSLContext, PooledTransport]) -> None:
-    assert trusted[1]._pools.connection_pool_kw["ssl_context"].minimum_version >= (
-        ssl.TLSVersion.TLSv1_2
-    )
-    assert trusted[1]._pools.connection_pool_kw["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+    assert trusted[1].tls.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert trusted[1].tls.verify_mode is ssl.CERT_REQUIRED
 
 
 def test_a_connection_cut_in_a_tls_answer_may_have_moved_money(
