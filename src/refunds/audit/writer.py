@@ -20,7 +20,7 @@ from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry, hashed_fields,
 from refunds.domain.clock import Clock, rfc3339
 from refunds.domain.refund import AUDITED, Item
 from refunds.tables.audit_trail import MAX_STATEMENTS, AuditTable, Inserted, NotStorableError
-from refunds.tables.wire import from_wire, item_to_wire
+from refunds.tables.wire import from_wire, item_from_wire, item_to_wire
 
 T = TypeVar("T")
 
@@ -189,12 +189,15 @@ def entry_of(record: dict[str, Any]) -> Item | None:
         )
     new = _audited(change["NewImage"])
     try:
-        old = _audited(change.get("OldImage", {}))
+        before = change.get("OldImage", {})
+        version = from_wire(before["version"]) if "version" in before else None
+        # Another version is another entry, whatever else the old image says.
+        old = _audited(before) if version == new.get("version") else {}
     except NOT_AN_IMAGE:
         old = {}  # A restore replaced a damaged record: the new image alone makes the entry.
     if old and new == old:
         return None
-    if old and new.get("version") == old.get("version"):
+    if old:
         raise UnversionedChangeError("changed without a new version")
     return audit_entry(new)
 
@@ -209,4 +212,4 @@ def same_entry(stored: Item, entry: Item) -> bool:
 
 
 def _audited(image: dict[str, Any]) -> Item:
-    return {name: from_wire(image[name]) for name in AUDITED if name in image}
+    return item_from_wire({name: image[name] for name in AUDITED if name in image})

@@ -167,16 +167,8 @@ class Refund:
         item: Item = {}
         for name in REFUND_ATTRIBUTES:
             value = getattr(self, name)
-            if value is None:
-                continue
-            if type(value) not in _STORED_AS_THEY_ARE:
-                if isinstance(value, Status):
-                    value = value.value
-                elif isinstance(value, tuple):
-                    value = [dict(each) if isinstance(each, Mapping) else each for each in value]
-                elif isinstance(value, Mapping):
-                    value = dict(value)
-            item[name] = value
+            if value is not None:
+                item[name] = value if type(value) in _STORED_AS_THEY_ARE else stored_form(value)
         return item
 
     @classmethod
@@ -190,6 +182,15 @@ class Refund:
             if name in known:
                 known[name] = tuple(known[name])
         return cls(**known)
+
+
+def stored_form(value: Any) -> Any:
+    """An attribute as the item has it."""
+    if isinstance(value, Status):
+        return value.value
+    if isinstance(value, tuple):
+        return [dict(each) if isinstance(each, Mapping) else each for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 _STORED_AS_THEY_ARE = frozenset({str, int})

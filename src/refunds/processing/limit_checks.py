@@ -146,7 +146,8 @@ class LimitChecks:
                 return result
             counted[ALL] = str(result)
             self._watch_total(refund.currency, result.total_minor)
-        return replace(refund, counted=counted or None)
+        unchanged = not counted and refund.counted is None
+        return refund if unchanged else replace(refund, counted=counted or None)
 
     def waiting(self, refund: Refund, over: Over) -> Refund:
         """The refund as ``AWAITING_APPROVAL``."""

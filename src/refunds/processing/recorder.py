@@ -78,12 +78,14 @@ class Recorder:
             previous_hash=audit_entry(refund.item())["entry_hash"],
             **changes,
         )
-        new = replace(new, lease_until=None)
         if refund.status is Status.AWAITING_APPROVAL:
             new = replace(new, open_since=None, check_at=None)  # it no longer waits for a person
         # It stays open until the reservation is given back, or until it is known what became of the
         # money. A correction stays open until it holds its money again.
-        new = _closed(new) if to is Status.SUCCEEDED and not corrects else self.opened(new)
+        if to is Status.SUCCEEDED and not corrects:
+            new = _closed(new)
+        else:
+            new = self.opened(replace(new, lease_until=None))
         if not self._refunds.save(refund, new):
             return Later("another attempt took the refund on")
         return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)

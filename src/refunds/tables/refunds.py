@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from refunds.domain.refund import Refund, Status, check_transition
+from refunds.domain.refund import REFUND_ATTRIBUTES, Refund, Status, check_transition, stored_form
 from refunds.tables.wire import condition_failed, item_from_wire, item_to_wire, old_item, to_wire
 
 if TYPE_CHECKING:
@@ -250,13 +250,22 @@ class _Update:
 
 def _update_from(old: Refund, new: Refund) -> _Update | None:
     """The update that turns ``old`` into ``new``; None when their stored forms are equal."""
-    before, after = old.item(), new.item()
-    changed = [name for name in after if after[name] != before.get(name)]
-    removed = [name for name in before if name not in after]
+    changed: dict[str, Any] = {}
+    removed: list[str] = []
+    for name in REFUND_ATTRIBUTES:
+        before, after = getattr(old, name), getattr(new, name)
+        if after is before or (after := stored_form(after)) == stored_form(before):
+            continue
+        if after is None:
+            removed.append(name)
+        else:
+            changed[name] = after
     if not changed and not removed:
         return None
     # If it was put into the index meanwhile, that was for the attempt that ends now.
-    removed += [name for name in _INDEXED if name not in before and name not in after]
+    removed += [
+        name for name in _INDEXED if getattr(old, name) is None and getattr(new, name) is None
+    ]
     clauses = []
     if changed:
         clauses.append("SET " + ", ".join(f"#{name} = :{name}" for name in changed))
@@ -265,7 +274,7 @@ def _update_from(old: Refund, new: Refund) -> _Update | None:
     return _Update(
         " ".join(clauses),
         {f"#{name}": name for name in [*changed, *removed]},
-        {f":{name}": to_wire(after[name]) for name in changed},
+        {f":{name}": to_wire(value) for name, value in changed.items()},
     )
 
 

@@ -53,7 +53,11 @@ def from_wire(wire: Mapping[str, Any]) -> Any:
 
 
 def item_to_wire(item: Mapping[str, Any]) -> Wire:
-    return {name: to_wire(value) for name, value in item.items()}
+    return {
+        # As below.
+        name: {"S": value} if type(value) is str else to_wire(value)
+        for name, value in item.items()
+    }
 
 
 def item_from_wire(wire: Mapping[str, Any]) -> Item:
