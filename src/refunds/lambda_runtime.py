@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
+from botocore.handlers import add_recursion_detection_header
 
 from refunds.domain.clock import Clock, Deadline
 
@@ -68,7 +69,12 @@ def lambda_clients(*needed: str, config: Config = DEFAULT_CLIENT_CONFIG) -> Clie
 
     def client(service: str) -> Any:
         def create() -> Any:
-            return session.create_client(service, config=config)
+            created = session.create_client(service, config=config)
+            if service == "dynamodb":
+                # Adds the trace's id, by which Lambda finds functions that call themselves through
+                # SQS, SNS or S3. DynamoDB does nothing with it.
+                created.meta.events.unregister("before-call", add_recursion_detection_header)
+            return created
 
         return create() if service in needed else LazyClient(create)
 

@@ -202,10 +202,6 @@ REFUND_ATTRIBUTES = tuple(field.name for field in fields(Refund))
 AUDITED = REFUND_ATTRIBUTES[: REFUND_ATTRIBUTES.index("fingerprint")]
 """A change of one of these raises ``version`` and makes an audit entry. Other changes don't."""
 
-_BOOKKEEPING = frozenset(
-    {"updated_at", "version", "previous_status", "changed_fields", "previous_hash"}
-)
-
 
 def check_transition(old: Refund, new: Refund) -> None:
     """Raises ``IllegalTransitionError`` for a change of status that is not legal, or that only a
@@ -224,29 +220,30 @@ def change_status(
     ``at`` is when, ``by`` who (a function and its version, or an operator), ``previous_hash`` the
     hash of the audit entry of the version that is replaced. Raises ``IllegalTransitionError``.
     """
-    changed = replace(refund, status=to, processed_by=by, **changes)
+    changes = {"status": to, "processed_by": by, **changes}
+    changed = _next_version(refund, changes, at=at, previous_hash=previous_hash)
     check_transition(refund, changed)
-    return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
+    return changed
 
 
 def _next_version(
-    before: Refund, after: Refund, follows: int, *, at: str, previous_hash: str
+    refund: Refund,
+    changes: Mapping[str, Any],
+    *,
+    at: str,
+    previous_hash: str,
+    follows: int | None = None,
 ) -> Refund:
     return replace(
-        after,
+        refund,
+        **changes,
         updated_at=at,
-        version=follows + 1,
-        previous_status=before.status,
-        changed_fields=_changed_fields(before, after),
+        version=(refund.version if follows is None else follows) + 1,
+        previous_status=refund.status,
+        changed_fields=tuple(
+            name for name in AUDITED if name in changes and changes[name] != getattr(refund, name)
+        ),
         previous_hash=previous_hash,
-    )
-
-
-def _changed_fields(before: Refund, after: Refund) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name in AUDITED
-        if name not in _BOOKKEEPING and getattr(after, name) != getattr(before, name)
     )
 
 
@@ -256,8 +253,8 @@ def proposed_version(
     """The version that records a proposed decision: the refund stays in review."""
     if refund.status is not Status.IN_REVIEW:
         raise IllegalTransitionError(f"{refund.refund_id} is {refund.status}: nothing to decide")
-    changed = replace(refund, processed_by=by, proposal={**proposal, "at": at})
-    return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
+    changes = {"processed_by": by, "proposal": {**proposal, "at": at}}
+    return _next_version(refund, changes, at=at, previous_hash=previous_hash)
 
 
 def approved_version(
@@ -271,8 +268,8 @@ def approved_version(
     """The version that records an approval when the refund needs more of them: it still waits."""
     if refund.status is not Status.AWAITING_APPROVAL:
         raise IllegalTransitionError(f"{refund.refund_id} is {refund.status}: nothing to approve")
-    changed = replace(refund, processed_by=by, approvals=approvals)
-    return _next_version(refund, changed, refund.version, at=at, previous_hash=previous_hash)
+    changes = {"processed_by": by, "approvals": approvals}
+    return _next_version(refund, changes, at=at, previous_hash=previous_hash)
 
 
 def restored_version(  # noqa: PLR0913 - a version's facts, each by keyword
@@ -294,9 +291,13 @@ def restored_version(  # noqa: PLR0913 - a version's facts, each by keyword
     how = {"at": at, "by": by, "why": why, "source": source}
     if on_behalf_of is not None:
         how["on_behalf_of"] = on_behalf_of
-    changed = replace(refund, processed_by=by, restored=how)
-    restored = _next_version(refund, changed, follows, at=at, previous_hash=previous_hash)
-    return replace(restored, attempt_token=None, lease_until=None)
+    changes = {
+        "processed_by": by,
+        "restored": how,
+        "attempt_token": None,
+        "lease_until": None,
+    }
+    return _next_version(refund, changes, at=at, previous_hash=previous_hash, follows=follows)
 
 
 def short_text(text: str | None) -> str | None:

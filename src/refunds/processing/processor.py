@@ -230,12 +230,15 @@ class Processor:
         lost. Only a person may decide to pay it again. ``adopted``: the gateway has shown it
         before, so its key is no longer used, even if the gateway no longer shows it."""
         lease = self._settler.new_lease(deadline)
-        refund = self._draft(request, Status.PROCESSING, amount_minor=amount_minor or None)
-        refund = replace(
-            refund,
+        now = rfc3339(self._clock.now())
+        refund = self._draft(
+            request,
+            Status.PROCESSING,
+            at=now,
+            amount_minor=amount_minor or None,
             attempt_token=lease.token,
             lease_until=lease.until,
-            key_used_at=LONG_AGO if adopted else refund.created_at,
+            key_used_at=LONG_AGO if adopted else now,
         )
         if ask_first and (last := self._audit.latest(request.transaction_id, request.refund_id)):
             if (known := self._from_trail(request, last)) is not None:
@@ -374,8 +377,10 @@ class Processor:
         age = self._clock.now() - from_rfc3339(refund.created_at)
         return refund.status is Status.SUCCEEDED and age > SWEEP_BACK - LAST_DAY
 
-    def _draft(self, request: RefundRequest, status: Status, **more: Any) -> Refund:
-        now = rfc3339(self._clock.now())
+    def _draft(
+        self, request: RefundRequest, status: Status, *, at: str | None = None, **more: Any
+    ) -> Refund:
+        now = at or rfc3339(self._clock.now())
         gateway = self._gateways.for_new(request.transaction_id)
         order_format = gateway.body_format
         return Refund(

@@ -70,6 +70,11 @@ class Recorder:
         corrects = to is Status.SUCCEEDED and refund.status in ENDED_WITHOUT_MONEY
         if to is Status.SUCCEEDED:
             changes = {"failure_code": None, "failure_message": None} | changes
+        # It stays open until the reservation is given back, or until it is known what became of the
+        # money. A correction stays open until it holds its money again.
+        closes = to is Status.SUCCEEDED and not corrects
+        if closes:
+            changes |= _CLOSED
         new = change_status(
             refund,
             to,
@@ -80,11 +85,7 @@ class Recorder:
         )
         if refund.status is Status.AWAITING_APPROVAL:
             new = replace(new, open_since=None, check_at=None)  # it no longer waits for a person
-        # It stays open until the reservation is given back, or until it is known what became of the
-        # money. A correction stays open until it holds its money again.
-        if to is Status.SUCCEEDED and not corrects:
-            new = _closed(new)
-        else:
+        if not closes:
             new = self.opened(replace(new, lease_until=None))
         if not self._refunds.save(refund, new):
             return Later("another attempt took the refund on")
@@ -173,13 +174,10 @@ class Recorder:
         )
 
 
+_CLOSED: Mapping[str, Any] = dict.fromkeys(
+    ("open_since", "open_shard", "check_at", "lease_until", "seen_paid_at", "asked_at")
+)
+
+
 def _closed(refund: Refund) -> Refund:
-    return replace(
-        refund,
-        open_since=None,
-        open_shard=None,
-        check_at=None,
-        lease_until=None,
-        seen_paid_at=None,
-        asked_at=None,
-    )
+    return replace(refund, **_CLOSED)
