@@ -215,8 +215,8 @@ MUTANTS = (
         "a failed refund leaves the index before its money is back",
         (
             "processing.recorder:Recorder.finish",
-            "if to is Status.SUCCEEDED and not corrects else self.opened(new)",
-            "if to in (Status.SUCCEEDED, Status.FAILED) else self.opened(new)",
+            "closes = to is Status.SUCCEEDED and not corrects",
+            "closes = to in (Status.SUCCEEDED, Status.FAILED)",
         ),
     ),
     edge_mutant(

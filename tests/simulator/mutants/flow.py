@@ -33,8 +33,8 @@ MUTANTS = (
         "pending dropped without the open index",
         (
             "processing.recorder:Recorder.finish",
-            "if to is Status.SUCCEEDED and not corrects else self.opened(new)",
-            "if to in (Status.SUCCEEDED, Status.PENDING) else self.opened(new)",
+            "closes = to is Status.SUCCEEDED and not corrects",
+            "closes = to in (Status.SUCCEEDED, Status.PENDING)",
         ),
     ),
     mutant(
@@ -90,7 +90,11 @@ MUTANTS = (
     ),
     mutant(
         "version not raised",
-        ("domain.refund:change_status", "changed, refund.version,", "changed, refund.version - 1,"),
+        (
+            "domain.refund:change_status",
+            "_next_version(refund, changes,",
+            "_next_version(refund, changes, follows=refund.version - 1,",
+        ),
     ),
     mutant(
         "the audit chain does not chain",

@@ -48,7 +48,11 @@ MUTANTS = (
     ),
     limits_mutant(
         "counted, and the row does not say so",
-        (CHECKS + "admit", "return replace(refund, counted=counted or None)", "return refund"),
+        (
+            CHECKS + "admit",
+            "return refund if unchanged else replace(refund, counted=counted or None)",
+            "return refund",
+        ),
     ),
     limits_mutant(
         "not counted for all users",

@@ -57,8 +57,8 @@ MUTANTS = (
         "an adopted refund's key is new",
         (
             "processing.processor:Processor._claim",
-            "LONG_AGO if adopted else refund.created_at",
-            "refund.created_at",
+            "LONG_AGO if adopted else now",
+            "now",
         ),
     ),
     edge_mutant(
