@@ -1,8 +1,8 @@
 """Plays the sweep's plan over months, for a list far too long to make.
 
-Only ``sweep_plan`` is the product's. A page is a number of refunds of a day, and the time that it
-takes to read. Many refunds a second are played as fewer and larger pages, whose reading takes as
-much longer: what is compared are times.
+Only ``sweep_plan`` and ``sweep_walk`` are the product's. A page is a number of refunds of a day,
+and the time that it takes to read. Many refunds a second are played as fewer and larger pages,
+whose reading takes as much longer: what is compared are times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from refunds.processing.sweep_plan import PageRead, SweepState, Walk
+from refunds.processing.sweep_plan import SweepState
+from refunds.processing.sweep_walk import PageRead, Walk
 
 PAGE = 100
 BEGAN = datetime(2026, 6, 1, tzinfo=UTC)

@@ -25,7 +25,8 @@ from refunds.gateways.routing import Gateways
 from refunds.processing.balance import BalanceContendedError
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler
-from refunds.processing.sweep_plan import PageRead, SweepState, Walk
+from refunds.processing.sweep_plan import SweepState
+from refunds.processing.sweep_walk import PageRead, Walk
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
 from refunds.tables.refunds import RefundsTable
 from refunds.tables.state import Control
@@ -38,7 +39,13 @@ IDLE_PAGES = 50
 """Pages that a run reads of each list although nothing is due."""
 
 MAX_ROUNDS = 10_000
-MAX_CURSOR_FAILURES = 3
+MAX_PAGE_FAILURES = 3
+"""A walk whose page can't be read is given up after so many failures, if the gateway answers
+otherwise."""
+
+MAX_PAGE_TRIES = 3
+"""A page with a refund that can't be handled is read so many times before the walk goes on."""
+
 SAVE_EVERY_SECONDS = 10.0
 
 DEFAULT_PAGES_AT_ONCE = 4
@@ -146,33 +153,24 @@ class ReversalSweep:
             return False
         return not isinstance(self._settler.reverse(refund, shown), Later)
 
-    def _mark_paid(self, gateway: Gateway, page: RefundPage, deadline: Deadline) -> int:
-        """Keep in sight what the page shows as paid and ended here without money; how many.
+    def _mark_paid(self, gateway: Gateway, shown: GatewayRefund, deadline: Deadline) -> bool:
+        """Keep a refund in sight that the gateway shows as paid and that ended here without money.
+        Returns whether it was not in sight before.
 
         Its money counts against the payment from now on, so that no other refund overdraws it.
         """
-        live = {
-            refund_id: shown
-            for shown in page.refunds
-            if shown.status is not GatewayStatus.FAILED and (refund_id := _refund_id_of(shown))
-        }
-        ended = [
-            refund_id
-            for refund_id, status in self._refunds.statuses(list(live), complete=True).items()
-            if status in (Status.FAILED, Status.REJECTED)
-        ]
-        marked = 0
-        for refund_id in ended:
-            refund = self._refunds.get(refund_id)
-            if (
-                refund is not None
-                and refund.status in (Status.FAILED, Status.REJECTED)
-                and (refund.seen_paid_at is None or refund.open_shard is None)
-                and _is_of(live[refund_id], refund, gateway)
-            ):
-                marked += self._settler.mark_paid(refund)
-                with suppress(GatewayUnavailableError, BalanceContendedError):
-                    self._settler.count_balance(refund, deadline)
+        refund_id = _refund_id_of(shown)
+        refund = self._refunds.get(refund_id) if refund_id else None
+        if (
+            refund is None
+            or refund.status not in (Status.FAILED, Status.REJECTED)
+            or (refund.seen_paid_at is not None and refund.open_shard is not None)
+            or not _is_of(shown, refund, gateway)
+        ):
+            return False
+        marked = self._settler.mark_paid(refund)
+        with suppress(GatewayUnavailableError, BalanceContendedError):
+            self._settler.count_balance(refund, deadline)
         return marked
 
     def _sweep(self, gateway: Gateway, turn: Turn) -> SweepResult:
@@ -214,18 +212,18 @@ class ReversalSweep:
             steps = list(self._pool.map(lambda walk: self._read(gateway, walk, turn), walks))
             for step in steps:
                 self._take_step(gateway, pass_, step, turn)
-            if any(step.page is None for step in steps):
+            if any(step.unreadable for step in steps):
                 # The gateway may have a limit: one page after the other, then none in this run.
                 if len(steps) == 1:
                     return
-                pass_.at_once = 1
+                pass_.at_once, pass_.turned_away = 1, True
             self._save_sometimes(gateway, pass_)
 
     def _plan(self, gateway: Gateway, pass_: _Pass) -> bool:
         """Whether anything is left to read in this run."""
         now = self._clock.now()
-        # What could not be handled is due. It is read again in the next run, not at once.
-        at_once = 0 if pass_.result.failed else pass_.at_once
+        # What could not be read is due. It is read again in the next run, not at once.
+        at_once = 0 if pass_.turned_away else pass_.at_once
         planned = pass_.state.planned(now, at_once, any_day=isinstance(gateway, ListsBefore))
         if not planned.walks:
             if pass_.ended or pass_.idle_pages == IDLE_PAGES:
@@ -239,14 +237,20 @@ class ReversalSweep:
     def _take_step(self, gateway: Gateway, pass_: _Pass, step: _Step, turn: Turn) -> None:
         pass_.result = pass_.result.plus(step.result)
         if step.page is not None:
+            if not step.page.handled and step.walk.tries < MAX_PAGE_TRIES - 1:
+                # Once more: without this page its whole day counts as not read.
+                pass_.state = pass_.state.after_try(step.walk)
+                return
             pass_.state = pass_.state.after(step.walk, step.page, self._clock.now())
             pass_.ended |= step.page.next_cursor is None
             return
+        if not step.unreadable:
+            return  # The turn ended. The next run reads the page again.
         pass_.state = pass_.state.after_failure(step.walk)
         failed = replace(step.walk, failures=step.walk.failures + 1)
-        if failed.cursor and failed.failures >= MAX_CURSOR_FAILURES and self._reads(gateway, turn):
-            # The gateway answers, but not for this cursor. What the walk has not read is still due.
-            pass_.state = pass_.state.without(failed)
+        if failed.failures >= MAX_PAGE_FAILURES and self._reads(gateway, turn):
+            # The gateway answers, but not for this page. What the walk has not read is still due.
+            pass_.state = pass_.state.without(failed, self._clock.now())
 
     def _reads(self, gateway: Gateway, turn: Turn) -> bool:
         within = turn.deadline.within(gateway.timeout_seconds)
@@ -263,8 +267,10 @@ class ReversalSweep:
             if page.next_cursor is not None and page.next_cursor == walk.cursor:
                 raise GatewayUnavailableError("the gateway's list does not go on")
         except Exception as exc:
-            return _Step(walk, None, SweepResult().with_failure(exc))
-        result = self._take(gateway, page, turn)
+            return _Step(walk, None, SweepResult().with_failure(exc), unreadable=True)
+        result, whole = self._take(gateway, page, turn)
+        if not whole:
+            return _Step(walk, None, result)
         read = PageRead(
             asked_at=asked_at,
             refunds=len(page.refunds),
@@ -292,23 +298,42 @@ class ReversalSweep:
             self._control.set_sweep(gateway.name, pass_.state.item())
             pass_.saved_at_seconds = self._clock.monotonic()
 
-    def _take(self, gateway: Gateway, page: RefundPage, turn: Turn) -> SweepResult:
-        """Reverse what the page shows as sent back. One that fails does not stop the others: its
-        day counts as not read, and is read again."""
+    def _take(self, gateway: Gateway, page: RefundPage, turn: Turn) -> tuple[SweepResult, bool]:
+        """Handle the page's refunds. One that fails does not stop the others: its day counts as
+        not read, and is read again.
+
+        Returns also whether the turn lasted for all of them. What was handled stays handled, so
+        each run gets further.
+        """
         result = SweepResult(pages=1, unreadable=page.unreadable)
-        for shown in page.refunds:
+        try:
+            to_handle = self._to_handle(page)
+        except Exception as exc:
+            return result.with_failure(exc), True
+        for place, shown in enumerate(to_handle):
+            if place and turn.over:
+                return result, False
             try:
-                reversed_ = self.reverse(gateway, shown, turn.deadline)
-                result = replace(result, reversed=result.reversed + reversed_)
+                if shown.status is GatewayStatus.FAILED:
+                    reversed_ = self.reverse(gateway, shown, turn.deadline)
+                    result = replace(result, reversed=result.reversed + reversed_)
+                else:
+                    marked = self._mark_paid(gateway, shown, turn.deadline)
+                    result = replace(result, paid_though_ended=result.paid_though_ended + marked)
             except Exception as exc:
                 result = result.with_failure(exc)
-        try:
-            result = replace(
-                result, paid_though_ended=self._mark_paid(gateway, page, turn.deadline)
-            )
-        except Exception as exc:
-            result = result.with_failure(exc)
-        return result
+        return result, True
+
+    def _to_handle(self, page: RefundPage) -> list[GatewayRefund]:
+        """The page's refunds that differ from what is recorded here, by one request for all of
+        them: most failed here, too."""
+        ids = [_refund_id_of(shown) for shown in page.refunds]
+        known = self._refunds.statuses(list(dict.fromkeys(filter(None, ids))), complete=True)
+        return [
+            shown
+            for refund_id, shown in zip(ids, page.refunds, strict=True)
+            if refund_id is not None and _may_differ(shown, known.get(refund_id))
+        ]
 
 
 @dataclass
@@ -320,17 +345,28 @@ class _Pass:
     saved_at_seconds: float
     result: SweepResult = field(default_factory=SweepResult)
     idle_pages: int = 0
+    turned_away: bool = False
+    """Whether a page could not be read."""
     ended: bool = False
     """Whether a walk came to the end of the list."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A page of a walk, or that it could not be read."""
+    """A page of a walk; None if it could not be read, or not handled in time."""
 
     walk: Walk
     page: PageRead | None
     result: SweepResult
+    unreadable: bool = False
+
+
+def _may_differ(shown: GatewayRefund, status: Status | None) -> bool:
+    """Whether the gateway's refund may have to be recorded. ``status``: as it is recorded."""
+    if shown.status is GatewayStatus.FAILED:
+        # Not there: perhaps the read was too early for it.
+        return status in (Status.SUCCEEDED, None)
+    return status in (Status.FAILED, Status.REJECTED)
 
 
 def _dates(page: RefundPage, created_from: datetime) -> list[datetime]:

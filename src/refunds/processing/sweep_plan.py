@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
-from itertools import accumulate
+from datetime import date, datetime, timedelta
 
 from refunds.domain.clock import CLOCK_SKEW, from_rfc3339, rfc3339
 from refunds.domain.refund import Item
 from refunds.processing.settler import SWEEP_BACK
+from refunds.processing.sweep_walk import PageRead, Walk, day_of, midnight
 
 FORMAT = 2
 """Of the stored state. Format 1 had no number: one walk, with ``created_from`` and ``cursor``."""
@@ -42,125 +42,13 @@ START_AT = 0.75
 """A walk begins when a day has not been read for this part of its tier's time. The rest of the time
 is for outages, and for the way to the day."""
 
+TRY_AGAIN_AFTER = timedelta(hours=1)
+"""A day that was read and could not be handled as a whole is read again after this time, and after
+every other day that is due: a refund that always fails must not keep the others waiting."""
+
 GO_ON_AT = 0.65
 """A walk goes on into days that have not been read for this part. It is less than ``START_AT``:
 walks that follow each other are not exactly as far apart as they began."""
-
-
-@dataclass(frozen=True)
-class PageRead:
-    """A page of a walk: when it was asked for, when its refunds were created, what comes next."""
-
-    asked_at: datetime
-    refunds: int
-    created: Sequence[datetime]
-    """Of those refunds that have a date."""
-    next_cursor: str | None
-    handled: bool
-    """Whether every refund of the page was handled."""
-
-    @property
-    def days(self) -> list[int]:
-        return [_day(created) for created in self.created]
-
-    @property
-    def newest_first(self) -> bool:
-        """But for a few minutes: the gateway's machines have clocks of their own."""
-        oldest_so_far = accumulate(self.created, min)
-        return all(
-            created <= oldest + CLOCK_SKEW
-            for created, oldest in zip(self.created, oldest_so_far, strict=True)
-        )
-
-
-@dataclass(frozen=True)
-class Walk:
-    """One way down a list, newest first."""
-
-    created_from: str
-    created_before: str | None = None
-    cursor: str | None = None
-    """None: the first page has not been read."""
-    day: int | None = None
-    """The day whose refunds are being read, as an ordinal. None: in the middle of nobody knows
-    which, until a page shows it."""
-    since: str = ""
-    """When the first refund of that day was asked for."""
-    whole: bool = True
-    """Whether all refunds of that day so far were handled."""
-    dated: bool = True
-    """False once a page did not say when its refunds were created. From there on only the list's
-    end shows what was read."""
-    failures: int = 0
-    """How many times in a row the next page could not be read."""
-
-    @classmethod
-    def from_top(cls, now: datetime) -> Walk:
-        # A day ahead: the gateway's clock may be.
-        return cls(_start(now), day=_day(now) + 1, since=rfc3339(now))
-
-    @classmethod
-    def from_day(cls, day: int, now: datetime) -> Walk:
-        if day >= _day(now):
-            return cls.from_top(now)  # The day is not over: no bound.
-        return cls(_start(now), rfc3339(_midnight(day + 1)), day=day, since=rfc3339(now))
-
-    @classmethod
-    def from_item(cls, item: Item) -> Walk:
-        day = item["day"]
-        return cls(**item | {"day": None if day is None else date.fromisoformat(day).toordinal()})
-
-    def item(self) -> Item:
-        day = None if self.day is None else date.fromordinal(self.day).isoformat()
-        return {
-            "created_from": self.created_from,
-            "created_before": self.created_before,
-            "cursor": self.cursor,
-            "day": day,
-            "since": self.since,
-            "whole": self.whole,
-            "dated": self.dated,
-            "failures": self.failures,
-        }
-
-    def after(self, page: PageRead) -> Walk:
-        """The walk after its next page."""
-        days = page.days
-        dated = self.dated and (bool(days) or not page.refunds)
-        moved = replace(
-            self,
-            cursor=page.next_cursor,
-            whole=self.whole and page.handled,
-            dated=dated,
-            failures=0,
-        )
-        if not days or not dated:
-            return moved
-        if self.day is None:
-            # What was read of this day before nobody knows: the walk does not count for it.
-            moved = replace(moved, day=max(days), since=rfc3339(page.asked_at), whole=False)
-        # Among newer refunds an old date is wrong. It does not take the walk there.
-        day, oldest = moved.day, min(days) if page.newest_first else max(days)
-        if day is not None and max(days) > day:
-            # Not newest first: the day may not be over when it seems to be.
-            moved = replace(moved, whole=False)
-        if day is not None and oldest < day:
-            since = rfc3339(page.asked_at)
-            whole = page.handled and page.newest_first
-            moved = replace(moved, day=oldest, since=since, whole=whole)
-        return moved
-
-    def days_read(self, page: PageRead, to: int | None, *, ended: bool) -> range:
-        """The days of which every refund was handled since ``since``, once ``page`` is: down to
-        ``to``, which is not over yet unless the list is."""
-        if self.day is None or to is None or not (self.whole or self.dated):
-            return range(0)
-        newest_first = page.newest_first and max(page.days, default=0) <= self.day
-        if not page.handled or not newest_first:
-            return range(0)
-        # The days below this one begin on this page, or have no refunds.
-        last = self.day if self.whole else self.day - 1
-        return range(to if ended else to + 1, last + 1)
 
 
 @dataclass(frozen=True)
@@ -173,6 +61,8 @@ class SweepState:
     seen: Mapping[int, datetime] = field(default_factory=dict)
     """By day: every refund of the day that was in the list then has been handled since."""
     walks: tuple[Walk, ...] = ()
+    tried: Mapping[int, datetime] = field(default_factory=dict)
+    """By day: when it was last read although not all of it could be handled."""
 
     @classmethod
     def from_item(cls, item: Item, account: str, now: datetime) -> SweepState:
@@ -191,14 +81,16 @@ class SweepState:
         if item.get("format", FORMAT) != FORMAT:
             raise ValueError("the state is of another release")
         if "format" in item:
+            # What is later than now was written by a wrong clock. Until then, the day would count
+            # as read.
+            latest = rfc3339(now + CLOCK_SKEW)
+            began = now - SWEEP_BACK if item["began"] > latest else from_rfc3339(item["began"])
             return cls(
-                from_rfc3339(item["began"]),
+                began,
                 account,
-                {
-                    date.fromisoformat(day).toordinal(): from_rfc3339(at)
-                    for day, at in item["seen"].items()
-                },
-                tuple(Walk.from_item(each) for each in item["walks"]),
+                _instants(item["seen"], latest),
+                tuple(Walk.from_item(each) for each in item["walks"] if each["since"] <= latest),
+                _instants(item.get("tried", {}), latest),
             )
         if not item.get("created_from"):
             return cls(now, account, {})
@@ -213,10 +105,9 @@ class SweepState:
             "format": FORMAT,
             "account": self.account,
             "began": rfc3339(self.began),
-            "seen": {
-                date.fromordinal(day).isoformat(): rfc3339(at) for day, at in self.seen.items()
-            },
+            "seen": _texts(self.seen),
             "walks": [walk.item() for walk in self.walks],
+            "tried": _texts(self.tried),
         }
 
     def unseen(self, now: datetime) -> dict[str, timedelta]:
@@ -260,32 +151,51 @@ class SweepState:
         moved, oldest = walk.after(page), _oldest(now)
         ended = page.next_cursor is None or (moved.day is not None and moved.day < oldest)
         seen = {day: at for day, at in self.seen.items() if day >= oldest}
-        for day in walk.days_read(page, oldest if ended else moved.day, ended=ended):
-            since = from_rfc3339(walk.since)
-            seen[day] = max(since, seen.get(day, since))
-        return replace(self, seen=seen, walks=_with(self.walks, walk, () if ended else (moved,)))
+        tried = {day: at for day, at in self.tried.items() if day >= oldest}
+        for day in _passed(walk, moved, now, ended=ended):
+            tried[day] = page.asked_at
+        read = [(walk.since, walk.days_read(moved))]
+        if page.next_cursor is None:
+            read.append((moved.since, moved.days_read_at_end(page, oldest)))
+        for since_text, days in read:
+            since = from_rfc3339(since_text) if days else now
+            for day in days:
+                if day >= oldest:
+                    seen[day] = max(since, seen.get(day, since))
+                    tried.pop(day, None)
+        walks = _with(self.walks, walk, () if ended else (moved,))
+        return replace(self, seen=seen, tried=tried, walks=walks)
 
     def after_failure(self, walk: Walk) -> SweepState:
         """The state after a page of one of the walks could not be read."""
         failed = replace(walk, failures=walk.failures + 1)
         return replace(self, walks=_with(self.walks, walk, (failed,)))
 
-    def without(self, walk: Walk) -> SweepState:
-        return replace(self, walks=_with(self.walks, walk, ()))
+    def after_try(self, walk: Walk) -> SweepState:
+        """The state after a page of one of the walks was read and not all of it handled."""
+        tried = replace(walk, failures=0, tries=walk.tries + 1)
+        return replace(self, walks=_with(self.walks, walk, (tried,)))
+
+    def without(self, walk: Walk, now: datetime) -> SweepState:
+        """The state when a walk is given up. Its day is tried again later."""
+        tried = {**self.tried, _place(walk, now): now}
+        return replace(self, walks=_with(self.walks, walk, ()), tried=tried)
 
     def _urgency(self, now: datetime) -> dict[int, float]:
         """For each day how much of its tier's time is over since it was read; 1: all of it."""
-        return {
+        urgency = {
             day: (now - self._last_seen(day)) / _tier(age_days).every
             for age_days, day in enumerate(reversed(_days(now)))
         }
+        for day, at in self.tried.items():
+            if day in urgency:
+                at_most = START_AT if now - at >= TRY_AGAIN_AFTER else 0.0
+                urgency[day] = min(urgency[day], at_most)
+        return urgency
 
     def _last_seen(self, day: int) -> datetime:
         since = self.seen.get(day)
-        return max(self.began, _midnight(day), since if since is not None else self.began)
-
-
-_FIRST_MIDNIGHT = datetime.fromordinal(1).replace(tzinfo=UTC)
+        return max(self.began, midnight(day), since if since is not None else self.began)
 
 
 def _with(walks: Sequence[Walk], walk: Walk, instead: Iterable[Walk]) -> tuple[Walk, ...]:
@@ -293,28 +203,35 @@ def _with(walks: Sequence[Walk], walk: Walk, instead: Iterable[Walk]) -> tuple[W
     return (*walks[:place], *instead, *walks[place + 1 :])
 
 
-def _day(instant: datetime) -> int:
-    return instant.astimezone(UTC).toordinal()
+def _passed(walk: Walk, moved: Walk, now: datetime, *, ended: bool) -> range:
+    """The days that a walk has left behind."""
+    if walk.day is None or moved.day is None:
+        return range(0)
+    return range(_oldest(now) if ended else moved.day + 1, min(walk.day, day_of(now)) + 1)
 
 
-def _midnight(day: int) -> datetime:
-    return _FIRST_MIDNIGHT + timedelta(days=day - 1)
+def _instants(texts: Mapping[str, str], latest: str) -> dict[int, datetime]:
+    return {
+        date.fromisoformat(day).toordinal(): from_rfc3339(at)
+        for day, at in texts.items()
+        if at <= latest
+    }
 
 
-def _start(now: datetime) -> str:
-    return rfc3339(now - SWEEP_BACK)
+def _texts(instants: Mapping[int, datetime]) -> dict[str, str]:
+    return {date.fromordinal(day).isoformat(): rfc3339(at) for day, at in instants.items()}
 
 
 def _oldest(now: datetime) -> int:
-    return _day(now - SWEEP_BACK)
+    return day_of(now - SWEEP_BACK)
 
 
 def _days(now: datetime) -> range:
-    return range(_oldest(now), _day(now) + 1)
+    return range(_oldest(now), day_of(now) + 1)
 
 
 def _place(walk: Walk, now: datetime) -> int:
-    return _day(now) if walk.day is None else min(walk.day, _day(now))
+    return day_of(now) if walk.day is None else min(walk.day, day_of(now))
 
 
 def _ways(walks: Iterable[Walk], now: datetime) -> list[tuple[Walk, range]]:

@@ -76,8 +76,8 @@ MUTANTS = (
         "late reversals not looked for",
         (
             "processing.reversal_sweep:ReversalSweep._take",
-            "for shown in page.refunds:",
-            "for shown in ():",
+            "for place, shown in enumerate(to_handle):",
+            "for place, shown in ():",
         ),
     ),
     mutant(

@@ -16,16 +16,16 @@ MUTANTS = (
     edge_mutant(
         "a day counts as looked at once it has begun",
         (
-            "processing.sweep_plan:Walk.days_read",
-            "return range(to if ended else to + 1, last + 1)",
-            "return range(to, last + 1)",
+            "processing.sweep_walk:Walk.days_read",
+            "return range(moved.day + 1, last + 1)",
+            "return range(moved.day, last + 1)",
         ),
     ),
     edge_mutant(
         "a walk whose cursor expired is kept for ever",
         (
             "processing.reversal_sweep:ReversalSweep._take_step",
-            "pass_.state = pass_.state.without(failed)",
+            "pass_.state = pass_.state.without(failed, self._clock.now())",
             "pass",
         ),
     ),
@@ -49,8 +49,58 @@ MUTANTS = (
         "a page that can't be read ends its walk",
         (
             "processing.reversal_sweep:ReversalSweep._read",
-            "return _Step(walk, None, SweepResult().with_failure(exc))",
+            "return _Step(walk, None, SweepResult().with_failure(exc), unreadable=True)",
             "page = RefundPage((), None)",
+        ),
+    ),
+    edge_mutant(
+        "a refund that can't be handled at first is left for another pass",
+        (
+            "processing.reversal_sweep:ReversalSweep._take_step",
+            "step.walk.tries < MAX_PAGE_TRIES - 1",
+            "False",
+        ),
+    ),
+    edge_mutant(
+        "a day that could not be handled is never due again",
+        (
+            "processing.sweep_plan:SweepState._urgency",
+            "at_most = START_AT if now - at >= TRY_AGAIN_AFTER else 0.0",
+            "at_most = 0.0",
+        ),
+    ),
+    edge_mutant(
+        "what a clock ahead has written counts",
+        (
+            "processing.sweep_plan:_instants",
+            "if at <= latest",
+            "if at",
+        ),
+    ),
+    edge_mutant(
+        "an old date at a page's end is where the list is",
+        (
+            "processing.sweep_walk:Walk.after",
+            "elif max(days) < self.day and page.newest_first:\n"
+            "            moved = moved._at_older_day(max(days), page)",
+            "elif min(days) < self.day and page.newest_first:\n"
+            "            moved = moved._at_older_day(min(days), page)",
+        ),
+    ),
+    edge_mutant(
+        "a page that the turn did not last for counts as looked at",
+        (
+            "processing.reversal_sweep:ReversalSweep._take",
+            "return result, False",
+            "return result, True",
+        ),
+    ),
+    edge_mutant(
+        "what failed at the gateway is taken for failed here",
+        (
+            "processing.reversal_sweep:_may_differ",
+            "return status in (Status.SUCCEEDED, None)",
+            "return False",
         ),
     ),
 )

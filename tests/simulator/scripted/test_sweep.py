@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
+from tests.simulator.gateway import Moved
 from tests.simulator.scripting import HOUR, request, status, world
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
@@ -15,7 +16,7 @@ from tests.simulator.world import World
 from refunds.domain.refund import Item
 from refunds.gateways.http import HttpResponse
 from refunds.processing import reversal_sweep
-from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES
+from refunds.processing.reversal_sweep import MAX_PAGE_FAILURES, MAX_PAGE_TRIES
 from refunds.processing.settler import Settler
 from refunds.tables.wire import item_from_wire
 
@@ -64,16 +65,27 @@ def test_a_sweep_that_crashes_at_any_step_looks_at_every_refund_within_a_day() -
             assert statuses(made) == {"REVERSED"}
 
 
-def test_what_could_not_be_handled_is_looked_at_again_in_the_next_run() -> None:
+def test_what_could_not_be_handled_at_first_is_handled_in_the_same_run() -> None:
     with only_what_is_due():
         made = refunds_of_three_days()
         the_bank_sends_all_back(made)
-        with failing_reversals(2):
+        with failing_reversals(MAX_PAGE_TRIES - 1):
+            made.reconcile()
+            made.run_for(300)
+        assert statuses(made) == {"REVERSED"}
+
+
+def test_what_could_not_be_handled_is_looked_at_again_within_an_hour() -> None:
+    with only_what_is_due():
+        made = refunds_of_three_days()
+        the_bank_sends_all_back(made)
+        with failing_reversals(MAX_PAGE_TRIES):
             made.reconcile()
             made.run_for(HOUR)
         assert "SUCCEEDED" in statuses(made)
+        made.run_for(300)
         made.reconcile()
-        made.run_for(HOUR)
+        made.run_for(300)
         assert statuses(made) == {"REVERSED"}
 
 
@@ -108,7 +120,7 @@ def test_a_walk_whose_cursor_expires_in_the_middle_of_a_day_skips_nothing() -> N
                 made.run_for(300)
         # Of the newest day only one refund was shown, and none of the others.
         assert days_looked_at(made) == looked_at
-        assert all(walk["failures"] < MAX_CURSOR_FAILURES for walk in position(made)["walks"])
+        assert all(walk["failures"] < MAX_PAGE_FAILURES for walk in position(made)["walks"])
         the_bank_sends_all_back(made)
         reconcile_for_a_day(made)
         assert statuses(made) == {"REVERSED"}
@@ -142,3 +154,51 @@ def test_a_sweep_that_runs_out_of_time_goes_on_in_the_next_run() -> None:
             made.reconcile()
             made.run_for(300)
             assert statuses(made) == {"REVERSED"}
+
+
+def test_a_clock_that_was_days_ahead_hides_no_day() -> None:
+    with only_what_is_due():
+        made = refunds_of_three_days()
+        item = dict(made.ledger.items[("#sweep#flair",)])
+        ahead = {day: {"S": "2026-12-01T00:00:00.000000Z"} for day in item["seen"]["M"]}
+        made.ledger.write(("#sweep#flair",), item | {"seen": {"M": ahead}})
+        the_bank_sends_all_back(made)
+        reconcile_for_a_day(made)
+        assert statuses(made) == {"REVERSED"}
+
+
+def test_an_old_date_at_the_end_of_a_page_skips_no_day() -> None:
+    with only_what_is_due():
+        made = refunds_of_three_days(4)
+        made.flair.page_size = 2
+        shown, last_of_its_page = made.flair._shown, made.flair.refunds[-2]
+
+        def dated(moved: Moved) -> dict[str, Any]:
+            wrong = {"created_at": "2026-01-02T03:04:05Z"} if moved is last_of_its_page else {}
+            return shown(moved) | wrong
+
+        the_bank_sends_all_back(made)
+        with patch.object(made.flair, "_shown", dated):
+            reconcile_for_a_day(made)
+        assert statuses(made) == {"REVERSED"}
+
+
+def test_a_page_that_takes_longer_than_a_run_is_handled_by_several() -> None:
+    with only_what_is_due():
+        made = refunds_of_three_days(4)
+        made.flair.page_size = 20
+        the_bank_sends_all_back(made)
+        reverse = Settler.reverse
+
+        def slow(self: Any, *given: Any) -> Any:
+            made.kernel.pause(45)
+            return reverse(self, *given)
+
+        with patch.object(Settler, "reverse", slow):
+            made.reconcile()
+            made.run_for(300)
+            assert statuses(made) == {"REVERSED", "SUCCEEDED"}
+            for _ in range(5):
+                made.reconcile()
+                made.run_for(300)
+        assert statuses(made) == {"REVERSED"}

@@ -13,7 +13,7 @@ from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
-from refunds.processing.reversal_sweep import MAX_CURSOR_FAILURES
+from refunds.processing.reversal_sweep import MAX_PAGE_FAILURES, MAX_PAGE_TRIES
 from refunds.processing.settler import SWEEP_BACK
 
 
@@ -133,7 +133,7 @@ def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
     summary = run(world)
 
     assert summary.sweep.complete
-    assert (summary.sweep.reversed, summary.failed) == (1, 1)
+    assert (summary.sweep.reversed, summary.failed) == (1, MAX_PAGE_TRIES)
 
 
 def test_a_cursor_that_the_gateway_no_longer_takes_is_dropped_after_a_few_tries(
@@ -142,19 +142,19 @@ def test_a_cursor_that_the_gateway_no_longer_takes_is_dropped_after_a_few_tries(
     at_the_second_of_four_pages(world)
     world.gateway.expired_cursors.add("1")
     cursors = []
-    for _ in range(MAX_CURSOR_FAILURES):
+    for _ in range(MAX_PAGE_FAILURES):
         failed = run(world).sweep.failed
         cursors.append((cursor(world), failed))
     world.gateway.expired_cursors.clear()
 
-    assert cursors == [("1", 1)] * (MAX_CURSOR_FAILURES - 1) + [(None, 1)]
+    assert cursors == [("1", 1)] * (MAX_PAGE_FAILURES - 1) + [(None, 1)]
     assert (run(world).sweep.pages, run(world).sweep.complete) == (4, True)
 
 
 def test_an_outage_of_the_gateway_drops_no_cursor(world: World) -> None:
     at_the_second_of_four_pages(world)
     world.gateway.down = True
-    for _ in range(MAX_CURSOR_FAILURES * 2):
+    for _ in range(MAX_PAGE_FAILURES * 2):
         run(world)
     assert cursor(world) == "1"
     world.gateway.down = False

@@ -1,0 +1,91 @@
+"""A page of the sweep costs one read of the table, and no more time than the sweep has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.builders import refund, shown
+from tests.support.reconciler_runs import bounced, paid, run
+from tests.support.world import World
+
+from refunds.domain.refund import Status
+
+
+@pytest.fixture
+def reads(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The refunds that are read one by one."""
+    ids: list[str] = []
+    get = world.refunds.get
+
+    def counted(refund_id: str) -> Any:
+        ids.append(refund_id)
+        return get(refund_id)
+
+    monkeypatch.setattr(world.refunds, "get", counted)
+    return ids
+
+
+def ended(world: World, number: int, status: Status = Status.FAILED) -> None:
+    world.put(
+        refund(
+            refund_id=f"x{number}",
+            status=status,
+            gateway_refund_id=f"gw-x{number}",
+            lease_until=None,
+        ),
+        held=0,
+    )
+
+
+def listed(number: int) -> dict[str, Any]:
+    return {"refund_id": f"x{number}", "gateway_refund_id": f"gw-x{number}"}
+
+
+def test_refunds_that_failed_on_both_sides_are_not_read_one_by_one(
+    world: World, reads: list[str]
+) -> None:
+    for number, status in enumerate((Status.FAILED, Status.REVERSED, Status.IN_REVIEW)):
+        ended(world, number, status)
+        world.gateway.refunds.append(bounced(**listed(number)))
+    paid(world)
+    world.gateway.refunds.append(bounced())
+    summary = run(world)
+
+    assert summary.sweep.reversed == 1
+    assert set(reads) == {"refund-1"}
+
+
+def test_a_refund_that_the_page_shows_and_the_table_did_not_is_read(
+    world: World, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid(world)
+    world.gateway.refunds.append(bounced())
+    monkeypatch.setattr(world.refunds, "statuses", lambda ids, **more: {})
+
+    assert run(world).sweep.reversed == 1
+
+
+def test_a_page_with_much_to_do_stops_when_the_turn_ends_and_is_continued(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        ended(world, number)
+        world.gateway.refunds.append(shown(**listed(number)))
+    counted: list[str] = []
+
+    def slow(there: Any, deadline: Any) -> None:
+        counted.append(there.refund_id)
+        world.clock.advance(seconds=100)
+
+    monkeypatch.setattr(world.settler, "count_balance", slow)
+    first = run(world, seconds=210).sweep
+    assert (first.paid_though_ended, first.failed, first.complete) == (2, 0, False)
+    (walk,) = world.control.sweep("flair")["walks"]
+    assert (walk["cursor"], walk["failures"]) == (None, 0)
+
+    for _ in range(2):
+        last = run(world, seconds=210).sweep
+    assert sorted(counted) == [f"x{number}" for number in range(6)]
+    assert run(world).sweep.complete
+    assert last.failed == 0
