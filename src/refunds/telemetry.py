@@ -9,6 +9,10 @@ from typing import Any, Protocol
 class Metrics(Protocol):
     def add_metric(self, name: str, unit: str, value: float) -> None: ...
 
+    def flush_metrics(self) -> None:
+        """Emit what was added, without waiting for the end of the invocation."""
+        ...
+
 
 class Money(Protocol):
     def add(self, money: Mapping[str, Mapping[str, int]]) -> None:

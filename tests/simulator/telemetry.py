@@ -25,7 +25,8 @@ class Metric:
 class Telemetry:
     """Powertools' Metrics and Logger of one environment.
 
-    Metrics leave with the end of an invocation: what a crash interrupts reports nothing.
+    Metrics leave with the end of an invocation, or when the function emits them: what a crash
+    interrupts reports nothing more.
     """
 
     def __init__(self, metrics: list[Metric], kernel: Kernel, function: str) -> None:
@@ -51,6 +52,8 @@ class Telemetry:
         now, function = self._kernel.now, self._function
         self._metrics.extend(Metric(now, function, *pending) for pending in self._pending)
         self._pending.clear()
+
+    flush_metrics = flush
 
     def info(self, msg: str, *, extra: Mapping[str, Any] | None = None, **fields: Any) -> None:
         self._kernel.log("info", msg)

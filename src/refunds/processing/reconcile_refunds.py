@@ -9,7 +9,8 @@ still there.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from refunds.audit.outcome_events import INTAKE_EVENTS
@@ -17,14 +18,15 @@ from refunds.audit.stream_watch import StreamWatch
 from refunds.breaker.queue_mapping import RUNNING, IntakeKeeper
 from refunds.domain.clock import Deadline
 from refunds.domain.redaction import describe
-from refunds.failures import classify, count_failures
+from refunds.failures import Failure, classify, count_failures
 from refunds.processing.reconciler import Reconciler, RunResult
+from refunds.processing.reversal_sweep import SweepResult
 from refunds.telemetry import Log, Metrics
 
 FUNCTION = "ReconcileRefunds"
 
 MAX_LOGGED_FAULTS = 20
-"""Lines of one run. A fault of every refund would write thousands."""
+"""Lines of each part of a run. A fault of every refund would write thousands."""
 
 
 class ReconcileRefunds:
@@ -51,38 +53,51 @@ class ReconcileRefunds:
         if event.get("detail-type") in INTAKE_EVENTS:
             return intake
         self._watch_stream()
-        result = self._reconciler.run(deadline, intake.get("gateways_down", ()))
-        self._report(result)
+        result = self._reconciler.run(
+            deadline, intake.get("gateways_down", ()), before_sweep=self._report_before_sweep
+        )
+        self._report_sweep(result.sweep)
         counts = _counts(result) | intake
         self._log.info("reconciled", **counts)
         return counts
 
-    def _report(self, result: RunResult) -> None:
-        open_, sweep, dead_letters = result.open, result.sweep, result.dead_letters
-        self._count("ReconcilerRuns", 1)
+    def _report_before_sweep(self, result: RunResult) -> None:
+        """Report the parts of a run before the sweep. A sweep that crashes or times out must not
+        take these metrics with it."""
+        open_, dead_letters = result.open, result.dead_letters
         self._seconds("OldestOpenRefundAgeSeconds", open_.oldest_open_seconds)
         self._seconds("OldestReviewAgeSeconds", open_.oldest_review_seconds)
         self._seconds("OldestApprovalAgeSeconds", open_.oldest_approval_seconds)
         self._seconds("OpenRefundsOverdueSeconds", open_.overdue_seconds)
         self._seconds("OldestDeadLetterAgeSeconds", dead_letters.oldest_seconds)
-        if sweep.behind_seconds is not None:
-            self._seconds("SweepBehindSeconds", sweep.behind_seconds)
-        for tier, seconds in sweep.unseen_seconds.items():
-            self._seconds(f"Unseen{tier.title()}RefundsSeconds", seconds)
         self._count("RefundsInReview", open_.in_review)
         self._count("RefundsAwaitingApproval", open_.awaiting_approval)
-        self._count("RefundsPaidThoughEnded", open_.paid_though_ended + sweep.paid_though_ended)
-        self._count("RefundsReversed", sweep.reversed)
+        self._count("RefundsPaidThoughEnded", open_.paid_though_ended)
         self._count("InsufficientBalance", open_.balance_short)
         self._count("ArchivedDeadLetters", dead_letters.unhandled)
         self._count("KeptAuditRecords", dead_letters.unhandled_records)
         self._count("UnreadableRefunds", open_.unreadable)
-        self._count("UnreadableGatewayRefunds", sweep.unreadable)
         self._count("SettleErrors", open_.failed)
-        self._count("SweepErrors", sweep.failed)
         self._count("ArchiveErrors", dead_letters.failed)
-        count_failures(self._metrics, FUNCTION, result.failures)
-        faults = [each for each in result.failures if each.needs_a_person]
+        self._report_failures((*dead_letters.failures, *open_.failures))
+        self._metrics.flush_metrics()
+
+    def _report_sweep(self, sweep: SweepResult) -> None:
+        self._count("ReconcilerRuns", 1)  # Only of whole runs: a sweep that never ends is alarmed.
+        if sweep.behind_seconds is not None:
+            self._seconds("SweepBehindSeconds", sweep.behind_seconds)
+        for tier, seconds in sweep.unseen_seconds.items():
+            self._seconds(f"Unseen{tier.title()}RefundsSeconds", seconds)
+        self._count("RefundsReversed", sweep.reversed)
+        # Another value of this metric. Its alarm reads the maximum.
+        self._count("RefundsPaidThoughEnded", sweep.paid_though_ended)
+        self._count("UnreadableGatewayRefunds", sweep.unreadable)
+        self._count("SweepErrors", sweep.failed)
+        self._report_failures(sweep.failures)
+
+    def _report_failures(self, failures: Sequence[Failure]) -> None:
+        count_failures(self._metrics, FUNCTION, failures)
+        faults = [each for each in failures if each.needs_a_person]
         for failure in faults[:MAX_LOGGED_FAULTS]:
             self._log.error("step of the run failed", extra=dict(failure.detail))
 
@@ -139,8 +154,9 @@ class ReconcileRefunds:
 
 def _counts(result: RunResult) -> dict[str, Any]:
     open_, sweep, dead_letters = result.open, result.sweep, result.dead_letters
-    counts = asdict(open_)
-    del counts["failures"]
+    counts = {
+        each.name: getattr(open_, each.name) for each in fields(open_) if each.name != "failures"
+    }
     return counts | {
         "failed": result.failed,
         "reversed": sweep.reversed,

@@ -6,8 +6,8 @@ the others. The next run begins with what this run did not reach.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Refund, Status
@@ -63,19 +63,26 @@ class Reconciler:
         self._settler = settler
         self._gateways = gateways
 
-    def run(self, deadline: Deadline, down: Collection[str] = ()) -> RunResult:
+    def run(
+        self,
+        deadline: Deadline,
+        down: Collection[str] = (),
+        *,
+        before_sweep: Callable[[RunResult], None] = lambda result: None,
+    ) -> RunResult:
         """One whole run. Returns when nothing is due, or when the time is up.
 
-        ``down``: gateways that do not answer now.
+        ``down``: gateways that do not answer now. ``before_sweep`` gets the result so far.
         """
         total_seconds = deadline.left_seconds()
-        return RunResult(
+        result = RunResult(
             dead_letters=self._archiver.archive(
                 Turn.until(deadline, total_seconds * (1 - ARCHIVE_SHARE))
             ),
             open=self._open_refunds.settle(Turn.until(deadline, total_seconds * SWEEP_SHARE), down),
-            sweep=self._sweep.sweep(deadline),
         )
+        before_sweep(result)
+        return replace(result, sweep=self._sweep.sweep(deadline))
 
     def look_at(self, refund_id: str, deadline: Deadline) -> Refund | None:
         """Take one step for a refund at once, because a webhook says that it changed.

@@ -83,13 +83,16 @@ class SweepState:
         if "format" in item:
             # What is later than now was written by a wrong clock. Until then, the day would count
             # as read.
-            latest = rfc3339(now + CLOCK_SKEW)
-            began = now - SWEEP_BACK if item["began"] > latest else from_rfc3339(item["began"])
+            latest = now + CLOCK_SKEW
+            began = from_rfc3339(item["began"])
+            stored = [Walk.from_item(each) for each in item["walks"]]
             return cls(
-                began,
+                began if began <= latest else now - SWEEP_BACK,
                 account,
                 _instants(item["seen"], latest),
-                tuple(Walk.from_item(each) for each in item["walks"] if each["since"] <= latest),
+                tuple(
+                    walk for walk in walks if not walk.since or from_rfc3339(walk.since) <= latest
+                ),
                 _instants(item.get("tried", {}), latest),
             )
         if not item.get("created_from"):
@@ -210,12 +213,9 @@ def _passed(walk: Walk, moved: Walk, now: datetime, *, ended: bool) -> range:
     return range(_oldest(now) if ended else moved.day + 1, min(walk.day, day_of(now)) + 1)
 
 
-def _instants(texts: Mapping[str, str], latest: str) -> dict[int, datetime]:
-    return {
-        date.fromisoformat(day).toordinal(): from_rfc3339(at)
-        for day, at in texts.items()
-        if at <= latest
-    }
+def _instants(texts: Mapping[str, str], latest: datetime) -> dict[int, datetime]:
+    instants = {date.fromisoformat(day).toordinal(): from_rfc3339(at) for day, at in texts.items()}
+    return {day: at for day, at in instants.items() if at <= latest}
 
 
 def _texts(instants: Mapping[int, datetime]) -> dict[str, str]:

@@ -205,7 +205,7 @@ MUTANTS = (
     limits_mutant(
         "the age of what waits for approval is not reported",
         (
-            "processing.reconcile_refunds:ReconcileRefunds._report",
+            "processing.reconcile_refunds:ReconcileRefunds._report_before_sweep",
             "open_.oldest_approval_seconds",
             "0",
         ),

@@ -3,58 +3,79 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
+import pytest
+from tests.support.reconciler_runs import RUN_SECONDS, opened
+from tests.support.world import World
+
+from refunds.breaker.queue_mapping import Switched
+from refunds.domain.intake import Intake
+from refunds.domain.refund import Status
 from refunds.processing.dead_letters import ArchiveResult
 from refunds.processing.open_refunds import OpenResult
 from refunds.processing.reconcile_refunds import ReconcileRefunds
 from refunds.processing.reconciler import RunResult
-from refunds.processing.reversal_sweep import SweepResult
+from refunds.processing.reversal_sweep import ReversalSweep, SweepResult
 
 
 class Metrics:
     def __init__(self) -> None:
         self.added: dict[str, tuple[str, float]] = {}
+        self.emitted: dict[str, tuple[str, float]] = {}
 
     def add_metric(self, name: str, unit: str, value: float) -> None:
         self.added[name] = (unit, value)
 
+    def flush_metrics(self) -> None:
+        self.emitted |= self.added
+        self.added.clear()
+
+    def all_of(self, unit: str) -> dict[str, float]:
+        self.flush_metrics()
+        return {name: value for name, (of, value) in self.emitted.items() if of == unit}
+
+
+def reconcile(metrics: Metrics, reconciler: Any) -> ReconcileRefunds:
+    other: Any = Mock()
+    other.keep.return_value = Switched(Intake(), "Enabled", settled=True)
+    other.trouble.return_value = None
+    return ReconcileRefunds(
+        reconciler=reconciler, keeper=other, stream=other, metrics=metrics, log=other
+    )
+
 
 def test_every_count_of_a_run_is_its_own_metric() -> None:
     metrics = Metrics()
-    nobody: Any = None
-    run = ReconcileRefunds(
-        reconciler=nobody, keeper=nobody, stream=nobody, metrics=metrics, log=nobody
+    run = reconcile(metrics, None)
+    result = RunResult(
+        dead_letters=ArchiveResult(oldest_seconds=2, failed=3, unhandled=4, unhandled_records=5),
+        open=OpenResult(
+            in_review=6,
+            awaiting_approval=7,
+            failed=8,
+            unreadable=9,
+            oldest_open_seconds=10,
+            oldest_review_seconds=11,
+            oldest_approval_seconds=12,
+            paid_though_ended=13,
+            overdue_seconds=14,
+            balance_short=15,
+        ),
+        sweep=SweepResult(
+            reversed=16,
+            paid_though_ended=17,
+            failed=18,
+            unreadable=19,
+            behind_seconds=20,
+            unseen_seconds={"young": 21},
+        ),
     )
-    run._report(
-        RunResult(
-            dead_letters=ArchiveResult(
-                oldest_seconds=2, failed=3, unhandled=4, unhandled_records=5
-            ),
-            open=OpenResult(
-                in_review=6,
-                awaiting_approval=7,
-                failed=8,
-                unreadable=9,
-                oldest_open_seconds=10,
-                oldest_review_seconds=11,
-                oldest_approval_seconds=12,
-                paid_though_ended=13,
-                overdue_seconds=14,
-                balance_short=15,
-            ),
-            sweep=SweepResult(
-                reversed=16,
-                paid_though_ended=17,
-                failed=18,
-                unreadable=19,
-                behind_seconds=20,
-                unseen_seconds={"young": 21},
-            ),
-        )
-    )
-    seconds = {name: value for name, (unit, value) in metrics.added.items() if unit == "Seconds"}
-    counts = {name: value for name, (unit, value) in metrics.added.items() if unit == "Count"}
-    assert seconds == {
+    run._report_before_sweep(result)
+    assert metrics.emitted["RefundsPaidThoughEnded"] == ("Count", 13)
+    run._report_sweep(result.sweep)
+    counts = metrics.all_of("Count")
+    assert metrics.all_of("Seconds") == {
         "OldestDeadLetterAgeSeconds": 2,
         "OldestOpenRefundAgeSeconds": 10,
         "OldestReviewAgeSeconds": 11,
@@ -74,7 +95,7 @@ def test_every_count_of_a_run_is_its_own_metric() -> None:
             "RefundsAwaitingApproval": 7,
             "SettleErrors": 8,
             "UnreadableRefunds": 9,
-            "RefundsPaidThoughEnded": 30,
+            "RefundsPaidThoughEnded": 17,
             "InsufficientBalance": 15,
             "RefundsReversed": 16,
             "SweepErrors": 18,
@@ -82,3 +103,29 @@ def test_every_count_of_a_run_is_its_own_metric() -> None:
         }
         == counts
     )
+
+
+class KilledError(BaseException):
+    """The function's time or memory is over."""
+
+
+def test_a_sweep_that_is_killed_takes_no_other_metric_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed has no ``finally`` that runs."""
+
+    def killed(self: ReversalSweep, deadline: Any) -> SweepResult:
+        raise KilledError
+
+    monkeypatch.setattr(ReversalSweep, "sweep", killed)
+    opened(world, status=Status.IN_REVIEW)
+    metrics = Metrics()
+    with pytest.raises(KilledError):
+        reconcile(metrics, world.reconciler).handle({}, world.deadline(RUN_SECONDS))
+
+    assert metrics.emitted["RefundsInReview"] == ("Count", 1)
+    assert metrics.emitted["OldestReviewAgeSeconds"] == ("Seconds", 0)
+    assert metrics.emitted["OldestOpenRefundAgeSeconds"] == ("Seconds", 3600)
+    assert metrics.emitted["QueuePaused"] == ("Count", 0)
+    # It was no whole run: ReconcilerSilent comes on if that goes on.
+    assert "ReconcilerRuns" not in {**metrics.emitted, **metrics.added}

@@ -189,6 +189,15 @@ def test_the_state_of_the_release_before_is_continued() -> None:
     assert newest not in made.state().seen
 
 
+def test_the_state_of_the_release_before_is_kept_until_a_page_was_read() -> None:
+    made = sweeping(SweptList)
+    made.kept.item = {"created_from": Walk.from_top(NOW).created_from, "cursor": "c", "failures": 0}
+    made.gateway.unavailable = 1.0
+    made.run(240)
+
+    assert [walk.cursor for walk in made.state().walks] == ["c"]
+
+
 def test_the_release_before_that_between_two_passes_is_continued() -> None:
     made = sweeping(SweptList)
     began = made.gateway.clock.now() - timedelta(days=3)
