@@ -91,7 +91,7 @@ class SweepState:
                 account,
                 _instants(item["seen"], latest),
                 tuple(
-                    walk for walk in walks if not walk.since or from_rfc3339(walk.since) <= latest
+                    walk for walk in stored if not walk.since or from_rfc3339(walk.since) <= latest
                 ),
                 _instants(item.get("tried", {}), latest),
             )
