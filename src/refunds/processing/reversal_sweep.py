@@ -86,8 +86,11 @@ class SweepResult:
             self.failures + other.failures,
         )
 
-    def with_failure(self, error: Exception) -> SweepResult:
-        return replace(self, failed=self.failed + 1, failures=(*self.failures, classify(error)))
+    def with_failure(self, error: Exception, refund_id: str | None = None) -> SweepResult:
+        failure = classify(error)
+        if refund_id is not None:
+            failure = replace(failure, detail={**failure.detail, "refund_id": refund_id})
+        return replace(self, failed=self.failed + 1, failures=(*self.failures, failure))
 
 
 class ReversalSweep:
@@ -321,7 +324,7 @@ class ReversalSweep:
                     marked = self._mark_paid(gateway, shown, turn.deadline)
                     result = replace(result, paid_though_ended=result.paid_though_ended + marked)
             except Exception as exc:
-                result = result.with_failure(exc)
+                result = result.with_failure(exc, _refund_id_of(shown))
         return result, True
 
     def _to_handle(self, page: RefundPage) -> list[GatewayRefund]:

@@ -42,9 +42,10 @@ START_AT = 0.75
 """A walk begins when a day has not been read for this part of its tier's time. The rest of the time
 is for outages, and for the way to the day."""
 
-TRY_AGAIN_AFTER = timedelta(hours=1)
+TRY_AGAIN_AFTER = timedelta(minutes=45)
 """A day that was read and could not be handled as a whole is read again after this time, and after
-every other day that is due: a refund that always fails must not keep the others waiting."""
+every other day that is due: a refund that always fails must not keep the others waiting. So it
+fails in every hour, as long as there is time: the alarm ``SweepErrors`` counts by hours."""
 
 GO_ON_AT = 0.65
 """A walk goes on into days that have not been read for this part. It is less than ``START_AT``:

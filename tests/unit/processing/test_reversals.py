@@ -134,6 +134,7 @@ def test_a_refund_that_cant_be_reversed_does_not_hold_up_the_sweep(
 
     assert summary.sweep.complete
     assert (summary.sweep.reversed, summary.failed) == (1, MAX_PAGE_TRIES)
+    assert {failure.detail["refund_id"] for failure in summary.sweep.failures} == {"broken"}
 
 
 def test_a_cursor_that_the_gateway_no_longer_takes_is_dropped_after_a_few_tries(
