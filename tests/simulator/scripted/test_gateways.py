@@ -16,6 +16,7 @@ from tests.simulator.scripting import (
     status,
     world,
 )
+from tests.simulator.world import World
 
 from refunds.gateways.flair import FlairGateway
 
@@ -49,6 +50,13 @@ def test_what_a_gateway_doubled_is_nobody_elses_to_refund() -> None:
     made.settle()
 
 
+def seen_paid_in_last_run(made: World) -> float:
+    """A run reports it twice: of the open refunds, and of the sweep."""
+    name = "RefundsPaidThoughEnded"
+    reported = [each.value for each in made.services.metrics if each.name == name]
+    return max(reported[-2:])
+
+
 def test_a_failed_refund_that_the_gateway_shows_as_paid_stays_in_sight() -> None:
     made = world()
     made.flair.stubborn["r1"] = "declined"
@@ -60,15 +68,13 @@ def test_a_failed_refund_that_the_gateway_shows_as_paid_stays_in_sight() -> None
     for _ in range(3):
         made.reconcile()
         made.run_for(HOUR)
-    seen = [each for each in made.services.metrics if each.name == "RefundsPaidThoughEnded"]
-    assert seen[-1].value == 1
+    assert seen_paid_in_last_run(made) == 1
     made.flair.fail(moved, "cancelled")
     made.reconcile()
     made.run_for(2 * HOUR)
     made.reconcile()
     made.run_for(HOUR)
-    seen = [each for each in made.services.metrics if each.name == "RefundsPaidThoughEnded"]
-    assert seen[-1].value == 0
+    assert seen_paid_in_last_run(made) == 0
     assert "open_shard" not in made.refunds.items[("r1",)]
 
 
