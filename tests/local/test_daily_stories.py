@@ -125,7 +125,7 @@ def test_13_failed_audit_records(flow: Flow, tmp_path: Path) -> None:
 def test_16_an_alarm(flow: Flow, tmp_path: Path) -> None:
     story = Commands(flow.stack, tmp_path, 16)
     assert "breaker" in story.run("status").out
-    assert "✓ the gateway flair answers and takes the key" in story.run("doctor").out
+    assert "✓ the gateway flair answers and accepts the key" in story.run("doctor").out
     for name in (("open",), ("dead-letters", "list")):
         assert story.run(*name).out
     story.end()

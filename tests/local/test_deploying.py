@@ -276,7 +276,7 @@ def test_the_first_deployment(walk: Walk) -> None:
     walk.run("first")
     walk.run("key", answers=f"{DEFAULT_API_KEY}\n")
     said = walk.run("doctor")
-    assert "the gateway flair answers and takes the key" in said
+    assert "the gateway flair answers and accepts the key" in said
     assert "✗" not in said
     payment = walk.flow("refunds-dev").payment()
     walk.run("refund", YOUR_PAYMENT=payment, YOUR_USER="u-1")

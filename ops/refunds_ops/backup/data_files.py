@@ -133,7 +133,7 @@ def check_files(storage: BackupStorage, export: Export) -> None:
     named = {file.key for file in export.files}
     for stored in storage.list(export.data_prefix):
         if stored.key not in named:
-            raise DamagedError(f"{stored.key} lies among the data, and the digest doesn't name it")
+            raise DamagedError(f"{stored.key} is among the data, but the digest doesn't name it")
     for file in export.files:
         with storage.open(file.key) as body:
             if Hashing(body, file).hexdigest() != file.sha256:
@@ -161,9 +161,9 @@ def item_of(line: bytes, key: str) -> Wire:
     try:
         item = json.loads(line)["Item"]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise DamagedError(f"{key} has a line that is no item") from exc
+        raise DamagedError(f"{key} has a line that is not an item") from exc
     if not isinstance(item, dict):
-        raise DamagedError(f"{key} has a line that is no item")
+        raise DamagedError(f"{key} has a line that is not an item")
     return item
 
 

@@ -352,7 +352,7 @@ class BackupVerification:
                 counts[version.key] = counts.get(version.key, 0) + 1
         for key, count in sorted(counts.items()):
             if count > 1:
-                report.add("overwritten", key, f"{count} versions; it was written once")
+                report.add("overwritten", key, f"{count} versions, although it was written once")
 
 
 def unhex(text: str | None) -> bytes | None:

@@ -177,7 +177,9 @@ def _agree(question: str, options: dict[str, Any]) -> None:
     if options["yes"]:
         return
     if not sys.stdin.isatty():
-        raise RefusedError("Nothing was recorded: nobody is there to agree.", "To do it: --yes")
+        raise RefusedError(
+            "Nothing was recorded: no terminal to ask for confirmation.", "To do it: --yes"
+        )
     if not click.confirm(question, err=True):
         raise RefusedError("Nothing was recorded.")
 

@@ -110,7 +110,9 @@ def _agree(options: dict[str, Any]) -> None:
     if options["yes"]:
         return
     if not sys.stdin.isatty():
-        raise RefusedError("Nothing was sent: nobody is there to agree.", "To send it: --yes")
+        raise RefusedError(
+            "Nothing was sent: no terminal to ask for confirmation.", "To send it: --yes"
+        )
     if not click.confirm("Send them?", err=True):
         raise RefusedError("Nothing was sent.")
 

@@ -146,7 +146,7 @@ def _gateway_answer(gateway: Gateway) -> Finding:
             f"the gateway {gateway.name} does not answer us: {exc}",
             "Refused: set its key with refunds stack set-key. Unreachable: check GatewayUrl.",
         )
-    return good(f"the gateway {gateway.name} answers and takes the key")
+    return good(f"the gateway {gateway.name} answers and accepts the key")
 
 
 def mappings(stack: Stack) -> Iterator[Finding]:

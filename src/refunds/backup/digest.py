@@ -132,7 +132,9 @@ class Digest:
         try:
             payload = json.loads(content)
             if payload["digestVersion"] != VERSION:
-                raise DigestError(f"digest version {payload['digestVersion']} is not known here")
+                raise DigestError(
+                    f"digest version {payload['digestVersion']} is unknown to this release"
+                )
             previous = None
             if payload["previousDigestS3Object"] is not None:
                 previous = Previous(

@@ -209,7 +209,9 @@ def check_transition(old: Refund, new: Refund) -> None:
     if new.status not in TRANSITIONS[old.status]:
         raise IllegalTransitionError(f"{old.refund_id}: {old.status} to {new.status}")
     if (old.status, new.status) in ONLY_BY_A_PERSON and not new.review:
-        raise IllegalTransitionError(f"{old.refund_id}: {old.status} to {new.status} by nobody")
+        raise IllegalTransitionError(
+            f"{old.refund_id}: {old.status} to {new.status} needs a person"
+        )
 
 
 def change_status(

@@ -39,7 +39,7 @@ def from_stripe(units: int, currency: str) -> int:
     """
     up, down = _scale(currency)
     if units * down % up:
-        raise ValueError(f"{units} is no whole amount of {currency}")
+        raise ValueError(f"{units} is not a whole amount of {currency}")
     return units * down // up
 
 

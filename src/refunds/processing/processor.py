@@ -174,9 +174,9 @@ class Processor:
             case Seen():
                 return self._seen_before(request, deadline, delivery)
             case Contended():
-                return Later("what is left of the payment is not clear yet")
+                return Later("it is not clear yet what is left of the payment")
             case NotPossible(code=code) if code in MAY_PASS and self._may_pass(request, delivery):
-                return Later(f"{code}: it may pass")
+                return Later(f"{code}: the payment may still change")
             case NotPossible():
                 return self._reject(request, answer, deadline, delivery)
             case Reserved(amount_minor=amount, seen_at_gateway=seen, adopted=adopted):
@@ -199,7 +199,7 @@ class Processor:
         ledger = self._ledger.get(request.transaction_id)
         held = ledger.reservations.get(request.refund_id) if ledger else None
         if ledger is None or held is None:
-            return Later("the reservation has gone")
+            return Later("the reservation no longer exists")
         if held and not _fits(request, held, ledger.currency):
             raise _conflict()
         amount = held or request.amount_minor or 0

@@ -88,7 +88,7 @@ class Recorder:
         if not closes:
             new = self.opened(replace(new, lease_until=None))
         if not self._refunds.save(refund, new):
-            return Later("another attempt took the refund on")
+            return Later("another attempt has taken the refund over")
         return self.give_back(new) if to in ENDED_WITHOUT_MONEY else Recorded(new)
 
     def propose(self, refund: Refund, proposal: Mapping[str, str]) -> Refund | None:

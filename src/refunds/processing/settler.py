@@ -130,7 +130,7 @@ class Settler:
             called_at=rfc3339(self._clock.now()),
         )
         if not self._refunds.save(refund, taken):
-            return Later("another attempt took the refund on")
+            return Later("another attempt has taken the refund over")
         return self.ask_then_call(taken, deadline, unanswered=refund)
 
     def ask_then_call(
