@@ -54,7 +54,7 @@ class RowStore:
 
     def __enter__(self) -> RowStore:
         with ExitStack() as opened:
-            folder = opened.enter_context(scratch_folder("refunds-verify-"))
+            folder = opened.enter_context(scratch_folder("refunds-rows-"))
             self.path = folder / "rows.db"
             self._db = opened.enter_context(
                 closing(sqlite3.connect(self.path, isolation_level=None))

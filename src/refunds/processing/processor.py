@@ -311,8 +311,9 @@ class Processor:
                 ask_first=True,
                 may_call=False,
             )
-        elif (last or delivery.look_up_first) and self._settler.look_up(refund, deadline):
-            # Tables and trail no longer have it, and the payment can't be refunded any more.
+        elif self._settler.look_up(refund, deadline):
+            # Tables and trail no longer have it, or the id was used for another payment whose
+            # record was lost.
             return Later(f"{why.code}, and the gateway shows a refund of this id")
         elif last:
             refund = _continue_chain(refund, last)
