@@ -311,9 +311,10 @@ class Processor:
                 ask_first=True,
                 may_call=False,
             )
-        elif self._settler.look_up(refund, deadline):
-            # Tables and trail no longer have it, or the id was used for another payment whose
-            # record was lost.
+        elif found := self._settler.look_up(refund, deadline):
+            if any(each.transaction_id != request.transaction_id for each in found):
+                raise _conflict()  # another payment's refund, whose record was lost
+            # Tables and trail no longer have it, and the payment can't be refunded any more.
             return Later(f"{why.code}, and the gateway shows a refund of this id")
         elif last:
             refund = _continue_chain(refund, last)

@@ -154,6 +154,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "an id of another payment is rejected",
+        (
+            "processing.processor:Processor._reject",
+            "elif found := self._settler.look_up(refund, deadline):",
+            "elif delivery.look_up_first and (found := self._settler.look_up(refund, deadline)):",
+        ),
+    ),
+    edge_mutant(
         "what the bank sent back was never paid",
         ("processing.balance:Balance._count", "for each in every)", "for each in shown)"),
     ),

@@ -76,3 +76,18 @@ def _use_the_id_for_another_payment_at_another_account(made: World) -> None:
     made.run_for(HOUR)
     assert (status(made), attribute(made, "transaction_id")) == ("REJECTED", "tx2")
     made.redeploy(accounts=accounts)
+
+
+def test_an_id_that_another_payment_was_refunded_with_is_not_rejected() -> None:
+    made = world()
+    made.pay("tx2", 200)
+    made.send(request())
+    made.run_for(MINUTE)
+    made.empty(made.refunds)
+    other = made.send(request(transaction_id="tx2"))  # more than it has
+    made.run_for(MINUTE)
+    assert other.attributes["error_code"]["StringValue"] == "idempotency_conflict"
+    assert ("r1",) not in made.refunds.items
+    deliver_again(made)
+    assert (status(made), attribute(made, "transaction_id")) == ("SUCCEEDED", "tx1")
+    made.settle()

@@ -78,8 +78,8 @@ def test_the_folder_of_a_process_that_still_runs_stays(temporary: Path) -> None:
 def test_only_folders_with_the_prefix_are_deleted(temporary: Path) -> None:
     elsewhere = temporary / "elsewhere"
     elsewhere.mkdir()
-    (temporary / "refunds-verify-link").symlink_to(elsewhere)
-    (temporary / "refunds-verify-abandoned").mkdir()
-    with scratch_folder("refunds-verify-"):
+    (temporary / "refunds-rows-link").symlink_to(elsewhere)
+    (temporary / "refunds-rows-abandoned").mkdir()
+    with scratch_folder("refunds-rows-"):
         pass
-    assert {each.name for each in temporary.iterdir()} == {"elsewhere", "refunds-verify-link"}
+    assert {each.name for each in temporary.iterdir()} == {"elsewhere", "refunds-rows-link"}
