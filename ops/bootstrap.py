@@ -76,7 +76,7 @@ def main() -> int:
         print(f"\n{exc}", file=sys.stderr)
         return ENVIRONMENT_ERROR
     except KeyboardInterrupt:
-        print("\nInterrupted; the next `make` goes on from here.", file=sys.stderr)
+        print("\nInterrupted; the next `make` continues from here.", file=sys.stderr)
         return INTERRUPTED
     return 0
 

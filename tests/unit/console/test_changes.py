@@ -52,7 +52,7 @@ def entries(lived: Lived) -> list[Any]:
 
 def test_both_decisions_say_what_they_would_do(changing: Client, review: Refund) -> None:
     page = " ".join(changing.get(REVIEW).text.split())
-    assert "25.00 USD stays taken off the payment." in page
+    assert "25.00 USD stays subtracted from the payment." in page
     assert "75.00 USD can then still be refunded." in page
     assert "100.00 USD can then still be refunded." in page
     assert f"Recorded under <code>{MOTO}</code>" in page
