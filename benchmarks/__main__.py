@@ -69,11 +69,11 @@ def main() -> int:
 
     parts: dict[str, Callable[[CannedServer], list[Result]]] = {
         "work": work_results,
-        "instructions": lambda server: instruction_results(server, 2),
+        "instructions": lambda server: instruction_results(server, 2, with_libraries=not quick),
         "borders": lambda server: borders_results(50_000 if quick else 1_000_000),
         "cli": lambda server: command_line_results(server, 3 if quick else 11),
         "package": lambda server: package_results(),
-        "cold": lambda server: cold_start_results(3 if quick else 11),
+        "cold": lambda server: cold_start_results(1 if quick else 11),
         "cpu": lambda server: cpu_results(server, 2 if quick else 7),
         "cost": lambda server: cost_results(
             [each for each in results if each.name.startswith("CPU per refund")]
@@ -88,7 +88,11 @@ def main() -> int:
             else backup_results(server, 3, 100_000, large_rows=LARGE_ROWS)
         ),
     }
-    parts["verify"] = lambda _: verify_results(1, 20_000) if quick else verify_results(5, 100_000)
+    parts["verify"] = lambda _: (
+        verify_results(1, 20_000, large_entries=None)
+        if quick
+        else verify_results(5, 100_000, large_entries=1_000_000)
+    )
     if not quick:
         parts["scale"] = scale
     if unknown := only - parts.keys():
@@ -124,7 +128,8 @@ def write_all(results: list[Result], only: set[str], python: str, *, quick: bool
     counted = instructions_table(results)
     if not only or "instructions" in only:
         write_held(results, python)
-        write_table(INSTRUCTIONS, counted)
+        if not quick:
+            write_table(INSTRUCTIONS, counted)
     if not only:
         write_table(COUNTS, counts_table(results))
     if not only and not quick:

@@ -112,12 +112,9 @@ class Start:
 
 def start(steps: dict[str, str]) -> Start:
     """Run the steps in a fresh process with the Lambda runtime and the built package."""
-    paths = (str(built_package()), str(lambda_runtime()))
-    code = _CHILD.format(paths=paths, steps=list(steps.items()))
-    environment = function_environment("http://127.0.0.1:1") | {"PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTHONPATH")
+    command, environment = fresh_process(steps)
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code],
+        command,
         env=environment,
         check=True,
         capture_output=True,
@@ -128,11 +125,25 @@ def start(steps: dict[str, str]) -> Start:
     return Start(**measured)
 
 
+def fresh_process(steps: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The command of a process that runs the steps, and its environment."""
+    paths = (str(built_package()), str(lambda_runtime()))
+    code = _CHILD.format(paths=paths, steps=list(steps.items()))
+    environment = function_environment("http://127.0.0.1:1") | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH")
+    return [sys.executable, "-S", "-c", code], environment
+
+
+def imports(function: str) -> dict[str, str]:
+    """The only step of a function's cold start."""
+    return {"handler": f"import refunds.handlers.{function}"}
+
+
 def cold_start_results(runs: int) -> list[Result]:
     """Every function's start and its ratio to the floor."""
     results: list[Result] = []
     for function, floor in FLOORS.items():
-        handler = {"handler": f"import refunds.handlers.{function}"}
+        handler = imports(function)
         start(handler), start(floor)  # fills the file cache
         ours: list[Start] = []
         floors: list[Start] = []

@@ -1,4 +1,5 @@
-"""Instructions of one refund, ours and the baseline's: what decides whether code got slower.
+"""Instructions of one refund, ours and the baseline's, and of cold starts: what decides whether
+code got slower.
 
 Times say little on a machine that others use. Instructions repeat within 0.2 %, so CI can compare
 them. They don't include the kernel's.
@@ -13,6 +14,7 @@ from typing import Any
 
 from benchmarks import callgrind
 from benchmarks.batch import AUDIT, BASELINE, OURS, whole
+from benchmarks.cold_instructions import cold_instruction_results
 from benchmarks.requests_to_make import sqs_event
 from benchmarks.results import Result
 from benchmarks.servers import CannedServer
@@ -33,9 +35,19 @@ class Counted:
     requests: float
 
 
-def instruction_results(server: CannedServer, batches: int) -> list[Result]:
+def instruction_results(
+    server: CannedServer, batches: int, *, with_libraries: bool
+) -> list[Result]:
+    """``with_libraries``: compares cold starts with those of their libraries too."""
     if not callgrind.installed():
         return [_left_out()]
+    return [
+        *_refund_results(server, batches),
+        *cold_instruction_results(with_libraries=with_libraries),
+    ]
+
+
+def _refund_results(server: CannedServer, batches: int) -> list[Result]:
     server.reset(stream_of="Refunds")
     process = _count(server, OURS, lambda: sqs_event(BATCH), batches)
     records = server.stream()

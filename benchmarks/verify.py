@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import callgrind
 from benchmarks.results import Result, median_result, spread
 from benchmarks.servers import PROJECT
 
@@ -34,12 +34,15 @@ MOST_MIB = 200
 TIMEOUT_SECONDS = 1800
 
 
-def verify_results(runs: int, entries: int) -> list[Result]:
-    with _trails({*COUNTED, SMALL_TRAIL, entries}) as trails:
+def verify_results(runs: int, entries: int, *, large_entries: int | None) -> list[Result]:
+    """``large_entries`` None compares the memory for ``SMALL_TRAIL`` with that for ``entries``."""
+    large_entries = large_entries or entries
+    with _trails({*COUNTED, SMALL_TRAIL, entries, large_entries}) as trails:
         instructions = _instructions_per_entry(trails)
         alone = [_run(trails / f"{entries}", 1) for _ in range(runs)]
         together = [_run(trails / f"{entries}", CORES) for _ in range(runs)]
         small = _run(trails / f"{SMALL_TRAIL}", CORES)
+        large = together if large_entries == entries else [_run(trails / f"{large_entries}", CORES)]
     results = [
         median_result(
             "verify: entries per CPU second, alone",
@@ -50,19 +53,19 @@ def verify_results(runs: int, entries: int) -> list[Result]:
     ]
     if instructions:
         results += _compared(instructions, alone, together)
-    peak = max(each["peak_mib"] for each in together)
+    peak = max(each["peak_mib"] for each in large)
     workers = f"{CORES} workers"
     return [
         *results,
         Result(
-            f"verify: memory of all processes, {entries:,} entries",
+            f"verify: memory of all processes, {large_entries:,} entries",
             peak,
             "MiB",
             target=MOST_MIB,
             note=f"{workers}; what they share counts for each",
         ),
         Result(
-            f"verify: memory, {SMALL_TRAIL:,} to {entries:,} entries",
+            f"verify: memory, {SMALL_TRAIL:,} to {large_entries:,} entries",
             peak - small["peak_mib"],
             "MiB more",
             target=32,
@@ -88,7 +91,7 @@ def _compared(
             baseline=INSTRUCTIONS_BEFORE,
             target=INSTRUCTIONS_BEFORE / FASTER,
             is_count=True,
-            note="callgrind; the baseline: one process with rfc8785",
+            note="valgrind; the baseline: one process with rfc8785",
         ),
         Result(
             f"verify: faster on {CORES} cores, by arithmetic",
@@ -123,30 +126,29 @@ def _run(trail: Path, workers: int) -> dict[str, Any]:
 
 def _instructions_per_entry(trails: Path) -> float | None:
     """None without valgrind."""
-    if shutil.which("valgrind") is None:
+    if not callgrind.installed():
         return None
-    few, many = (_instructions(trails / f"{entries}") for entries in COUNTED)
+    with ThreadPoolExecutor(len(COUNTED)) as pool:
+        few, many = pool.map(_instructions, [trails / f"{entries}" for entries in COUNTED])
     return (many - few) / (COUNTED[1] - COUNTED[0])
 
 
 def _instructions(trail: Path) -> int:
-    done = _python(
-        *("-m", "benchmarks.verify_run", str(trail)),
-        before=("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-    )
-    collected = re.search(r"Collected : (\d+)", done.stderr)
-    if collected is None:
-        raise RuntimeError(f"callgrind counted nothing: {done.stderr[-500:]}")
-    return int(collected[1])
+    command = [sys.executable, "-m", "benchmarks.verify_run", str(trail)]
+    return callgrind.count_process(command, cwd=PROJECT, env=_environment())
 
 
-def _python(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(str(PROJECT / name) for name in ("src", "ops", "."))
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(PROJECT / name) for name in ("src", "ops", "."))
+    }
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*before, sys.executable, *arguments],
+        [sys.executable, *arguments],
         cwd=PROJECT,
-        # Without a seed, hashes of strings and so the counts differ from run to run.
-        env=os.environ | {"PYTHONPATH": paths, "PYTHONHASHSEED": "0"},
+        env=_environment(),
         check=True,
         capture_output=True,
         text=True,

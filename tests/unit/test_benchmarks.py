@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from benchmarks import cold_instructions
 from benchmarks.callgrind import Counter
 from benchmarks.canned_dynamodb import (
     OPTIONAL_INDEXES,
@@ -20,7 +21,7 @@ from benchmarks.canned_dynamodb import (
     updated,
     write_units,
 )
-from benchmarks.cold_start import Start, unused_result
+from benchmarks.cold_start import FLOORS, Start, unused_result
 from benchmarks.environment import function_environment
 from benchmarks.instructions import instruction_results
 from benchmarks.report import (
@@ -193,9 +194,31 @@ def test_ratios_of_instructions_are_compared_within_their_tolerance_for_each_pyt
 def test_without_valgrind_ci_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.callgrind.shutil.which", lambda name: None)
     server: Any = None
-    results = instruction_results(server, 1)
+    results = instruction_results(server, 1, with_libraries=False)
     assert exit_status(results, quick=True) == 1
     assert "apt-get install valgrind" in results[0].note
+
+
+def test_cold_starts_are_compared_without_the_start_of_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def count(steps: dict[str, str]) -> int:
+        python = 100
+        if not steps:
+            return python
+        if "handler" in steps:
+            return python + 60
+        return python + (20 if steps == cold_instructions.EMPTY_HANDLER else 48)
+
+    monkeypatch.setattr(cold_instructions, "_count", count)
+    monkeypatch.setattr(cold_instructions, "fresh_process", lambda steps: None)
+    found = {
+        each.name: (each.value, each.miss)
+        for each in cold_instructions.cold_instruction_results(with_libraries=True)
+    }
+    assert len(found) == 2 * len(FLOORS)
+    assert found["cold start write_audit / empty handler"] == (3.0, False)
+    assert found["cold start write_audit / its libraries"] == (1.25, True)
 
 
 def test_a_function_of_callgrind_is_counted_from_its_dump(
