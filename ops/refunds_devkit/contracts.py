@@ -191,6 +191,10 @@ def _dead_letter() -> Document:
                     "pattern": "^[0-9a-f]{64}$",
                     "description": "With card_number only: the SHA-256 of the body as it was sent.",
                 },
+                "first_sent_by": {
+                    "type": "string",
+                    "description": "Who sent the request, in SQS's words (SenderId).",
+                },
             },
             "dependentRequired": {
                 "error_code": ["error_message"],

@@ -24,7 +24,8 @@ from refunds.domain.identity import Identity
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import RefundRequest, RefusedError, parse_message
 from refunds.processing.dead_letters import ARCHIVED
-from refunds.processing.deferral import FIRST_SENT_BY
+from refunds.processing.deferral import FIRST_SENT_BY, all_senders
+from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.errors import CommandError
 from refunds_ops.open_refunds import indexes_of
@@ -53,6 +54,10 @@ class NoLetterError(CommandError):
     """No dead letter has that message id."""
 
 
+class StillNeededError(CommandError):
+    """The message can't be dropped: nothing else would come back to its refund."""
+
+
 _FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED})
 
 
@@ -71,9 +76,9 @@ class DeadLetter:
 
     @property
     def sent_by(self) -> str:
-        """Who sent it first. A refused message was sent here by ProcessRefund."""
-        known = None if self.error_code else self.sender_id
-        return self.attributes.get(FIRST_SENT_BY) or known or "unknown"
+        """Who sent it first, and who sent it again. The message's own word hides nobody that SQS
+        has seen. A refused message was sent here by ProcessRefund."""
+        return all_senders(self.attributes.get(FIRST_SENT_BY), self.sender_id) or "unknown"
 
     @property
     def where(self) -> str:
@@ -145,6 +150,7 @@ class DeadLetters:
         self._queue_url = stack["RefundDeadLetterQueueUrl"]
         self._bucket = stack["FailuresBucketName"]
         self._refunds = RefundsTable(stack.dynamodb, stack["RefundsTableName"])
+        self._ledger = LedgerTable(stack.dynamodb, stack["LedgerTableName"])
         self._taken: dict[str, str] = {}
 
     def __enter__(self) -> DeadLetters:
@@ -266,9 +272,32 @@ class DeadLetters:
         self._remove(letter)
 
     def drop(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
-        """Close it for good. Its whole message stays in the failures bucket."""
+        """Close it for good. Its whole message stays in the failures bucket.
+
+        Raises ``StillNeededError`` for the message of a refund that has begun and is in no index:
+        ReconcileRefunds finds it only once the message has been archived.
+        """
+        if letter.receipt is not None and (begun := self._begun(letter)):
+            raise StillNeededError(
+                f"{letter.refund_id} {begun}, and only this message would come back to it.",
+                "Resend it, or wait until it is in the archive.",
+            )
         self._keep(letter, "dropped", by=by, why=why)
         self._remove(letter)
+
+    def _begun(self, letter: DeadLetter) -> str | None:
+        """How far a refund has come that only this message would come back to; None: there is
+        none."""
+        request = letter.request
+        if not (refund_id := letter.refund_id):
+            return None
+        if (refund := self._refunds.get(refund_id)) is not None:
+            waits = refund.status is Status.PROCESSING and refund.open_shard is None
+            same = request is None or _same_request(request, refund.fingerprint)
+            return f"is {refund.status}" if waits and same else None
+        ledger = self._ledger.get(request.transaction_id) if request else None
+        held_minor = ledger.reservations.get(refund_id, 0) if ledger else 0
+        return "has its money reserved" if held_minor else None
 
     def _keep(self, letter: DeadLetter, action: str, *, by: Identity, why: str) -> None:
         store = FailureStore(self._stack.s3, self._bucket, SystemClock())

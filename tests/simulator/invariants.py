@@ -289,7 +289,7 @@ class Checker:
             self.unheld.discard(refund_id)
         if holds is None:
             raise Violation("rule 3", f"r#{refund_id} was removed", refund_id)
-        if held == 0 and not self._corrected(refund_id):
+        if held == 0 and not self._corrected(refund_id) and not self._paid_after_all(refund_id):
             raise Violation("rule 3", f"{refund_id} reserved again after its release", refund_id)
         self.kernel.log(
             "ledger", f"r#{refund_id} {held} to {holds}, remaining {new.get('remaining')}"
@@ -332,6 +332,12 @@ class Checker:
         """Whether its money has moved already: to hold that again, or for the first time after a
         loss, takes nothing more from the payment."""
         return self._corrected(refund_id) or any(each.live for each in self.flair.of(refund_id))
+
+    def _paid_after_all(self, refund_id: str) -> bool:
+        """Whether it had ended, lost its record, and goes on because the gateway has moved it."""
+        wire = self.refunds.items.get((refund_id,))
+        goes_on = wire is not None and wire["status"]["S"] in HOLDS_MONEY
+        return goes_on and any(each.live for each in self.flair.of(refund_id))
 
     def _corrected(self, refund_id: str) -> bool:
         """Whether a person has put right what ended here and is paid at the gateway."""

@@ -22,7 +22,8 @@ from tests.simulator.scripts import run_scripted
 
 @dataclass(frozen=True)
 class Patch:
-    """``where``: module and qualified name, as in ``processing.settler:Settler.call``."""
+    """``where``: module and qualified name, as in ``processing.settler:Settler.call``. A module of
+    the operators' commands has its whole name."""
 
     where: str
     snippet: str
@@ -77,10 +78,16 @@ def hunt(mutant: Mutant, first_seed: int, most: int = MAX_SEEDS) -> Outcome | No
 
 def _function(where: str) -> FunctionType:
     module, _, path = where.partition(":")
-    found: Any = importlib.import_module(f"refunds.{module}")
+    whole = module if module.startswith("refunds_ops.") else f"refunds.{module}"
+    found: Any = importlib.import_module(whole)
     for name in path.split("."):
         found = inspect.getattr_static(found, name)
-    return found  # type: ignore[no-any-return]
+    return _plain(found)
+
+
+def _plain(function: Any) -> FunctionType:
+    """The function itself, also of a property."""
+    return function.fget if isinstance(function, property) else function  # type: ignore[return-value]
 
 
 def _mutated(function: FunctionType, patch: Patch) -> Any:
@@ -92,4 +99,4 @@ def _mutated(function: FunctionType, patch: Patch) -> Any:
     code = compile(source, f"<mutant of {patch.where}>", "exec", flags, dont_inherit=True)
     scope: dict[str, Any] = {}
     exec(code, dict(function.__globals__), scope)
-    return scope[function.__name__].__code__
+    return _plain(scope[function.__name__]).__code__

@@ -53,6 +53,11 @@ def fix_random(made: World, uniform: Callable[[float, float], float]) -> None:
     setattr(made.kernel.random, "uniform", uniform)  # noqa: B010  # to a bound method's place
 
 
+def choose_the_first(made: World) -> None:
+    """The first of several is what is damaged."""
+    setattr(made.kernel.random, "choice", lambda several: several[0])  # noqa: B010
+
+
 def choose_the_last(made: World) -> None:
     """The last of several is what is damaged, or how long a list lags."""
     setattr(made.kernel.random, "choice", lambda several: several[-1])  # noqa: B010

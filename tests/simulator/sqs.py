@@ -30,6 +30,7 @@ class Message:
         self.receipt = 0
         self.queue: Queue | None = None
         self.gone: str | None = None
+        self.sender = SENDER_ID
 
     def handle(self) -> str:
         return f"{self.id}/{self.receipt}"
@@ -254,7 +255,7 @@ class SQS:
 
         return self._wire.call("sqs", "visibility", QueueUrl, apply, writes=True)
 
-    def receive_message(
+    def receive_message(  # noqa: PLR0913 - as boto3 has it
         self,
         *,
         QueueUrl: str,  # noqa: N803
@@ -262,6 +263,7 @@ class SQS:
         MessageSystemAttributeNames: list[str],  # noqa: N803
         MessageAttributeNames: list[str],  # noqa: N803
         VisibilityTimeout: int,  # noqa: N803
+        WaitTimeSeconds: int = 0,  # noqa: N803
     ) -> dict[str, Any]:
         queue = self.queues[QueueUrl]
 
@@ -276,7 +278,7 @@ class SQS:
                         "Attributes": {
                             "SentTimestamp": str(int(message.sent_at * 1000)),
                             "ApproximateReceiveCount": str(message.receive_count),
-                            "SenderId": SENDER_ID,
+                            "SenderId": message.sender,
                         },
                         "MessageAttributes": message.attributes,
                     }
@@ -306,7 +308,7 @@ def event_record(message: Message) -> dict[str, Any]:
         "attributes": {
             "ApproximateReceiveCount": str(message.receive_count),
             "SentTimestamp": str(int(message.sent_at * 1000)),
-            "SenderId": SENDER_ID,
+            "SenderId": message.sender,
         },
         "messageAttributes": {
             name: {"dataType": value["DataType"], "stringValue": value["StringValue"]}

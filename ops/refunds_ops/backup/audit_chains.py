@@ -102,8 +102,7 @@ class AuditChains:
         request = {name: image[name] for name in RefundRequest.model_fields if name in image}
         unaudited = {"fingerprint": RefundRequest.model_validate(request).fingerprint()}
         if latest["status"] != Status.REJECTED:
-            # It was claimed, and its key was first used, no earlier than it was created.
-            unaudited["key_used_at"] = image["created_at"]
+            unaudited["key_used_at"] = _key_used_since(image)
         refund = Refund.from_item(unaudited | image)
         row = self._restored(refund, latest["version"], latest["entry_hash"], "the audit trail")
         return row | {"day_shard": to_wire(day_shard_of(refund.refund_id, refund.created_at))}
@@ -130,7 +129,16 @@ def _as_audited(refund: Refund, entry: Item) -> Refund:
     """The refund as of an audit entry. Attributes that the trail doesn't have stay as in the
     backup."""
     unaudited = {name: value for name, value in refund.item().items() if name not in AUDITED}
-    return Refund.from_item(unaudited | image_of(entry))
+    image = image_of(entry)
+    if entry["status"] not in (Status.AWAITING_APPROVAL, Status.REJECTED):
+        # It may have been approved, and called, after the backup.
+        unaudited.setdefault("key_used_at", _key_used_since(image))
+    return Refund.from_item(unaudited | image)
+
+
+def _key_used_since(image: Item) -> str:
+    """A refund's key was first used no earlier than this."""
+    return str(image["created_at"])
 
 
 def _indexed(refund: Refund, now: str) -> Refund:

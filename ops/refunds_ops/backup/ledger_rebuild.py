@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from refunds.domain.clock import Clock, Deadline, rfc3339
-from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Refund
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Refund, Status
 from refunds.gateways.contract import (
     NOT_OURS,
     Gateway,
@@ -49,6 +49,7 @@ class Held:
     gateways: frozenset[str]
     refund_ids: dict[str, str]
     """Refund ids by the reference that each refund began with, in whatever stage."""
+    succeeded: frozenset[str]
 
 
 class LedgerRebuild:
@@ -104,11 +105,25 @@ class LedgerRebuild:
             payment = self._ask(lambda until: gateway.get_payment(transaction_id, until))
             if payment is None:
                 return unknown
-            at_gateway = self._ask(lambda until: _refunds_of(gateway, transaction_id, until))
+            at_gateway, unreadable = self._ask(
+                lambda until: _refunds_of(gateway, transaction_id, until)
+            )
             read = self._ledger.get(transaction_id)
             new = rebuilt_ledger(
-                transaction_id, read, held.amounts, payment, at_gateway, refund_ids=held.refund_ids
+                transaction_id,
+                read,
+                held.amounts,
+                payment,
+                at_gateway,
+                refund_ids=held.refund_ids,
+                succeeded=held.succeeded,
             )
+            if unreadable or _live_minor(at_gateway) < payment.refunded_minor:
+                # What the list leaves out is known by the payment's sum alone, and only if nothing
+                # was moved meanwhile.
+                after = self._ask(lambda until: gateway.get_payment(transaction_id, until))
+                if after is None or after.refunded_minor != payment.refunded_minor:
+                    continue
             if self._ledger.replace(read, new):
                 over = ["over_refunded"] if (new.remaining or 0) < 0 else []
                 return over + (["doubled"] if _doubled(at_gateway, held.refund_ids) else [])
@@ -133,20 +148,25 @@ def rebuilt_ledger(  # noqa: PLR0913 - everything that the balance is made of
     at_gateway: Iterable[GatewayRefund],
     *,
     refund_ids: Mapping[str, str] = MappingProxyType({}),
+    succeeded: Collection[str] = (),
 ) -> Ledger:
     """The ledger according to the refunds and the gateway.
 
     ``held``: what each refund in the table holds, 0 when it ended without money. A reservation that
     ``read`` has of a refund that is not in the table stays (I6): its message may come yet.
-    ``refund_ids``: by reference, for refunds that began in another stage than the current one. A
-    tombstone stays, too: the reconciler may have released since ``held`` was read.
+    ``refund_ids``: by reference, for refunds that began in another stage than the current one.
+    ``succeeded``: ids of refunds whose money has moved. A tombstone stays, too: the reconciler may
+    have released since ``held`` was read.
     """
     before = read.reservations if read else {}
     released = {refund_id: 0 for refund_id, amount in before.items() if amount == 0}
     reservations = {**before, **held, **released}
     moved: Counter[str] = Counter()
+    failed: set[str] = set()
     for each in at_gateway:
-        if each.status is not GatewayStatus.FAILED:
+        if each.status is GatewayStatus.FAILED:
+            failed.add(_refund_id_of(each, refund_ids))
+        else:
             moved[_refund_id_of(each, refund_ids)] += each.amount_minor
     # Other systems' refunds, and what the gateway moved for ours beyond the amounts that were asked
     # for.
@@ -154,9 +174,14 @@ def rebuilt_ledger(  # noqa: PLR0913 - everything that the balance is made of
         max(0, amount - max(0, reservations.get(reference, 0)))
         for reference, amount in moved.items()
     )
-    # The payment may show more than its list does (yet). Beyond our reservations that the list does
-    # not show either, the difference is another system's.
-    ours_unlisted = sum(max(0, held - moved[name]) for name, held in reservations.items())
+    # The payment may show more than its list does (yet). The difference is another system's, but
+    # for refunds of ours that succeeded and that the list does not show either. Refunds under way
+    # may never have moved, and what the list shows as failed is not part of the payment's sum.
+    ours_unlisted = sum(
+        max(0, held - moved[name])
+        for name, held in reservations.items()
+        if name in succeeded and name not in failed
+    )
     unlisted = payment.refunded_minor - sum(moved.values())
     foreign += max(0, unlisted - ours_unlisted)
     return Ledger(
@@ -185,14 +210,23 @@ def _doubled(at_gateway: Iterable[GatewayRefund], refund_ids: Mapping[str, str])
     return any(count > 1 for name, count in references.items() if name != NOT_OURS)
 
 
-def _refunds_of(gateway: Gateway, transaction_id: str, until: Deadline) -> list[GatewayRefund]:
+def _live_minor(at_gateway: Iterable[GatewayRefund]) -> int:
+    return sum(each.amount_minor for each in at_gateway if each.status is not GatewayStatus.FAILED)
+
+
+def _refunds_of(
+    gateway: Gateway, transaction_id: str, until: Deadline
+) -> tuple[list[GatewayRefund], int]:
+    """All refunds of a payment, and how many more rows can't be read."""
     found: list[GatewayRefund] = []
+    unreadable = 0
     cursor: str | None = None
     for _ in range(MAX_PAGES):
         page = gateway.list_refunds(until, transaction_id=transaction_id, cursor=cursor)
         found += page.refunds
+        unreadable += page.unreadable
         if (cursor := page.next_cursor) is None:
-            return found
+            return found, unreadable
     raise GatewayUnavailableError(f"more than {MAX_PAGES} pages of refunds of one transaction")
 
 
@@ -205,13 +239,20 @@ class _Holdings:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute(
             "CREATE TABLE held (transaction_id TEXT, refund_id TEXT, amount INTEGER, gateway TEXT,"
-            " reference TEXT,"
+            " reference TEXT, succeeded INTEGER,"
             " PRIMARY KEY (transaction_id, refund_id)) WITHOUT ROWID"
         )
         self._database.executemany(
-            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)",
             (
-                (each.transaction_id, each.refund_id, holds(each), each.gateway, each.reference)
+                (
+                    each.transaction_id,
+                    each.refund_id,
+                    holds(each),
+                    each.gateway,
+                    each.reference,
+                    each.status is Status.SUCCEEDED,
+                )
                 for each in refunds
             ),
         )
@@ -238,12 +279,13 @@ class _Holdings:
         for found, group in groupby(rows, key=lambda row: str(row[0])):
             refunds = list(group)
             # A refund that holds nothing may have gone to a gateway that doesn't have the payment.
-            paying = {gateway for _, _, amount, gateway, _ in refunds if amount}
+            paying = {gateway for _, _, amount, gateway, *_ in refunds if amount}
             yield Held(
                 found,
-                {refund_id: amount for _, refund_id, amount, _, _ in refunds},
-                frozenset(paying or {gateway for *_, gateway, _ in refunds}),
-                {reference: refund_id for _, refund_id, *_, reference in refunds},
+                {refund_id: amount for _, refund_id, amount, *_ in refunds},
+                frozenset(paying or {gateway for *_, gateway, _, _ in refunds}),
+                {reference: refund_id for _, refund_id, *_, reference, _ in refunds},
+                frozenset(refund_id for _, refund_id, *_, succeeded in refunds if succeeded),
             )
 
 

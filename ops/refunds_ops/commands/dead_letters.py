@@ -12,7 +12,7 @@ import click
 
 from refunds.domain.card_numbers import masked, redacted
 from refunds_ops.dates import age, utc_now, zone_of
-from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
+from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast, StillNeededError
 from refunds_ops.errors import REFUSED
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
@@ -162,8 +162,9 @@ def resend(stack_name: str | None, /, **options: Any) -> None:
 def drop(stack_name: str | None, /, **options: Any) -> None:
     """Remove dead letters for good.
 
-    The message, who dropped it and why stay in the failures bucket. Only says what it would do
-    unless --yes is given.
+    The message, who dropped it and why stay in the failures bucket. Skips the message of a refund
+    that has begun, when only that message would come back to it: resend it. Only says what it would
+    do unless --yes is given. Exit status 1 when some are skipped.
     """
     _act(stack_name, "drop", options)
 
@@ -185,7 +186,12 @@ def _act(stack_name: str | None, action: str, options: dict[str, Any]) -> None:
             if yes and action == "resend":
                 letters.resend(letter, by=who, why=why)
             elif yes:
-                letters.drop(letter, by=who, why=why)
+                try:
+                    letters.drop(letter, by=who, why=why)
+                except StillNeededError as exc:
+                    print_note(exc.what)
+                    done.append((letter, forecast, "skipped"))
+                    continue
             past = "resent" if action == "resend" else "dropped"
             done.append((letter, forecast, past if yes else f"would be {past}"))
     if options["as_json"]:

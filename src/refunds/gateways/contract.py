@@ -76,12 +76,8 @@ class Stage:
 
     def refund_id(self, reference: str | None) -> str:
         """The refund id that a reference of this stage stands for, else ``NOT_OURS``."""
-        if not reference:
-            return NOT_OURS
-        if not self.name:
-            return reference
-        stage, dot, refund_id = reference.partition(".")
-        return refund_id if dot and stage == self.name and refund_id else NOT_OURS
+        refund_id = (reference or "").rpartition(".")[2]
+        return refund_id if refund_id and reference == self.mark(refund_id) else NOT_OURS
 
 
 class PaymentStatus(StrEnum):

@@ -43,7 +43,7 @@ class Counted:
     be a reserved refund of ours or another system's refund, so it counts as both. ``adopted``: the
     gateway already had a refund under the refund id that was counted for, and the ledger did not
     know it. ``adopted_minor`` is now reserved for it. ``listed``: the gateway has a refund of this
-    id, in whatever status.
+    id, in whatever status and of whatever stage.
     """
 
     payment: Payment
@@ -117,7 +117,7 @@ class Balance:
         # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
         unlisted_minor = max(0, payment.refunded_minor - sum(each.amount_minor for each in shown))
-        moved_minor, unclear_minor = self._moved_unreserved(unlisted_minor, shown, ledger_after)
+        moved_minor, unclear_minor = self._moved_unreserved(unlisted_minor, every, ledger_after)
         # Only the payment's sum shows what the list leaves out, and only if it stayed the same: a
         # refund of ours that was paid meanwhile would hide the same amount of another system's.
         if unreadable or unlisted_minor:
@@ -140,7 +140,7 @@ class Balance:
         )
         if not stored:
             return None
-        listed = any(each.refund_id == refund_id for each in every)
+        listed = any(is_named(each, refund_id) for each in every)
         return Counted(payment, remaining_minor, unclear_minor, adopted, held_minor, listed)
 
     def _held_before(self, ledger: Ledger) -> dict[str, int]:
@@ -170,10 +170,11 @@ class Balance:
         return held
 
     def _moved_unreserved(
-        self, unlisted_minor: int, shown: Sequence[GatewayRefund], ledger: Ledger
+        self, unlisted_minor: int, every: Sequence[GatewayRefund], ledger: Ledger
     ) -> tuple[int, int]:
         """The amount that the gateway has moved, or is about to move, beyond our reservations, and
         how much of it is unclear."""
+        shown = [each for each in every if each.status is not GatewayStatus.FAILED]
         moved_for: dict[str | None, int] = defaultdict(int)
         in_other_stages = self._of_other_stages(shown, ledger)
         for each in shown:
@@ -194,10 +195,12 @@ class Balance:
         # may belong to a call of ours under way, or to another system.
         if not unlisted_minor:
             return moved_minor, 0
+        # What the list shows as failed is not part of the payment's sum.
+        failed = {_refund_id_of(each) for each in every if each.status is GatewayStatus.FAILED}
         unshown = {
             refund_id: held - moved_for.get(refund_id, 0)
             for refund_id, held in ledger.reservations.items()
-            if held > moved_for.get(refund_id, 0)
+            if held > moved_for.get(refund_id, 0) and refund_id not in failed
         }
         statuses = self._refunds.statuses(list(unshown))
         ours = sum(
@@ -228,8 +231,17 @@ class Balance:
         }
 
 
+def is_named(shown: GatewayRefund, refund_id: str) -> bool:
+    """Whether the gateway's refund may be this one, whatever stage it began in."""
+    return _refund_id_of(shown) == refund_id
+
+
 def _holds(ledger: Ledger, refund_id: str) -> bool:
     return ledger.reservations.get(refund_id, 0) > 0
+
+
+def _refund_id_of(shown: GatewayRefund) -> str:
+    return _refund_id_in(shown.gateway_reference or shown.refund_id)
 
 
 def _refund_id_in(reference: str) -> str:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from refunds.domain.clock import rfc3339
-from refunds.domain.refund import short_text
+from refunds.domain.limits import SENT_AGAIN
+from refunds.domain.text import visible
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -26,8 +27,9 @@ RESENT = "resent"
 FIRST_SENT_BY = "first_sent_by"
 """Attribute of a message that is sent again: the ``SenderId`` of the first."""
 
-MAX_FIRST_SENDER = 128
-"""In characters. SQS's ``SenderId`` has at most 86: a role's id and a session's name."""
+MAX_SENDERS_BYTES = 256
+"""A record keeps so many (``short_text``). SQS's ``SenderId`` has at most 86: a role's id and a
+session's name."""
 
 MAX_DELAY_SECONDS = 900
 """SQS's limit."""
@@ -64,16 +66,21 @@ def first_sent_at(record: dict[str, Any]) -> str | None:
 
 
 def first_sent_by(record: dict[str, Any]) -> str | None:
-    """Who sent the message first. Anyone can set the attribute, so the sender that SQS has seen is
-    kept beside it."""
-    sender: str | None = record["attributes"].get("SenderId")
-    first = _attribute(record, FIRST_SENT_BY)
-    if first is None or first == sender:
-        return sender
-    # It was deferred before. Keep the first sender, and the sender that SQS reports for the copy.
-    first = first.removesuffix(f" via {sender}")
-    # The record keeps 256 bytes. The sender that SQS reports must never be cut off.
-    return f"{(short_text(first) or '')[:MAX_FIRST_SENDER]} via {sender}"
+    """Who sent the message first, and who sent it again."""
+    return all_senders(_attribute(record, FIRST_SENT_BY), record["attributes"].get("SenderId"))
+
+
+def all_senders(first: str | None, sender: str | None) -> str | None:
+    """``first`` is what the message says about who sent it before; ``sender`` is SQS's word.
+
+    Anyone can set the attribute, but nobody can remove a sender that SQS has seen: those come last,
+    and the last 256 bytes are kept.
+    """
+    names = [name for each in (first, sender) if each for name in each.split(SENT_AGAIN)]
+    # Each name where it was seen last: a request may be deferred and resent many times.
+    names = list(reversed(dict.fromkeys(reversed(names))))
+    text = visible(SENT_AGAIN.join(names)).encode(errors="replace")
+    return text[-MAX_SENDERS_BYTES:].decode(errors="ignore") or None
 
 
 def _attribute(record: dict[str, Any], name: str) -> str | None:

@@ -22,7 +22,7 @@ from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
 from refunds.processing.settler import LONG_AGO, SWEEP_BACK, Settler
 from refunds.tables.audit_trail import AuditTable
-from refunds.tables.ledger import LedgerRead, LedgerTable
+from refunds.tables.ledger import Ledger, LedgerRead, LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 MIN_START_SECONDS = 10.0
@@ -158,6 +158,8 @@ class Processor:
         ledger = read.ledger if read else self._ledger.get(request.transaction_id)
         if ledger and request.refund_id in ledger.reservations:
             return self._seen_before(request, deadline, delivery)
+        look_up_first = delivery.look_up_first or _may_have_forgotten(ledger)
+        delivery = replace(delivery, look_up_first=look_up_first)
         asked = request
         if delivery.look_up_first and (known := self._last_known(request)) is not None:
             # Reserve the amount that the trail has for it, and nothing for another request of its
@@ -203,8 +205,8 @@ class Processor:
         if held and not _fits(request, held, ledger.currency):
             raise _conflict()
         amount = held or request.amount_minor or 0
-        # An attempt that adopted it may have died before its claim.
-        adopted = delivery.look_up_first and self._reserver.is_listed(request, deadline)
+        # An attempt that adopted it may have died before its claim, or its record was lost.
+        adopted = self._reserver.is_listed(request, deadline)
         return self._claim(
             request,
             amount,
@@ -428,6 +430,12 @@ def _continue_chain(refund: Refund, last: Item) -> Refund:
         order_format=details.get("order_format"),
         key_used_at=began_at,
     )
+
+
+def _may_have_forgotten(ledger: Ledger | None) -> bool:
+    """Whether the payment shows a refund that its ledger has never held. It may be any request's:
+    the ledger may have begun for another refund after tables were lost."""
+    return ledger is not None and ledger.moved_unreserved_minor > 0
 
 
 def _fits(request: RefundRequest, held_minor: int, currency: str | None) -> bool:

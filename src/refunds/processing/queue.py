@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from refunds.domain.request import (
     masked_body,
     parse_message,
 )
-from refunds.processing.deferral import RESENT, Deferral, first_sent_by
+from refunds.processing.deferral import FIRST_SENT_BY, RESENT, Deferral, first_sent_by
 from refunds.processing.processor import Delivery, Processor
 from refunds.processing.recorder import Later, Recorded
 from refunds.tables.ledger import LedgerRead
@@ -146,6 +147,8 @@ class RefundQueue:
         self._bus.publish([refused_event(record["messageId"], refused)])
         body = record["body"]
         attributes = {"error_code": refused.code.value, "error_message": refused.message}
+        if sent_by := first_sent_by(record):
+            attributes[FIRST_SENT_BY] = sent_by  # from here on SQS only knows this function
         if refused.code is ErrorCode.CARD_NUMBER:
             # Dead letters are kept for months. The digest shows which message this was.
             attributes["body_sha256"] = hashlib.sha256(body.encode()).hexdigest()
@@ -193,15 +196,16 @@ def parse_record(record: dict[str, Any]) -> Parsed:
 
 
 def _delivery(record: dict[str, Any], look_up_first: bool) -> Delivery:
+    sent_ms = record["attributes"].get("SentTimestamp")
+    sent_at = None if sent_ms is None else datetime.fromtimestamp(int(sent_ms) / 1000, UTC)
     resent = record.get("messageAttributes", {}).get(RESENT)
-    if resent is not None:
-        try:
-            return Delivery(from_rfc3339(str(resent.get("stringValue"))), look_up_first=True)
-        except ValueError:
-            return Delivery(look_up_first=True)  # The attribute is not ours: anybody can set it.
-    if (sent_ms := record["attributes"].get("SentTimestamp")) is None:
-        return Delivery(look_up_first=look_up_first)
-    return Delivery(datetime.fromtimestamp(int(sent_ms) / 1000, UTC), look_up_first=look_up_first)
+    if resent is None:
+        return Delivery(sent_at, look_up_first=look_up_first)
+    # Anybody can set the attribute. It makes no message younger than SQS has it.
+    with suppress(ValueError):
+        first = from_rfc3339(str(resent.get("stringValue")))
+        sent_at = first if sent_at is None else min(first, sent_at)
+    return Delivery(sent_at, look_up_first=True)
 
 
 Result = Refund | RefusedError | Deferred | Exception

@@ -25,6 +25,13 @@ from refunds.tables.refunds import RefundsTable, shard_of
 
 LONGEST_RECHECK = timedelta(hours=1)
 
+RECORD_LOST = "record_lost"
+"""Failure code of a refund in review that holds no money any more."""
+
+RELEASE_UNDER_WAY_AT_MOST = timedelta(minutes=30)
+"""How long after a refund was corrected a worker that read it before may still release its money.
+An invocation lasts 15 minutes at most."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -67,7 +74,9 @@ class Recorder:
     def finish(self, refund: Refund, to: Status, **changes: Any) -> Recorded | Later:
         """Record the outcome, fenced by our token, then give back the money that the refund no
         longer needs (9)."""
-        corrects = to is Status.SUCCEEDED and refund.status in ENDED_WITHOUT_MONEY
+        corrects = to is Status.SUCCEEDED and (
+            refund.status in ENDED_WITHOUT_MONEY or refund.failure_code == RECORD_LOST
+        )
         if to is Status.SUCCEEDED:
             changes = {"failure_code": None, "failure_message": None} | changes
         # It stays open until the reservation is given back, or until it is known what became of the
@@ -83,8 +92,9 @@ class Recorder:
             previous_hash=audit_entry(refund.item())["entry_hash"],
             **changes,
         )
-        if refund.status is Status.AWAITING_APPROVAL:
-            new = replace(new, open_since=None, check_at=None)  # it no longer waits for a person
+        if refund.status is Status.AWAITING_APPROVAL or corrects:
+            # It no longer waits for a person.
+            new = replace(new, open_since=None, check_at=None, seen_paid_at=None)
         if not closes:
             new = self.opened(replace(new, lease_until=None))
         if not self._refunds.save(refund, new):
@@ -143,15 +153,27 @@ class Recorder:
         if refund.transaction_id != transaction_id:
             self._ledger.release(transaction_id, refund.refund_id)
 
+    def hold_again(self, refund: Refund) -> None:
+        """Hold a refund's money again that it had released: the gateway has moved it after all."""
+        if refund.amount_minor is not None:
+            self._ledger.hold_again(refund.transaction_id, refund.refund_id, refund.amount_minor)
+
     def hold_corrected(self, refund: Refund) -> Refund:
-        """Reserve a corrected refund's money again, then close it. Safe to repeat."""
-        assert refund.amount_minor is not None
-        self._ledger.hold_again(refund.transaction_id, refund.refund_id, refund.amount_minor)
+        """Reserve a corrected refund's money again, then close it. Safe to repeat.
+
+        It stays open for as long as a worker that read it before its correction may still release
+        its money, and die before it can reserve it again.
+        """
+        self.hold_again(refund)
         if refund.open_shard is None:
             return refund
-        closed = _closed(refund)
-        self._refunds.save(refund, closed)
-        return closed
+        age = self._clock.now() - from_rfc3339(refund.updated_at)
+        if age < RELEASE_UNDER_WAY_AT_MOST:
+            left = self.opened(refund, again=True)
+        else:
+            left = _closed(refund)
+        self._refunds.save(refund, left)
+        return left
 
     def recheck(self, refund: Refund, *, asked_at: str | None = None) -> bool:
         """Postpone an open refund's next check: the longer it has been open, the further.

@@ -18,6 +18,7 @@ from refunds.processing.balance import (
     Balance,
     BalanceContendedError,
     PaymentGoneError,
+    is_named,
     read_payment,
     refunds_of,
 )
@@ -104,10 +105,11 @@ class Reserver:
 
     def is_listed(self, request: RefundRequest, deadline: Deadline) -> bool:
         """Whether the payment's refunds at the gateway include it, in any status: a refund that the
-        bank sent back was paid before. Raises ``GatewayUnavailableError``."""
+        bank sent back was paid before. In any stage, too: tables that were lost may have had
+        another. Raises ``GatewayUnavailableError``."""
         gateway = self._gateways.for_new(request.transaction_id)
         return any(
-            each.refund_id == request.refund_id
+            is_named(each, request.refund_id)
             for each in refunds_of(gateway, request.transaction_id, deadline)
         )
 
@@ -194,9 +196,11 @@ class Reserver:
         answer = self._hold(request, None, seen=seen or counted.listed)
         if isinstance(answer, Reserved) and counted.listed:
             answer = replace(answer, adopted=True)
-        # An unclear amount counts as refunded. So an amount that fits now is safe, and one that
-        # does not fit may fit later.
-        return Contended() if counted.unclear_minor and isinstance(answer, NotPossible) else answer
+        if isinstance(answer, NotPossible) and (counted.unclear_minor or counted.listed):
+            # An unclear amount counts as refunded. So an amount that fits now is safe, and one that
+            # does not fit may fit later. What the gateway has under this id was not refused.
+            return Contended()
+        return answer
 
     def _hold(self, request: RefundRequest, ledger: Ledger | None, *, seen: bool = False) -> Answer:
         for _ in range(RESERVE_TRIES):

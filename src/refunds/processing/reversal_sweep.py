@@ -143,16 +143,15 @@ class ReversalSweep:
             or not _is_of(shown, refund, gateway)
         ):
             return False
-        if refund.gateway_refund_id is None:
-            # A person decided that it was paid, but not by which of the gateway's refunds.
-            found = gateway.find_refunds(
-                refund.reference,
-                refund.transaction_id,
-                deadline.within(gateway.timeout_seconds),
-            )
-            if any(each.status is not GatewayStatus.FAILED for each in found):
-                return False
-        elif refund.gateway_refund_id != shown.gateway_refund_id:
+        if refund.gateway_refund_id not in (None, shown.gateway_refund_id):
+            return False
+        # The gateway may have made a second one. While that is paid, so is the refund.
+        found = gateway.find_refunds(
+            refund.reference,
+            refund.transaction_id,
+            deadline.within(gateway.timeout_seconds),
+        )
+        if any(each.status is not GatewayStatus.FAILED for each in found):
             return False
         return not isinstance(self._settler.reverse(refund, shown), Later)
 

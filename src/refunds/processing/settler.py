@@ -32,7 +32,7 @@ from refunds.gateways.contract import (
 )
 from refunds.gateways.routing import Gateways
 from refunds.processing.balance import Balance, BalanceContendedError, PaymentGoneError
-from refunds.processing.recorder import Later, Recorded, Recorder
+from refunds.processing.recorder import RECORD_LOST, Later, Recorded, Recorder
 from refunds.tables.refunds import RefundsTable
 
 LEASE_MARGIN_SECONDS = 10.0
@@ -63,7 +63,6 @@ SWEEP_BACK = timedelta(days=180)
 gateway's list that far back."""
 
 GATEWAY_FORGOT = "gateway_forgot"
-RECORD_LOST = "record_lost"
 
 LONG_AGO = "1970-01-01T00:00:00.000000Z"
 """Stands for the first use of a key that no gateway remembers any more."""
@@ -165,6 +164,8 @@ class Settler:
         except GatewayUnavailableError as exc:
             return self._leave_unasked(refund, exc)
         if found:
+            if _is_live(found):
+                self.recorder.hold_again(refund)
             return self._by_evidence(refund, found, deadline)
         return self._review(
             refund, RECORD_LOST, "the refund had ended before, and its record was lost"
@@ -242,13 +243,9 @@ class Settler:
         Its record was rebuilt when it was already older than the sweep reads. Raises
         ``GatewayUnavailableError``.
         """
-        shown = [
-            each
-            for each in self.look_up(refund, deadline)
-            if refund.gateway_refund_id in (None, each.gateway_refund_id)
-        ]
-        if shown and all(each.status is GatewayStatus.FAILED for each in shown):
-            return self.reverse(refund, shown[-1])
+        found = self.look_up(refund, deadline)
+        if found and not _is_live(found):
+            return self.reverse(refund, found[-1])
         return Recorded(self.recorder.hold_corrected(refund))
 
     def mark_paid(self, refund: Refund) -> bool:
@@ -262,8 +259,10 @@ class Settler:
     def look_at_paid(self, refund: Refund, deadline: Deadline) -> Refund:
         """Ask again about a refund that ``mark_paid`` has marked, and close it once the gateway no
         longer shows it as paid. Raises ``GatewayUnavailableError``."""
-        found = self.look_up(refund, deadline)
-        if any(each.status is not GatewayStatus.FAILED for each in found):
+        if self.is_at_gateway(refund, deadline):
+            # The run that marked it may have died before it counted the money.
+            with suppress(BalanceContendedError):
+                self.count_balance(refund, deadline)
             self.recorder.recheck(refund)
             return refund
         return self.recorder.give_back(replace(refund, seen_paid_at=None), stored=refund).refund
@@ -278,8 +277,7 @@ class Settler:
     def is_at_gateway(self, refund: Refund, deadline: Deadline) -> bool:
         """Whether the gateway shows the refund as paid or pending. Raises
         ``GatewayUnavailableError``."""
-        found = self.look_up(refund, deadline)
-        return any(each.status is not GatewayStatus.FAILED for each in found)
+        return _is_live(self.look_up(refund, deadline))
 
     def count_balance(self, refund: Refund, deadline: Deadline) -> None:
         """Update the payment's ledger to what the gateway shows.
@@ -443,6 +441,11 @@ class Settler:
         left = replace(self.recorder.opened(refund, again=True), lease_until=None)
         self._refunds.save(stored, left)
         return Recorded(left)
+
+
+def _is_live(found: Sequence[GatewayRefund]) -> bool:
+    """Whether one of them is paid or pending."""
+    return any(each.status is not GatewayStatus.FAILED for each in found)
 
 
 def mismatch(refund: Refund, shown: GatewayRefund) -> str | None:

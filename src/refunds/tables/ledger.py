@@ -50,6 +50,14 @@ class Ledger:
     currency: str | None = None
     reservations: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def moved_unreserved_minor(self) -> int:
+        """What neither remains nor is reserved: it was moved before the ledger began, by other
+        systems, or beyond what was asked for. Disputes count too."""
+        if self.captured is None:
+            return 0
+        return self.captured - (self.remaining or 0) - sum(self.reservations.values())
+
     @classmethod
     def from_item(cls, item: Item) -> Ledger:
         return cls(

@@ -56,6 +56,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "without a stage every reference is a refund's id",
+        (
+            "gateways.contract:Stage.refund_id",
+            'refund_id = (reference or "").rpartition(".")[2]',
+            'refund_id = (reference or "") if not self.name else str(reference).rpartition(".")[2]',
+        ),
+    ),
+    edge_mutant(
         "today's stage makes the key",
         (
             "processing.settler:_order",

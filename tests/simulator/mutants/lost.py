@@ -65,7 +65,7 @@ MUTANTS = (
         "a crash before the claim forgets that it was adopted",
         (
             "processing.processor:Processor._seen_before",
-            "adopted = delivery.look_up_first and self._reserver.is_listed(request, deadline)",
+            "adopted = self._reserver.is_listed(request, deadline)",
             "adopted = False",
         ),
     ),
@@ -115,6 +115,118 @@ MUTANTS = (
             "processing.recorder:Recorder.give_back",
             "self._hold_if_corrected(refund.refund_id)",
             "pass",
+        ),
+    ),
+    edge_mutant(
+        "what was sent back is still in the payment's sum",
+        (
+            "processing.balance:Balance._moved_unreserved",
+            "and refund_id not in failed",
+            "",
+        ),
+    ),
+    edge_mutant(
+        "what was sent back is still in the payment's sum at a restore",
+        (
+            "refunds_ops.backup.ledger_rebuild:rebuilt_ledger",
+            "if name in succeeded and name not in failed",
+            "if name in succeeded",
+        ),
+    ),
+    edge_mutant(
+        "another stage's refund of an id is nobody's",
+        (
+            "processing.balance:is_named",
+            "return _refund_id_of(shown) == refund_id",
+            "return shown.refund_id == refund_id",
+        ),
+    ),
+    edge_mutant(
+        "what the gateway has under an id is rejected",
+        (
+            "processing.reserver:Reserver._count_and_hold",
+            "(counted.unclear_minor or counted.listed)",
+            "counted.unclear_minor",
+        ),
+    ),
+    edge_mutant(
+        "a message is as young as it says",
+        (
+            "processing.queue:_delivery",
+            "min(first, sent_at)",
+            "first",
+        ),
+    ),
+    edge_mutant(
+        "what was paid after all holds nothing",
+        (
+            "processing.settler:Settler.ask_then_review",
+            "self.recorder.hold_again(refund)",
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "what is shown after all holds nothing",
+        (
+            "processing.recorder:Recorder.finish",
+            "or refund.failure_code == RECORD_LOST",
+            "",
+        ),
+    ),
+    edge_mutant(
+        "what is paid there is counted by whoever finds it, or never",
+        (
+            "processing.settler:Settler.look_at_paid",
+            "self.count_balance(refund, deadline)",
+            "pass",
+        ),
+    ),
+    edge_mutant(
+        "a correction is closed while a release may be under way",
+        (
+            "processing.recorder:Recorder.hold_corrected",
+            "if age < RELEASE_UNDER_WAY_AT_MOST:",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
+        "a ledger that was begun for another refund knows of all",
+        (
+            "processing.processor:_may_have_forgotten",
+            "return ledger is not None and ledger.moved_unreserved_minor > 0",
+            "return False",
+        ),
+    ),
+    edge_mutant(
+        "a restore takes what a list leaves out for ours, moved or not",
+        (
+            "refunds_ops.backup.ledger_rebuild:rebuilt_ledger",
+            "if name in succeeded and name not in failed",
+            "if name not in failed",
+        ),
+    ),
+    edge_mutant(
+        "a restore counts a payment that changes meanwhile",
+        (
+            "refunds_ops.backup.ledger_rebuild:LedgerRebuild._rebuild",
+            "if unreadable or _live_minor(at_gateway) < payment.refunded_minor:",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
+        "a restored approval was never called",
+        (
+            "refunds_ops.backup.audit_chains:_as_audited",
+            'if entry["status"] not in (Status.AWAITING_APPROVAL, Status.REJECTED):',
+            "if False:",
+        ),
+    ),
+    edge_mutant(
+        "a dropped message takes its refund with it",
+        (
+            "refunds_ops.dead_letters:DeadLetters.drop",
+            "if letter.receipt is not None and (begun := self._begun(letter)):",
+            "if (begun := None):",
         ),
     ),
     edge_mutant(

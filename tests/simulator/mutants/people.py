@@ -27,6 +27,30 @@ MUTANTS = (
         ),
     ),
     people_mutant(
+        "a resend takes the message's word for who sent it",
+        (
+            "refunds_ops.dead_letters:DeadLetter.sent_by",
+            "all_senders(self.attributes.get(FIRST_SENT_BY), self.sender_id)",
+            "(self.attributes.get(FIRST_SENT_BY) or self.sender_id)",
+        ),
+    ),
+    people_mutant(
+        "a long first sender pushes the real one out",
+        (
+            "processing.deferral:all_senders",
+            "text[-MAX_SENDERS_BYTES:]",
+            "text[:MAX_SENDERS_BYTES]",
+        ),
+    ),
+    people_mutant(
+        "a refused request forgets who sent it",
+        (
+            "processing.queue:RefundQueue._refuse",
+            "if sent_by := first_sent_by(record):",
+            "if sent_by := None:",
+        ),
+    ),
+    people_mutant(
         "one person decides whatever the amount",
         (
             "processing.review:Reviewer._needs_two",

@@ -6,6 +6,14 @@ from tests.simulator.mutants.edges import edge_mutant
 
 MUTANTS = (
     edge_mutant(
+        "what is sent back is a reversal although its double is paid",
+        (
+            "processing.reversal_sweep:ReversalSweep.reverse",
+            "if any(each.status is not GatewayStatus.FAILED for each in found):",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
         "a page that could not be handled counts as looked at",
         (
             "processing.reversal_sweep:ReversalSweep._read",

@@ -72,3 +72,16 @@ def test_another_account_is_reported_and_never_called() -> None:
     made.redeploy(accounts=accounts)
     made.settle()
     assert (status(made), paid(made)) == ("SUCCEEDED", 1)
+
+
+def test_what_began_in_a_stage_that_was_taken_away_is_found_when_the_bank_sends_it_back() -> None:
+    made = world()
+    made.redeploy(stage=Stage("green"))
+    made.send(request())
+    made.run_for(MINUTE)
+    made.redeploy(stage=Stage())
+    made.run_for(HOUR)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("REVERSED", 1000)

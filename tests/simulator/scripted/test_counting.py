@@ -7,8 +7,10 @@ from tests.simulator.scripting import (
     HOUR,
     MINUTE,
     attribute,
+    choose_the_first,
     choose_the_last,
     correct,
+    crash_at,
     deliver_again,
     fail_here_and_pay_there,
     fix_random,
@@ -67,6 +69,22 @@ def test_what_is_paid_during_a_count_does_not_hide_a_row_that_cannot_be_read() -
     assert (status(made, "r2"), attribute(made, "amount_minor", "r2")) == ("SUCCEEDED", "200")
 
 
+def test_what_was_sent_back_does_not_hide_a_row_that_cannot_be_read() -> None:
+    made = world(enforces_balance=False)
+    made.send(request())
+    made.run_for(MINUTE)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.flair.refund_by_others("tx1", 500)
+    script_faults(made, **{"gateway's row can't be read": [1]})
+    choose_the_first(made)
+    made.send(request_for_rest("r2"))
+    made.run_for(10 * MINUTE)
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert attribute(made, "amount_minor", "r2") == "200"
+    assert (status(made), remaining(made)) == ("REVERSED", 300)
+
+
 @pytest.mark.parametrize("amount_minor", [1000, None])
 def test_a_ledger_that_was_lost_alone_holds_what_is_under_way(amount_minor: int | None) -> None:
     made = world(enforces_balance=False)
@@ -112,8 +130,9 @@ def test_an_adopted_refund_is_never_called_for() -> None:
     made.settle()
 
 
-def test_a_late_release_takes_nothing_from_a_correction() -> None:
-    made = world()
+def correct_before_the_release(made: World, *, crash: bool = False) -> None:
+    """r1 fails here, and a person corrects it before its money is released. ``crash``: whoever
+    releases it then stops."""
     made.flair.stubborn["r1"] = "declined"
     step, corrected = made.kernel.step, list[bool]()
 
@@ -124,13 +143,28 @@ def test_a_late_release_takes_nothing_from_a_correction() -> None:
             made.flair._create("tx1", "r1", 300, ours=False)
             correct(made)
             made.kernel.pause(20)
+            if crash:
+                crash_at(made, "dynamodb update Ledger, done")
         step(name, seconds, of)
 
     made.send(request())
     setattr(made.kernel, "step", slow_release)  # noqa: B010  # to a method's place
     made.run_for(10 * MINUTE)
     assert corrected
+
+
+def test_a_late_release_takes_nothing_from_a_correction() -> None:
+    made = world()
+    correct_before_the_release(made)
     assert (status(made), held(made), remaining(made)) == ("SUCCEEDED", 300, 700)
+
+
+def test_a_late_release_that_dies_takes_nothing_from_a_correction() -> None:
+    made = world()
+    correct_before_the_release(made, crash=True)
+    reconcile_hourly(made, 2)
+    assert (status(made), held(made), remaining(made)) == ("SUCCEEDED", 300, 700)
+    made.settle()
 
 
 def test_what_is_paid_there_and_ended_here_counts_against_the_payment() -> None:
@@ -138,6 +172,17 @@ def test_what_is_paid_there_and_ended_here_counts_against_the_payment() -> None:
     fail_here_and_pay_there(made)
     made.reconcile()
     made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("FAILED", 700)
+
+
+def test_what_is_paid_there_and_ended_here_counts_though_whoever_found_it_died() -> None:
+    made = world()
+    fail_here_and_pay_there(made)
+    crash_at(made, "dynamodb update Refunds, done")
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert attribute(made, "seen_paid_at")
+    reconcile_hourly(made, 3)
     assert (status(made), remaining(made)) == ("FAILED", 700)
 
 

@@ -16,6 +16,7 @@ from tests.simulator.scripting import (
     status,
     world,
 )
+from tests.simulator.sqs import DAY
 from tests.simulator.world import World
 
 from refunds.gateways.flair import FlairGateway
@@ -108,3 +109,18 @@ def test_a_double_that_failed_reverses_nothing() -> None:
     assert (status(made), attribute(made, "gateway_refund_id")) == ("SUCCEEDED", "re_1")
     made.settle()
     assert status(made) == "SUCCEEDED"
+
+
+def test_what_is_sent_back_is_no_reversal_while_its_double_is_paid() -> None:
+    made = world()
+    script_faults(made, gateway_doubles_a_refund=[1])
+    made.send(request())
+    made.run_for(10 * MINUTE)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.reconcile()
+    made.run_for(10 * MINUTE)
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 700)
+    made.flair.fail(made.flair.refunds[1], "account_closed")
+    made.run_for(DAY)
+    made.settle()
+    assert (status(made), remaining(made)) == ("REVERSED", 1000)

@@ -21,6 +21,7 @@ from tests.simulator.scripting import (
 )
 from tests.simulator.sqs import DAY
 
+from refunds.gateways.contract import Stage
 from refunds.tables.state import LOOK_UP_FIRST
 
 
@@ -77,6 +78,47 @@ def test_a_ledger_begun_for_a_payment_with_refunds_looks_first_however_old_the_s
     made.ledger.items[(LOOK_UP_FIRST,)] = since
     deliver_again(made)
     assert (paid(made), posts(made)) == (1, 1)
+
+
+def test_a_ledger_begun_for_another_refund_looks_first_however_old_the_stack_is() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(2 * DAY)  # the gateway's keys are forgotten
+    since = made.ledger.items[(LOOK_UP_FIRST,)]
+    empty_tables(made)
+    made.ledger.items[(LOOK_UP_FIRST,)] = since
+    deliver_again(made, refund_id="r2", amount_minor=100)
+    deliver_again(made)
+    assert (status(made), paid(made), paid(made, "r2")) == ("SUCCEEDED", 1, 1)
+    made.settle()
+
+
+def test_a_payment_that_still_holds_a_forgotten_refund_knows_that_it_was_paid() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(2 * DAY)
+    made.empty(made.refunds, made.audit)
+    script_faults(made, gateway_hides_a_refund_once=[1])
+    deliver_again(made)
+    made.run_for(HOUR)
+    assert paid(made) == 1
+    made.settle()
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 700)
+
+
+@pytest.mark.parametrize("amount_minor", [300, 1000])
+def test_what_another_stage_paid_is_not_paid_again_by_tables_that_forgot(amount_minor: int) -> None:
+    made = world(new_tables=True)
+    made.redeploy(stage=Stage("green"))
+    made.send(request(amount_minor=amount_minor))
+    made.run_for(2 * DAY)
+    made.empty(made.refunds, made.ledger, made.audit)
+    made.redeploy(stage=Stage())
+    deliver_again(made, amount_minor=amount_minor)
+    made.run_for(HOUR)
+    # A person decides, or the message fails too often: it is never called rejected.
+    assert [item["status"]["S"] for item in made.refunds.items.values()] in (["IN_REVIEW"], [])
+    assert paid(made) == 1
 
 
 def test_a_new_stack_looks_first_for_as_long_as_messages_come_back_by_themselves() -> None:

@@ -13,8 +13,10 @@ from tests.simulator.scripting import (
     decide,
     deliver_again,
     empty_tables,
+    fail_here_and_pay_there,
     lose_row,
     paid,
+    reconcile_hourly,
     remaining,
     remove_by_hand,
     request,
@@ -152,3 +154,17 @@ def test_a_lost_record_is_not_rebuilt_for_another_request_of_its_id() -> None:
     made.send(request())
     made.run_for(MINUTE)
     assert (status(made), attribute(made, "user_id"), paid(made)) == ("SUCCEEDED", "u1", 1)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_had_ended_and_was_paid_after_all_holds_its_money_again(hidden: bool) -> None:
+    made = world()
+    fail_here_and_pay_there(made)
+    remove_by_hand(made)
+    made.kernel.fault_rates = {"gateway hides refunds": float(hidden)}
+    deliver_again(made)
+    assert status(made) == ("IN_REVIEW" if hidden else "SUCCEEDED")
+    made.kernel.fault_rates = {}
+    reconcile_hourly(made, 3)
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 700)
+    made.settle()

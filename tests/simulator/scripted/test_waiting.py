@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.simulator.scripting import (
     HOUR,
     MINUTE,
@@ -16,6 +17,8 @@ from tests.simulator.scripting import (
     world,
 )
 from tests.simulator.sqs import DAY
+
+from refunds.processing.deferral import RESENT
 
 
 def test_one_empty_look_up_sends_nobody_to_a_person() -> None:
@@ -55,10 +58,13 @@ def test_the_next_look_at_a_pending_refund_is_put_off() -> None:
     made.settle()
 
 
-def test_a_message_at_the_end_of_its_time_is_found_after_a_crash() -> None:
+@pytest.mark.parametrize("resent", [None, "yesterday", "9999-12-31T00:00:00Z"])
+def test_a_message_at_the_end_of_its_time_is_found_after_a_crash(resent: str | None) -> None:
     made = world()
     made.tap._source.switch(enabled=False, concurrency=3)
-    made.send(request())
+    message = made.send(request())
+    if resent:
+        message.attributes[RESENT] = {"DataType": "String", "StringValue": resent}
     made.run_for(7 * DAY - 120)
     crash_at(made, "gateway POST, done")
     made.tap._source.switch(enabled=True, concurrency=3)
@@ -116,4 +122,5 @@ def test_a_correction_that_dies_between_its_writes_is_finished_by_the_reconciler
     made.reconcile()
     made.run_for(10 * MINUTE)
     assert remaining(made) == 700
+    reconcile_hourly(made, 2)
     assert "open_shard" not in made.refunds.items[("r1",)]

@@ -272,3 +272,28 @@ def test_naming_a_letter_hides_no_other_one(world: World, refunds: Refunds) -> N
     put_ids = [put(world, body(refund_id=f"r{number}")) for number in range(8)]
     assert refunds("dead-letters", "show", put_ids[0]).status == 0
     assert len(refunds("dead-letters", "list", "--json").lines) == 8
+
+
+# --- Refunds that only their message comes back to ------------------------------------------------
+
+
+def test_the_message_of_a_refund_that_nothing_else_finds_is_not_dropped(
+    world: World, refunds: Refunds
+) -> None:
+    world.open_ledger("payment-1", "reserved", 2500)
+    claimed = refund(
+        refund_id="claimed",
+        status=Status.PROCESSING,
+        fingerprint=request(refund_id="claimed").fingerprint(),
+    )
+    world.refunds.put_new(claimed)
+    put(world, body(refund_id="reserved"))
+    put(world, body(refund_id="claimed"))
+    put(world, body(refund_id="new"))
+    ran = refunds("dead-letters", "drop", "--all", *WHY, "--yes", "--json")
+    assert ran.status == 1
+    done = {row["refund_id"]: row["done"] for row in ran.lines}
+    assert done == {"reserved": "skipped", "claimed": "skipped", "new": "dropped"}
+    assert "claimed is PROCESSING" in ran.err
+    assert "reserved has its money reserved" in ran.err
+    assert len(refunds("dead-letters", "list", "--json").lines) == 2

@@ -21,7 +21,7 @@ def test_a_reservation_without_a_refund_is_claimed_after_asking(world: World) ->
     world.open_ledger("payment-1", "refund-1", 2500)
 
     assert recorded(process(world)) is Status.SUCCEEDED
-    assert world.gateway.calls == ["find_refunds", "create_refund"]
+    assert world.gateway.calls == ["list_refunds", "find_refunds", "create_refund"]
     assert (world.held(), world.remaining()) == (2500, 7500)
 
 

@@ -11,7 +11,7 @@ from refunds.domain.identity import Identity
 from refunds.domain.limits import Exceptions, LimitException, Limits, allowed
 from refunds.domain.request import parse_message
 from refunds.processing.approval import NotAllowedError, _check_person
-from refunds.processing.deferral import FIRST_SENT_BY, first_sent_by
+from refunds.processing.deferral import FIRST_SENT_BY, all_senders, first_sent_by
 
 
 def forged(first: str) -> str:
@@ -62,3 +62,10 @@ def test_a_user_with_a_long_path_approves_once() -> None:
     first = {"decision": "approved", **ada.recorded(), "at": "2026-03-01"}
     with pytest.raises(NotAllowedError):
         _check_person(refund(approvals=(first,)), ada)
+
+
+def test_each_sender_is_named_once_however_often_a_request_is_sent_again() -> None:
+    senders = all_senders("AROA1:ada", "AROA2:ProcessRefund")
+    for again in ("AROA3:jo", "AROA2:ProcessRefund", "AROA3:jo"):
+        senders = all_senders(senders, again)
+    assert senders == "AROA1:ada via AROA2:ProcessRefund via AROA3:jo"

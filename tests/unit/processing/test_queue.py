@@ -76,7 +76,8 @@ def test_a_message_without_a_sender_is_handled(world: World) -> None:
 
 def test_a_refused_message_goes_to_the_dlq_byte_for_byte_with_its_reason(world: World) -> None:
     text = json.dumps(body(user_id="é", amount_minor=25.5), ensure_ascii=False, indent=3) + "\n \t"
-    result = world.queue.handle(world.stack.send(text), world.deadline())
+    record = world.stack.send(text)
+    result = world.queue.handle(record, world.deadline())
 
     assert isinstance(result, RefusedError)
     (dead,) = world.stack.dead_letters()
@@ -84,6 +85,7 @@ def test_a_refused_message_goes_to_the_dlq_byte_for_byte_with_its_reason(world: 
     assert dead["MessageAttributes"] == {
         "error_code": {"DataType": "String", "StringValue": "invalid_field"},
         "error_message": {"DataType": "String", "StringValue": result.message},
+        "first_sent_by": {"DataType": "String", "StringValue": record["attributes"]["SenderId"]},
     }
     (event,) = world.stack.events()
     assert event["detail-type"] == "Refund Refused"
@@ -92,7 +94,8 @@ def test_a_refused_message_goes_to_the_dlq_byte_for_byte_with_its_reason(world: 
 
 def test_a_card_number_is_masked_in_the_dlq_and_the_digest_of_the_whole_kept(world: World) -> None:
     text = json.dumps(body(note=f"é {VISA}"), ensure_ascii=False, indent=3)
-    result = world.queue.handle(world.stack.send(text), world.deadline())
+    record = world.stack.send(text)
+    result = world.queue.handle(record, world.deadline())
 
     assert isinstance(result, RefusedError)
     (dead,) = world.stack.dead_letters()
@@ -104,6 +107,7 @@ def test_a_card_number_is_masked_in_the_dlq_and_the_digest_of_the_whole_kept(wor
             "DataType": "String",
             "StringValue": hashlib.sha256(text.encode()).hexdigest(),
         },
+        "first_sent_by": {"DataType": "String", "StringValue": record["attributes"]["SenderId"]},
     }
     (event,) = world.stack.events()
     assert event["detail"]["error_code"] == "card_number"
