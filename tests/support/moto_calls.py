@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from http import HTTPStatus
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,13 +32,23 @@ from moto.core.base_backend import BaseBackend
 from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.serialize import BaseJSONSerializer, XFormedAttributePicker
-from moto.core.utils import method_names_from_class
+from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.dynamodb.responses import DynamoHandler
 from tests.support import moto_partiql as moto_partiql  # corrects moto
 from tests.support.quick_clients import replace
 
-# Moto inspects the class of the service, and works its URLs out, at each call.
+# At each call, moto inspects the class of the service, works its URLs out, and draws 52 letters.
 vars(responses)["method_names_from_class"] = cache(method_names_from_class)
+vars(responses)["camelcase_to_underscores"] = cache(camelcase_to_underscores)
+_request_numbers = count(1)
+
+
+def _number_request(headers: dict[str, Any]) -> str:
+    headers["x-amzn-requestid"] = request_id = f"{next(_request_numbers):052}"
+    return request_id
+
+
+vars(responses)["gen_amzn_requestid_long"] = _number_request
 
 _find_urls: Any = BaseBackend.urls
 _urls: dict[type[BaseBackend], Any] = {}

@@ -8,9 +8,12 @@ from dataclasses import astuple, dataclass
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlparse
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
+from moto.s3.models import s3_backends
+from moto.sqs.models import sqs_backends
 from tests.support import moto_partiql as moto_partiql  # corrects moto
 
 from refunds.domain.refund import Item
@@ -130,14 +133,15 @@ class Stack:
         events.put_targets(Rule="all", EventBusName=name, Targets=[{"Id": "1", "Arn": arn}])
         return name
 
+    # In moto itself, as many tests create more of these than they call: ten times as fast.
+
     def _new_queue(self, name: str) -> str:
-        return self.clients.sqs.create_queue(QueueName=f"{name}-{self._number}")["QueueUrl"]
+        queue = sqs_backends[DEFAULT_ACCOUNT_ID][REGION].create_queue(f"{name}-{self._number}")
+        return queue.url(urlparse(f"https://sqs.{REGION}.amazonaws.com"))
 
     def _new_bucket(self, name: str) -> str:
         bucket = f"{name}-{self._number}"
-        self.clients.s3.create_bucket(
-            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(bucket, REGION)
         return bucket
 
     def items(self, table: str) -> list[Item]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, wraps
+from inspect import CO_VARKEYWORDS
 from typing import Any
 
 import botocore.session
-from botocore import regions, useragent
+from botocore import hooks, regions, useragent
 from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser, NodeList
 from botocore.utils import EVENT_ALIASES
@@ -88,6 +89,13 @@ def _copy_aliaser(original: Any, aliaser: Any) -> Any:
         copied._event_aliases = EVENT_ALIASES
         copied._alias_name_cache = _event_names
     return copied
+
+
+@replace(hooks, "accepts_kwargs")
+def _accepts_kwargs(original: Any, function: Any) -> Any:
+    """Each of a session's hundred handlers is asked. Its whole signature need not be read."""
+    code = getattr(function, "__code__", None)
+    return code.co_flags & CO_VARKEYWORDS if code else original(function)
 
 
 @replace(NodeList, "__copy__")
