@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 from tests.conformance.harness import Harness
+from tests.support import no_public_authorities as no_public_authorities
 
 HARNESSES = {
     "flair": "tests.conformance.flair:FlairHarness",

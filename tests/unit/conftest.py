@@ -11,6 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 from tests.support import moto_calls as moto_calls  # makes moto faster
+from tests.support import no_public_authorities as no_public_authorities
 from tests.support.builders import FakeClock
 from tests.support.moto_stack import REGION, Clients, Stack
 from tests.support.world import World
