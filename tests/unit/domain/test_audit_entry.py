@@ -12,10 +12,16 @@ import pytest
 from tests.support.builders import LEFT_OUT, NOW, refund
 from tests.support.item_size import item_size
 
-from refunds.domain.audit_entry import audit_entry, entry_hash, removal_entry
+from refunds.domain.audit_entry import (
+    MAX_VERSION,
+    audit_entry,
+    entry_hash,
+    image_of,
+    removal_entry,
+)
 from refunds.domain.clock import rfc3339
 from refunds.domain.identifiers import entry_id
-from refunds.domain.refund import AUDITED, Status, change_status
+from refunds.domain.refund import AUDITED, Refund, Status, change_status
 from refunds.tables.wire import item_to_wire
 
 SUCCEEDED = change_status(
@@ -153,6 +159,44 @@ def test_a_removal_is_the_version_after_the_last_and_chained_to_it() -> None:
     assert entry["previous_hash"] == audit_entry(image)["entry_hash"]
     assert (entry["occurred_at"], entry["processed_by"]) == ("then", "dynamodb.amazonaws.com")
     assert entry["entry_hash"] == recomputed(entry)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [refund(), SUCCEEDED, replace(SUCCEEDED, gateway_reference="dev.refund-1", kept_minor=5)],
+)
+def test_the_image_of_an_entry_makes_the_same_entry(there: Refund) -> None:
+    image = image_of(audit_entry(there.item()))
+    assert image == {name: value for name, value in there.item().items() if name in AUDITED}
+    assert audit_entry(image) == audit_entry(there.item())
+
+
+def test_a_reference_that_is_the_refunds_id_is_left_out() -> None:
+    usual, staged = (
+        audit_entry(replace(refund(), gateway_reference=reference).item())["details"]
+        for reference in ("refund-1", "dev.refund-1")
+    )
+    assert "gateway_reference" not in usual
+    assert staged["gateway_reference"] == "dev.refund-1"
+
+
+@pytest.mark.parametrize(
+    ("changed", "event"),
+    [
+        (("status", "restored"), "refund.restored"),
+        (("proposal",), "refund.decision_proposed"),
+        (("status",), "refund.processing"),
+    ],
+)
+def test_the_event_says_what_changed(changed: tuple[str, ...], event: str) -> None:
+    assert audit_entry(replace(refund(), changed_fields=changed).item())["event"] == event
+
+
+def test_the_last_version_has_an_entry_and_none_after_it() -> None:
+    last = replace(refund(), version=MAX_VERSION)
+    assert audit_entry(last.item())["version"] == MAX_VERSION
+    with pytest.raises(ValueError, match=f"from 1 to {MAX_VERSION}"):
+        audit_entry(replace(last, version=MAX_VERSION + 1).item())
 
 
 def test_entries_of_a_refund_sort_by_version() -> None:

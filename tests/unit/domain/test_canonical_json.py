@@ -123,11 +123,34 @@ def test_values_nested_past_the_limit_are_the_librarys() -> None:
         canonical_json(circular)
 
 
-def test_entries_are_encoded_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(value: Any) -> bytes:
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(value: Any) -> bytes:
         raise AssertionError(f"left to the library: {value!r}")
 
-    monkeypatch.setattr("refunds.domain.canonical_json.rfc8785.dumps", slow)
+    monkeypatch.setattr("refunds.domain.canonical_json.rfc8785.dumps", refuse)
+
+
+@pytest.mark.usefixtures("without_library")
+@pytest.mark.parametrize("integer", [MAX_INTEGER, -MAX_INTEGER])
+def test_the_largest_integers_are_encoded_without_the_library(integer: int) -> None:
+    assert canonical_json(integer) == str(integer).encode()
+    with pytest.raises(AssertionError, match="left to the library"):
+        canonical_json(integer * 2)
+
+
+@pytest.mark.usefixtures("without_library")
+def test_values_as_deep_as_the_limit_are_encoded_without_the_library() -> None:
+    value: list[Any] = []
+    for _ in range(MAX_DEPTH - 1):
+        value = [value]
+    assert canonical_json(value) == b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    with pytest.raises(AssertionError, match="left to the library"):
+        canonical_json([value])
+
+
+@pytest.mark.usefixtures("without_library")
+def test_entries_are_encoded_without_the_library() -> None:
     entry = {
         "refund_id": "r1",
         "version": 2,

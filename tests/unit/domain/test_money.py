@@ -36,6 +36,7 @@ def test_what_was_paid_in_a_withdrawn_currency_can_be_refunded(currency: str) ->
     ("amount_minor", "currency", "shown"),
     [
         (2500, "USD", "25.00 USD"),
+        (0, "USD", "0.00 USD"),
         (5, "USD", "0.05 USD"),
         (-2505, "EUR", "-25.05 EUR"),
         (-1, "USD", "-0.01 USD"),
