@@ -14,7 +14,11 @@ from refunds.gateways.contract import Gateway, Stage
 from refunds.gateways.flair import FlairGateway
 from refunds.gateways.http import PooledTransport
 from refunds.gateways.registry import ADAPTERS, open_gateway
-from refunds.gateways.requirements import unmet_demands
+from refunds.gateways.requirements import (
+    MAX_REFERENCE_CHARACTERS,
+    MIN_KEY_LIFETIME,
+    unmet_demands,
+)
 
 
 class Key:
@@ -64,6 +68,11 @@ class LongReferences(FlairGateway):
         return refund_id * 5
 
 
+class NoReferences(FlairGateway):
+    def reference_for(self, refund_id: str) -> str:
+        return ""
+
+
 class NoAccount(FlairGateway):
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
@@ -88,6 +97,7 @@ class NoTimeLimit(FlairGateway):
         (OneReference, "one key for two refunds"),
         (NewReferences, "differs from one call to the next"),
         (LongReferences, "too long"),
+        (NoReferences, "empty"),
         (NoAccount, "which account"),
         (NoFormat, "no number"),
         (NoTimeLimit, "no time limit"),
@@ -100,6 +110,46 @@ def test_an_adapter_that_declares_too_little_is_not_opened(
 
     with pytest.raises(ValueError, match=why):
         opened()
+
+
+class KeysAreJustLongEnough(FlairGateway):
+    key_lifetime = MIN_KEY_LIFETIME
+
+
+class LookUpsAreJustFastEnough(FlairGateway):
+    look_up_lag = FlairGateway.key_lifetime - MIN_KEY_LIFETIME
+
+
+class LongestReferences(FlairGateway):
+    def reference_for(self, refund_id: str) -> str:
+        return refund_id.rjust(MAX_REFERENCE_CHARACTERS)
+
+
+class ShortestReferences(FlairGateway):
+    def reference_for(self, refund_id: str) -> str:
+        return refund_id[-1]
+
+
+class OneSecond(FlairGateway):
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts | {"timeout_seconds": 1})
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        KeysAreJustLongEnough,
+        LookUpsAreJustFastEnough,
+        LongestReferences,
+        ShortestReferences,
+        OneSecond,
+    ],
+)
+def test_an_adapter_that_declares_just_enough_is_opened(
+    monkeypatch: pytest.MonkeyPatch, adapter: type[FlairGateway]
+) -> None:
+    monkeypatch.setattr(flair, "FlairGateway", adapter)
+    assert unmet_demands(opened()) == []
 
 
 @pytest.mark.parametrize("stage", ["", "dev", "x" * 20])

@@ -42,6 +42,7 @@ THREE_DECIMAL = ["BHD", "JOD", "KWD", "OMR", "TND"]
         (5_120, "KWD", 5_120),  # 5.12 KWD
         (1_045, "HUF", 1_045),  # 10.45 HUF: zero-decimal for payouts only
         (80_045, "TWD", 80_045),
+        (30_100, "MGA", 301),
         (30_000, "MGA", 300),  # 300 MGA: two decimals in ISO 4217, none in Stripe's API
     ],
 )
