@@ -9,15 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.builders import payment, request
+from tests.support.builders import payment, refund, request
 from tests.support.world import World
 
+from refunds.domain.clock import rfc3339
 from refunds.domain.limits import NO_LIMITS, Limits
-from refunds.domain.refund import Status
+from refunds.domain.refund import Item, Refund, Status
 from refunds.processing.limit_checks import CountersContendedError
 from refunds.processing.processor import Processor
 from refunds.processing.recorder import Recorded
 from refunds.tables.limit_counters import LimitCounters, day_counter, user_counter
+from refunds.tables.refunds import RefundsTable
+from refunds.tables.wire import item_to_wire
 
 
 def send(
@@ -110,6 +113,52 @@ def test_another_request_of_the_same_id_is_not_counted_in_its_place(world: World
     with pytest.raises(CountersContendedError):
         checks.admit(replace(row, amount_minor=77))
     assert protocol.counters.get(user_counter(row.user_id)) == counter
+
+
+def test_a_long_counter_lets_go_of_what_is_settled_below_the_refund_and_then_from_above(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = rfc3339(world.clock.now())[:10]
+    names = [f"r{number:02}" for number in range(60) if number != 20]
+    item: Item = {
+        "transaction_id": user_counter("user-1"),
+        **{"day": today, "epoch": 1, "count": 64, "began": "t", "sum#USD": 64, "sum#EUR": 7},
+        **{f"s#{name}#0": f"t-{name} 1 USD" for name in names},
+        **{f"b#b{number}": f"t-{number} 1 USD" for number in range(4)},
+    }
+    client = world.stack.clients.dynamodb
+    client.put_item(TableName=world.stack.ledger_table, Item=item_to_wire(item))
+    asked: list[str] = []
+
+    def rows(self: RefundsTable, refund_ids: list[str]) -> dict[str, Refund]:
+        asked.extend(refund_ids)
+        counted = {"user": f"{today}/t t-r18"}
+        given_back = {"user": "t-2"}
+        return {
+            "r18": refund(refund_id="r18", counted=counted),
+            "r17": refund(refund_id="r17", counted={"user": f"{today}/t another"}),
+            "r16": refund(refund_id="r16", counted=None),
+            "r59": refund(refund_id="r59", counted={"user": f"{today}/another t-r59"}),
+            "b1": refund(refund_id="b1", counted=counted),
+            "b2": refund(refund_id="b2", counted=counted, uncounted=given_back),
+            "b3": refund(refund_id="b3", counted=counted, uncounted=given_back),
+        }
+
+    monkeypatch.setattr(RefundsTable, "get_many", rows)
+    protocol = world.protocol(world.gateway, limits=Limits(user_count=61))
+    admitted = protocol.processor._limits.admit(refund(refund_id="r20", amount_minor=5))
+
+    # 40 of the shares: those below r20, and the highest above.
+    looked_at = [name for name in names if name < "r20"] + [name for name in names if name > "r39"]
+    assert asked == sorted([*looked_at, "b0", "b1", "b2", "b3"])
+    assert isinstance(admitted, Refund)
+    after = protocol.counters.get(user_counter("user-1"))
+    gone = {"r16", "r17", "r18", "r59"}
+    assert {name.partition("#")[0] for name in after.shares} == {*names, "r20"} - gone
+    assert set(after.backs) == {"b0", "b1"}
+    # The shares of r16, r17 and r59 did not count, and b2 was given back.
+    assert (after.count, after.sums) == (64 - 4 + 1, {"USD": 64 - 4 + 5, "EUR": 7})
+    assert after.epoch == 2
 
 
 def test_the_days_total_is_of_all_users_and_by_currency(world: World) -> None:
