@@ -114,6 +114,21 @@ def test_what_was_only_looked_at_is_visible_to_others_at_once(world: World) -> N
     assert len(world.stack.dead_letters()) == 12
 
 
+def test_messages_that_could_not_be_shown_again_are_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttled(**arguments: Any) -> Any:
+        raise ClientError({"Error": {"Code": "ThrottlingException"}}, "ChangeVisibility")
+
+    dead_letter(world, "x")
+    monkeypatch.setattr(
+        world.stack.clients.sqs, "change_message_visibility_batch", throttled, raising=False
+    )
+    summary = run(world)
+    assert summary.dead_letters.failed == 1
+    assert [each.kind for each in summary.failures] == [FailureKind.UNAVAILABLE]
+
+
 def test_what_cant_be_read_is_reported_as_old_and_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

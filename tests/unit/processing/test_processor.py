@@ -21,8 +21,10 @@ from tests.support.world import World
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
-from refunds.gateways.contract import Declined
+from refunds.domain.request import ErrorCode, RefusedError
+from refunds.gateways.contract import Declined, GatewayMisconfiguredError, Misconfiguration
 from refunds.processing.recorder import Later, Recorded
+from refunds.tables.audit_trail import AuditTable
 from refunds.tables.wire import item_from_wire
 
 # A new request
@@ -146,6 +148,63 @@ def test_a_gateway_that_cant_be_asked_is_asked_later_as_it_wishes(world: World) 
 
     assert process(world) == Later("HTTP 503", 7.0)
     assert world.refunds.get("refund-1") is None
+
+
+def test_a_gateway_that_a_person_must_put_right_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> Any:
+        raise GatewayMisconfiguredError(Misconfiguration.KEY_REFUSED)
+
+    monkeypatch.setattr(world.gateway, "get_payment", refuse)
+    result = process(world)
+    assert isinstance(result, Later)
+    assert result.misconfiguration == Misconfiguration.KEY_REFUSED.value
+
+
+def test_a_rejection_that_comes_second_leaves_the_first_as_it_is(world: World) -> None:
+    there = refund(status=Status.SUCCEEDED)
+    world.gateway.payments.clear()
+    world.gateway.on_call = lambda name: world.refunds.put_new(there) and None
+    assert process(world) == Recorded(world.stored())
+    assert world.stored().status is Status.SUCCEEDED
+
+
+def test_a_reservation_whose_message_goes_becomes_a_refund_that_is_found(world: World) -> None:
+    assert world.processor.resume_reserved(request(), world.deadline()) is None
+    world.open_ledger("payment-1", "refund-1", 2500)
+    assert world.processor.resume_reserved(request(amount_minor=1), world.deadline()) is None
+    resumed = world.processor.resume_reserved(request(), world.deadline())
+    assert resumed == world.stored()
+    assert (resumed.status, resumed.amount_minor) == (Status.PROCESSING, 2500)
+    assert resumed.open_shard is not None
+    assert world.processor.resume_reserved(request(amount_minor=1), world.deadline()) == resumed
+
+
+def test_a_reservation_of_a_refund_that_only_the_trail_knows_becomes_that_refund(
+    world: World,
+) -> None:
+    known = replace(refund(status=Status.SUCCEEDED), fingerprint=request().fingerprint())
+    trail = AuditTable(world.stack.clients.dynamodb, world.stack.audit_table)
+    assert trail.put_new(audit_entry(known.item())) is None
+    world.open_ledger("payment-1", "refund-1", 2500)
+    resumed = world.processor.resume_reserved(request(), world.deadline())
+    assert resumed == world.stored()
+    assert resumed.status is Status.SUCCEEDED
+
+
+def test_a_refund_that_the_trail_knows_with_another_amount_is_not_this_request(
+    world: World,
+) -> None:
+    known = refund(status=Status.SUCCEEDED, amount_minor=1000)
+    trail = AuditTable(world.stack.clients.dynamodb, world.stack.audit_table)
+    assert trail.put_new(audit_entry(known.item())) is None
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1000)
+    world.gateway.refunds.append(shown(amount_minor=1000))
+    with pytest.raises(RefusedError) as caught:
+        process(world)
+    assert caught.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
+    assert "create_refund" not in world.gateway.calls
 
 
 def test_a_ledger_under_contention_is_for_later(world: World) -> None:

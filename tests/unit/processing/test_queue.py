@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from threading import Barrier
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +31,7 @@ from refunds.processing.queue import (
     handle_batch,
     retry_delay_seconds,
 )
+from refunds.processing.recorder import Later
 from refunds.tables.ledger import LedgerRead
 
 
@@ -349,6 +351,34 @@ def test_whether_to_look_up_first_reaches_the_processor(
         look_up_first=True,
     )
     assert seen == [True]
+
+
+@pytest.mark.parametrize("look_up_first", [True, False])
+@pytest.mark.parametrize(
+    ("sent_ms", "sent_at"),
+    [(None, None), ("1795418131250", datetime(2026, 11, 23, 7, 15, 31, 250_000, UTC))],
+)
+def test_when_a_message_was_sent_reaches_the_processor(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    look_up_first: bool,
+    sent_ms: str | None,
+    sent_at: datetime | None,
+) -> None:
+    seen: list[Delivery] = []
+
+    def watched(request: Any, deadline: Any, delivery: Delivery) -> Any:
+        seen.append(delivery)
+        return Later("not now")
+
+    monkeypatch.setattr(world.processor, "process", watched)
+    record = world.stack.send(body())
+    record["attributes"].pop("SentTimestamp", None)
+    if sent_ms is not None:
+        record["attributes"]["SentTimestamp"] = sent_ms
+    with pytest.raises(PutBackError):
+        world.queue.handle(record, world.deadline(), look_up_first=look_up_first)
+    assert seen == [Delivery(sent_at, look_up_first=look_up_first)]
 
 
 @pytest.mark.parametrize("mark", ["", "yesterday", "2026-13-01T00:00:00Z"])
