@@ -16,6 +16,7 @@ from refunds.gateways.contract import (
     GatewayStatus,
     GatewayUnavailableError,
     ListsBefore,
+    RefundPage,
 )
 from refunds.gateways.stripe import EMPTY_PAGE_TRIES, MAX_LOOK_UP_PAGES
 
@@ -50,6 +51,16 @@ def test_an_empty_page_is_not_taken_for_the_end_of_the_list() -> None:
     forever = Script(*((200, a_list(has_more=True)),) * EMPTY_PAGE_TRIES)
     with pytest.raises(GatewayUnavailableError):
         gateway(forever).list_refunds(soon(), transaction_id="pi_1")
+
+
+@pytest.mark.parametrize("payment", ["payment-1", ""])
+def test_a_payment_that_stripe_cannot_have_has_no_refunds_and_is_not_asked_for(
+    payment: str,
+) -> None:
+    script = Script()
+    assert gateway(script).list_refunds(soon(), transaction_id=payment) == RefundPage((), None)
+    assert gateway(script).find_refunds("refund-1", payment, soon()) == ()
+    assert script.asked == []
 
 
 def test_one_bad_row_does_not_hide_the_others() -> None:

@@ -101,6 +101,24 @@ def test_a_counter_that_keeps_changing_puts_the_message_back(
     assert world.refunds.get("r1") is None
 
 
+def test_a_share_is_not_given_back_while_its_counter_keeps_changing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = world.protocol(world.gateway, limits=Limits(user_day={"USD": 900}))
+    send(world, protocol.processor, "r1")
+    there = world.stored("r1")
+    checks = protocol.processor._limits
+    monkeypatch.setattr(LimitCounters, "announce_back", lambda *args: False)
+    with pytest.raises(CountersContendedError):
+        checks.give_back(there)
+    monkeypatch.undo()
+    announced = checks.give_back(there)
+    assert announced is not None
+    assert checks.give_back(there) == announced  # the one that is there
+    assert checks.give_back(replace(there, uncounted=announced)) is None
+    assert checks.give_back(replace(there, counted=None)) is None
+
+
 def test_another_request_of_the_same_id_is_not_counted_in_its_place(world: World) -> None:
     limits = Limits(user_day={"USD": 9000})
     protocol = world.protocol(world.gateway, limits=limits)

@@ -375,6 +375,48 @@ class ChangingLedger:
         return lambda *args, **kwargs: False
 
 
+class ForgetfulLedger:
+    """Shows nothing when it is read."""
+
+    def __init__(self, ledger: LedgerTable) -> None:
+        self._ledger = ledger
+
+    def get(self, transaction_id: str) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+
+def test_a_ledger_that_is_gone_after_the_count_is_left_for_later(world: World) -> None:
+    forgetful: Any = ForgetfulLedger(world.ledger)
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1000)
+    reserver = Reserver(
+        forgetful, world.gateways, Balance(world.ledger, world.refunds, world.audit)
+    )
+    assert reserver.reserve(request(), None, world.deadline()) == Contended()
+
+
+def test_a_delivery_that_reserved_during_the_count_is_seen(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1000)
+
+    class Overtaken:
+        """Another delivery of the request reserves before the ledger is read."""
+
+        def get(self, transaction_id: str) -> Any:
+            world.ledger.reserve("payment-1", "refund-1", 2500)
+            return world.ledger.get(transaction_id)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.ledger, name)
+
+    overtaken: Any = Overtaken()
+    reserver = Reserver(
+        overtaken, world.gateways, Balance(world.ledger, world.refunds, world.audit)
+    )
+    assert reserver.reserve(request(), None, world.deadline()) == Seen()
+
+
 @pytest.mark.parametrize("amount", [500, 2500, LEFT_OUT])
 def test_a_ledger_that_keeps_changing_is_left_for_later(world: World, amount: Any) -> None:
     world.open_ledger("payment-1", "refund-0", 9000)

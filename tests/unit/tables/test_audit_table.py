@@ -47,3 +47,18 @@ def test_an_audit_error_that_is_no_failed_condition_is_raised() -> None:
     failing: Any = Failing()
     with pytest.raises(ClientError):
         AuditTable(failing, "t").put_new({})
+
+
+def test_a_trail_of_a_payment_without_an_end_is_given_up() -> None:
+    asked: list[Any] = []
+
+    class Endless:
+        def query(self, **arguments: Any) -> Any:
+            asked.append(arguments.get("ExclusiveStartKey"))
+            return {"Items": [], "LastEvaluatedKey": {"entry_id": {"S": str(len(asked))}}}
+
+    client: Any = Endless()
+    with pytest.raises(RuntimeError, match="more than 50 pages"):
+        AuditTable(client, "table").latest_of_payment("payment-1")
+    assert asked[:3] == [None, {"entry_id": {"S": "1"}}, {"entry_id": {"S": "2"}}]
+    assert len(asked) == 50

@@ -248,3 +248,25 @@ def test_many_refunds_are_read_at_once_without_those_that_are_not_there(world: W
 
     assert world.refunds.get_many(["refund-1", "refund-2"]) == {"refund-2": there}
     assert world.refunds.get_many([]) == {}
+
+
+def test_statuses_that_dynamodb_left_out_are_left_out_or_an_error() -> None:
+    asked: list[int] = []
+
+    class Busy:
+        def batch_get_item(self, *, RequestItems: Any) -> Any:  # noqa: N803
+            keys = RequestItems["table"]["Keys"]
+            asked.append(len(keys))
+            found = [key | {"status": {"S": "PENDING"}} for key in keys[1:]]
+            return {
+                "Responses": {"table": found},
+                "UnprocessedKeys": {"table": {"Keys": keys[:1]}},
+            }
+
+    client: Any = Busy()
+    table = RefundsTable(client, "table")
+    names = [f"r{number}" for number in range(150)]
+    assert set(table.statuses(names)) == set(names) - {"r0", "r100"}
+    assert asked == [100, 50]
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        table.statuses(names, complete=True)
