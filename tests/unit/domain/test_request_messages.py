@@ -11,7 +11,7 @@ from tests.support.messages import refused, refused_fields
 
 from refunds.domain.request import ErrorCode, masked_body, parse_message
 
-AMOUNT = "must be an integer of minor units from {} to 999999999999 (2500 is $25.00)"
+AMOUNT = "must be an integer of minor units from {} to 1000000000000 (2500 is $25.00)"
 ITEM = {"sku": "mug", "quantity": 1, "amount_minor": 1}
 ID = "must be 1 to {} of A-Z, a-z, 0-9, _ and -"
 ITEM_FIELDS = "has an unknown field; the fields are sku, quantity, amount_minor"
