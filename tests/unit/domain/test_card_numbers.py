@@ -103,6 +103,7 @@ def test_a_card_number_beside_other_numbers_is_found() -> None:
     assert has_card_number("12/27 4111 1111 1111 1111 123")
     assert has_card_number("4111 1111 1111 1111 1227 123")
     assert has_card_number("4111-1111-1111-1111 4111")
+    assert has_card_number("3782−822463−10005")
     assert has_card_number(f"+49 151 12345678 {VISA}")
     assert has_card_number(f"550e8400-e29b-41d4-a716-446655440000 {VISA}")
     assert has_card_number(f"DE89 3704 0044 0532 0130 00, {VISA}")
@@ -132,6 +133,7 @@ def test_an_identifier_is_refused_only_when_it_is_written_as_on_a_card(
         "4111-1111-1111-1111-2222-3333",
         "4111-1111_1111_1111",  # groups that are not separated alike
         "4111_1111-1111-1111",
+        "4111-1111_1111-1111",
         "4111-1111-1111_1111",
         "4111111111111111_1",
         "ab4111-1111-1111-1111",
@@ -162,6 +164,10 @@ def test_other_identifiers_with_groups_of_digits_are_no_card_numbers(identifier:
         "5a105105105105100",
         f"sha{VISA}",
         f"{VISA}f",
+        f"a{VISA}",
+        f"is a{VISA}f or",
+        "+3782−822463−10005",  # a telephone number, with minus signs
+        "AZ21NABZ00000000137010001944",
         f"0.{VISA}",
         "4111-1111-1111-1111-2222-3333",  # a voucher's code
         "4006381333924",  # an article number (EAN), which also passes Luhn's check

@@ -133,6 +133,26 @@ def test_another_request_of_the_same_id_is_not_counted_in_its_place(world: World
     assert protocol.counters.get(user_counter(row.user_id)) == counter
 
 
+def test_what_counts_is_named_by_the_counters_day_and_beginning(world: World) -> None:
+    limits = Limits(user_day={"USD": 9000})
+    protocol = world.protocol(world.gateway, limits=limits, tokens="a-long-token")
+    for name in ("r1", "r2"):
+        send(world, protocol.processor, name)
+        row = world.stored(name)
+        counter = protocol.counters.get(user_counter(row.user_id))
+        share = counter.shares[f"{name}#{row.fingerprint[-8:]}"]
+        assert row.counted == {"user": f"{counter.name} {share.token}"}
+
+
+def test_a_counter_lets_go_of_what_is_settled_from_the_fourth_entry_on(world: World) -> None:
+    protocol = world.protocol(world.gateway, limits=Limits(user_day={"USD": 9000}))
+    entries = []
+    for number in range(6):
+        send(world, protocol.processor, f"r{number}")
+        entries.append(len(protocol.counters.get(user_counter("user-1")).shares))
+    assert entries == [1, 2, 3, 4, 1, 2]
+
+
 def test_a_long_counter_lets_go_of_what_is_settled_below_the_refund_and_then_from_above(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

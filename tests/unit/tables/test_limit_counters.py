@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from tests.support.world import World
 
-from refunds.tables.limit_counters import Counter, Entry, LimitCounters, Room, Settled
+from refunds.tables.limit_counters import (
+    Counter,
+    Entry,
+    LimitCounters,
+    Room,
+    Settled,
+    day_counter,
+    user_counter,
+)
 
 KEY = "#limits#all#USD"
 
@@ -78,6 +87,20 @@ def test_another_currency_has_its_own_sum_and_no_limit_of_this_one(
     assert counters.add(begun, "r2#a", Entry("t2", 7, "EUR"), Room(amount_minor=7)) == 7
     after = counters.get(KEY)
     assert (after.count, after.sums) == (2, {"USD": 5, "EUR": 7})
+
+
+def test_a_currency_that_another_refund_brought_meanwhile_is_not_overwritten(
+    counters: LimitCounters, begun: Counter
+) -> None:
+    assert counters.add(begun, "r2#a", Entry("t2", 7, "EUR"), Room()) == 7
+    assert counters.add(begun, "r3#a", Entry("t3", 5, "EUR"), Room()) is None
+    assert counters.get(KEY).sums == {"USD": 5, "EUR": 7}
+
+
+def test_the_key_of_a_users_counter_stays_the_same() -> None:
+    # Another key would be a new counter, with the whole limit free.
+    assert user_counter("user-1") == "#limits#user#" + sha256(b"user-1").hexdigest()[:32]
+    assert day_counter("USD") == KEY
 
 
 def test_what_is_settled_leaves_with_the_next_share_in_a_new_epoch(
