@@ -47,7 +47,7 @@ OPERATORS = (
 @dataclass(frozen=True)
 class Fault:
     """``function``: the one it is in, empty for the module's own lines. ``was`` and ``instead``:
-    the line before and after."""
+    the line before and after. ``digest`` stays the same when only comments or docstrings change."""
 
     path: str
     operator: str
@@ -56,13 +56,11 @@ class Fault:
     was: str
     instead: str
     code: str
+    digest: str
 
     def key(self) -> str:
         """Names the fault without a line number, which the next edit would change."""
         return f"{self.path} {self.function}: {self.was} -> {self.instead}"
-
-    def digest(self) -> str:
-        return sha256(f"{self.path}\n{self.code}".encode()).hexdigest()[:20]
 
 
 def faults_of(path: Path, dice: Random, most: int | None) -> list[Fault]:
@@ -72,7 +70,7 @@ def faults_of(path: Path, dice: Random, most: int | None) -> list[Fault]:
     changes = [("ours", each) for each in _left_out(source)]
     changes += [(name, each) for name in OPERATORS for each in _by_operator(source, name)]
     functions = _functions_by_line(source)
-    seen = {_instructions(compile(source, "", "exec"))}
+    seen = {_digest(path, source)}
     made: list[Fault] = []
     for name, code in changes:
         before, after = source.splitlines(), code.splitlines()
@@ -81,22 +79,44 @@ def faults_of(path: Path, dice: Random, most: int | None) -> list[Fault]:
         if not (function := functions.get(line)):
             continue
         try:
-            instructions = _instructions(compile(code, "", "exec"))
+            digest = _digest(path, code)
         except SyntaxError:  # cosmic-ray writes `not name := …` without parentheses
             continue
-        if instructions not in seen:
-            seen.add(instructions)
-            made.append(Fault(str(path), name, line, function, was, instead, code))
+        if digest not in seen:
+            seen.add(digest)
+            made.append(Fault(str(path), name, line, function, was, instead, code, digest))
     dice.shuffle(made)
     return sorted(made[:most], key=lambda fault: fault.line)
 
 
+def _digest(path: Path, code: str) -> str:
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            body[:1] = [] if body[1:] else [ast.copy_location(ast.Pass(), body[0])]
+    instructions = _instructions(compile(tree, "", "exec"))
+    return sha256(f"{path}\n{instructions}".encode()).hexdigest()[:20]
+
+
+def _is_text(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
 def _instructions(code: CodeType) -> tuple[Any, ...]:
     """What Python runs, without the lines and columns it is from."""
-    constants = (
-        _instructions(each) if isinstance(each, CodeType) else (type(each), repr(each))
+    constants = [
+        _instructions(each)
+        if isinstance(each, CodeType)
+        else sorted(map(repr, each))
+        if isinstance(each, frozenset)
+        else (type(each).__name__, repr(each))
         for each in code.co_consts
-    )
+    ]
     names = (code.co_qualname, code.co_names, code.co_varnames, code.co_freevars)
     return (*names, code.co_code, code.co_exceptiontable, *constants)
 

@@ -41,29 +41,29 @@ class Memory:
 
     def caught_by(self, fault: Fault) -> str | None:
         """The test that caught it, if that is still there."""
-        test = self._caught.get(fault.digest())
+        test = self._caught.get(fault.digest)
         return test if test in self.fingerprints else None
 
     def not_met(self, fault: Fault, tests: Iterable[str]) -> list[str]:
         """Those of the tests that did not run with this fault yet."""
-        passed = self._passed.get(fault.digest(), set())
+        passed = self._passed.get(fault.digest, set())
         return [test for test in tests if self.fingerprints[test] not in passed]
 
     def was_tried(self, fault: Fault) -> bool:
-        return fault.digest() in self._caught or fault.digest() in self._passed
+        return fault.digest in self._caught or fault.digest in self._passed
 
     def caught(self, fault: Fault, test: str) -> None:
-        self._caught[fault.digest()] = test
+        self._caught[fault.digest] = test
         self._append(fault, caught=test)
 
     def passed(self, fault: Fault, tests: Iterable[str]) -> None:
         prints = [self.fingerprints[test] for test in tests]
-        self._passed[fault.digest()].update(prints)
+        self._passed[fault.digest].update(prints)
         self._append(fault, passed=" ".join(prints))
 
     def _append(self, fault: Fault, **entry: str) -> None:
         with self.file.open("a") as lines:
-            lines.write(json.dumps({"fault": fault.digest()} | entry) + "\n")
+            lines.write(json.dumps({"fault": fault.digest} | entry) + "\n")
 
 
 def fingerprints(items: Iterable[pytest.Item]) -> dict[str, str]:

@@ -35,7 +35,7 @@ def test_a_listed_survivor_is_a_line_of_its_file_and_has_a_reason(key: str) -> N
 def test_each_fault_is_another_one_and_in_a_function() -> None:
     made = faults_of(MONEY, Random(1), 100)
     assert len(made) > 10
-    assert len({fault.digest() for fault in made}) == len(made)
+    assert len({fault.digest for fault in made}) == len(made)
     assert all(fault.function.startswith("Money.") and fault.was != fault.instead for fault in made)
 
 
@@ -60,7 +60,7 @@ def test_a_fault_comes_to_life_in_what_was_imported_before() -> None:
     source = MONEY.read_text()
     code = source.replace('sign = "-"', 'sign = "+"')
     line = source[: source.index('sign = "-"')].count("\n") + 1
-    fault = Fault(str(MONEY), "ours", line, "Money.__str__", "", "", code)
+    fault = Fault(str(MONEY), "ours", line, "Money.__str__", "", "", code, "")
     assert infect(fault)
     assert str(Money(-1, "USD")).startswith("+")
 
@@ -118,3 +118,15 @@ def test_a_call_of_the_base_class_can_be_left_out(path: str) -> None:
         ]
         assert len(cells) >= 2
         assert len(set(cells)) == 1
+
+
+def test_comments_and_docstrings_make_no_other_fault(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+
+    def digests(explained: str, least: int) -> set[str]:
+        source.write_text(f'def f(x):\n{explained}    return x in {{"a", "b"}} and x > {least}\n')
+        return {each.digest for each in faults_of(source, Random(1), None)}
+
+    before = digests('    """Says a lot."""\n', 1)
+    assert before == digests('    """Less."""\n    # why\n', 1) == digests("", 1)
+    assert before != digests("", 5)
