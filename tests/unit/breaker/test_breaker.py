@@ -120,7 +120,7 @@ def test_recovery_ends_closed_whatever_the_most_is(most: int) -> None:
 
 def test_recovery_ends_with_the_step_that_reaches_the_most() -> None:
     now = NOW + OPEN_AT_LEAST
-    intake = after_probe(open_breaker(), None, 8, "me", now)
+    intake = after_probe(breaker_that_is_open(), None, 8, "me", now)
     assert intake.history[-1]["what"] == "breaker recovering, 2 batches at once"
     closed = after_probe(intake, None, 8, "me", now + STEP_AT_LEAST)
     assert closed.breaker is BreakerState.CLOSED
@@ -173,12 +173,12 @@ def test_the_history_says_who_and_why_and_is_bounded() -> None:
     assert intake.history[-2]["what"] == "paused"
     assert len(intake.history[-1]["why"]) == 256
     assert "on_behalf_of" not in intake.history[-1]
-    held = paused(intake, "jo", "why", NOW, on_behalf_of="the shop")
+    held = pause_intake(intake, "jo", "why", NOW, on_behalf_of="the shop")
     assert held.history[-1]["on_behalf_of"] == held.paused_on_behalf_of == "the shop"
 
 
 def test_what_is_stored_is_plain() -> None:
-    item = paused(record_failures(Intake(), ["p"], NOW), "jo", "why", NOW).item()
+    item = pause_intake(record_failures(Intake(), ["p"], NOW), "jo", "why", NOW).item()
     assert type(item["breaker"]) is str
     assert item["failing"] == ["p"]
     assert [type(change) for change in item["history"]] == [dict]

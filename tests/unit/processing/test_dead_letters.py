@@ -114,6 +114,18 @@ def test_what_was_only_looked_at_is_visible_to_others_at_once(world: World) -> N
     assert len(world.stack.dead_letters()) == 12
 
 
+def test_an_empty_queue_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[None] = []
+
+    def receive() -> list[Any]:
+        asked.append(None)
+        return []
+
+    monkeypatch.setattr(world.archiver, "_receive", receive)
+    run(world)
+    assert len(asked) == 1
+
+
 def test_messages_that_could_not_be_shown_again_are_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

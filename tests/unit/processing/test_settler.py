@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.builders import NOW, VISA, refund, shown
+from tests.support.reconciler_runs import opened
 from tests.support.settled_refunds import EXPIRED, call, is_open
 from tests.support.world import World
 
@@ -315,3 +316,14 @@ def test_a_card_number_across_the_cut_leaves_no_part_of_it(world: World, claimed
     call(world, claimed)
 
     assert "4111" not in str(world.stored().failure_message)
+
+
+def test_a_refund_that_is_left_open_is_looked_at_later(world: World) -> None:
+    there = opened(world)
+    world.gateway.down = True
+    assert isinstance(world.settler.take_over(there, world.deadline()), Later)
+    left = world.stored()
+    assert left.open_since == there.open_since
+    assert there.check_at is not None
+    assert left.check_at is not None
+    assert left.check_at > there.check_at

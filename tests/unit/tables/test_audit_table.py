@@ -62,3 +62,23 @@ def test_a_trail_of_a_payment_without_an_end_is_given_up() -> None:
         AuditTable(client, "table").latest_of_payment("payment-1")
     assert asked[:3] == [None, {"entry_id": {"S": "1"}}, {"entry_id": {"S": "2"}}]
     assert len(asked) == 50
+
+
+def test_the_latest_entry_of_each_refund_of_a_payment_is_found(world: World) -> None:
+    for there in (
+        refund(version=1),
+        refund(version=2),
+        refund(refund_id="refund-2", version=10),
+        refund(refund_id="refund-2", version=9),
+        refund(refund_id="refund-3", transaction_id="payment-2"),
+    ):
+        world.audit.put_new(audit_entry(there.item()))
+    theirs = {"transaction_id": "payment-1", "entry_id": "REFUND#refund-1#~", "record_type": "X"}
+    world.stack.clients.dynamodb.put_item(
+        TableName=world.stack.audit_table, Item=item_to_wire(theirs)
+    )
+    found = world.audit.latest_of_payment("payment-1")
+    assert {name: entry["version"] for name, entry in found.items()} == {
+        "refund-1": 2,
+        "refund-2": 10,
+    }

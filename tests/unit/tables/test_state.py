@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from tests.support.builders import NOW
 from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
+from refunds.domain.intake import Intake
 from refunds.domain.limits import LimitException
+from refunds.tables.state import Control
 
 
 def test_nothing_is_looked_up_first_unless_a_restore_said_so(world: World) -> None:
@@ -58,3 +62,33 @@ def test_exceptions_change_only_from_the_version_that_was_read(world: World) -> 
     removed = added.changed("user:u-1", None, **who)
     assert not control.write_exceptions(removed, expected_version=0)
     assert control.read_exceptions() == added
+
+
+def test_a_change_is_returned_with_what_it_replaced(world: World) -> None:
+    before, after = world.control.change_intake(lambda there: replace(there, why="one"))
+    assert (before, after) == (Intake(), Intake(version=1, why="one"))
+    assert world.control.intake() == after
+    assert world.control.change_intake(lambda there: there) == (after, after)
+
+
+@pytest.mark.parametrize("shows_what_is_there", [True, False])
+def test_a_write_whose_answer_was_lost_is_taken_for_done(
+    world: World, shows_what_is_there: bool
+) -> None:
+    class Repeats:
+        """Sends each write a second time, as a client does that got no answer."""
+
+        def put_item(self, **arguments: Any) -> Any:
+            client: Any = world.stack.clients.dynamodb
+            client.put_item(**arguments)
+            if not shows_what_is_there:
+                arguments.pop("ReturnValuesOnConditionCheckFailure")
+            return client.put_item(**arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.stack.clients.dynamodb, name)
+
+    repeating: Any = Repeats()
+    control = Control(repeating, world.stack.ledger_table)
+    _, after = control.change_intake(lambda there: replace(there, why="ours"))
+    assert world.control.intake() == after == Intake(version=1, why="ours")
