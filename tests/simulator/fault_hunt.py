@@ -82,7 +82,13 @@ class Hunt:
 
         phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
         hypothesis.settings.register_profile(
-            "mutate", database=None, derandomize=True, phases=phases
+            "mutate",
+            database=None,
+            derandomize=True,
+            phases=phases,
+            deadline=None,
+            # A busy machine must not make a test fail: the fault would count as caught.
+            suppress_health_check=list(hypothesis.HealthCheck),
         )
         hypothesis.settings.load_profile("mutate")
 
