@@ -43,7 +43,7 @@ class Counted:
     be a reserved refund of ours or another system's refund, so it counts as both. ``adopted``: the
     gateway already had a refund under the refund id that was counted for, and the ledger did not
     know it. ``adopted_minor`` is now reserved for it. ``listed``: the gateway has a refund of this
-    id, in whatever status and of whatever stage.
+    id, in whatever status and of whatever stage. ``listed_live``: one that is paid or pending.
     """
 
     payment: Payment
@@ -52,6 +52,7 @@ class Counted:
     adopted: GatewayRefund | None = None
     adopted_minor: int = 0
     listed: bool = False
+    listed_live: bool = False
 
 
 class Balance:
@@ -140,8 +141,15 @@ class Balance:
         )
         if not stored:
             return None
-        listed = any(is_named(each, refund_id) for each in every)
-        return Counted(payment, remaining_minor, unclear_minor, adopted, held_minor, listed)
+        return Counted(
+            payment,
+            remaining_minor,
+            unclear_minor,
+            adopted,
+            held_minor,
+            listed=any(is_named(each, refund_id) for each in every),
+            listed_live=any(is_named(each, refund_id) for each in shown),
+        )
 
     def _held_before(self, ledger: Ledger) -> dict[str, int]:
         """The amounts that unfinished refunds of the payment held in a ledger that was lost.

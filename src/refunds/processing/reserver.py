@@ -196,9 +196,9 @@ class Reserver:
         answer = self._hold(request, None, seen=seen or counted.listed)
         if isinstance(answer, Reserved) and counted.listed:
             answer = replace(answer, adopted=True)
-        if isinstance(answer, NotPossible) and (counted.unclear_minor or counted.listed):
+        if isinstance(answer, NotPossible) and (counted.unclear_minor or counted.listed_live):
             # An unclear amount counts as refunded. So an amount that fits now is safe, and one that
-            # does not fit may fit later. What the gateway has under this id was not refused.
+            # does not fit may fit later. What is paid under this id was not refused.
             return Contended()
         return answer
 

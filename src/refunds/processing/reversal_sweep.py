@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from refunds.gateways.contract import (
     RefundPage,
 )
 from refunds.gateways.routing import Gateways
-from refunds.processing.balance import BalanceContendedError
 from refunds.processing.recorder import Later
 from refunds.processing.settler import Settler
 from refunds.processing.sweep_plan import SweepState
@@ -170,10 +168,9 @@ class ReversalSweep:
             or not _is_of(shown, refund, gateway)
         ):
             return False
-        marked = self._settler.mark_paid(refund)
-        with suppress(GatewayUnavailableError, BalanceContendedError):
-            self._settler.count_balance(refund, deadline)
-        return marked
+        # Before it is marked: a run that dies in between, or can't count it, finds it again.
+        self._settler.count_balance(refund, deadline)
+        return self._settler.mark_paid(refund)
 
     def _sweep(self, gateway: Gateway, turn: Turn) -> SweepResult:
         try:

@@ -260,9 +260,6 @@ class Settler:
         """Ask again about a refund that ``mark_paid`` has marked, and close it once the gateway no
         longer shows it as paid. Raises ``GatewayUnavailableError``."""
         if self.is_at_gateway(refund, deadline):
-            # The run that marked it may have died before it counted the money.
-            with suppress(BalanceContendedError):
-                self.count_balance(refund, deadline)
             self.recorder.recheck(refund)
             return refund
         return self.recorder.give_back(replace(refund, seen_paid_at=None), stored=refund).refund

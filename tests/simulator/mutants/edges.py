@@ -231,8 +231,8 @@ MUTANTS = (
         "what is paid at the gateway and failed here is overlooked",
         (
             "processing.reversal_sweep:ReversalSweep._mark_paid",
-            "marked = self._settler.mark_paid(refund)",
-            "marked = False",
+            "return self._settler.mark_paid(refund)",
+            "return False",
         ),
     ),
 )

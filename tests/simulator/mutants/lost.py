@@ -145,7 +145,7 @@ MUTANTS = (
         "what the gateway has under an id is rejected",
         (
             "processing.reserver:Reserver._count_and_hold",
-            "(counted.unclear_minor or counted.listed)",
+            "(counted.unclear_minor or counted.listed_live)",
             "counted.unclear_minor",
         ),
     ),
@@ -174,11 +174,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
-        "what is paid there is counted by whoever finds it, or never",
+        "what is paid there is counted by whoever marks it, or never",
         (
-            "processing.settler:Settler.look_at_paid",
-            "self.count_balance(refund, deadline)",
-            "pass",
+            "processing.reversal_sweep:ReversalSweep._mark_paid",
+            "self._settler.count_balance(refund, deadline)\n"
+            "        return self._settler.mark_paid(refund)",
+            "marked = self._settler.mark_paid(refund)\n"
+            "        self._settler.count_balance(refund, deadline)\n"
+            "        return marked",
         ),
     ),
     edge_mutant(
