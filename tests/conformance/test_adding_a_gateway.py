@@ -50,7 +50,7 @@ def _told(pattern: str, about: str) -> str | None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for folder in ("src", "ops", "tests/conformance"):
+    for folder in ("src", "ops", "tests/conformance", "tests/support"):
         shutil.copytree(
             PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
         )
