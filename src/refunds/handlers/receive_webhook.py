@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any
 
-import boto3
+import botocore.session
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -28,9 +28,13 @@ metrics = Metrics()
 quiet_libraries()
 
 _clock = SystemClock()
-_secrets = SecretsProvider(boto_config=DEFAULT_CLIENT_CONFIG)
 _settings = ReceiveWebhookSettings.read(os.environ)
-_functions = boto3.client("lambda", config=DEFAULT_CLIENT_CONFIG)
+# One session for both, since each session reads botocore's endpoints again.
+_session: Any = botocore.session.get_session()
+_functions = _session.create_client("lambda", config=DEFAULT_CLIENT_CONFIG)
+_secrets = SecretsProvider(
+    boto3_client=_session.create_client("secretsmanager", config=DEFAULT_CLIENT_CONFIG)
+)
 
 
 @logger.inject_lambda_context
