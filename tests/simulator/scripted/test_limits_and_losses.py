@@ -82,7 +82,7 @@ def test_a_waiting_refund_that_a_hand_removed_is_not_called_by_a_later_attempt()
     remove_by_hand(made)
     made.limits.limits = Limits()  # what is shown here is the payment, not the claim
     made.limits.refunds.on_write.remove(made.limits.refund_written)
-    script_faults(made, gateway_says_503=[1])
+    script_faults(made, gateway_says_503=[0, 1])  # the list is read, the look-up fails
     made.send(message)
     made.run_for(HOUR)
     made.reconcile()
