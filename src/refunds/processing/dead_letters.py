@@ -215,7 +215,7 @@ class DeadLetterArchiver:
         if refund is None:
             return
         if request:
-            self._processor.give_back_unused(refund, request)
+            self._processor.give_back_unused(refund, request, deadline)
         if refund.status is not Status.PROCESSING or refund.open_shard:
             return
         if not self._settler.recorder.recheck(refund):

@@ -134,18 +134,24 @@ class Processor:
         opened = self._settler.recorder.opened(self._admit(refund, adopted=adopted))
         return self._refunds.put_new(opened) or opened
 
-    def give_back_unused(self, refund: Refund, request: RefundRequest) -> Item | None:
+    def give_back_unused(
+        self, refund: Refund, request: RefundRequest, deadline: Deadline
+    ) -> str | None:
         """Release money that ``request`` may hold without need: the refund of its id has ended
         without money, or is another payment's.
 
-        The audit trail of the requested payment may also have a refund of this id, whose record was
-        lost. Money that is held for that refund stays held. Returns the trail's last entry of it,
-        or None.
+        The requested payment may also have a refund of this id, whose record was lost: its audit
+        trail or the gateway knows it. Money that is held for that refund stays held. Returns what
+        is known of it, or None. Raises ``GatewayUnavailableError``.
         """
         if refund.transaction_id != request.transaction_id:
             last = self._audit.latest(request.transaction_id, request.refund_id)
             if last is not None and last.get("status") not in ENDED_WITHOUT_MONEY:
-                return last
+                return str(last.get("status"))
+            ledger = self._ledger.get(request.transaction_id)
+            held = ledger.reservations.get(request.refund_id, 0) if ledger else 0
+            if held and self._reserver.is_listed(request, deadline):
+                return "the gateway shows it"
         self._settler.recorder.give_back_unused(refund, request.transaction_id)
         return None
 
@@ -332,7 +338,7 @@ class Processor:
     ) -> Recorded | Later:
         """The refund id has a refund. Find out whose it is and how far it has come, and continue
         it."""
-        if lost := self.give_back_unused(refund, request):
+        if lost := self.give_back_unused(refund, request, deadline):
             raise _namesake(lost)
         if not request.has_fingerprint(refund.fingerprint):
             raise _conflict()
@@ -461,10 +467,9 @@ def _conflict() -> RefusedError:
     )
 
 
-def _namesake(last: Item) -> RefusedError:
+def _namesake(known: str) -> RefusedError:
     return RefusedError(
         ErrorCode.IDEMPOTENCY_CONFLICT,
-        "refund_id: its record is of a request for another payment, and the audit trail of this "
-        f"payment has a refund of this id too ({last.get('status')}), whose record was lost. "
-        "See the runbook, DeadLetters",
+        "refund_id: its record is of a request for another payment, and this payment has a refund "
+        f"of this id too ({known}), whose record was lost. See the runbook, DeadLetters",
     )

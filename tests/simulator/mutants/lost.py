@@ -253,6 +253,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "what only the gateway knows is given back for another payment's",
+        (
+            "processing.processor:Processor.give_back_unused",
+            "if held and self._reserver.is_listed(request, deadline):",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
         "another payment's record ends what a ledger held",
         (
             "processing.balance:Balance._held_before",
