@@ -149,6 +149,8 @@ class ReversalSweep:
             refund.transaction_id,
             deadline.within(gateway.timeout_seconds),
         )
+        if not found:
+            return False  # The look-up lags behind the list, so a second one may be missing.
         if any(each.status is not GatewayStatus.FAILED for each in found):
             return False
         return not isinstance(self._settler.reverse(refund, shown), Later)

@@ -14,6 +14,10 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "what is sent back is a reversal although the look-up is empty",
+        ("processing.reversal_sweep:ReversalSweep.reverse", "if not found:", "if False:"),
+    ),
+    edge_mutant(
         "a page that could not be handled counts as looked at",
         (
             "processing.reversal_sweep:ReversalSweep._read",

@@ -307,8 +307,11 @@ def test_how_much_went_back_today(console: Client, lived: Lived) -> None:
 
 def test_today_is_compared_with_the_days_before(console: Client, lived: Lived) -> None:
     lived.add("rf_now", timedelta(seconds=5), amount_minor=3000)
+    # One at this time of the day, for the first hour after midnight, and one an hour earlier.
     for day in range(1, 8):
-        lived.add(f"rf_{day}", timedelta(days=day, minutes=90), amount_minor=1000)
+        for hours in (0, 1):
+            before = timedelta(days=day, hours=hours)
+            lived.add(f"rf_{day}_{hours}", before, amount_minor=1000)
     assert "of the usual" in console.read_all().get("/money").text
 
 
