@@ -66,6 +66,8 @@ class Checker:
     id that is another payment's is not theirs."""
     unheld: set[str] = field(default_factory=set)
     """Refunds whose reservation was lost, until it is held again."""
+    lost_amounts: set[tuple[str, int]] = field(default_factory=set)
+    """Refund ids and amounts of records that were lost together with the trail."""
     given_back: set[str] = field(default_factory=set)
     """Refunds whose record was lost after their money was given back, and claimed again since. They
     hold nothing: ``money_moved`` sees to it that they are never called for."""
@@ -88,6 +90,10 @@ class Checker:
         self.lost = True
         if not self.audit.items:
             self.trail_lost = True
+            self.lost_amounts |= {
+                (refund_id, image["amount_minor"])
+                for (_, refund_id, _), image in self.images.items()
+            }
             self.former |= self.images
             self.images.clear()
             self._wanted.clear()
@@ -184,7 +190,13 @@ class Checker:
                 )
 
     def moved_for(self, refund: Item) -> list[Moved]:
-        """What the gateway has moved for a refund.
+        """What the gateway has moved for a refund, as far as its own attempts can know of it."""
+        host = urlsplit(refund["gateway_account"]).hostname or ""
+        reference = refund.get("gateway_reference") or refund["refund_id"]
+        return self._known(refund["refund_id"], refund["transaction_id"], host, reference)
+
+    def _known(self, refund_id: str, transaction_id: str, host: str, reference: str) -> list[Moved]:
+        """What the gateway has moved for an id, without what is lost of another payment.
 
         An id may have been used for two payments, of two accounts or under two stages, and the
         record of one been lost. Nothing that the other's attempt can read knows of the lost one:
@@ -192,12 +204,10 @@ class Checker:
         What was moved for the lost one says nothing about the other. Its record stays lost:
         ``rowless``.
         """
-        host = urlsplit(refund["gateway_account"]).hostname
-        reference = refund.get("gateway_reference") or refund["refund_id"]
         return [
             each
-            for each in self.flair.of(refund["refund_id"])
-            if each.transaction_id == refund["transaction_id"]
+            for each in self.flair.of(refund_id)
+            if each.transaction_id == transaction_id
             or (each.host == host and each.reference == reference)
             or (each.transaction_id, each.refund_id) not in self.rowless
         ]
@@ -369,7 +379,8 @@ class Checker:
             return  # nobody asked for it: _recounted sees to it that it counts
         self.kernel.counts["movements of money"] += 1
         reference = moved.refund_id
-        if sum(each.ours for each in self.flair.of(reference)) > 1:
+        known = self._known(reference, moved.transaction_id, moved.host, moved.reference)
+        if sum(each.ours for each in known) > 1:
             raise Violation("I1", f"{reference} was paid twice", reference)
         wire = self.refunds.items.get((reference,))
         if reference in self.careless and wire is not None and "review" in wire:
@@ -379,6 +390,11 @@ class Checker:
         held = int(ledger.get("r#" + reference, {"N": "0"})["N"])
         # Its call was under way when the ledger was lost. Whoever begins it again counts this.
         lost = reference in self.unheld and "captured" not in ledger
+        if held and held != moved.asked and (reference, moved.asked) in self.lost_amounts:
+            # A request for all that was left. Its call was under way when tables and trail were
+            # lost, and it was claimed again for what is left now. Nothing knows of the first amount
+            # until the next look-up.
+            lost = True
         if moved.live and held != moved.amount and moved.as_asked and not lost:
             raise Violation(
                 "I2", f"{moved.amount} moved for {reference}, which holds {held}", reference

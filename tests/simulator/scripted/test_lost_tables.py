@@ -7,14 +7,17 @@ from tests.simulator.scripting import (
     HOUR,
     MINUTE,
     attribute,
+    crash_at,
     deliver_again,
     empty_tables,
+    fix_random,
     lose_row,
     paid,
     posts,
     remaining,
     remove_by_hand,
     request,
+    request_for_rest,
     script_faults,
     status,
     world,
@@ -302,3 +305,22 @@ def test_an_old_refund_whose_record_comes_back_is_closed_when_it_was_not_sent_ba
     made.run_for(10 * MINUTE)
     assert (status(made), remaining(made)) == ("SUCCEEDED", 700)
     made.settle()
+
+
+def test_a_call_on_its_way_when_all_was_lost_does_not_pay_its_request_twice() -> None:
+    """It was for all that was left; claimed again, its request is for what is left by then."""
+    made = world()
+    fix_random(made, lambda least, most: most)
+    script_faults(made, network_delays_the_request=[1])
+    made.send(request_for_rest())
+    made.run_for(MINUTE / 6)
+    made.empty(made.refunds, made.ledger, made.audit)
+    crash_at(made, "gateway POST")
+    made.send(request("r2"))
+    made.run_for(MINUTE / 12)
+    crash_at(made, "gateway POST")
+    made.run_for(5 * MINUTE)
+    assert (attribute(made, "amount_minor"), made.flair.of("r1")[0].amount) == ("700", 1000)
+    made.run_for(HOUR)
+    assert (status(made), status(made, "r2")) == ("IN_REVIEW", "FAILED")
+    assert (paid(made), paid(made, "r2")) == (1, 0)

@@ -21,6 +21,8 @@ from tests.simulator.scripting import (
 from tests.simulator.walls import ELSEWHERE
 from tests.simulator.world import World
 
+from refunds.gateways.contract import Stage
+
 
 def test_an_id_of_two_payments_is_not_paid_twice_and_a_person_hears_of_it() -> None:
     made = world()
@@ -108,3 +110,21 @@ def test_what_only_the_gateway_knows_stays_held_though_its_id_has_another_record
     deliver_again(made)
     assert made.ledger.items[("tx1",)]["r#r1"] == {"N": "300"}
     assert (remaining(made), paid(made)) == (700, 1)
+
+
+def test_an_id_of_two_payments_and_two_stages_pays_each_of_them_once() -> None:
+    """Refunds and ledger lost the first. Its trail is its payment's, its reference its stage's."""
+    made = world()
+    made.pay("tx2", 1000)
+    made.send(request())
+    made.run_for(MINUTE)
+    empty_tables(made)
+    made.redeploy(stage=Stage("green"))
+    made.send(request(transaction_id="tx2"))
+    made.run_for(HOUR)
+    assert [moved.reference for moved in made.flair.of("r1")] == ["r1", "green.r1"]
+    deliver_again(made)
+    deliver_again(made, transaction_id="tx2")
+    made.settle()
+    moved_for = sorted(moved.transaction_id for moved in made.flair.of("r1"))
+    assert moved_for == ["tx1", "tx2"]
