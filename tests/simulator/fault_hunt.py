@@ -94,9 +94,6 @@ class Hunt:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         reach = _reach(session, self.files)
-        failing = [test for test, seen in reach.items() if seen.seconds < 0]
-        if failing:
-            raise pytest.UsageError(f"these tests fail without any fault: {failing[:5]}")
         memory = Memory(fingerprints(session.items))
         open_faults = self._from_memory(memory, reach)
         _warm_up(session.items, reach, self.files)
@@ -242,20 +239,34 @@ def _reach(session: pytest.Session, files: Sequence[Path]) -> dict[str, Reach]:
     for path, those in items.items():
         name = _digest([path], shared, *(item.nodeid for item in those))
         kept = KEPT / "reach" / f"{name}.json"
-        if not kept.exists():
-            kept.parent.mkdir(exist_ok=True)
-            print(f"which statements does {path.name} reach?", file=sys.stderr, flush=True)
-            child = os.fork()
-            if child == 0:
-                try:
-                    _observe(those, files, kept)
-                except BaseException:
-                    traceback.print_exc()
-                os._exit(0)
-            os.waitpid(child, 0)
+        for _ in range(2):  # a busy machine may fail a test of deadlines once
+            if not kept.exists():
+                _observe_in_a_fork(those, files, kept)
+            if not _has_failed(kept):
+                break
+            kept.unlink()
+        else:
+            raise pytest.UsageError(f"tests of {path} fail without any fault")
         for test, seconds, statements in json.loads(kept.read_text()):
             found[test] = Reach(seconds, frozenset(statements))
     return found
+
+
+def _observe_in_a_fork(items: list[pytest.Item], files: Sequence[Path], kept: Path) -> None:
+    kept.parent.mkdir(exist_ok=True)
+    print(f"which statements does {items[0].path.name} reach?", file=sys.stderr, flush=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            _observe(items, files, kept)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _has_failed(kept: Path) -> bool:
+    return any(seconds < 0 for _, seconds, _ in json.loads(kept.read_text()))
 
 
 def _observe(items: list[pytest.Item], files: Sequence[Path], kept: Path) -> None:
