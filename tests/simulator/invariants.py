@@ -93,6 +93,7 @@ class Checker:
             self.lost_amounts |= {
                 (refund_id, image["amount_minor"])
                 for (_, refund_id, _), image in self.images.items()
+                if "amount_minor" in image  # a REJECTED request for all that was left has none
             }
             self.former |= self.images
             self.images.clear()
