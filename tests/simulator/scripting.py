@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,14 +53,19 @@ def fix_random(made: World, uniform: Callable[[float, float], float]) -> None:
     setattr(made.kernel.random, "uniform", uniform)  # noqa: B010  # to a bound method's place
 
 
+def choose(made: World, one_of: Callable[[Sequence[Any]], Any]) -> None:
+    """Which of several is damaged, or which status a broken answer has."""
+    setattr(made.kernel.random, "choice", one_of)  # noqa: B010  # to a bound method's place
+
+
 def choose_the_first(made: World) -> None:
     """The first of several is what is damaged."""
-    setattr(made.kernel.random, "choice", lambda several: several[0])  # noqa: B010
+    choose(made, lambda several: several[0])
 
 
 def choose_the_last(made: World) -> None:
     """The last of several is what is damaged, or how long a list lags."""
-    setattr(made.kernel.random, "choice", lambda several: several[-1])  # noqa: B010
+    choose(made, lambda several: several[-1])
 
 
 def crash_at(made: World, step: str, nth: int = 1) -> None:

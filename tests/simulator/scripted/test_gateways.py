@@ -7,6 +7,7 @@ from tests.simulator.scripting import (
     HOUR,
     MINUTE,
     attribute,
+    choose,
     deliver_again,
     fix_random,
     paid,
@@ -126,3 +127,15 @@ def test_what_is_sent_back_is_no_reversal_while_its_double_is_paid(hidden: bool)
     made.run_for(DAY)
     made.settle()
     assert (status(made), remaining(made)) == ("REVERSED", 1000)
+
+
+@pytest.mark.parametrize("answer", [404, 422])
+def test_a_page_of_html_is_no_decline_whatever_its_status_says(answer: int) -> None:
+    made = world()
+    script_faults(made, network_answers_with_HTML=[0, 1])  # to the call that pays
+    choose(made, lambda several: answer if answer in several else several[0])
+    made.send(request())
+    made.run_for(MINUTE)
+    assert any(f"{answer} to POST" in line for line in made.kernel.trace or [])
+    made.settle()
+    assert (status(made), paid(made), remaining(made)) == ("SUCCEEDED", 1, 700)
