@@ -3,13 +3,12 @@ gateways and limits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from refunds.environment import Environment, text
 
 
-@dataclass(frozen=True)
-class WriteAuditSettings:
+class WriteAuditSettings(NamedTuple):
     audit_table: str
     failures_bucket: str
     event_bus: str

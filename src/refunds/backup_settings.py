@@ -3,13 +3,12 @@ gateways and limits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from refunds.environment import Environment, TableNames, number, text
 
 
-@dataclass(frozen=True)
-class BackupRefundsSettings:
+class BackupRefundsSettings(NamedTuple):
     """Where backups go, which keys encrypt and sign them, and how fast the tables are read."""
 
     tables: TableNames

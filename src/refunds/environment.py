@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Environment = Mapping[str, str]
 
@@ -12,8 +12,7 @@ class SettingsError(Exception):
     """A setting is missing or its value is not allowed."""
 
 
-@dataclass(frozen=True)
-class TableNames:
+class TableNames(NamedTuple):
     refunds: str
     ledger: str
     audit: str

@@ -6,9 +6,8 @@ import logging
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import botocore.session
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -43,8 +42,7 @@ DEFAULT_CLIENT_CONFIG = Config(
 _SPARE_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Clients:
+class Clients(NamedTuple):
     """botocore's clients, which boto3 uses, too.
 
     Not our own clients: signing requests, retrying them and reading AWS's answers is a library's

@@ -6,7 +6,6 @@ Nothing here reads the environment. A handler passes ``os.environ``, tests pass 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -23,8 +22,7 @@ from refunds.gateways.contract import Stage
 from refunds.gateways.routing import Route
 
 
-@dataclass(frozen=True)
-class GatewayAccount:
+class GatewayAccount(NamedTuple):
     """A gateway: the name of its adapter, its address, and the secret that contains its key.
 
     ``url`` None: the gateway's own public address. ``secret_field`` None: the secret is the key;
@@ -39,8 +37,7 @@ class GatewayAccount:
     """The options that the routes give the adapter, for all refunds that begin from now on."""
 
 
-@dataclass(frozen=True)
-class GatewaySettings:
+class GatewaySettings(NamedTuple):
     """The gateways, which transactions go to which, and how long to wait for them."""
 
     accounts: tuple[GatewayAccount, ...]
@@ -112,8 +109,7 @@ def read_limits(environment: Environment) -> Limits:
     )
 
 
-@dataclass(frozen=True)
-class ProcessRefundSettings:
+class ProcessRefundSettings(NamedTuple):
     tables: TableNames
     gateways: GatewaySettings
     queue_url: str
@@ -140,8 +136,7 @@ class ProcessRefundSettings:
         )
 
 
-@dataclass(frozen=True)
-class ReconcileRefundsSettings:
+class ReconcileRefundsSettings(NamedTuple):
     tables: TableNames
     gateways: GatewaySettings
     dead_letter_queue_url: str
@@ -172,8 +167,7 @@ class ReconcileRefundsSettings:
         )
 
 
-@dataclass(frozen=True)
-class ReceiveWebhookSettings:
+class ReceiveWebhookSettings(NamedTuple):
     secret_arn: str
     reconcile_function: str
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from tests.simulator.functions import GATEWAYS
@@ -17,8 +16,7 @@ from refunds.settings import GatewayAccount
 SECOND = "second"
 """Its name. Payments whose id begins with it are its."""
 
-TWO_GATEWAYS = replace(
-    GATEWAYS,
+TWO_GATEWAYS = GATEWAYS._replace(
     accounts=(*GATEWAYS.accounts, GatewayAccount(SECOND, f"https://{SECOND}", "the gateway's key")),
     routes=(Route(SECOND, SECOND),),
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -271,7 +270,7 @@ class _Walls:
         if self.trail_lost:
             return
         first, *others = self.world.services.gateways.accounts
-        elsewhere = replace(first, url=ELSEWHERE)
+        elsewhere = first._replace(url=ELSEWHERE)
         self._deploy("account changed", accounts=(elsewhere, *others))
         back = self.dice.choice((300, 2 * HOUR, DAY))
         self.world.kernel.after(back, self._first_account)
@@ -420,5 +419,5 @@ class _Walls:
             if not waiting:
                 return
             self._hit("account configured again for its refunds")
-            self.world.redeploy(accounts=(replace(first, url=ELSEWHERE), *others))
+            self.world.redeploy(accounts=(first._replace(url=ELSEWHERE), *others))
             self.world.run_schedule(DAY)

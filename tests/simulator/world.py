@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -176,7 +175,7 @@ class World:
         ``gradual_seconds`` those of the last generation are still invoked, and started."""
         services = self.services
         services.former = services.gateways
-        services.gateways = replace(services.gateways, **changes)
+        services.gateways = services.gateways._replace(**changes)
         services.generation += 1
         services.gradual_until = self.kernel.now + gradual_seconds
 

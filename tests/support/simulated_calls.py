@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 from unittest.mock import patch
@@ -83,8 +82,7 @@ def _reserved_and_archived() -> None:
 
 def _recorded(record: Callable[[set[Called]], None], parts: dict[str, Any]) -> Clients:
     recorders: dict[str, Any] = {
-        field.name: _Recorder(SERVICES.get(field.name, field.name), parts[field.name], record)
-        for field in fields(Clients)
+        name: _Recorder(SERVICES.get(name, name), parts[name], record) for name in Clients._fields
     }
     return Clients(**recorders)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refunds.domain.audit_entry import SAME_STATUS_EVENTS
 from refunds.domain.redaction import shown_code
@@ -32,8 +31,7 @@ class PublishError(Exception):
     """The bus did not take every event."""
 
 
-@dataclass(frozen=True)
-class OutcomeEvent:
+class OutcomeEvent(NamedTuple):
     """``detail_type`` such as "Refund Succeeded"; ``detail`` as in docs/events/."""
 
     detail_type: str

@@ -7,9 +7,8 @@ record that makes no entry is kept in S3 and reported: failing it would block it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from aws_lambda_powertools.utilities.batch import EventType
 from botocore.exceptions import ClientError
@@ -35,8 +34,7 @@ class Failures(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What became of a stream record: the ``entry`` that is stored, with its event, or why the
     record was ``kept`` in S3. Neither is set if the record changes nothing that is audited."""
 
@@ -45,8 +43,7 @@ class Written:
     kept: str | None = None
 
 
-@dataclass(frozen=True)
-class _New:
+class _New(NamedTuple):
     """The entry and the event of a record, before the entry is stored."""
 
     entry: Item

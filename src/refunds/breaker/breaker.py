@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from refunds.domain.clock import Clock, Deadline
 from refunds.domain.intake import (
@@ -223,8 +223,7 @@ def gateway_trouble(gateways: Iterable[Gateway], clock: Clock, deadline: Deadlin
     return trouble
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(NamedTuple):
     """A request must not be tried now, but in ``seconds``."""
 
     reason: str

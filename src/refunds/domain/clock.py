@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far the clocks of the machines that write rows, entries and backups may differ."""
@@ -32,8 +31,7 @@ class SystemClock:
         return time.monotonic()
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """The point on the monotonic clock by which something must end."""
 
     clock: Clock

@@ -6,13 +6,12 @@ roles is one person: nobody becomes two people by assuming another role.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from refunds.domain.refund import short_text
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """The caller as STS names them. ``on_behalf_of`` is a note that the caller adds; nothing proves
     it."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from refunds.domain.clock import from_rfc3339, rfc3339
 from refunds.domain.money import Money
@@ -108,8 +109,7 @@ class Intake:
         return cls(**known)
 
 
-@dataclass(frozen=True)
-class DesiredMapping:
+class DesiredMapping(NamedTuple):
     """How the event source mapping should be."""
 
     enabled: bool

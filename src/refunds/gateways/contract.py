@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from refunds.domain.clock import Deadline
 
@@ -60,8 +60,7 @@ NOT_OURS = "(not ours)"
 INSUFFICIENT_FUNDS = "insufficient_funds"
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """Distinguishes our refunds where several stages share one gateway account.
 
     In stage ``dev`` a refund's idempotency key and reference are ``dev.<refund id>``. A refund id
@@ -225,8 +224,7 @@ class KeyTooOld:
 Answer = Accepted | Declined | Retryable | Misconfigured | Unknown | KeyReused | KeyTooOld
 
 
-@dataclass(frozen=True)
-class RefundPage:
+class RefundPage(NamedTuple):
     """Part of the gateway's list of refunds, newest first."""
 
     refunds: tuple[GatewayRefund, ...]

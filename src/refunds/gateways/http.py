@@ -10,12 +10,11 @@ import ssl
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection as PythonsConnection
 from http.client import HTTPException, HTTPResponse
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -47,8 +46,7 @@ class NoAnswerError(Exception):
     """The request may have reached the server, and there is no usable answer."""
 
 
-@dataclass(frozen=True)
-class HttpResponse:
+class HttpResponse(NamedTuple):
     """``headers`` have lower-case names."""
 
     status: int

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
+from typing import NamedTuple
 
 from refunds.domain.clock import Clock
 from refunds.gateways.contract import ApiKey, Gateway, Stage
@@ -12,8 +12,7 @@ from refunds.gateways.http import HttpTransport
 from refunds.gateways.requirements import unmet_demands
 
 
-@dataclass(frozen=True)
-class Adapter:
+class Adapter(NamedTuple):
     """``place`` is ``module:Class``, imported only where the gateway is configured. ``url`` is the
     gateway's public address, if it is the same for everybody. ``options`` are those that a route
     may have.

@@ -4,7 +4,7 @@ refund that has begun."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from refunds.gateways.contract import (
     Gateway,
@@ -14,8 +14,7 @@ from refunds.gateways.contract import (
 )
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """Transactions whose id begins with ``prefix`` are refunded through ``gateway``."""
 
     prefix: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Status
@@ -35,8 +36,7 @@ class BalanceContendedError(Exception):
     """The ledger kept changing during the count. Try again later."""
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(NamedTuple):
     """``payment`` as the gateway shows it, and ``remaining_minor`` as the ledger now has it.
 
     ``unclear_minor``: how much more may remain. This amount has moved but is in no list yet. It may

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from refunds.domain.clock import CLOCK_SKEW, Clock, Deadline, from_rfc3339, rfc3339
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
@@ -39,8 +39,7 @@ the first day, and then less and less often. So the age of a review that ends by
 ASK_AGAIN_AFTER_AT_MOST = timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class Looked:
+class Looked(NamedTuple):
     """What became of one open refund.
 
     ``refund`` is its new state, None if it can't be read or has gone. ``late`` is how long it was

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from refunds.domain.clock import Clock, Deadline, from_rfc3339
 from refunds.domain.identifiers import REFUND_ID
@@ -352,8 +352,7 @@ class _Pass:
     """Whether a walk came to the end of the list."""
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """A page of a walk; None if it could not be read, or not handled in time."""
 
     walk: Walk

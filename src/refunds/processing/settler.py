@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
@@ -72,8 +73,7 @@ MAY_BE_SHOWN_LATER = frozenset({GATEWAY_FORGOT, "idempotency_key_expired", RECOR
 later."""
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(NamedTuple):
     """An attempt's token, and until when the attempt may still be running."""
 
     token: str

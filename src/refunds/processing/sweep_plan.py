@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from refunds.domain.clock import CLOCK_SKEW, from_rfc3339, rfc3339
 from refunds.domain.refund import Item
@@ -24,8 +25,7 @@ FORMAT = 2
 """Of the stored state. Format 1 had no number: one walk, with ``created_from`` and ``cursor``."""
 
 
-@dataclass(frozen=True)
-class Tier:
+class Tier(NamedTuple):
     """Refunds of an age, and how often each is to be seen."""
 
     name: str

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
+from typing import NamedTuple
 
 from refunds.domain.clock import CLOCK_SKEW, rfc3339
 from refunds.domain.refund import Item
 from refunds.processing.settler import SWEEP_BACK
 
 
-@dataclass(frozen=True)
-class PageRead:
+class PageRead(NamedTuple):
     """A page of a walk: when it was asked for, when its refunds were created, what comes next."""
 
     asked_at: datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from refunds.domain.clock import Deadline
 
@@ -10,8 +10,7 @@ MIN_LEFT_SECONDS = 15.0
 """With less than this left of the invocation, no further step starts."""
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One part's share of an invocation.
 
     No step starts after ``ends``. A step that has started may use the whole ``deadline``.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -86,8 +86,7 @@ class Ledger:
         )
 
 
-@dataclass(frozen=True)
-class LedgerRead:
+class LedgerRead(NamedTuple):
     """The result of a read: a transaction's ledger, or that it had none."""
 
     ledger: Ledger | None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -30,8 +30,7 @@ def day_shard_of(refund_id: str, created_at: str) -> str:
     return f"{created_at[:10]}#{shard_of(refund_id)}"
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """An entry of the open index: a refund, and when it is due."""
 
     check_at: str
@@ -241,8 +240,7 @@ class RefundsTable:
         return True
 
 
-@dataclass(frozen=True)
-class _Update:
+class _Update(NamedTuple):
     expression: str
     names: dict[str, str]
     values: dict[str, Any]

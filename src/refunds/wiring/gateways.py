@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
@@ -68,8 +67,7 @@ def _field_of(secret: str, field: str) -> str:
     return value
 
 
-@dataclass(frozen=True)
-class GatewayAccess:
+class GatewayAccess(NamedTuple):
     """Reaches accounts. Each account has its own transport, so that the age of its idle connections
     does not depend on another gateway's traffic."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from refunds.breaker.kill_switch import KillSwitch
 from refunds.domain.intake import Intake
@@ -26,8 +26,7 @@ from refunds.tables.state import Control
 from refunds.wiring.surroundings import Surroundings
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Protocol(NamedTuple):
     refunds: RefundsTable
     ledger: LedgerTable
     audit: AuditTable

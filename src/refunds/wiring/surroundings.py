@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from refunds.domain.clock import Clock, SystemClock
 from refunds.gateways.contract import Gateway
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from refunds.batches import Pool
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a function takes from outside. The simulator and the tests pass their own."""
 
     clients: Clients

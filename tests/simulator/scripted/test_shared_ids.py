@@ -3,8 +3,6 @@ has changed: neither payment's trail nor that account knows of both."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.simulator.scripting import (
     HOUR,
     MINUTE,
@@ -74,7 +72,7 @@ def test_a_ledger_that_begins_again_holds_what_is_under_way_though_its_id_has_an
 
 def _use_the_id_for_another_payment_at_another_account(made: World) -> None:
     accounts = made.services.gateways.accounts
-    made.redeploy(accounts=(replace(accounts[0], url=ELSEWHERE),))
+    made.redeploy(accounts=(accounts[0]._replace(url=ELSEWHERE),))
     made.send(request(transaction_id="tx2"))
     made.run_for(HOUR)
     assert (status(made), attribute(made, "transaction_id")) == ("REJECTED", "tx2")
