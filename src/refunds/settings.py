@@ -1,4 +1,4 @@
-"""The settings of each function, read from its environment: one frozen dataclass for each.
+"""The settings of ProcessRefund and ReconcileRefunds, read from their environments.
 
 Nothing here reads the environment. A handler passes ``os.environ``, tests pass a dict.
 """
@@ -164,18 +164,6 @@ class ReconcileRefundsSettings(NamedTuple):
             sweep_pages_at_once=number(environment, "SWEEP_PAGES_AT_ONCE", 1, 12),
             processed_by=function_identity(environment),
             limits=read_limits(environment),
-        )
-
-
-class ReceiveWebhookSettings(NamedTuple):
-    secret_arn: str
-    reconcile_function: str
-
-    @classmethod
-    def read(cls, environment: Environment) -> ReceiveWebhookSettings:
-        return cls(
-            secret_arn=text(environment, "WEBHOOK_SECRET_ARN"),
-            reconcile_function=text(environment, "RECONCILE_FUNCTION"),
         )
 
 

@@ -50,11 +50,8 @@ from benchmarks.work import measure
 
 from refunds.audit_settings import WriteAuditSettings
 from refunds.backup_settings import BackupRefundsSettings
-from refunds.settings import (
-    ProcessRefundSettings,
-    ReceiveWebhookSettings,
-    ReconcileRefundsSettings,
-)
+from refunds.settings import ProcessRefundSettings, ReconcileRefundsSettings
+from refunds.webhook_settings import ReceiveWebhookSettings
 
 FIELDS = {"name", "value", "unit", "better", "baseline", "target", "miss"}
 

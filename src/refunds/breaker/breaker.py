@@ -13,12 +13,13 @@ stops only while every gateway is down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
+from refunds.breaker.probe import gateway_trouble
 from refunds.domain.clock import Clock, Deadline
 from refunds.domain.intake import (
     OPEN_AFTER_FAILED_PAYMENTS,
@@ -49,9 +50,6 @@ from refunds.gateways.routing import Gateways
 from refunds.tables.state import Control
 
 T = TypeVar("T")
-
-PROBE_TRIES = 2
-MIN_PROBE_SECONDS = 2.0
 
 HOLD_SECONDS = 60.0
 """The delay of a message that was delivered while the queue was being stopped."""
@@ -201,26 +199,6 @@ class WatchedGateway:
         if transaction_id is not None:
             self._calls.note(self.name, transaction_id, answered=True)
         return result
-
-
-def gateway_trouble(gateways: Iterable[Gateway], clock: Clock, deadline: Deadline) -> str | None:
-    """Why none of the gateways is usable now; None as soon as one answers.
-
-    Asks each at most twice, with a cheap question: the refunds made from now on (there are none).
-    """
-    trouble = "no time to ask"
-    for gateway in gateways:
-        for _ in range(PROBE_TRIES):
-            within = deadline.within(gateway.timeout_seconds)
-            if within.left_seconds() < min(MIN_PROBE_SECONDS, gateway.timeout_seconds / 2):
-                return trouble
-            try:
-                gateway.list_refunds(within, created_from=clock.now())
-            except GatewayUnavailableError as exc:
-                trouble = f"{gateway.name}: {exc}"
-            else:
-                return None
-    return trouble
 
 
 class Hold(NamedTuple):

@@ -7,12 +7,11 @@ compares the two again, so the mapping never stays different from the state.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from refunds.breaker.breaker import gateway_trouble
+from refunds.breaker.probe import gateway_trouble
 from refunds.domain.clock import Clock, Deadline
 from refunds.domain.intake import (
     BreakerState,
@@ -38,8 +37,7 @@ RUNNING = frozenset({"Creating", "Enabled", "Enabling", "Updating"})
 """States of a mapping that delivers requests, or is about to."""
 
 
-@dataclass(frozen=True)
-class Switched:
+class Switched(NamedTuple):
     """``mapping_state`` is the state that Lambda reports. ``settled``: the mapping is, or is about
     to be, as ``intake`` asks. If it is not, another change is still in progress: switch again."""
 
@@ -135,7 +133,7 @@ class IntakeKeeper:
             self._probe(only, None, deadline)
             switched = self._switch.follow()
             is_down = switched.intake.breaker is BreakerState.OPEN
-            return replace(switched, gateways_down=(only.name,) if is_down else ())
+            return switched._replace(gateways_down=(only.name,) if is_down else ())
         for gateway in self._gateways:
             self._probe(gateway, gateway.name, deadline)
         states = {gateway.name: self._control.intake(gateway.name) for gateway in self._gateways}
@@ -151,7 +149,7 @@ class IntakeKeeper:
         )
         held = tuple(name for name, state in states.items() if not state.flows)
         down = tuple(n for n, state in states.items() if state.breaker is BreakerState.OPEN)
-        return replace(self._switch.follow(), held_gateways=held, gateways_down=down)
+        return self._switch.follow()._replace(held_gateways=held, gateways_down=down)
 
     def _probe(self, gateway: Gateway, item: str | None, deadline: Deadline) -> None:
         now = self._clock.now()

@@ -19,7 +19,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from refunds.domain.clock import SystemClock
 from refunds.gateways.webhooks import RefusedWebhookError, refund_to_look_at
 from refunds.lambda_runtime import DEFAULT_CLIENT_CONFIG, quiet_libraries
-from refunds.settings import ReceiveWebhookSettings
+from refunds.webhook_settings import ReceiveWebhookSettings
 
 SECRET_SECONDS = 300
 

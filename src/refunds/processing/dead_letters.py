@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.clock import Clock, Deadline
@@ -44,8 +43,7 @@ class NotYetError(Exception):
     """The refund is being worked on. The next run archives its message."""
 
 
-@dataclass(frozen=True)
-class ArchiveResult:
+class ArchiveResult(NamedTuple):
     """``archived`` messages moved; ``oldest_seconds`` is the age of the oldest that stays."""
 
     archived: int = 0
@@ -71,7 +69,7 @@ class ArchiveResult:
         failure = classify(error)
         if isinstance(error, NotYetError):
             failure = Failure(FailureKind.UNAVAILABLE, "refund_in_progress")
-        return replace(self, failed=self.failed + 1, failures=(*self.failures, failure))
+        return self._replace(failed=self.failed + 1, failures=(*self.failures, failure))
 
 
 class DeadLetterArchiver:
@@ -118,7 +116,7 @@ class DeadLetterArchiver:
         except Exception as exc:
             # A failure here must not stop open refunds from being settled. The next run tries
             # again.
-            result = replace(result.with_failure(exc), oldest_seconds=UNKNOWN_AGE_SECONDS)
+            result = result.with_failure(exc)._replace(oldest_seconds=UNKNOWN_AGE_SECONDS)
         return self._count(self._show_again(stays, result))
 
     def _receive(self) -> list[Any]:
@@ -148,14 +146,13 @@ class DeadLetterArchiver:
 
     def _count(self, result: ArchiveResult) -> ArchiveResult:
         try:
-            return replace(
-                result,
+            return result._replace(
                 unhandled=self._failures.count(ARCHIVED),
                 unhandled_records=sum(map(self._failures.count, STREAM_RECORDS)),
             )
         except Exception as exc:
             # The objects may be there although they can't be counted, so the alarms must stay on.
-            return replace(result.with_failure(exc), unhandled=1, unhandled_records=1)
+            return result.with_failure(exc)._replace(unhandled=1, unhandled_records=1)
 
     def _look_at(self, message: dict[str, Any], deadline: Deadline) -> ArchiveResult:
         sent_seconds = int(message["Attributes"]["SentTimestamp"]) / 1000

@@ -53,8 +53,7 @@ class Looked(NamedTuple):
     reached: bool = True
 
 
-@dataclass(frozen=True)
-class OpenResult:
+class OpenResult(NamedTuple):
     """What became of the refunds that were due. Ages include those that could not be settled."""
 
     settled: int = 0

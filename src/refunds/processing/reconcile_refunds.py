@@ -10,7 +10,6 @@ still there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from refunds.audit.outcome_events import INTAKE_EVENTS
@@ -154,9 +153,7 @@ class ReconcileRefunds:
 
 def _counts(result: RunResult) -> dict[str, Any]:
     open_, sweep, dead_letters = result.open, result.sweep, result.dead_letters
-    counts = {
-        each.name: getattr(open_, each.name) for each in fields(open_) if each.name != "failures"
-    }
+    counts = {name: count for name, count in open_._asdict().items() if name != "failures"}
     return counts | {
         "failed": result.failed,
         "reversed": sweep.reversed,

@@ -7,7 +7,7 @@ the others. The next run begins with what this run did not reach.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import Refund, Status
@@ -28,13 +28,12 @@ SWEEP_SHARE = 0.35
 """The sweep's share of a run. Settling has the time in between."""
 
 
-@dataclass(frozen=True)
-class RunResult:
+class RunResult(NamedTuple):
     """What one run did."""
 
-    dead_letters: ArchiveResult = field(default_factory=ArchiveResult)
-    open: OpenResult = field(default_factory=OpenResult)
-    sweep: SweepResult = field(default_factory=SweepResult)
+    dead_letters: ArchiveResult = ArchiveResult()
+    open: OpenResult = OpenResult()
+    sweep: SweepResult = SweepResult()
 
     @property
     def failed(self) -> int:
@@ -82,7 +81,7 @@ class Reconciler:
             open=self._open_refunds.settle(Turn.until(deadline, total_seconds * SWEEP_SHARE), down),
         )
         before_sweep(result)
-        return replace(result, sweep=self._sweep.sweep(deadline))
+        return result._replace(sweep=self._sweep.sweep(deadline))
 
     def look_at(self, refund_id: str, deadline: Deadline) -> Refund | None:
         """Take one step for a refund at once, because a webhook says that it changed.

@@ -12,7 +12,7 @@ from tests.support.builders import NOW
 from tests.support.fake_gateway import FakeGateway
 from tests.support.world import World
 
-from refunds.breaker.breaker import gateway_trouble
+from refunds.breaker.probe import gateway_trouble
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
 from refunds.domain.intake import BreakerState, open_breaker, pause_intake, resume_intake
 
