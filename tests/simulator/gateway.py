@@ -287,6 +287,8 @@ class Flair:
             elif reference not in self.hidden and self.kernel.fault("gateway hides a refund once"):
                 self.hidden.add(reference)
                 found = []
+        if "transaction_id" in query and self.kernel.fault("gateway hides a payment's refunds"):
+            found = []  # scripted only: with "gateway hides refunds", nothing but the sweep's list
         if "reference" not in query and self.kernel.fault("gateway's list lags"):
             shown_until = self.kernel.now - self.kernel.random.choice((10, 100, 4000))
             found = [each for each in found if each.created_at < shown_until]

@@ -10,7 +10,7 @@ from tests.simulator.sqs import Message
 from tests.simulator.world import World
 from tests.support.builders import person
 
-from refunds.domain.intake import resume_intake
+from refunds.domain.intake import pause_intake, resume_intake
 from refunds.domain.refund import Status
 from refunds.processing.review import Reasons, Reviewer
 
@@ -40,6 +40,10 @@ def world(captured: int = 1000, **options: Any) -> World:
     made = World(1, trace=True, **options)
     made.pay("tx1", captured)
     return made
+
+
+HIDDEN = {"gateway hides refunds": 1.0, "gateway hides a payment's refunds": 1.0}
+"""Neither a look-up nor a payment's list shows a refund."""
 
 
 def script_faults(made: World, **faults: list[int]) -> None:
@@ -136,6 +140,22 @@ def decide(made: World, to: Status, refund_id: str = "r1") -> None:
         lambda env, deadline: Reviewer(
             env.protocol.refunds, env.protocol.settler, env.protocol.ledger
         ).decide(refund_id, to, reasons, deadline, against_gateway=True),
+        lambda result: None,
+        lambda: None,
+    )
+
+
+def pause(made: World) -> None:
+    """A person stops requests."""
+    now = datetime.fromtimestamp(made.kernel.now, UTC)
+    made.functions.invoke(
+        "operator",
+        lambda env, deadline: (
+            env.protocol.control.change_intake(
+                lambda intake: pause_intake(intake, "ada", "maintenance", now)
+            ),
+            env.switch.follow(),
+        ),
         lambda result: None,
         lambda: None,
     )

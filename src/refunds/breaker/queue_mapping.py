@@ -21,6 +21,7 @@ from refunds.domain.intake import (
     desired_mapping,
     may_probe,
     open_breaker,
+    pause_intake,
 )
 from refunds.gateways.contract import Gateway
 from refunds.tables.state import Control
@@ -35,6 +36,10 @@ MIN_LEFT_SECONDS = 15.0
 
 RUNNING = frozenset({"Creating", "Enabled", "Enabling", "Updating"})
 """States of a mapping that delivers requests, or is about to."""
+
+STOPPED = frozenset({"Disabled", "Disabling"})
+
+REASON_LOST = "requests were stopped, and the ledger table has no record of by whom and why"
 
 
 class Switched(NamedTuple):
@@ -128,6 +133,7 @@ class IntakeKeeper:
 
     def keep(self, deadline: Deadline) -> Switched:
         """Compare and correct once. Safe at any time, in parallel, and after a crash."""
+        self._keep_stopped()
         if len(self._gateways) == 1:
             only = self._gateways[0]
             self._probe(only, None, deadline)
@@ -150,6 +156,18 @@ class IntakeKeeper:
         held = tuple(name for name, state in states.items() if not state.flows)
         down = tuple(n for n, state in states.items() if state.breaker is BreakerState.OPEN)
         return self._switch.follow()._replace(held_gateways=held, gateways_down=down)
+
+    def _keep_stopped(self) -> None:
+        """If requests are stopped and the table does not say why, it was lost or the queue was
+        stopped by hand: a person may have paused them. So a person must resume."""
+        if self._control.intake().version or self._switch.mapping_state() not in STOPPED:
+            return
+        now = self._clock.now()
+        self._control.change_intake(
+            lambda intake: (
+                intake if intake.version else pause_intake(intake, self._by, REASON_LOST, now)
+            )
+        )
 
     def _probe(self, gateway: Gateway, item: str | None, deadline: Deadline) -> None:
         now = self._clock.now()

@@ -266,7 +266,13 @@ def resume_intake(
 def stop_intake(  # noqa: PLR0913 - who, why and when, as in every change of an intake
     intake: Intake, currency: str, total_minor: int, *, above_minor: int, by: str, now: datetime
 ) -> Intake:
-    """Stop requests if the day's total in a currency is above its level."""
+    """Stop requests if the day's total in a currency is above its level.
+
+    Not while a person has paused them: the resume would raise a level that nobody was told of. The
+    request waits all the same, and the first one after the resume stops the others.
+    """
+    if intake.paused and not _is_stopped(intake):
+        return intake
     day = rfc3339(now)[:10]
     known = _stop_of(intake, currency, day)
     level_minor = stop_level_minor(intake, currency, above_minor=above_minor, now=now)
@@ -298,10 +304,18 @@ def _stop_of(intake: Intake, currency: str, day: str) -> Mapping[str, str | int]
 
 
 def _raise_level(stop: Mapping[str, str | int]) -> Mapping[str, str | int]:
-    total_minor, level_minor = int(stop["total_minor"]), int(stop["level_minor"])
-    if total_minor <= level_minor:
+    if not _is_above(stop):
         return stop
-    return {**stop, "level_minor": total_minor + int(stop["step_minor"])}
+    return {**stop, "level_minor": int(stop["total_minor"]) + int(stop["step_minor"])}
+
+
+def _is_stopped(intake: Intake) -> bool:
+    """Whether an automatic stop is in force, and not only a person's pause."""
+    return any(map(_is_above, intake.stops.values()))
+
+
+def _is_above(stop: Mapping[str, str | int]) -> bool:
+    return int(stop["total_minor"]) > int(stop["level_minor"])
 
 
 def _with_history(  # noqa: PLR0913, PLR0917 - who, why and when, as in every change of an intake

@@ -168,7 +168,7 @@ class Approvals:
         return refund
 
     def _live(self, refund: Refund, deadline: Deadline) -> list[GatewayRefund]:
-        found = self._settler.look_up(refund, deadline)
+        found = self._settler.search(refund, deadline)
         return [each for each in found if each.status is not GatewayStatus.FAILED]
 
 

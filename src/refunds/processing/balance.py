@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 from refunds.domain.clock import Deadline
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Status
-from refunds.gateways.contract import Gateway, GatewayRefund, GatewayStatus, Payment
+from refunds.gateways.contract import (
+    Gateway,
+    GatewayRefund,
+    GatewayStatus,
+    GatewayUnavailableError,
+    Payment,
+)
 from refunds.tables.audit_trail import AuditTable
 from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable
@@ -267,6 +273,17 @@ def read_payment(gateway: Gateway, transaction_id: str, deadline: Deadline) -> P
 def refunds_of(gateway: Gateway, transaction_id: str, deadline: Deadline) -> list[GatewayRefund]:
     """All refunds of a payment that ``gateway`` shows. Raises ``GatewayUnavailableError``."""
     return _list_refunds(gateway, transaction_id, deadline)[0]
+
+
+def listed_under(
+    gateway: Gateway, transaction_id: str, reference: str, deadline: Deadline
+) -> list[GatewayRefund]:
+    """The refunds under a reference in the payment's list. Raises ``GatewayUnavailableError``, also
+    when a row of the list can't be read: it may be one of them."""
+    every, unreadable = _list_refunds(gateway, transaction_id, deadline)
+    if unreadable:
+        raise GatewayUnavailableError("a refund in the payment's list can't be read")
+    return [each for each in every if (each.gateway_reference or each.refund_id) == reference]
 
 
 def _list_refunds(

@@ -137,11 +137,8 @@ class OpenRefunds:
         if refund.status is Status.AWAITING_APPROVAL:
             return self._approvals.look_again(refund, deadline)
         if refund.status is Status.SUCCEEDED:
-            if refund.review is None:
-                closed = self._settler.close_paid(refund, deadline)
-                return refund if isinstance(closed, Later) else closed.refund
-            # A correction that crashed between its two writes.
-            return self._settler.recorder.hold_corrected(refund)
+            closed = self._settler.close_paid(refund, deadline)
+            return refund if isinstance(closed, Later) else closed.refund
         if refund.status is Status.IN_REVIEW:
             return self._next_step_in_review(refund, deadline)
         if self._settler.lease_left_seconds(refund) or deadline.left_seconds() < MIN_LEFT_SECONDS:

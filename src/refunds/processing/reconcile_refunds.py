@@ -93,6 +93,9 @@ class ReconcileRefunds:
         self._count("UnreadableGatewayRefunds", sweep.unreadable)
         self._count("SweepErrors", sweep.failed)
         self._report_failures(sweep.failures)
+        ids = {each.detail["refund_id"] for each in sweep.failures if "refund_id" in each.detail}
+        if ids:
+            self._log.warning("refunds not swept", refund_ids=sorted(ids)[:MAX_LOGGED_FAULTS])
 
     def _report_failures(self, failures: Sequence[Failure]) -> None:
         count_failures(self._metrics, FUNCTION, failures)

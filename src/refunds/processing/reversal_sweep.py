@@ -22,7 +22,7 @@ from refunds.gateways.contract import (
 )
 from refunds.gateways.routing import Gateways
 from refunds.processing.recorder import Later
-from refunds.processing.settler import Settler
+from refunds.processing.settler import Settler, is_live
 from refunds.processing.sweep_plan import SweepState
 from refunds.processing.sweep_walk import PageRead, Walk
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
@@ -138,20 +138,19 @@ class ReversalSweep:
         if (
             refund is None
             or refund.status is not Status.SUCCEEDED
+            or refund.open_shard is not None  # its own look reverses it, once its money is held
             or not _is_of(shown, refund, gateway)
         ):
             return False
         if refund.gateway_refund_id not in (None, shown.gateway_refund_id):
             return False
         # The gateway may have made a second one. While that is paid, so is the refund.
-        found = gateway.find_refunds(
-            refund.reference,
-            refund.transaction_id,
-            deadline.within(gateway.timeout_seconds),
-        )
+        found = self._settler.search(refund, deadline)
         if not found:
-            return False  # The look-up lags behind the list, so a second one may be missing.
-        if any(each.status is not GatewayStatus.FAILED for each in found):
+            # A second one may be missing, too. This fails the page, so it is tried again every
+            # hour, and SweepErrors is on until the gateway shows what its list shows.
+            raise GatewayUnavailableError("no look-up shows what the list shows as failed")
+        if is_live(found):
             return False
         return not isinstance(self._settler.reverse(refund, shown), Later)
 

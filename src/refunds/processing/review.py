@@ -189,7 +189,7 @@ class Reviewer:
         """What the gateway shows, as text and as refunds; None for the refunds when it can't be
         asked."""
         try:
-            found = self._settler.look_up(refund, deadline)
+            found = self._settler.search(refund, deadline)
         except GatewayUnavailableError as exc:
             return f"{refund.gateway} can't be asked: {exc}", None
         return describe_shown(refund.gateway, found), found

@@ -32,8 +32,19 @@ from refunds.gateways.contract import (
     Unknown,
 )
 from refunds.gateways.routing import Gateways
-from refunds.processing.balance import Balance, BalanceContendedError, PaymentGoneError
-from refunds.processing.recorder import RECORD_LOST, Later, Recorded, Recorder
+from refunds.processing.balance import (
+    Balance,
+    BalanceContendedError,
+    PaymentGoneError,
+    listed_under,
+)
+from refunds.processing.recorder import (
+    RECORD_LOST,
+    RELEASE_UNDER_WAY_AT_MOST,
+    Later,
+    Recorded,
+    Recorder,
+)
 from refunds.tables.refunds import RefundsTable
 
 LEASE_MARGIN_SECONDS = 10.0
@@ -58,6 +69,10 @@ seconds."""
 
 PENDING_UNSEEN = timedelta(hours=24)
 """How long a refund that the gateway called pending may be missing there before a person looks."""
+
+PAID_UNSEEN = timedelta(hours=12)
+"""How long the gateway is asked about a paid refund that it does not show, before nothing is left
+to wait for."""
 
 SWEEP_BACK = timedelta(days=180)
 """How long after its creation the customer's bank may still send a refund back. The sweep reads the
@@ -160,11 +175,11 @@ class Settler:
         again.
         """
         try:
-            found = self.look_up(refund, deadline)
+            found = self.search(refund, deadline)
         except GatewayUnavailableError as exc:
             return self._leave_unasked(refund, exc)
         if found:
-            if _is_live(found):
+            if is_live(found):
                 self.recorder.hold_again(refund)
             return self._by_evidence(refund, found, deadline)
         return self._review(
@@ -177,7 +192,7 @@ class Settler:
         Only its own clear evidence ends a review without a person: one refund, as it was asked for,
         paid or failed. Raises ``GatewayUnavailableError``.
         """
-        found = self.look_up(refund, deadline)
+        found = self.search(refund, deadline)
         clear = (
             len(found) == 1
             and mismatch(refund, found[0]) is None
@@ -240,12 +255,18 @@ class Settler:
     def close_paid(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
         """Reverse a paid refund in the open index if the bank has sent it back, else close it.
 
-        Its record was rebuilt when it was already older than the sweep reads. Raises
-        ``GatewayUnavailableError``.
+        A person corrected it, or its record was rebuilt when it was already older than the sweep
+        reads. Raises ``GatewayUnavailableError``.
         """
-        found = self.look_up(refund, deadline)
-        if found and not _is_live(found):
-            return self.reverse(refund, found[-1])
+        now = self._clock.now()
+        self.recorder.hold_again(refund)
+        if now - from_rfc3339(refund.updated_at) >= RELEASE_UNDER_WAY_AT_MOST:
+            found = self.search(refund, deadline)
+            if found and not is_live(found):
+                return self.reverse(refund, found[-1])
+            if not found and now - from_rfc3339(refund.open_since or rfc3339(now)) < PAID_UNSEEN:
+                self.recorder.recheck(refund)
+                return Recorded(refund)
         return Recorded(self.recorder.hold_corrected(refund))
 
     def mark_paid(self, refund: Refund) -> bool:
@@ -271,10 +292,22 @@ class Settler:
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
         return gateway.find_refunds(refund.reference, refund.transaction_id, within)
 
+    def search(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
+        """As ``look_up``. If that shows nothing, the payment's list is read: a look-up by reference
+        may lag behind it, or never show the refund.
+
+        For every decision but a call, which the key protects. Raises ``GatewayUnavailableError``.
+        """
+        if found := self.look_up(refund, deadline):
+            return found
+        in_time = deadline.within(deadline.left_seconds(), reserve_seconds=FINISH_SECONDS)
+        gateway = self._gateway_of(refund)
+        return listed_under(gateway, refund.transaction_id, refund.reference, in_time)
+
     def is_at_gateway(self, refund: Refund, deadline: Deadline) -> bool:
         """Whether the gateway shows the refund as paid or pending. Raises
         ``GatewayUnavailableError``."""
-        return _is_live(self.look_up(refund, deadline))
+        return is_live(self.search(refund, deadline))
 
     def count_balance(self, refund: Refund, deadline: Deadline) -> None:
         """Update the payment's ledger to what the gateway shows.
@@ -345,7 +378,7 @@ class Settler:
     ) -> Recorded | Later:
         if unanswered is not None:
             try:
-                found = self.look_up(refund, deadline)
+                found = self.search(refund, deadline)
             except GatewayUnavailableError as exc:
                 return self._leave_unasked(refund, exc)
             if found:
@@ -440,7 +473,7 @@ class Settler:
         return Recorded(left)
 
 
-def _is_live(found: Sequence[GatewayRefund]) -> bool:
+def is_live(found: Sequence[GatewayRefund]) -> bool:
     """Whether one of them is paid or pending."""
     return any(each.status is not GatewayStatus.FAILED for each in found)
 

@@ -75,10 +75,18 @@ MUTANTS = (
         ),
     ),
     people_mutant(
+        "the resume of a person's pause raises a level",
+        ("domain.intake:stop_intake", "if intake.paused and not _is_stopped(intake):", "if False:"),
+    ),
+    people_mutant(
+        "a pause is forgotten with the table that has it",
+        ("breaker.queue_mapping:IntakeKeeper.keep", "self._keep_stopped()", "pass"),
+    ),
+    people_mutant(
         "a resume raises no level",
         (
             "domain.intake:_raise_level",
-            "if total_minor <= level_minor:",
+            "if not _is_above(stop):",
             "if True:",
         ),
     ),
@@ -86,7 +94,7 @@ MUTANTS = (
         "a resume ends the stop for the whole day",
         (
             "domain.intake:_raise_level",
-            'total_minor + int(stop["step_minor"])',
+            'int(stop["total_minor"]) + int(stop["step_minor"])',
             "10**12",
         ),
     ),

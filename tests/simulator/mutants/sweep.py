@@ -9,13 +9,65 @@ MUTANTS = (
         "what is sent back is a reversal although its double is paid",
         (
             "processing.reversal_sweep:ReversalSweep.reverse",
-            "if any(each.status is not GatewayStatus.FAILED for each in found):",
+            "if is_live(found):",
             "if False:",
         ),
     ),
     edge_mutant(
         "what is sent back is a reversal although the look-up is empty",
         ("processing.reversal_sweep:ReversalSweep.reverse", "if not found:", "if False:"),
+    ),
+    edge_mutant(
+        "what only the account's list shows as sent back is in nobody's sight",
+        (
+            "processing.reversal_sweep:ReversalSweep.reverse",
+            'raise GatewayUnavailableError("no look-up shows what the list shows as failed")',
+            "return False",
+        ),
+    ),
+    edge_mutant(
+        "what a look-up by reference does not show is not there",
+        (
+            "processing.settler:Settler.search",
+            "return listed_under(gateway, refund.transaction_id, refund.reference, in_time)",
+            "return ()",
+        ),
+    ),
+    edge_mutant(
+        "a row that can't be read is not ours",
+        ("processing.balance:listed_under", "if unreadable:", "if False:"),
+    ),
+    edge_mutant(
+        "a person is told only what the look-up shows",
+        (
+            "processing.review:Reviewer._ask",
+            "self._settler.search(refund, deadline)",
+            "self._settler.look_up(refund, deadline)",
+        ),
+    ),
+    edge_mutant(
+        "what is paid there is out of sight once the look-up is empty",
+        (
+            "processing.settler:Settler.is_at_gateway",
+            "self.search(refund, deadline)",
+            "self.look_up(refund, deadline)",
+        ),
+    ),
+    edge_mutant(
+        "a record that comes back late is looked up only once",
+        (
+            "processing.settler:Settler.close_paid",
+            "if not found and now - from_rfc3339(refund.open_since or rfc3339(now)) < PAID_UNSEEN:",
+            "if False:",
+        ),
+    ),
+    edge_mutant(
+        "what a correction may still hold is reversed",
+        (
+            "processing.reversal_sweep:ReversalSweep.reverse",
+            "or refund.open_shard is not None  # its own look reverses it, once its money is held",
+            "",
+        ),
     ),
     edge_mutant(
         "a page that could not be handled counts as looked at",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.simulator.scripting import (
+    HIDDEN,
     HOUR,
     MINUTE,
     attribute,
@@ -189,13 +190,13 @@ def test_the_first_use_of_a_key_is_known_from_the_trail() -> None:
     script_faults(made, network_loses_the_answer=[0, 1])
     made.send(request())
     made.run_for(1)
-    made.kernel.fault_rates = {"gateway hides refunds": 1.0, "gateway takes no orders": 1.0}
+    made.kernel.fault_rates = HIDDEN | {"gateway takes no orders": 1.0}
     made.run_for(HOUR)
     made.tap._source.switch(enabled=False, concurrency=3)  # nobody looks at it for a day
     made.run_for(24 * HOUR)
     assert status(made) == "PROCESSING"
     lose_row(made)
-    made.kernel.fault_rates = {"gateway hides refunds": 1.0}
+    made.kernel.fault_rates = HIDDEN
     made.tap._source.switch(enabled=True, concurrency=3)
     deliver_again(made)
     made.reconcile()

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from tests.simulator.scripting import (
+    HIDDEN,
     HOUR,
     MINUTE,
     attribute,
@@ -107,7 +108,7 @@ def test_what_may_have_been_paid_before_its_removal_is_for_a_person_not_rejected
     version, last = len(made.audit.items), latest_hash(made)
     empty_tables(made)
     made.flair.archived.add("tx1")
-    made.kernel.fault_rates = {"gateway hides refunds": 1.0}
+    made.kernel.fault_rates = HIDDEN
     deliver_again(made)
     made.run_for(HOUR)
     assert status(made) == "IN_REVIEW"
@@ -161,7 +162,7 @@ def test_what_had_ended_and_was_paid_after_all_holds_its_money_again(hidden: boo
     made = world()
     fail_here_and_pay_there(made)
     remove_by_hand(made)
-    made.kernel.fault_rates = {"gateway hides refunds": float(hidden)}
+    made.kernel.fault_rates = HIDDEN if hidden else {}
     deliver_again(made)
     assert status(made) == ("IN_REVIEW" if hidden else "SUCCEEDED")
     made.kernel.fault_rates = {}

@@ -8,6 +8,7 @@ import pytest
 from tests.simulator.dynamodb import DynamoDB
 from tests.simulator.kernel import START_SECONDS, Violation
 from tests.simulator.scripting import (
+    HIDDEN,
     HOUR,
     attribute,
     crash_at,
@@ -181,7 +182,7 @@ def test_rule_6_an_old_key_is_never_used_again_a_person_decides() -> None:
     script_faults(made, network_loses_the_answer=[0, 1])
     made.send(request())
     made.run_for(1)
-    made.kernel.fault_rates = {"gateway hides refunds": 1.0, "gateway takes no orders": 1.0}
+    made.kernel.fault_rates = HIDDEN | {"gateway takes no orders": 1.0}
     made.run_for(25 * HOUR)
     made.reconcile()
     made.run_for(600)

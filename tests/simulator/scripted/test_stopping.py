@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.simulator.scripting import HOUR, MINUTE, crash_at, paid, request, resume
+from tests.simulator.scripting import (
+    HOUR,
+    MINUTE,
+    crash_at,
+    empty_tables,
+    paid,
+    pause,
+    request,
+    resume,
+    world,
+)
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
 
@@ -114,3 +124,37 @@ def test_the_next_day_begins_anew_but_only_a_person_resumes() -> None:
     made.run_for(HOUR)
     assert paid_minor(made) == 1200
     made.settle()
+
+
+def test_the_resume_of_a_persons_pause_raises_no_level() -> None:
+    made = stopping()
+    send(made, "r1", "r2", "r3")
+    made.run_for(5 * MINUTE)
+    pause(made)
+    made.run_for(1)
+    send(made, "r4")  # is delivered while Lambda still stops the queue
+    made.run_for(5 * MINUTE)
+    assert (intake_of(made).paused_by, paid_minor(made)) == ("ada", 900)
+    resume(made)
+    made.run_for(20 * MINUTE)
+    assert paid_minor(made) == 900
+    assert "StopAboveMinor" in str(intake_of(made).paused_why)
+    resume(made)
+    made.run_for(HOUR)
+    made.settle()
+    assert paid_minor(made) == 1200
+
+
+def test_a_pause_outlives_the_table_that_has_it() -> None:
+    made = world()
+    pause(made)
+    made.run_for(5 * MINUTE)
+    made.send(request())
+    empty_tables(made)
+    made.reconcile()
+    made.run_for(HOUR)
+    assert paid(made) == 0
+    assert made.watch.board.on("QueuePaused")
+    resume(made)
+    made.settle()
+    assert paid(made) == 1

@@ -14,7 +14,13 @@ from tests.support.world import World
 
 from refunds.breaker.probe import gateway_trouble
 from refunds.breaker.queue_mapping import IntakeKeeper, Switch
-from refunds.domain.intake import BreakerState, open_breaker, pause_intake, resume_intake
+from refunds.domain.intake import (
+    BreakerState,
+    close_breaker,
+    open_breaker,
+    pause_intake,
+    resume_intake,
+)
 
 MOST = 10
 
@@ -120,10 +126,29 @@ def test_whatever_a_crash_left_the_next_run_makes_the_mapping_follow_the_state(
     reconciling: Reconciling, state: str, breaker: str
 ) -> None:
     reconciling.mapping.state = state
-    if breaker == "open":
-        reconciling.trip()
+    reconciling.trip()
+    if breaker == "closed":
+        reconciling.world.control.change_intake(
+            lambda intake: close_breaker(intake, "f", "it answers", NOW)
+        )
     reconciling.keep()
     assert reconciling.mapping.state == ("Disabled" if breaker == "open" else "Enabled")
+
+
+@pytest.mark.parametrize("state", ["Disabled", "Disabling"])
+def test_a_queue_that_is_stopped_for_no_known_reason_waits_for_a_person(
+    reconciling: Reconciling, state: str
+) -> None:
+    reconciling.mapping.state = state  # a person has paused, and the table was lost
+    reconciling.keep()
+    intake = reconciling.world.control.intake()
+    assert (intake.paused, intake.paused_by) == (True, "ReconcileRefunds:1")
+    assert "no record" in str(intake.paused_why)
+    assert reconciling.mapping.state == state
+    reconciling.mapping.state = "Disabled"
+    reconciling.world.control.change_intake(lambda it: resume_intake(it, "ada", "checked", NOW))
+    reconciling.keep()
+    assert reconciling.mapping.state == "Enabled"
 
 
 def test_a_pause_that_comes_between_reading_and_switching_wins(reconciling: Reconciling) -> None:

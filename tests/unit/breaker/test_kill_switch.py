@@ -63,10 +63,12 @@ def test_each_currency_has_its_own_level() -> None:
     assert (level(both), level(both, currency="USD")) == (2600, 1000)
 
 
-def test_a_persons_pause_stays_theirs_and_the_stop_is_noted_all_the_same() -> None:
+def test_a_persons_pause_stays_theirs_and_its_resume_raises_no_level() -> None:
     held = at(pause_intake(Intake(), "ada", "maintenance", NOW), 1600)
     assert (held.paused_by, held.paused_why) == ("ada", "maintenance")
-    assert level(resume_intake(held, "ada", "over", LATER)) == 2600
+    free = resume_intake(held, "ada", "over", LATER)
+    assert level(free) == 1000
+    assert str(at(free, 1600).paused_why).startswith("StopAboveMinor")
 
 
 def test_a_resume_of_a_pause_without_a_stop_raises_nothing() -> None:

@@ -56,6 +56,9 @@ class FakeSwitch:
     def __init__(self, control: Control) -> None:
         self._control = control
 
+    def mapping_state(self) -> str:
+        return "Enabled"
+
     def follow(self) -> Switched:
         return Switched(self._control.intake(), "Enabled", settled=True)
 

@@ -36,7 +36,7 @@ def test_a_decline_and_a_look_up_that_shows_none_fail_the_refund(
     call(world, claimed, called_before=True)
 
     assert world.stored().status is Status.FAILED
-    assert world.gateway.calls == ["create_refund", "find_refunds"]
+    assert world.gateway.calls == ["create_refund", "find_refunds", "list_refunds"]
     assert world.held() == 0
 
 
