@@ -291,7 +291,9 @@ class DeadLetters:
         request = letter.request
         if not (refund_id := letter.refund_id):
             return None
-        if (refund := self._refunds.get(refund_id)) is not None:
+        refund = self._refunds.get(refund_id)
+        # A record of another payment's refund says nothing about what this payment holds.
+        if refund and (request is None or request.transaction_id == refund.transaction_id):
             waits = refund.status is Status.PROCESSING and refund.open_shard is None
             same = request is None or _same_request(request, refund.fingerprint)
             return f"is {refund.status}" if waits and same else None

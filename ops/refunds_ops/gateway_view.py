@@ -86,9 +86,10 @@ def gateway_view(stack: Stack, refund: Item) -> GatewayView:
     name, payment_id = refund["gateway"], refund["transaction_id"]
     # The reference that was stored when the refund began, whatever the current stage is.
     reference = refund.get("gateway_reference") or refund["refund_id"]
+    account = refund.get("gateway_account")
     return GatewayView(
         name,
-        sources.refunds_at(gateways, name, reference, payment_id),
-        sources.payment_at(gateways, name, payment_id),
+        sources.refunds_at(gateways, name, reference, payment_id, account),
+        sources.payment_at(gateways, name, payment_id, account),
         refund,
     )

@@ -31,6 +31,28 @@ CUSTOMER: Mapping[str, str] = {
 are."""
 
 
+PAID_THERE_CUSTOMER = CUSTOMER["IN_REVIEW"]
+PAID_THERE_NEXT = (
+    "The gateway shows it as paid. A person puts that right: refunds correct REFUND_ID"
+)
+
+
+def tell_customer(refund: Item) -> str:
+    """What to tell the customer. Nobody is promised another way while this one may have paid."""
+    return PAID_THERE_CUSTOMER if _is_paid_there(refund) else CUSTOMER.get(refund["status"], "")
+
+
+def what_follows(refund: Item) -> str:
+    """What happens next; empty if nothing follows."""
+    return PAID_THERE_NEXT if _is_paid_there(refund) else NEXT.get(refund["status"], "")
+
+
+def _is_paid_there(refund: Item) -> bool:
+    """Whether the gateway has shown a refund as paid that ended here without money."""
+    ended = refund["status"] in (Status.FAILED, Status.REJECTED)
+    return ended and bool(refund.get("seen_paid_at") or refund.get("kept_minor"))
+
+
 SENTENCES: Mapping[str, str] = {
     "PROCESSING": "{asker} asked to refund {amount} of payment {payment} ({reason}).",
     "AWAITING_APPROVAL": "{amount} is over a limit: a person must approve it.",
@@ -84,6 +106,14 @@ def sentence(entry: Item) -> str:
     if "approvals" in changed:
         text += _last_approval(details)
     if "review" in changed and (review := details.get("review")):
+        if entry["status"] == Status.FAILED:
+            kept_minor = details.get("kept_minor")
+            text = "Recorded as not paid. The reserved money is free again."
+            if kept_minor:
+                kept = amount_text(kept_minor, details["currency"])
+                text = (
+                    f"Recorded as not paid, although the gateway has moved {kept} of the payment."
+                )
         text += f" Decided by {decision(review)}."
     return text
 

@@ -29,7 +29,7 @@ from refunds_ops.dates import utc_now
 from refunds_ops.errors import CommandError, RefusedError
 from refunds_ops.gateway_view import gateway_view
 from refunds_ops.open_refunds import UNFINISHED
-from refunds_ops.story import CUSTOMER, sentence
+from refunds_ops.story import sentence, tell_customer, what_follows
 
 BAR = 1000
 _HIDDEN = frozenset({"fingerprint", "attempt_token", "open_shard", "day_shard"})
@@ -157,10 +157,10 @@ def routes(console: Console, pages: Pages) -> Routes:
             moments=moments(found),
             facts=[each for each in facts(found.refund, console.zone) if each[1]],
             balance=balance(console, found.refund),
-            customer=CUSTOMER.get(status, ""),
+            customer=tell_customer(found.refund),
             next_step=next_step(found.refund, console.zone, utc_now())
             if status in UNFINISHED
-            else "",
+            else what_follows(found.refund),
             gateway_problem=gateway_problem,
             raw_refund=raw(found.refund),
             raw_entries=[(entry["version"], raw(entry)) for entry in found.entries],

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from refunds.domain.refund import Item
+from refunds.processing.review import live_refunds
 from refunds_console.pages.refunds import balance_of
 from refunds_console.pages.work import who_acts
 from refunds_console.rendering import Pages, go_to
@@ -17,7 +18,7 @@ from refunds_console.routes import Routes, get, post
 from refunds_console.state import Console
 from refunds_ops.commands.review import decide
 from refunds_ops.errors import RefusedError
-from refunds_ops.gateway_view import gateway_view
+from refunds_ops.gateway_view import GatewayView, gateway_view
 from refunds_ops.identity import identify
 from refunds_ops.stack.records import refund_item
 from refunds_ops.statuses import outcome_of
@@ -34,16 +35,24 @@ class Effect:
     remaining_minor: int | None
 
 
-def effects(console: Console, refund: Item) -> dict[str, Effect]:
-    """What both decisions of a review would do. A refund that is not paid gives its money back."""
+def effects(console: Console, refund: Item, moved_minor: int) -> dict[str, Effect]:
+    """What both decisions of a review would do. A refund that is not paid gives its money back, but
+    for what the gateway has moved all the same."""
     ledger = balance_of(console, refund["transaction_id"])
     held = ledger.reservations.get(refund["refund_id"], 0) if ledger else 0
     remaining = ledger.remaining if ledger else None
-    freed = None if remaining is None else remaining + held
+    kept = min(held, moved_minor)
+    freed = None if remaining is None else remaining + held - kept
     return {
         "paid": Effect("SUCCEEDED", outcome_of("SUCCEEDED"), held, remaining),
-        "not_paid": Effect("FAILED", outcome_of("FAILED"), 0, freed),
+        "not_paid": Effect("FAILED", outcome_of("FAILED"), kept, freed),
     }
+
+
+def _moved_minor(view: GatewayView | None) -> int:
+    """The amount of the refund that the gateway shows as paid or pending."""
+    live = [] if view is None else live_refunds(view.refunds)
+    return sum(each.amount_minor for each in live)
 
 
 def record(console: Console, refund_id: str, form: Mapping[str, str]) -> None:
@@ -85,7 +94,7 @@ def routes(console: Console, pages: Pages) -> Routes:
             "review.html",
             status=409 if problem else 200,
             refund=refund,
-            effects=effects(console, refund),
+            effects=effects(console, refund, _moved_minor(parts["gateway"].value)),
             because=because(refund),
             form=form,
             problem=problem,
@@ -106,7 +115,8 @@ def routes(console: Console, pages: Pages) -> Routes:
             record(console, refund_id, form)
         except RefusedError as exc:
             # The form keeps what was typed.
-            return review_page(refund_id, form, problem=(exc.what, *exc.to_do))
+            problem = (exc.what, *exc.to_do)
+            return review_page(refund_id, form, problem=problem, with_gateway=True)
         return go_to(f"/refunds/{refund_id}")
 
     return [

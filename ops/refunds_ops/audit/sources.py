@@ -21,6 +21,7 @@ from refunds.gateways.contract import (
 )
 from refunds.gateways.http import PooledTransport
 from refunds.gateways.routing import Gateways
+from refunds.processing.balance import listed_under
 from refunds.settings import GatewaySettings
 from refunds.tables.audit_trail import AuditTable
 from refunds.wiring.gateways import GatewayAccess, SecretKey, open_gateways
@@ -161,23 +162,29 @@ def captured_by(gateways: Sequence[Gateway]) -> Callable[[str], int | None]:
     return captured
 
 
-def payment_at(gateways: Gateways, name: str, transaction_id: str) -> Payment | None:
-    """A payment as one gateway shows it. Raises ``NotReadyError`` when it can't be asked."""
-    gateway = _named(gateways, name)
+def payment_at(
+    gateways: Gateways, name: str, transaction_id: str, account: str | None = None
+) -> Payment | None:
+    """A payment as one gateway shows it. ``account``: the account that must be asked; None: the
+    configured one. Raises ``NotReadyError`` when it can't be asked."""
+    gateway = _named(gateways, name, account)
     return answer(gateway, partial(gateway.get_payment, transaction_id))
 
 
 def refunds_at(
-    gateways: Gateways, name: str, reference: str, transaction_id: str
+    gateways: Gateways, name: str, reference: str, transaction_id: str, account: str | None
 ) -> Sequence[GatewayRefund]:
-    """What one gateway has under a stored reference. Raises ``NotReadyError``."""
-    gateway = _named(gateways, name)
-    return answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
+    """What the account that a refund began with has under its stored reference. Raises
+    ``NotReadyError``."""
+    gateway = _named(gateways, name, account)
+    found = answer(gateway, partial(gateway.find_refunds, reference, transaction_id))
+    # A look-up may lag behind the payment's list.
+    return found or answer(gateway, partial(listed_under, gateway, transaction_id, reference))
 
 
-def _named(gateways: Gateways, name: str) -> Gateway:
+def _named(gateways: Gateways, name: str, account: str | None) -> Gateway:
     try:
-        return gateways.named(name)
+        return gateways.named(name, account)
     except GatewayUnavailableError as exc:
         raise NotReadyError(f"{exc}.", "See the stack's GatewayName and GatewayRoutes.") from exc
 

@@ -105,7 +105,10 @@ def decide_(  # noqa: PLR0913 - click passes the options
             "person, who decides the same: refunds review decide"
         )
         return
-    freed = "" if paid else f", {amount_text(decided.amount_minor, decided.currency)} freed"
+    freed = ""
+    if not paid and decided.amount_minor is not None:
+        freed_minor = max(0, decided.amount_minor - (decided.kept_minor or 0))
+        freed = f", {amount_text(freed_minor, decided.currency)} freed"
     print_line(f"{refund_id}: {decided.status}, {outcome_of(decided.status)}{freed}.")
 
 

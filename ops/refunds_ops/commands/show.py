@@ -21,7 +21,14 @@ from refunds_ops.queue_state import why_not_processed
 from refunds_ops.stack.records import audit_entries, refund_item
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import colour_of, outcome_of
-from refunds_ops.story import CUSTOMER, NEXT, because, decision, sentence, waits_because
+from refunds_ops.story import (
+    because,
+    decision,
+    sentence,
+    tell_customer,
+    waits_because,
+    what_follows,
+)
 from refunds_ops.terminal import print_error, print_json, print_line
 
 if TYPE_CHECKING:
@@ -101,8 +108,8 @@ class Shown:
             "refund": self.refund,
             "audit_entries": self.entries,
             "outcome": outcome_of(status),
-            "tell_customer": CUSTOMER.get(status, ""),
-            "next": NEXT.get(status, ""),
+            "tell_customer": tell_customer(self.refund),
+            "next": what_follows(self.refund),
             "intact": not self.problems,
             "problems": self.problems,
             "gateway": self.gateway.as_json() if self.gateway else None,
@@ -167,9 +174,9 @@ def _print(stack: Stack, found: Shown) -> None:
         print_line(f"The last {missing} of {refund['version']} audit entries are on their way.")
     else:
         print_line(f"✓ The audit trail is whole: {len(found.entries)} of {refund['version']}.")
-    if words := CUSTOMER.get(status):
+    if words := tell_customer(refund):
         print_paragraph(f"Tell the customer: {words}")
-    if following := NEXT.get(status):
+    if following := what_follows(refund):
         print_paragraph(f"Next: {following.replace('REFUND_ID', str(refund['refund_id']))}")
 
 

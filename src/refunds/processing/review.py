@@ -99,7 +99,7 @@ class Reviewer:
         if found is None:
             agrees = False
         else:
-            live = _live(found)
+            live = live_refunds(found)
             moved_minor = sum(each.amount_minor for each in live)
             paid = bool(live) and all(each.status is GatewayStatus.SUCCEEDED for each in live)
             agrees = paid if to is Status.SUCCEEDED else not live
@@ -134,7 +134,7 @@ class Reviewer:
             shown, found = self._ask(refund, deadline)
             if found is None:
                 raise ReviewError(f"the gateway can't be asked: {shown}")
-            live = _live(found)
+            live = live_refunds(found)
             if len(live) != 1 or live[0].status is not GatewayStatus.SUCCEEDED:
                 raise ReviewError(f"the gateway does not show it as paid once: {shown}")
             (paid,) = live
@@ -229,5 +229,5 @@ def _same_decision(proposal: Mapping[str, str] | None, decided: Mapping[str, str
     return proposal is not None and all(proposal.get(n) == decided.get(n) for n in names)
 
 
-def _live(found: Sequence[GatewayRefund]) -> list[GatewayRefund]:
+def live_refunds(found: Sequence[GatewayRefund]) -> list[GatewayRefund]:
     return [each for each in found if each.status is not GatewayStatus.FAILED]

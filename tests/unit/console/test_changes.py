@@ -82,6 +82,7 @@ def test_a_decision_against_the_gateway_is_asked_again_and_keeps_what_was_typed(
     refused = changing.change(REVIEW, decision="not_paid", **DECIDED)
     assert refused.status == 409
     assert "The gateway says otherwise" in refused.text
+    assert "100.00 USD can then still be refunded" not in refused.text  # 25.00 have moved
     assert 'value="ticket 7"' in refused.text
     assert 'name="against_gateway"' in refused.text
     assert world.stored("rf_1").status is Status.IN_REVIEW

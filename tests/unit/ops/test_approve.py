@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.builders import NOW, VISA, payment, refund, shown
 from tests.support.command_line import Refunds
+from tests.support.console import operators_stack
 from tests.support.people import session_arn, sign_in
 from tests.support.world import World
 
@@ -16,6 +17,8 @@ from refunds.domain.intake import pause_intake
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayUnavailableError
 from refunds.tables.wire import item_to_wire
+from refunds_ops.errors import NotReadyError
+from refunds_ops.gateway_view import gateway_view
 
 YES = ("--why", "a good customer, TICKET-1", "--yes")
 
@@ -233,3 +236,18 @@ def test_hostile_texts_cannot_change_the_terminal(world: World, refunds: Refunds
     assert ran.status == 0
     assert "\x1b" not in shown_all
     assert "\u202e" not in shown_all
+
+
+def test_what_is_shown_is_of_the_account_that_the_refund_began_with(world: World) -> None:
+    began = refund(gateway_account="another").item()
+    with pytest.raises(NotReadyError, match="account_changed"):
+        gateway_view(operators_stack(world.stack), began)
+
+
+def test_what_is_shown_is_also_what_only_the_payments_list_shows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.gateway.refunds.append(shown())
+    monkeypatch.setattr(world.gateway, "find_refunds", lambda *asked: ())
+    view = gateway_view(operators_stack(world.stack), refund().item())
+    assert [each.gateway_refund_id for each in view.refunds] == ["gw-1"]

@@ -297,3 +297,14 @@ def test_the_message_of_a_refund_that_nothing_else_finds_is_not_dropped(
     assert "claimed is PROCESSING" in ran.err
     assert "reserved has its money reserved" in ran.err
     assert len(refunds("dead-letters", "list", "--json").lines) == 2
+
+
+def test_a_record_of_another_payment_does_not_let_a_reserved_request_be_dropped(
+    world: World, refunds: Refunds
+) -> None:
+    world.open_ledger("payment-1", "reserved", 2500)
+    world.refunds.put_new(refund(refund_id="reserved", transaction_id="payment-2"))
+    put(world, body(refund_id="reserved"))
+    ran = refunds("dead-letters", "drop", "--all", *WHY, "--yes", "--json")
+    assert (ran.status, ran.lines[0]["done"]) == (1, "skipped")
+    assert "reserved has its money reserved" in ran.err

@@ -140,7 +140,8 @@ def test_a_decision_against_the_gateway_needs_its_own_option_and_is_audited(worl
     assert "gw-1 25.00 USD succeeded" in refused.exception.what
     assert world.stored().status is Status.IN_REVIEW
 
-    assert decide("--not-paid", "--against-gateway").exit_code == 0
+    decided = decide("--not-paid", "--against-gateway")
+    assert (decided.exit_code, "0.00 USD freed" in decided.output) == (0, True)
     found = world.stored()
     assert found.status is Status.FAILED
     assert found.review is not None
