@@ -15,7 +15,8 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
 from refunds.gateways.contract import GatewayRefund, GatewayUnavailableError
 from refunds.processing import reversal_sweep
-from refunds.processing.reversal_sweep import MAX_PAGE_TRIES
+from refunds.processing.reversal_sweep import MAX_PAGE_TRIES, SAVE_EVERY_SECONDS
+from refunds.processing.settler import SWEEP_BACK
 
 KINDS = [SweptList, SweptPeriods]
 DAY = timedelta(days=1)
@@ -181,6 +182,89 @@ def test_an_old_date_anywhere_on_a_page_is_not_where_the_list_is(
     made.run(240)
     made.check_state()
     assert made.state().behind(made.gateway.clock.now()) == timedelta(0)
+
+
+def test_a_list_that_goes_on_beyond_what_was_asked_for_is_read_no_further() -> None:
+    """It may begin a few hours too early. A date that is older still counts as none."""
+
+    class NoBound(SweptList):
+        def list_refunds(self, deadline: Any, **asked: Any) -> Any:
+            return super().list_refunds(deadline, **asked | {"created_from": NOW - 400 * DAY})
+
+    made = Sweeping(NoBound(FakeClock()), pages_at_once=1)
+    for number in range(20):
+        made.gateway.add(NOW - number * DAY)
+    for number in range(1, 401):
+        made.gateway.add(NOW - SWEEP_BACK - number * timedelta(hours=1))
+    made.kept.item = {"format": 0}  # Nothing is known, so every day is due.
+    made.run(240)
+
+    pages_within, pages_until_the_day_before = 2, 2
+    assert len(made.gateway.asked) == pages_within + pages_until_the_day_before
+    assert made.state().walks == ()
+
+
+# What fails beside the pages
+
+
+def test_a_state_that_cant_be_loaded_fails_this_sweep_and_no_other() -> None:
+    made = sweeping(SweptList)
+    made.gateway.clock.advance(days=1)
+    other = SweptList(made.gateway.clock, name="acme")
+    made.gateways = [made.gateway, other]
+    load = made.kept.sweep
+
+    def fails(gateway: str) -> Any:
+        if gateway == "flair":
+            raise RuntimeError("throttled")
+        return load(gateway)
+
+    made.kept.sweep = fails  # type: ignore[method-assign]
+    result = made.run(240)
+
+    assert (result.failed, result.complete, result.behind_seconds) == (1, False, None)
+    assert [failure.name for failure in result.failures] == ["RuntimeError"]
+    assert other.asked
+
+
+@pytest.mark.parametrize("failing", [1, 2], ids=["between pages", "at the end"])
+def test_a_state_that_cant_be_saved_is_a_failure_and_what_was_read_counts(failing: int) -> None:
+    made = sweeping(SweptList, refunds=30)
+    made.pages_at_once = 1
+    made.gateway.clock.advance(days=1)
+    made.gateway.page_seconds = SAVE_EVERY_SECONDS if failing == 1 else 0.0
+    save, saved = made.kept.set_sweep, list[str]()
+
+    def fails(gateway: str, item: Any) -> None:
+        saved.append(gateway)
+        if len(saved) == 1:
+            raise RuntimeError("throttled")
+        save(gateway, item)
+
+    made.kept.set_sweep = fails  # type: ignore[method-assign]
+    result = made.run(240)
+
+    assert result.failed == 1
+    assert [failure.name for failure in result.failures] == ["RuntimeError"]
+    assert result.pages
+
+
+def test_the_state_is_saved_every_ten_seconds_and_at_the_end() -> None:
+    """A run that is killed reads again what it read since."""
+    made = sweeping(SweptList, refunds=120)
+    made.pages_at_once = 1
+    made.gateway.clock.advance(days=1)
+    made.gateway.page_seconds = SAVE_EVERY_SECONDS / 2
+    save, pages_at_save = made.kept.set_sweep, list[int]()
+
+    def counted(gateway: str, item: Any) -> None:
+        pages_at_save.append(len(made.gateway.asked) - asked)
+        save(gateway, item)
+
+    made.kept.set_sweep = counted  # type: ignore[method-assign]
+    asked = len(made.gateway.asked)
+    assert made.run(240).pages == 12
+    assert pages_at_save == [2, 4, 6, 8, 10, 12, 12]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,43 @@
+"""What the sweep reads next, by the state alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.support.builders import NOW
+
+from refunds.domain.clock import rfc3339
+from refunds.processing.settler import SWEEP_BACK
+from refunds.processing.sweep_plan import SweepState
+from refunds.processing.sweep_walk import PageRead, Walk, day_of
+
+OLDEST = day_of(NOW - SWEEP_BACK)
+
+
+def at_oldest_day() -> tuple[SweepState, Walk]:
+    walk = Walk(rfc3339(NOW - SWEEP_BACK), cursor="c", day=OLDEST, since=rfc3339(NOW))
+    return SweepState(NOW - SWEEP_BACK, walks=(walk,)), walk
+
+
+def test_a_walk_goes_on_through_the_oldest_day_to_its_end() -> None:
+    state, walk = at_oldest_day()
+    begins = NOW - SWEEP_BACK
+    state = state.after(walk, PageRead(NOW, 1, [begins], "next", handled=True), NOW)
+    (walk,) = state.walks
+    assert OLDEST not in state.seen
+
+    day_before = PageRead(NOW, 1, [begins - timedelta(days=1)], "next", handled=True)
+    state = state.after(walk, day_before, NOW)
+    assert state.walks == ()
+    assert OLDEST in state.seen
+
+
+def test_an_oldest_day_that_could_not_be_handled_is_not_read_again_at_once() -> None:
+    state, walk = at_oldest_day()
+    newer = Walk(walk.created_from, cursor="n", day=OLDEST + 9, since=rfc3339(NOW))
+    failing = PageRead(NOW, 1, [NOW - SWEEP_BACK], None, handled=False)
+    state = SweepState(state.began, walks=(walk, newer)).after(walk, failing, NOW)
+    assert OLDEST in state.tried
+
+    read = PageRead(NOW, 1, [NOW - SWEEP_BACK + timedelta(days=9)], "next", handled=True)
+    assert OLDEST in state.after(newer, read, NOW).tried

@@ -1,0 +1,88 @@
+"""A walk counts a day as read only when every refund of the day was handled."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from tests.support.builders import NOW
+
+from refunds.domain.clock import rfc3339
+from refunds.processing.sweep_walk import PageRead, Walk, day_of
+
+TODAY = day_of(NOW)
+OLDEST = TODAY - 180
+
+
+def at(days_ago: int, hour: int = 12) -> datetime:
+    return NOW.replace(hour=hour) - timedelta(days=days_ago)
+
+
+def page(*created: datetime, last: bool = False, handled: bool = True) -> PageRead:
+    return PageRead(NOW, len(created), created, None if last else "next", handled=handled)
+
+
+def in_the_middle_of(day: int, *, whole: bool = True, dated: bool = True) -> Walk:
+    return Walk(rfc3339(at(180)), cursor="c", day=day, since=rfc3339(NOW), whole=whole, dated=dated)
+
+
+def test_a_gateway_whose_clock_is_ahead_at_midnight_does_not_spoil_the_newest_day() -> None:
+    before_midnight = NOW.replace(hour=23, minute=59)
+    walk = Walk.from_top(before_midnight)
+    moved = walk.after(page(before_midnight + timedelta(minutes=2), before_midnight))
+
+    assert moved.whole
+    assert moved.day == TODAY + 1
+
+
+@pytest.mark.parametrize(
+    ("whole", "dated", "days"),
+    [
+        (True, True, range(OLDEST, TODAY + 1)),
+        (True, False, range(OLDEST, TODAY + 1)),
+        # Of the day in whose middle it began it knows only a part.
+        (False, True, range(OLDEST, TODAY)),
+        (False, False, range(0)),
+    ],
+)
+def test_at_the_lists_end_the_days_below_count_as_read(
+    whole: bool, dated: bool, days: range
+) -> None:
+    walk = in_the_middle_of(TODAY, whole=whole, dated=dated)
+
+    assert walk.days_read_at_end(page(last=True), OLDEST) == days
+
+
+def test_a_walk_that_is_nowhere_yet_has_read_no_day_at_the_lists_end() -> None:
+    walk = Walk(rfc3339(at(180)), cursor="c")
+
+    assert walk.days_read_at_end(page(at(3), last=True), OLDEST) == range(0)
+
+
+def test_a_last_page_with_a_newer_refund_was_not_the_lists_end() -> None:
+    walk = in_the_middle_of(TODAY - 5)
+
+    assert walk.days_read_at_end(page(at(5), last=True), OLDEST)
+    assert not walk.days_read_at_end(page(at(4), last=True), OLDEST)
+
+
+@pytest.mark.parametrize("failing", [1, 2], ids=["the page that shows it first", "the one after"])
+def test_an_older_day_that_begins_on_a_page_that_was_not_handled_is_not_read(failing: int) -> None:
+    """Both pages still have refunds of the newer day, so the walk stays there."""
+    walk = in_the_middle_of(TODAY)
+    for number in (1, 2):
+        walk = walk.after(page(at(0), at(1), handled=number != failing))
+    assert walk.day == TODAY
+    older = walk.after(page(at(1)))
+    oldest = older.after(page(at(2)))
+
+    assert (older.day, older.whole) == (TODAY - 1, False)
+    assert TODAY - 1 not in older.days_read(oldest)
+
+
+def test_an_older_day_that_begins_on_a_handled_page_is_read_from_there() -> None:
+    walk = in_the_middle_of(TODAY).after(page(at(0), at(1)))
+    older = walk.after(page(at(1)))
+
+    assert list(walk.days_read(older)) == [TODAY]
+    assert list(older.days_read(older.after(page(at(2))))) == [TODAY - 1]
