@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.support.builders import EMAIL, NOW, SECRET, FakeClock
@@ -75,6 +75,25 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(
     assert server.connections == 1
     at(2 * IDLE_SECONDS + 0.001)
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_without_time_nothing_is_sent_over_an_open_connection_either(
+    serve: Serve, transport: PooledTransport, seconds: float
+) -> None:
+    server = serve(says(OK))
+    call(transport, server.url)
+    with pytest.raises(NotSentError, match="no time left"):
+        transport.request(
+            "POST",
+            server.url,
+            headers={},
+            body=b"{}",
+            deadline=Deadline.after(FakeClock(datetime.now(UTC)), seconds),
+        )
+    call(transport, server.url)
+
+    assert (server.connections, len(server.requests)) == (1, 2)
 
 
 def test_a_body_that_came_compressed_is_not_unpacked(

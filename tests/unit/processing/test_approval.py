@@ -126,6 +126,15 @@ def test_a_denial_needs_the_gateway_and_not_its_refund(world: World) -> None:
     assert world.stored().status is Status.AWAITING_APPROVAL
 
 
+def test_a_denied_refund_is_returned_as_it_is_stored_and_holds_nothing(world: World) -> None:
+    denied = waiting(world).deny("refund-1", person("ada"), "unknown", SEEN, world.deadline())
+
+    there = world.stored()
+    assert (denied.status, denied.failure_code) == (Status.REJECTED, "approval_denied")
+    assert (denied.status, denied.approvals) == (there.status, there.approvals)
+    assert (there.open_shard, world.held()) == (None, 0)
+
+
 def test_what_was_changed_meanwhile_is_looked_at_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,54 @@ def test_what_the_gateway_moved_otherwise_is_reviewed_only_once_it_is_counted(
     assert world.stored().status is Status.IN_REVIEW
 
 
+def test_what_ended_here_and_is_still_paid_there_is_looked_at_again_later(world: World) -> None:
+    failed = refund(status=Status.FAILED, seen_paid_at=rfc3339(NOW), lease_until=None)
+    there = world.put(world.settler.recorder.opened(failed), held=0)
+    world.gateway.refunds.append(shown())
+    world.clock.advance(minutes=30)
+
+    assert world.settler.look_at_paid(there, world.deadline()) == there
+    check_at = world.stored().check_at
+    assert check_at is not None
+    assert check_at > rfc3339(world.clock.now())
+    assert world.stored().seen_paid_at == there.seen_paid_at
+
+
+def test_what_the_gateway_paid_after_a_review_is_no_failure_any_more(
+    world: World, in_review: Refund
+) -> None:
+    world.gateway.refunds.append(shown())
+    world.settler.look_again(in_review, world.deadline())
+
+    there = world.stored()
+    assert (there.status, there.failure_code, there.failure_message) == (
+        Status.SUCCEEDED,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [(None, "req_1", "req_1"), ("req_0", None, "req_0"), ("req_0", "req_1", "req_1")],
+)
+def test_the_gateways_trace_is_kept_until_it_names_another(
+    world: World, before: str | None, now: str | None, kept: str
+) -> None:
+    there = world.put(refund(status=Status.PENDING, gateway_trace=before, lease_until=None))
+    world.gateway.refunds.append(shown(trace=now))
+    world.settler.ask_then_call(there, world.deadline())
+
+    assert (world.stored().status, world.stored().gateway_trace) == (Status.SUCCEEDED, kept)
+
+
+def test_a_corrected_refund_that_is_closed_stays_as_it_is(world: World) -> None:
+    there = world.put(refund(status=Status.SUCCEEDED, lease_until=None))
+
+    assert world.settler.recorder.hold_corrected(there) == there
+    assert (world.stored(), world.held()) == (there, 2500)
+
+
 @pytest.mark.parametrize("seen_paid", [True, False])
 def test_what_is_seen_paid_or_not_given_back_to_its_limits_stays_open(
     world: World, seen_paid: bool

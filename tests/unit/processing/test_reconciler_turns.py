@@ -15,6 +15,7 @@ from tests.support.world import World
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
+from refunds.processing import open_refunds
 from refunds.tables.refunds import OPEN_SHARDS, shard_of
 
 
@@ -161,3 +162,62 @@ def test_counting_takes_no_comparison_of_one_refund_with_another(
 
     assert (result.settled, result.in_review) == (1, 2)
     compared.assert_not_called()
+
+
+def test_a_shard_with_more_than_a_page_loses_none_to_another_shard(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one shard's page waits for an older one of another shard, it is not read over."""
+    monkeypatch.setattr(open_refunds, "PAGE", 2)
+    of_shard = [[f"r{n}" for n in range(100) if shard_of(f"r{n}") == each][:5] for each in "01"]
+    for hours, ids in zip((2, 1), of_shard, strict=True):
+        for number, refund_id in enumerate(ids):
+            due = NOW - timedelta(hours=hours) + timedelta(seconds=number)
+            opened(world, refund_id, check_at=rfc3339(due))
+
+    assert run(world).open.settled == 10
+
+
+def test_a_run_with_little_to_do_reads_each_shard_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        opened(world, f"r{number}")
+    read: list[str] = []
+    page = world.refunds.due_page
+
+    def watched(shard: str, *rest: Any, **more: Any) -> Any:
+        read.append(shard)
+        return page(shard, *rest, **more)
+
+    monkeypatch.setattr(world.refunds, "due_page", watched)
+    run(world)
+
+    assert sorted(read) == [str(number) for number in range(OPEN_SHARDS)]
+
+
+def test_what_a_run_did_not_reach_counts_as_overdue_until_the_runs_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_refunds, "PAGE", 2)
+    one, other = ([f"r{n}" for n in range(100) if shard_of(f"r{n}") == each][:2] for each in "01")
+    for refund_id, overdue in zip((*one, *other), (60, 10, 50, 40), strict=True):
+        opened(world, refund_id, check_at=rfc3339(NOW - timedelta(seconds=overdue)))
+    looked_up: list[str] = []
+
+    def slow_at_the_third(name: str) -> None:
+        looked_up.append(name)
+        if name == "find_refunds" and looked_up.count(name) == 3:
+            world.clock.advance(seconds=290)
+
+    world.gateway.on_call = slow_at_the_third
+    result = run(world).open
+
+    assert world.stored(one[1]).status is Status.PROCESSING
+    assert result.overdue_seconds == 290 + 10
+
+
+def test_what_is_due_just_now_is_not_overdue(world: World) -> None:
+    opened(world)
+
+    assert run(world).open.overdue_seconds == 0

@@ -12,9 +12,10 @@ from tests.support.world import World
 from refunds.breaker.queue_mapping import Switched
 from refunds.domain.intake import Intake
 from refunds.domain.refund import Status
+from refunds.failures import Failure, FailureKind
 from refunds.processing.dead_letters import ArchiveResult
 from refunds.processing.open_refunds import OpenResult
-from refunds.processing.reconcile_refunds import ReconcileRefunds
+from refunds.processing.reconcile_refunds import MAX_LOGGED_FAULTS, ReconcileRefunds
 from refunds.processing.reconciler import RunResult
 from refunds.processing.reversal_sweep import ReversalSweep, SweepResult
 
@@ -103,6 +104,33 @@ def test_every_count_of_a_run_is_its_own_metric() -> None:
         }
         == counts
     )
+
+
+def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None:
+    """A queue's hiccup is no fault. Of thousands of faults, the first of each part are logged."""
+    metrics, log, stream = Metrics(), Mock(), Mock()
+    broken = Failure(FailureKind.UNEXPECTED, "KeyError", {"refund_id": "r1"})
+    busy = Failure(FailureKind.UNAVAILABLE, "ThrottlingException", {"refund_id": "r2"})
+    keeper: Any = Mock()
+    keeper.keep.return_value = Switched(Intake(), "Enabled", settled=True)
+    stream.trouble.return_value = "the table has no stream"
+    reconciler: Any = Mock()
+    open_, sweep = OpenResult(failures=(broken, busy)), SweepResult(failures=(broken,) * 30)
+    result = RunResult(ArchiveResult(), open_, sweep)
+
+    def run(deadline: Any, down: Any, *, before_sweep: Any) -> RunResult:
+        before_sweep(result)
+        return result
+
+    reconciler.run = run
+    ReconcileRefunds(
+        reconciler=reconciler, keeper=keeper, stream=stream, metrics=metrics, log=log
+    ).handle({}, None)  # type: ignore[arg-type]
+
+    faults = [call for call in log.error.call_args_list if call.args == ("step of the run failed",)]
+    assert len(faults) == 1 + MAX_LOGGED_FAULTS
+    assert {call.kwargs["extra"]["refund_id"] for call in faults} == {"r1"}
+    assert metrics.all_of("Count")["AuditStopped"] == 1
 
 
 class KilledError(BaseException):

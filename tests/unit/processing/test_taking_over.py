@@ -79,6 +79,23 @@ def test_another_decline_does_not_recount(world: World, claimed: Refund) -> None
     assert world.gateway.calls == ["create_refund"]
 
 
+def test_a_claim_that_was_asked_about_first_is_asked_about_again_after_a_decline(
+    world: World, claimed: Refund
+) -> None:
+    """An attempt before this one may have called, and the gateway showed nothing of it yet."""
+    world.gateway.answers.append(Declined("payment_disputed", "no"))
+
+    def shown_by_now(name: str) -> None:
+        if name == "create_refund":
+            world.gateway.refunds.append(shown())
+
+    world.gateway.on_call = shown_by_now
+    world.settler.ask_then_call(claimed, world.deadline())
+
+    assert world.gateway.calls == ["find_refunds", "create_refund", "find_refunds"]
+    assert world.stored().status is Status.SUCCEEDED
+
+
 # Taking over
 
 

@@ -84,7 +84,9 @@ def test_a_refund_that_never_reserved_is_barred_from_doing_so_later(ledger: Ledg
 
 def test_a_tombstone_alone_is_no_ledger_yet(world: World) -> None:
     world.ledger.release("payment-1", "refund-0")
-    assert world.ledger.get("payment-1") == Ledger("payment-1", reservations={"refund-0": 0})
+    tombstone = world.ledger.get("payment-1")
+    assert tombstone == Ledger("payment-1", reservations={"refund-0": 0})
+    assert tombstone.moved_unreserved_minor == 0
 
     world.open_ledger("payment-1", "refund-1", 100)
     assert world.remaining() == 9_900

@@ -90,5 +90,10 @@ def test_a_write_whose_answer_was_lost_is_taken_for_done(
 
     repeating: Any = Repeats()
     control = Control(repeating, world.stack.ledger_table)
+    who: Any = {"by": "jo", "why": "a refund day", "at": rfc3339(NOW)}
+    exception = LimitException(user_day={"USD": 500}, **who)
+    added = control.read_exceptions().changed("user:u-1", exception, **who)
+    assert control.write_exceptions(added, expected_version=0)
+    assert not control.write_exceptions(replace(added, entries={}), expected_version=0)
     _, after = control.change_intake(lambda there: replace(there, why="ours"))
     assert world.control.intake() == after == Intake(version=1, why="ours")
