@@ -50,7 +50,6 @@ class Looked(NamedTuple):
     refund: Refund | None = None
     failure: Failure | None = None
     unreadable: bool = False
-    reached: bool = True
 
 
 class OpenResult(NamedTuple):
@@ -218,7 +217,7 @@ class OpenRefunds:
             return  # Then it stays first. Its failure is counted all the same.
 
     def _not_reached(self, due: Due) -> Looked:
-        return Looked(self._late(due), reached=False)
+        return Looked(self._late(due))
 
     def _late(self, due: Due) -> timedelta:
         return max(timedelta(0), self._clock.now() - from_rfc3339(due.check_at))

@@ -164,11 +164,13 @@ def test_other_identifiers_with_groups_of_digits_are_no_card_numbers(identifier:
         "5a105105105105100",
         f"sha{VISA}",
         f"{VISA}f",
+        f"{VISA}f1",
         f"a{VISA}",
         f"is a{VISA}f or",
         "+3782−822463−10005",  # a telephone number, with minus signs
         "AZ21NABZ00000000137010001944",
         f"0.{VISA}",
+        f"a rate of 0.{VISA}",
         "4111-1111-1111-1111-2222-3333",  # a voucher's code
         "4006381333924",  # an article number (EAN), which also passes Luhn's check
         "order 302-4111111-1111119",

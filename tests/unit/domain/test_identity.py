@@ -56,6 +56,7 @@ def test_another_person_is_another(other: str | None) -> None:
 
 def test_two_addresses_are_compared_whole() -> None:
     assert not same_person("operator:ada@example.com", "operator:ada@example.org")
+    assert same_person("operator:ada@example.com", "customer:Ada@Example.com")
 
 
 def test_an_iam_user_is_the_sender_that_sqs_names_by_its_id() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 from tests.support.builders import NOW, FakeClock
 
 from refunds.domain.clock import Deadline
-from refunds.gateways.adyen import AdyenGateway
+from refunds.gateways.adyen import MAX_KEY_CHARACTERS, AdyenGateway
 from refunds.gateways.contract import (
     Answer,
     Declined,
@@ -93,6 +94,8 @@ def call(
         (problem(500), Unknown("HTTP 500")),
         (HttpResponse(400, {}, b"<html>"), Unknown("HTTP 400")),
         (HttpResponse(201, {}, b"{}"), Unknown("accepted, but the answer can't be read")),
+        (HttpResponse(200, {}, b"{}"), Unknown("accepted, but the answer can't be read")),
+        (HttpResponse(199, {}, b"{}"), Unknown("HTTP 199")),
         (NoAnswerError("reset"), Unknown("no answer: reset")),
         (NotSentError("refused"), Retryable("not sent: refused")),
     ],
@@ -120,3 +123,17 @@ def test_what_is_not_sent_can_be_tried_again() -> None:
     unknown = replace(ORDER, format=2)
     assert call(problem(400), order=unknown) == (Misconfigured(Misconfiguration.FORMAT_UNKNOWN), 0)
     assert call(problem(400), minutes=0) == (KeyTooOld(), 0)
+
+
+def test_a_reference_that_fits_a_key_is_sent_as_it_is_and_a_longer_one_as_its_digest() -> None:
+    gateway = AdyenGateway(
+        base_url="https://adyen.example/v71",
+        api_key=Key(),
+        transport=Says(problem(400)),
+        clock=FakeClock(),
+        timeout_seconds=15,
+    )
+    fits, too_long = "r" * MAX_KEY_CHARACTERS, "r" * (MAX_KEY_CHARACTERS + 1)
+
+    assert gateway.reference_for(fits) == fits
+    assert gateway.reference_for(too_long) == hashlib.sha256(too_long.encode()).hexdigest()

@@ -70,11 +70,12 @@ def test_one_bad_row_does_not_hide_the_others() -> None:
         a_refund(id="re_3", status="of_a_later_version"),
         a_refund(id="re_4"),
     )
+    listed["data"].append(5)
     page = gateway(Script(unlike_stripe(200, listed))).list_refunds(soon(), transaction_id="pi_1")
 
     assert [each.gateway_refund_id for each in page.refunds] == ["re_3", "re_4"]
     assert page.refunds[0].status is GatewayStatus.PENDING
-    assert page.unreadable == 3
+    assert page.unreadable == 4
 
 
 def test_a_look_up_passes_over_others_rows_but_never_over_one_that_may_be_ours() -> None:

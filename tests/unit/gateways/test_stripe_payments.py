@@ -61,6 +61,7 @@ def test_a_payment_intent_is_worth_what_its_charge_captured(
 
     assert payment is not None
     assert (payment.status, payment.captured_minor) == (status, captured)
+    assert payment.refunded_minor == (2_500 if shown["latest_charge"] else 0)
 
 
 def test_statuses_of_a_later_version_bar_a_refund() -> None:

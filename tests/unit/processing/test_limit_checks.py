@@ -239,6 +239,22 @@ def test_the_number_of_a_users_refunds_has_its_own_limit(world: World) -> None:
     assert send(world, processor, "r4", user_id="another") is Status.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    ("stop_above", "amount", "stops"),
+    [({"USD": 300}, 300, False), ({"USD": 300}, 301, True), ({"EUR": 300}, 1, True)],
+    ids=["at the level", "above it", "a currency without one"],
+)
+def test_a_days_total_stops_requests_above_its_level(
+    world: World, stop_above: dict[str, int], amount: int, stops: bool
+) -> None:
+    processor = world.protocol(
+        world.gateway, limits=Limits(stop_above=stop_above, day={"USD": 9000, "EUR": 9000})
+    ).processor
+    send(world, processor, "r1", amount)
+
+    assert world.control.intake().flows is not stops
+
+
 def test_no_key_of_a_counter_shows_a_user(world: World) -> None:
     key = user_counter("jane.doe@mail.example.com")
     assert "jane" not in key

@@ -185,3 +185,29 @@ def test_what_is_seen_paid_or_not_given_back_to_its_limits_stays_open(
     assert recorder.give_back(there).refund == there
     assert world.stored() == there
     assert world.held() == 0
+
+
+@pytest.mark.parametrize(("kept_minor", "remaining"), [(None, 10_000), (1000, 9000), (3000, 7500)])
+def test_of_a_failed_refund_comes_back_what_the_gateway_did_not_keep(
+    world: World, kept_minor: int | None, remaining: int
+) -> None:
+    failed = refund(status=Status.FAILED, kept_minor=kept_minor, lease_until=None)
+    there = world.put(world.settler.recorder.opened(failed))
+    world.settler.recorder.give_back(there)
+
+    assert (world.held(), world.remaining()) == (0, remaining)
+
+
+def test_a_correction_is_looked_at_later_while_an_old_worker_may_release_its_money(
+    world: World,
+) -> None:
+    corrected = refund(status=Status.SUCCEEDED, review={"decision": "SUCCEEDED"}, lease_until=None)
+    there = world.put(world.settler.recorder.opened(corrected))
+    world.clock.advance(minutes=10)
+    left = world.settler.recorder.hold_corrected(there)
+
+    assert left == world.stored()
+    assert left.check_at is not None
+    assert left.check_at > rfc3339(world.clock.now())
+    world.clock.advance(minutes=30)
+    assert world.settler.recorder.hold_corrected(left).open_shard is None

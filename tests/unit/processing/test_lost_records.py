@@ -6,16 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.builders import LEFT_OUT, NOW, payment, refund, request
+from tests.support.builders import LEFT_OUT, NOW, payment, refund, request, shown
 from tests.support.processed_requests import process, recorded
 from tests.support.settled_refunds import EXPIRED, is_open
 from tests.support.world import World
 
 from refunds.domain.audit_entry import audit_entry
+from refunds.domain.clock import rfc3339
+from refunds.domain.limits import Limits
 from refunds.domain.refund import Refund, Status
-from refunds.gateways.contract import Payment
-from refunds.processing.processor import LAST_DAY, QUEUE_KEEPS, Delivery
-from refunds.processing.recorder import RECORD_LOST, Recorded
+from refunds.domain.request import ErrorCode, RefusedError
+from refunds.gateways.contract import KeyTooOld, Payment, RefundPage
+from refunds.processing.processor import LAST_DAY, QUEUE_KEEPS, Delivery, Processor
+from refunds.processing.recorder import RECORD_LOST, Later, Recorded
+from refunds.processing.settler import LONG_AGO, SWEEP_BACK
 
 
 def in_trail_only(world: World, **changes: Any) -> Refund:
@@ -24,21 +28,24 @@ def in_trail_only(world: World, **changes: Any) -> Refund:
     return known
 
 
-def in_trail_damaged(world: World, amount_minor: int | None) -> None:
+def in_trail_damaged(world: World, **changes: Any) -> None:
     """Its entry's hash is wrong, so its record can't be rebuilt from it."""
-    entry = audit_entry(refund(status=Status.SUCCEEDED, amount_minor=amount_minor).item())
+    entry = audit_entry(refund(**{"status": Status.SUCCEEDED} | changes).item())
     assert world.audit.put_new(entry | {"entry_hash": "0" * 64}) is None
 
 
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.REJECTED])
 def test_a_request_that_can_no_longer_be_done_is_what_its_trail_says_it_became(
-    world: World,
+    world: World, status: Status
 ) -> None:
-    in_trail_only(world)
+    in_trail_only(world, status=status)
     world.gateway.payments.clear()
 
-    assert recorded(process(world)) is Status.SUCCEEDED
-    assert (world.stored().status, world.stored().gateway_refund_id) == (Status.SUCCEEDED, "gw-1")
+    assert recorded(process(world)) is status
+    assert (world.stored().status, world.stored().gateway_refund_id) == (status, "gw-1")
     assert world.gateway.orders == []
+    if status is Status.SUCCEEDED:
+        assert world.held() is None  # Nothing is released for it.
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,7 @@ def test_a_request_that_can_no_longer_be_done_is_what_its_trail_says_it_became(
 def test_a_person_sees_the_amount_of_the_trail_or_else_of_the_request(
     world: World, in_trail: int | None, asked: Any, amount: int | None
 ) -> None:
-    in_trail_damaged(world, in_trail)
+    in_trail_damaged(world, amount_minor=in_trail)
     world.gateway.payments.clear()
 
     assert recorded(process(world, amount_minor=asked)) is Status.IN_REVIEW
@@ -133,3 +140,186 @@ def test_a_rejection_says_how_long_it_waited_for_the_payment(
     assert rejected.failure_message is not None
     assert (", 900 s after the request" in rejected.failure_message) is says
     assert ("after the request" in rejected.failure_message) is says
+
+
+def test_what_had_ended_is_not_called_though_its_money_is_reserved(world: World) -> None:
+    in_trail_damaged(world)
+    world.open_ledger("payment-1", "refund-1", 2500)
+
+    assert recorded(process(world)) is Status.IN_REVIEW
+    assert world.gateway.orders == []
+
+
+def test_what_the_gateway_shows_of_a_payment_that_is_gone_is_not_rejected(world: World) -> None:
+    world.gateway.payments.clear()
+    world.gateway.refunds.append(shown())
+    result = process(world)
+
+    assert result == Later("payment_not_found, and the gateway shows a refund of this id")
+    assert world.refunds.get("refund-1") is None
+
+
+def test_a_payment_that_may_still_be_captured_is_waited_for(world: World) -> None:
+    world.gateway.payments.clear()
+    processor = world.protocol(world.gateway, not_ready_for=timedelta(minutes=15)).processor
+    result = processor.process(request(), world.deadline(), Delivery(sent_at=NOW))
+
+    assert result == Later("payment_not_found: the payment may still change")
+    assert world.refunds.get("refund-1") is None
+
+
+@pytest.mark.parametrize("amount", [2500, LEFT_OUT])
+def test_a_reservation_that_was_released_is_not_resumed(world: World, amount: Any) -> None:
+    def resume() -> Refund | None:
+        return world.processor.resume_reserved(request(amount_minor=amount), world.deadline())
+
+    assert resume() is None  # There is no ledger.
+    world.open_ledger("payment-1", "another", 2500)
+    assert resume() is None  # It has reserved nothing.
+    world.ledger.reserve("payment-1", "refund-1", 2500)
+    world.ledger.release("payment-1", "refund-1")
+    assert resume() is None
+    assert world.refunds.get("refund-1") is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "held"), [(True, 300), (False, 0)], ids=["it was paid there", "it was not"]
+)
+def test_a_namesake_of_another_payment_keeps_what_is_held_for_it_if_it_was_paid(
+    world: World, listed: bool, held: int
+) -> None:
+    world.put(refund(status=Status.SUCCEEDED))
+    world.gateway.payments["payment-2"] = payment(transaction_id="payment-2")
+    world.open_ledger("payment-2", "refund-1", 300)
+    if listed:
+        world.gateway.refunds.append(shown(transaction_id="payment-2", amount_minor=300))
+    with pytest.raises(RefusedError) as refused:
+        process(world, transaction_id="payment-2", amount_minor=300)
+
+    assert refused.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
+    assert ("the gateway shows it" in refused.value.message) is listed
+    assert world.held(transaction_id="payment-2") == held
+
+
+def test_a_namesake_that_holds_nothing_is_refused_without_a_call(world: World) -> None:
+    there = world.put(refund(status=Status.SUCCEEDED))
+    world.open_ledger("payment-2", "another", 300)
+    asked = request(transaction_id="payment-2")
+
+    assert world.processor.give_back_unused(there, asked, world.deadline()) is None
+    assert world.gateway.calls == []
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "opened"),
+    [
+        (Status.SUCCEEDED, SWEEP_BACK - 2 * LAST_DAY, False),
+        (Status.SUCCEEDED, SWEEP_BACK - LAST_DAY / 2, True),
+        (Status.FAILED, SWEEP_BACK + 2 * LAST_DAY, False),
+        (Status.PENDING, timedelta(days=1), True),
+    ],
+)
+def test_a_rebuilt_record_is_open_if_nothing_else_would_still_change_it(
+    world: World, status: Status, age: timedelta, opened: bool
+) -> None:
+    """The sweep no longer sees that the bank has sent an old refund back."""
+    began = rfc3339(NOW - age)
+    in_trail_only(world, status=status, created_at=began, updated_at=began)
+    world.open_ledger("payment-1", "refund-1", 2500)
+
+    assert recorded(process(world)) is status
+    assert world.stored().status is status
+    assert is_open(world.stored()) is opened
+
+
+@pytest.mark.parametrize(
+    ("status", "key_used_at"),
+    [
+        (Status.PROCESSING, rfc3339(NOW - timedelta(hours=2))),
+        (Status.PENDING, rfc3339(NOW - timedelta(hours=2))),
+        (Status.SUCCEEDED, LONG_AGO),
+        (Status.FAILED, LONG_AGO),
+    ],
+)
+def test_a_resumed_reservation_uses_its_chains_key_only_if_it_had_not_ended(
+    world: World, status: Status, key_used_at: str
+) -> None:
+    in_trail_damaged(world, status=status, created_at=rfc3339(NOW - timedelta(hours=2)))
+    world.open_ledger("payment-1", "refund-1", 2500)
+    resumed = world.processor.resume_reserved(request(), world.deadline())
+
+    assert resumed == world.stored()
+    assert (resumed.version, resumed.key_used_at) == (2, key_used_at)
+
+
+def over_limit(world: World) -> Processor:
+    return world.protocol(world.gateway, limits=Limits(per_refund={"USD": 100})).processor
+
+
+def test_what_waits_for_approval_and_continues_a_chain_keeps_its_keys_age(world: World) -> None:
+    """It may have been sent before its record was removed."""
+    began = rfc3339(NOW - timedelta(hours=2))
+    in_trail_damaged(world, status=Status.PROCESSING, created_at=began)
+    world.open_ledger("payment-1", "refund-1", 2500)
+    over_limit(world).process(request(), world.deadline())
+
+    there = world.stored()
+    assert (there.status, there.version) == (Status.AWAITING_APPROVAL, 2)
+    assert there.key_used_at == began
+
+
+@pytest.mark.parametrize(
+    ("in_list", "in_look_up"), [(True, False), (False, True)], ids=["its list", "its look-up"]
+)
+def test_what_the_gateway_has_paid_waits_for_no_approval(
+    world: World, in_list: bool, in_look_up: bool
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.refunds.append(shown())
+    world.gateway.answers = [KeyTooOld()]
+    if not in_list:
+        world.gateway.list_refunds = lambda *args, **more: RefundPage((), None)  # type: ignore[method-assign]
+    if not in_look_up:
+        world.gateway.find_refunds = lambda *args: ()  # type: ignore[method-assign]
+    over_limit(world).process(request(), world.deadline())
+
+    assert world.stored().status is (Status.SUCCEEDED if in_look_up else Status.IN_REVIEW)
+    assert world.stored().key_used_at == LONG_AGO
+
+
+@pytest.mark.parametrize("of_others", [0, 1])
+def test_a_ledger_of_which_one_unit_moved_unreserved_asks_before_it_calls(
+    world: World, of_others: int
+) -> None:
+    assert world.ledger.open(
+        "payment-1",
+        captured_minor=10_000,
+        remaining_minor=10_000 - of_others,
+        currency="USD",
+        refund_id="refund-0",
+        amount_minor=100,
+    )
+    process(world)
+
+    assert ("find_refunds" in world.gateway.calls) is bool(of_others)
+
+
+def test_a_payment_with_refunds_that_no_ledger_has_is_asked_about_before_a_call(
+    world: World,
+) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1)
+    process(world)
+
+    calls = [each for each in world.gateway.calls if each in ("find_refunds", "create_refund")]
+    assert calls == ["find_refunds", "create_refund"]
+
+
+@pytest.mark.parametrize(("body_format", "recorded_format"), [(1, None), (2, 2)])
+def test_the_format_of_what_is_sent_is_recorded_from_the_second_on(
+    world: World, body_format: int, recorded_format: int | None
+) -> None:
+    world.gateway.body_format = body_format
+    process(world)
+
+    assert world.stored().order_format == recorded_format
+    assert world.gateway.orders[0].format == body_format

@@ -90,3 +90,41 @@ def test_a_refund_is_looked_at_less_often_the_longer_it_is_open(world: World) ->
 
     assert waits == [timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1)]
     assert there.open_since == rfc3339(NOW)
+
+
+def test_a_refund_that_becomes_pending_is_open_since_its_attempt_was(world: World) -> None:
+    since = rfc3339(NOW - timedelta(hours=3))
+    there = world.put(
+        refund(lease_until=None, open_since=since, open_shard="0", check_at=rfc3339(NOW))
+    )
+    world.gateway.refunds.append(shown(status=GatewayStatus.PENDING))
+    world.settler.take_over(there, world.deadline())
+
+    assert (world.stored().status, world.stored().open_since) == (Status.PENDING, since)
+
+
+@pytest.mark.parametrize(
+    ("shown_at", "open_since", "review"),
+    [
+        (timedelta(hours=23), timedelta(hours=25), False),
+        (timedelta(hours=25), timedelta(hours=26), True),
+        (None, timedelta(hours=25), True),
+        (None, timedelta(hours=23), False),
+    ],
+)
+def test_how_long_a_pending_refund_is_missing_counts_from_when_it_was_shown_or_opened(
+    world: World, shown_at: timedelta | None, open_since: timedelta, review: bool
+) -> None:
+    there = refund(
+        status=Status.PENDING,
+        lease_until=None,
+        shown_at=shown_at and rfc3339(NOW - shown_at),
+        open_since=rfc3339(NOW - open_since),
+        open_shard=shard_of("refund-1"),
+        check_at=rfc3339(NOW),
+    )
+    world.put(there)
+    world.settler.ask_then_call(there, world.deadline())
+
+    assert (world.stored().status is Status.IN_REVIEW) is review
+    assert world.stored().failure_code == ("gateway_forgot" if review else None)

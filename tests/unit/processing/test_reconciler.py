@@ -73,6 +73,8 @@ def test_an_attempt_under_its_lease_is_not_disturbed(world: World) -> None:
 
     now = world.stored()
     assert (now.attempt_token, now.lease_until) == (there.attempt_token, there.lease_until)
+    assert now.check_at is not None
+    assert now.check_at > rfc3339(NOW)
     assert "find_refunds" not in world.gateway.calls
 
 

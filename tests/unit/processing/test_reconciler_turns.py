@@ -62,7 +62,11 @@ def test_trouble_in_one_part_keeps_no_other_from_running(
     assert names(summary) == ["ThrottlingException"] * OPEN_SHARDS
 
 
-def test_due_refunds_are_taken_by_age_whatever_their_shard(world: World) -> None:
+@pytest.mark.parametrize("page", [100, 2])
+def test_due_refunds_are_taken_by_age_whatever_their_shard(
+    world: World, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_refunds, "PAGE", page)
     ids = [f"r{number}" for number in range(16)]
     for number, refund_id in enumerate(ids):
         opened(world, refund_id, check_at=rfc3339(NOW - timedelta(seconds=100 - number)))
@@ -221,3 +225,4 @@ def test_what_is_due_just_now_is_not_overdue(world: World) -> None:
     opened(world)
 
     assert run(world).open.overdue_seconds == 0
+    assert run(world).open.overdue_seconds == 0  # Nothing is due any more.

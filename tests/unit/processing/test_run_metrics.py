@@ -12,7 +12,7 @@ from tests.support.world import World
 from refunds.breaker.queue_mapping import Switched
 from refunds.domain.intake import Intake
 from refunds.domain.refund import Status
-from refunds.failures import Failure, FailureKind
+from refunds.failures import PERMISSION_DENIED, Failure, FailureKind
 from refunds.processing.dead_letters import ArchiveResult
 from refunds.processing.open_refunds import OpenResult
 from refunds.processing.reconcile_refunds import MAX_LOGGED_FAULTS, ReconcileRefunds
@@ -72,6 +72,7 @@ def test_every_count_of_a_run_is_its_own_metric() -> None:
             unseen_seconds={"young": 21},
         ),
     )
+    assert result.failed == 3 + 8 + 18
     run._report_before_sweep(result)
     assert metrics.emitted["RefundsPaidThoughEnded"] == ("Count", 13)
     run._report_sweep(result.sweep)
@@ -115,7 +116,8 @@ def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None
     keeper.keep.return_value = Switched(Intake(), "Enabled", settled=True)
     stream.trouble.return_value = "the table has no stream"
     reconciler: Any = Mock()
-    open_, sweep = OpenResult(failures=(broken, busy)), SweepResult(failures=(broken,) * 30)
+    denied = Failure(FailureKind.MISCONFIGURED, PERMISSION_DENIED, {"refund_id": "r1"})
+    open_, sweep = OpenResult(failures=(denied, busy)), SweepResult(failures=(broken,) * 30)
     result = RunResult(ArchiveResult(), open_, sweep)
 
     def run(deadline: Any, down: Any, *, before_sweep: Any) -> RunResult:
@@ -130,7 +132,8 @@ def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None
     faults = [call for call in log.error.call_args_list if call.args == ("step of the run failed",)]
     assert len(faults) == 1 + MAX_LOGGED_FAULTS
     assert {call.kwargs["extra"]["refund_id"] for call in faults} == {"r1"}
-    assert metrics.all_of("Count")["AuditStopped"] == 1
+    counts = metrics.all_of("Count")
+    assert (counts["AuditStopped"], counts["MisconfiguredPermissionDenied"]) == (1, 1)
 
 
 class KilledError(BaseException):

@@ -41,3 +41,19 @@ def test_an_oldest_day_that_could_not_be_handled_is_not_read_again_at_once() -> 
 
     read = PageRead(NOW, 1, [NOW - SWEEP_BACK + timedelta(days=9)], "next", handled=True)
     assert OLDEST in state.after(newer, read, NOW).tried
+
+
+def test_the_oldest_day_stays_read_and_the_day_before_it_is_forgotten() -> None:
+    state, walk = at_oldest_day()
+    read = {OLDEST - 1: NOW, OLDEST: NOW}
+    page = PageRead(NOW, 1, [NOW - SWEEP_BACK], "next", handled=True)
+
+    assert SweepState(state.began, None, read, (walk,)).after(walk, page, NOW).seen == {OLDEST: NOW}
+
+
+def test_a_page_that_is_tried_again_has_not_failed() -> None:
+    state, walk = at_oldest_day()
+    (tried,) = state.after_try(walk).walks
+
+    assert (tried.failures, tried.tries) == (0, 1)
+    assert tried.cursor == walk.cursor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -86,3 +87,45 @@ def test_an_older_day_that_begins_on_a_handled_page_is_read_from_there() -> None
 
     assert list(walk.days_read(older)) == [TODAY]
     assert list(older.days_read(older.after(page(at(2))))) == [TODAY - 1]
+
+
+def test_a_day_of_whose_middle_it_began_does_not_count_and_the_empty_days_below_do() -> None:
+    walk = in_the_middle_of(TODAY, whole=False)
+
+    assert list(walk.days_read(walk.after(page(at(4))))) == [TODAY - 3, TODAY - 2, TODAY - 1]
+
+
+def test_a_page_that_was_not_handled_spoils_its_own_day_only() -> None:
+    walk = in_the_middle_of(TODAY).after(page(at(0), handled=False))
+    older = walk.after(page(at(1)))
+    assert list(walk.days_read(older)) == []
+
+    assert list(older.days_read(older.after(page(at(2))))) == [TODAY - 1]
+
+
+def test_an_empty_page_says_nothing_about_dates() -> None:
+    assert in_the_middle_of(TODAY).after(page()).dated
+    undated = PageRead(NOW, 1, [], "next", handled=True)
+    assert not in_the_middle_of(TODAY).after(undated).dated
+
+
+def test_a_page_that_was_read_ends_the_failures_and_tries_before_it() -> None:
+    walk = replace(in_the_middle_of(TODAY), failures=2, tries=1)
+    moved = walk.after(page(at(0)))
+
+    assert (moved.failures, moved.tries) == (0, 0)
+
+
+def test_a_walk_that_began_where_nobody_knows_does_not_count_for_its_first_day() -> None:
+    walk = Walk(rfc3339(at(180)), cursor="c").after(page(at(3)))
+    older = walk.after(page(at(4)))
+
+    assert (walk.day, walk.whole) == (TODAY - 3, False)
+    assert list(walk.days_read(older)) == []
+    assert list(older.days_read(older.after(page(at(5))))) == [TODAY - 4]
+
+
+def test_no_day_below_counts_after_an_older_refund_that_was_not_handled() -> None:
+    walk = in_the_middle_of(TODAY).after(page(at(0), at(1), handled=False))
+
+    assert list(walk.days_read(walk.after(page(at(4))))) == []

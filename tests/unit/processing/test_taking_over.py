@@ -12,7 +12,12 @@ from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
-from refunds.gateways.contract import Declined, GatewayStatus
+from refunds.gateways.contract import (
+    Declined,
+    GatewayMisconfiguredError,
+    GatewayStatus,
+    Misconfiguration,
+)
 from refunds.processing.recorder import Later, Recorded
 
 # After an attempt whose outcome is unknown
@@ -38,6 +43,23 @@ def test_a_decline_and_a_look_up_that_shows_none_fail_the_refund(
     assert world.stored().status is Status.FAILED
     assert world.gateway.calls == ["create_refund", "find_refunds", "list_refunds"]
     assert world.held() == 0
+
+
+@pytest.mark.parametrize(
+    ("called_ago", "status"),
+    [(timedelta(minutes=29), Status.PROCESSING), (timedelta(minutes=31), Status.FAILED)],
+)
+def test_a_gateway_that_forgets_declines_is_believed_once_no_earlier_call_can_arrive(
+    world: World, called_ago: timedelta, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.gateway, "remembers_declines", False)
+    there = world.put(refund(called_at=rfc3339(NOW - called_ago)))
+    world.gateway.answers.append(Declined("payment_disputed", "no"))
+    result = call(world, there, called_before=True)
+
+    assert isinstance(result, Later) is (status is Status.PROCESSING)
+    assert world.stored().status is status
+    assert world.held() == (2500 if status is Status.PROCESSING else 0)
 
 
 def test_a_decline_that_cant_be_checked_stays_unknown(world: World, claimed: Refund) -> None:
@@ -200,3 +222,28 @@ def test_an_attempt_that_was_taken_over_records_nothing(world: World, claimed: R
 )
 def test_a_lease_runs_until_its_instant(world: World, lease_until: str | None, left: float) -> None:
     assert world.settler.lease_left_seconds(refund(lease_until=lease_until)) == left
+
+
+def test_a_review_names_the_first_three_refunds_of_an_id(world: World, abandoned: Refund) -> None:
+    world.gateway.refunds += [shown(gateway_refund_id=f"gw-{n}") for n in (1, 2, 3, 4)]
+    world.settler.take_over(abandoned, world.deadline())
+
+    said = world.stored().failure_message
+    assert said is not None
+    assert "the gateway shows 4 refunds" in said
+    assert [n for n in (1, 2, 3, 4) if f"gw-{n} 25.00 USD" in said] == [1, 2, 3]
+    assert world.stored().gateway_refund_id == "gw-1"
+
+
+def test_a_look_up_that_a_person_must_put_right_says_what(
+    world: World, abandoned: Refund, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise GatewayMisconfiguredError(Misconfiguration.KEY_REFUSED)
+
+    monkeypatch.setattr(world.gateway, "find_refunds", refuse)
+    result = world.settler.take_over(abandoned, world.deadline())
+
+    assert isinstance(result, Later)
+    assert result.misconfiguration == Misconfiguration.KEY_REFUSED.value
+    assert is_open(world.stored())

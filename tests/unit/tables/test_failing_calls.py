@@ -15,6 +15,7 @@ from tests.support.world import World
 from refunds.domain.clock import rfc3339
 from refunds.domain.intake import Intake
 from refunds.domain.limits import Exceptions
+from refunds.tables.ledger import LedgerTable
 from refunds.tables.limit_counters import Entry, LimitCounters
 from refunds.tables.refund_indexes import RefundIndexes, Span
 from refunds.tables.refunds import Due, RefundsTable
@@ -40,6 +41,7 @@ COUNTERS = LimitCounters(FAILING, "table")
         lambda: RefundsTable(FAILING, "table").put_off(Due("", "refund-1", "0"), rfc3339(NOW)),
         lambda: RefundsTable(FAILING, "table").put_new(refund()),
         lambda: RefundsTable(FAILING, "table").save(refund(), replace(refund(), open_shard="1")),
+        lambda: LedgerTable(FAILING, "table").release("payment-1", "refund-1"),
         lambda: list(RefundIndexes(FAILING, "table").open()),
         lambda: COUNTERS.announce_back(
             COUNTERS.get("user#1"), "refund-1", Entry("token", 100, "USD")
@@ -49,6 +51,20 @@ COUNTERS = LimitCounters(FAILING, "table")
 def test_what_is_no_failed_condition_is_raised(call: Callable[[], object]) -> None:
     with pytest.raises(ClientError, match="ProvisionedThroughputExceeded"):
         call()
+
+
+def test_a_write_that_failed_is_raised_although_the_refund_is_there(world: World) -> None:
+    """Nobody knows whether what is there is what was to be written."""
+
+    class Full(Failing):
+        def get_item(self, **arguments: Any) -> Any:
+            return world.stack.clients.dynamodb.get_item(**arguments)
+
+    there = refund()
+    assert world.refunds.put_new(there) is None
+    full: Any = Full()
+    with pytest.raises(ClientError, match="ProvisionedThroughputExceeded"):
+        RefundsTable(full, world.stack.refunds_table).put_new(there)
 
 
 def test_two_functions_that_look_at_new_tables_at_once_agree(world: World) -> None:

@@ -68,15 +68,15 @@ def test_holding_all_means_exactly_what_was_read(ledger: LedgerTable) -> None:
 
 
 def test_a_release_gives_back_once_and_leaves_a_tombstone(ledger: LedgerTable) -> None:
-    ledger.release("payment-1", "refund-0")
-    ledger.release("payment-1", "refund-0")
+    given_back = [ledger.release("payment-1", "refund-0") for _ in range(2)]
 
+    assert given_back == [True, False]
     assert read(ledger) == Ledger("payment-1", 10_000, 10_000, "USD", {"refund-0": 0})
     assert not ledger.reserve("payment-1", "refund-0", 1)
 
 
 def test_a_refund_that_never_reserved_is_barred_from_doing_so_later(ledger: LedgerTable) -> None:
-    ledger.release("payment-1", "refund-1")
+    assert not ledger.release("payment-1", "refund-1")
 
     assert read(ledger).remaining == 9_000
     assert not ledger.reserve("payment-1", "refund-1", 1)
@@ -108,6 +108,24 @@ def test_a_release_gives_up_in_the_end_and_says_so() -> None:
     slippery: Any = Slippery()
     with pytest.raises(RuntimeError, match="refund-1"):
         LedgerTable(slippery, "t").release("payment-1", "refund-1")
+
+
+def test_a_release_that_failed_is_raised_and_not_tried_otherwise(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 1000)
+
+    class FailsOnce:
+        failed = False
+
+        def update_item(self, **arguments: Any) -> Any:
+            if not self.failed:
+                self.failed = True
+                raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "UpdateItem")
+            return world.stack.clients.dynamodb.update_item(**arguments)
+
+    failing: Any = FailsOnce()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        LedgerTable(failing, world.stack.ledger_table).release("payment-1", "refund-0")
+    assert world.held("refund-0") == 1000
 
 
 def test_a_recount_sets_the_balance_only_on_what_was_read(ledger: LedgerTable) -> None:

@@ -13,6 +13,7 @@ from tests.support.world import World
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
 from refunds.tables.refund_indexes import NoIndexError, RefundIndexes, Span
+from refunds.tables.refunds import day_shard_of, shard_of
 
 WEEK = Span(rfc3339(NOW - timedelta(days=3)), rfc3339(NOW + timedelta(days=4)))
 
@@ -70,15 +71,41 @@ def test_an_index_is_read_to_its_end_page_by_page(world: World) -> None:
     assert [each.refund_id for each in found] == [f"r{number}" for number in reversed(range(7))]
 
 
-def test_stored_refunds_are_read_in_the_order_asked_for(
+def test_stored_refunds_are_read_in_the_order_asked_for_a_hundred_at_once(
     world: World, indexes: RefundIndexes
 ) -> None:
     for number in range(130):
         put(world, number)
     wanted = [f"r{number}" for number in reversed(range(130))]
     wanted.insert(5, "gone")
+    asked: list[int] = []
+
+    def called(params: dict[str, Any], **rest: Any) -> None:
+        asked.extend(len(each["Keys"]) for each in params["RequestItems"].values())
+
+    events = world.stack.clients.dynamodb.meta.events
+    events.register("provide-client-params.dynamodb.BatchGetItem", called)
     found = [item["refund_id"] for item in indexes.items(wanted)]
+    events.unregister("provide-client-params.dynamodb.BatchGetItem", called)
     assert found == [each for each in wanted if each != "gone"]
+    assert asked == [100, 31]
+
+
+@pytest.mark.parametrize(
+    ("until", "days"),
+    [
+        ("2026-11-24T00:00:00.000000Z", ["2026-11-23"]),
+        ("2026-11-24T00:00:00.000001Z", ["2026-11-23", "2026-11-24"]),
+    ],
+)
+def test_a_span_has_each_day_of_which_it_has_an_instant(until: str, days: list[str]) -> None:
+    assert [each.isoformat() for each in Span(rfc3339(NOW), until).days()] == days
+
+
+def test_a_refunds_place_in_the_index_of_days_is_its_utc_day_and_a_shard() -> None:
+    day, _, shard = day_shard_of("refund-1", rfc3339(NOW)).partition("#")
+
+    assert (day, shard) == ("2026-11-23", shard_of("refund-1"))
 
 
 def test_an_index_that_is_switched_off_is_named(world: World) -> None:

@@ -1,0 +1,75 @@
+"""What counts as ours and what as another system's, to the unit."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.builders import payment, refund, request, shown
+from tests.support.world import World
+
+from refunds.domain.refund import Status
+from refunds.gateways.contract import NOT_OURS
+from refunds.processing.balance import Balance
+from refunds.processing.reserver import NotPossible
+
+
+def recounted(world: World) -> int | None:
+    balance = Balance(world.ledger, world.refunds, world.audit)
+    balance.count("payment-1", "refund-9", world.gateway, world.deadline())
+    return world.remaining()
+
+
+def test_a_refund_of_one_unit_is_counted_once(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 1)
+    world.gateway.refunds.append(shown(amount_minor=1))
+
+    assert recounted(world) == 9999
+
+
+@pytest.mark.parametrize(
+    ("began_as", "remaining"),
+    [("blue.refund-1", 7500), ("green.refund-1", 5000), (None, 5000)],
+    ids=["as this one", "as another one", "nobody knows"],
+)
+def test_another_stages_refund_is_ours_only_if_our_refund_began_with_its_reference(
+    world: World, began_as: str | None, remaining: int
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    if began_as:
+        world.refunds.put_new(refund(status=Status.PROCESSING, gateway_reference=began_as))
+    world.gateway.refunds.append(shown(refund_id=NOT_OURS, gateway_reference="blue.refund-1"))
+
+    assert recounted(world) == remaining
+
+
+@pytest.mark.parametrize(
+    ("unlisted_minor", "remaining"), [(1500, 7500), (2000, 7000)], ids=["all ours", "more"]
+)
+def test_what_a_list_does_not_show_is_ours_only_up_to_what_we_hold_beyond_it(
+    world: World, unlisted_minor: int, remaining: int
+) -> None:
+    """The list shows 1000 of the 2500 that are held."""
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.refunds.put_new(refund(status=Status.SUCCEEDED))
+    world.gateway.refunds.append(shown(amount_minor=1000))
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1000 + unlisted_minor)
+
+    assert recounted(world) == remaining
+
+
+def test_who_expected_another_rest_is_told_what_is_left(world: World) -> None:
+    world.open_ledger("payment-1", "refund-0", 10_000)
+    asked = request(expected_refundable_minor=100)
+    answer = world.reserver.reserve(asked, world.ledger.get("payment-1"), world.deadline())
+
+    assert isinstance(answer, NotPossible)
+    assert answer.message == "the sender expected 100 to be refundable, it is 0"
+
+
+def test_nothing_has_moved_beyond_a_payment_that_is_reserved_to_its_last_unit(
+    world: World,
+) -> None:
+    world.open_ledger("payment-1", "refund-1", 10_000)
+    ledger = world.ledger.get("payment-1")
+
+    assert ledger is not None
+    assert (ledger.remaining, ledger.moved_unreserved_minor) == (0, 0)
