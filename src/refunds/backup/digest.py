@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 PREFIX = "refund-backups"
@@ -179,37 +178,23 @@ def sha256_hex(content: bytes) -> str:
 
 # --- The leaves of an audit file's Merkle tree ----------------------------------------------------
 
-_ENTRY_HASH = re.compile(rb'"entry_hash":\{"S":"([0-9a-f]{64})"\}')
-_HASH_BEGINS, _HASH_ENDS = b'"entry_hash":{"S":"', b'"}'
-_HASH_BYTES, _HEX_DIGITS = 64, b"0123456789abcdef"
+_HASH_BEGINS, _HASH_ENDS, _MAP_BEGINS = b'"entry_hash":{"S":"', b'"}', b'"M":{'
+_HASH = re.compile(rb'([0-9a-f]{64})"\}')
+_HASH_DIGITS, _HEX_DIGITS = 64, b"0123456789abcdef"
 
 
-def audit_leaves(lines: bytes) -> list[bytes]:
-    """The leaf data of each line. Searches the whole page at once if that is unambiguous."""
-    found = _leaves_at_once(lines)
-    return [audit_leaf(line) for line in lines.splitlines()] if found is None else found
+def audit_leaves(lines: bytes, count: int) -> list[bytes]:
+    """The leaf data of ``count`` whole lines. Searches all of them at once if each has one hash.
 
-
-def _leaves_at_once(lines: bytes) -> list[bytes] | None:
-    """None unless every line has exactly one hash."""
+    Each line has at most one hash at its top level. So if all hashes are at a top level, and there
+    are as many as lines, each line has one.
+    """
     before, *parts = lines.split(_HASH_BEGINS)
-    # After each hash there is one end of a line, and before the first there is none, so every line
-    # has exactly one hash.
-    one_each = b"\n" not in before and set(map(bytes.count, parts, repeat(b"\n"))) <= {1}
-    if not one_each or b'"metadata":{' in lines:
-        return None
-    step = _HASH_BYTES + len(_HASH_ENDS)
-    hashes = b"".join([part[:step] for part in parts])
-    # Every line ends where a hash ends, and all other characters are digits.
-    ends = _HASH_ENDS * len(parts)
-    if (
-        len(hashes) != step * len(parts)
-        or hashes[_HASH_BYTES::step] + hashes[_HASH_BYTES + 1 :: step] != ends[::2] + ends[1::2]
-        or hashes.translate(None, _HEX_DIGITS) != ends
-    ):
-        return None
-    leaves = bytes.fromhex(hashes.replace(_HASH_ENDS, b"").decode())
-    return [leaves[start : start + 32] for start in range(0, len(leaves), 32)]
+    if len(parts) == count and (_lines_end_soon(parts) or _lines_begin_flat(before, parts)):
+        hashes = _hashes(parts)
+        if hashes is not None:
+            return hashes
+    return [audit_leaf(line) for line in lines.splitlines()]
 
 
 def audit_leaf(line: bytes) -> bytes:
@@ -218,15 +203,44 @@ def audit_leaf(line: bytes) -> bytes:
     So an auditor can compute the leaf from an entry's plain JSON with docs/audit.md alone. A line
     without a hash, which this system never writes, counts as 32 zero bytes.
     """
-    found = _ENTRY_HASH.findall(line)
-    if len(found) == 1 and b'"metadata":{' not in line:
-        return bytes.fromhex(found[0].decode())
+    before, _, after = line.partition(_HASH_BEGINS)
+    if (found := _HASH.match(after)) and _HASH_BEGINS not in after:
+        end = after[after.find(b"}}") :].rstrip(b"\n")
+        if end == b"}}}" or _MAP_BEGINS not in before:  # as for a page, below
+            return bytes.fromhex(found[1].decode())
     # A key of the requester's metadata may have the same name: only the top level counts.
     try:
         text = json.loads(line)["Item"]["entry_hash"]["S"]
         return bytes.fromhex(text) if re.fullmatch("[0-9a-f]{64}", text) else _NO_HASH
     except (ValueError, KeyError, TypeError, RecursionError):
         return _NO_HASH
+
+
+def _lines_end_soon(parts: list[bytes]) -> bool:
+    """Whether no map ends between each hash and the end of its line. Then it is in no map but the
+    item.
+
+    A map ends with ``}}``: its last value's brace, then its own. At the top level these are the
+    item's, and only the line's own brace and a line break follow. No string contains a line break.
+    """
+    return all(part.startswith(b"}}}\n", part.find(b"}}", _HASH_DIGITS)) for part in parts)
+
+
+def _lines_begin_flat(before: bytes, parts: list[bytes]) -> bool:
+    """Whether no map begins between the beginning of each line and its hash."""
+    begins = (before, *(part.rpartition(b"\n")[2] for part in parts))
+    return not any(_MAP_BEGINS in begin for begin in begins)
+
+
+def _hashes(parts: list[bytes]) -> list[bytes] | None:
+    """The hashes that the parts begin with; None unless each is 64 digits."""
+    digits = b"".join([part[:_HASH_DIGITS] for part in parts])
+    if digits.translate(None, _HEX_DIGITS) or not all(
+        part.startswith(_HASH_ENDS, _HASH_DIGITS) for part in parts
+    ):
+        return None
+    hashes = bytes.fromhex(digits.decode())
+    return [hashes[start : start + 32] for start in range(0, len(hashes), 32)]
 
 
 # --- JSON and back --------------------------------------------------------------------------------

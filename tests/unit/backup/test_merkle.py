@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.backup_parts import refund
 
+from refunds.backup import digest
 from refunds.backup.digest import audit_leaf, audit_leaves
 from refunds.backup.merkle import MerkleTree, inclusion_path, is_included, merkle_root
+from refunds.domain.audit_entry import audit_entry
+from refunds.tables.wire import item_to_wire
 
 # The test vectors of Google's Certificate Transparency code (merkletree/merkle_tree_test.cc).
 LEAVES = [
@@ -84,24 +90,64 @@ def test_there_is_no_path_for_a_leaf_that_is_not_there() -> None:
 
 
 HASHES = st.sampled_from(["a" * 64, "0" * 64, "B" * 64, "c" * 63, ""])
-ENTRY_LINES = st.fixed_dictionaries(
-    {"refund_id": st.just({"S": "r1"})},
-    optional={
-        "entry_hash": HASHES.map(lambda text: {"S": text}),
-        "note": st.just({"S": '"entry_hash":{"S":"' + "d" * 64 + '"}'}),
-        "details": st.sampled_from(
-            [
-                {"M": {"metadata": {"M": {"entry_hash": {"S": "e" * 64}}}}},
-                {"M": {"other": {"M": {"entry_hash": {"S": "f" * 64}}}}},
-                {"M": {"entry_hash": {"N": "1"}}},
-            ]
-        ),
-    },
-)
+ATTRIBUTES = {
+    "refund_id": st.just({"S": "r1"}),
+    "entry_hash": HASHES.map(lambda text: {"S": text}),
+    "note": st.sampled_from(['"entry_hash":{"S":"' + "d" * 64 + '"}', "}}", "}}}\n", '"M":{']).map(
+        lambda text: {"S": text}
+    ),
+    "details": st.sampled_from(
+        [
+            {"M": {"metadata": {"M": {"entry_hash": {"S": "e" * 64}}}}},
+            {"M": {"other": {"M": {"entry_hash": {"S": "f" * 64}}}, "last": {"N": "1"}}},
+            {"M": {"entry_hash": {"N": "1"}}},
+            {"M": {"metadata": {"M": {"order": {"S": "o-1"}}}}},
+            {"L": [{"M": {"entry_hash": {"S": "9" * 64}}}]},
+            {"M": {}},
+        ]
+    ),
+    "recorded_at": st.just({"S": "2026-11-23T07:10:00.000000Z"}),
+}
 
 
-@given(st.lists(ENTRY_LINES, max_size=6))
+@st.composite
+def entries(draw: st.DrawFn) -> dict[str, object]:
+    """Some of the attributes, in any order: DynamoDB promises none."""
+    names = draw(st.permutations(sorted(ATTRIBUTES)))
+    left_out = draw(st.sets(st.sampled_from(names), max_size=3))
+    return {name: draw(ATTRIBUTES[name]) for name in names if name not in left_out}
+
+
+def leaf_by_definition(item: dict[str, object]) -> bytes:
+    """The hash at the item's top level, or 32 zero bytes."""
+    value = item.get("entry_hash")
+    text = value["S"] if isinstance(value, dict) else ""
+    return bytes.fromhex(text) if re.fullmatch("[0-9a-f]{64}", text) else bytes(32)
+
+
+def data_line(item: dict[str, object]) -> bytes:
+    return json.dumps({"Item": item}, separators=(",", ":")).encode() + b"\n"
+
+
+@given(st.lists(entries(), max_size=4))
+@example([{"entry_hash": {"S": "a" * 64}, "details": {"M": {}}}, {"note": {"S": "x"}}])
 def test_a_pages_leaves_are_those_of_its_lines(items: list[dict[str, object]]) -> None:
-    lines = [json.dumps({"Item": item}, separators=(",", ":")).encode() for item in items]
-    page = b"".join(line + b"\n" for line in lines)
-    assert audit_leaves(page) == [audit_leaf(line) for line in lines]
+    lines = [data_line(item) for item in items]
+    leaves = [leaf_by_definition(item) for item in items]
+    assert [audit_leaf(line) for line in lines] == leaves
+    assert [audit_leaf(line.rstrip(b"\n")) for line in lines] == leaves
+    assert audit_leaves(b"".join(lines), len(lines)) == leaves
+
+
+@pytest.mark.parametrize("order", [None, lambda name: name, lambda name: name[::-1]])
+def test_usual_entries_are_read_without_parsing(
+    order: Callable[[str], str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = item_to_wire(audit_entry(refund(1).item()) | {"recorded_at": "now"})
+    ordered = {name: item[name] for name in (sorted(item, key=order) if order else item)}
+    page = data_line(ordered) * 3
+    leaves = [leaf_by_definition(ordered)] * 3
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("parsed"))
+    assert [audit_leaf(line) for line in page.splitlines()] == leaves
+    monkeypatch.setattr(digest, "audit_leaf", lambda _: pytest.fail("read line by line"))
+    assert audit_leaves(page, 3) == leaves

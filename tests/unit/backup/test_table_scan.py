@@ -39,7 +39,9 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-ITEMS = st.dictionaries(TEXT, VALUES, min_size=1, max_size=4)
+ITEMS = st.dictionaries(TEXT, VALUES, min_size=1, max_size=4) | st.builds(
+    lambda key, more: {"refund_id": {"S": key}, **more}, TEXT, st.dictionaries(TEXT, VALUES)
+)
 
 
 def answer(items: list[Wire], last_key: Wire | None, *, order: int = 0) -> Wire:
@@ -55,6 +57,13 @@ def answer(items: list[Wire], last_key: Wire | None, *, order: int = 0) -> Wire:
 
 @given(st.lists(ITEMS, max_size=5), st.none() | ITEMS, st.integers(0, 3), st.booleans())
 @example([{"a": {"L": [{"M": {"b": {"S": "x"}}}, {"M": {"c": {"S": "y"}}}]}}], None, 0, False)
+@example([{"S": {"S": "x"}, "a": {"L": [{"M": {"S": {"S": "x"}}}] * 2}}] * 2, None, 0, False)
+@example(
+    [{"a": {"S": "x"}, "b": {"M": {"c": {"M": {}}, "d": {"M": {"a": {"S": "x"}}}}}}] * 2,
+    None,
+    0,
+    False,
+)
 @example([{"a": {"S": "}},{"}}, {"a": {"S": "x"}}], {"k": {"S": '}}],"x":[{'}}, 1, False)
 def test_cutting_is_parsing(
     items: list[Wire], last_key: Wire | None, order: int, ascii_only: bool
@@ -78,6 +87,24 @@ def test_usual_refunds_are_cut_not_parsed() -> None:
     item = {"refund_id": {"S": "rf-1"}, "changed_fields": {"L": [{"S": "a"}, {"S": "b"}]}}
     body = json.dumps(answer([item] * 3, item), separators=(",", ":")).encode()
     assert _cut(body) is not None
+
+
+def test_items_that_begin_differently_are_cut() -> None:
+    items = [{"refund_id": {"S": "rf-1"}}, {"status": {"S": "FAILED"}, "refund_id": {"S": "rf-2"}}]
+    body = json.dumps(answer(items, None), separators=(",", ":")).encode()
+    cut = _cut(body)
+    assert cut is not None
+    assert cut[1:] == _parse(body)[1:]
+
+
+def test_items_are_cut_at_their_first_attribute_whatever_is_inside() -> None:
+    lists = {"L": [{"M": {"a": {"S": "x"}}}, {"M": {"b": {"M": {}}}}]}
+    items = [{"refund_id": {"S": "rf-1"}, "line_items": lists}] * 3
+    body = json.dumps(answer(items, None), separators=(",", ":")).encode()
+    assert body.count(b'}},{"') > len(items)
+    cut = _cut(body)
+    assert cut is not None
+    assert cut[1:] == _parse(body)[1:]
 
 
 def test_a_page_is_read_on_from_its_key_and_segments_share_the_table(stack: BackedUp) -> None:
