@@ -31,9 +31,11 @@ from benchmarks.latency import latency_results
 from benchmarks.package import package_results
 from benchmarks.plot import draw
 from benchmarks.report import (
+    BACKUPS,
     COUNTS,
     INSTRUCTIONS,
     TIMES,
+    backups_table,
     changed_instructions,
     counts_table,
     instructions_table,
@@ -132,12 +134,16 @@ def write_all(results: list[Result], only: set[str], python: str, *, quick: bool
             write_table(INSTRUCTIONS, counted)
     if not only:
         write_table(COUNTS, counts_table(results))
-    if not only and not quick:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        run = (
-            f"One run of `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
-            f"{cores} cores, Python {python}."
-        )
+    if quick:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    run = (
+        f"One run of `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+        f"{cores} cores, Python {python}."
+    )
+    if not only or "backup" in only:
+        write_table(BACKUPS, backups_table(results, run=run))
+    if not only:
         write_table(TIMES, times_table(results, run=run))
 
 

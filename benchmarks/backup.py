@@ -10,13 +10,14 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from benchmarks.backup_steps import limit_results, whole_backup
 from benchmarks.environment import function_environment, run_folder
 from benchmarks.results import Result, median_result, ratio_result
 from benchmarks.runtime import install
 from benchmarks.servers import PROJECT, CannedServer
-from benchmarks.worker import Cost, Worker, worker
+from benchmarks.worker import Worker, worker
 
-TABLE, AUDIT_TABLE = "Refunds", "PaymentAuditTrail"
+TABLE = "Refunds"
 DYNAMODUMP = "dynamodump==1.11.1"
 SMALL_ROWS, LARGE_ROWS = 10_000, 1_000_000
 
@@ -28,19 +29,16 @@ def backup_results(
     ours: list[float] = []
     resource: list[float] = []
     dump: list[float] = []
-    limit: list[float] = []
     with (
         _function(server) as function,
         worker("benchmarks.baselines.backup", server.url) as baseline,
-        worker("benchmarks.baselines.backup_limit", server.url) as nothing_else,
     ):
         server.reset(rows={TABLE: SMALL_ROWS})
-        for each in (function, baseline, nothing_else):
+        for each in (function, baseline):
             each.invoke({"table": TABLE})
         for _ in range(runs):
             server.reset(rows={TABLE: rows})
-            ours.append(rows / _whole(function.invoke({}), rows).wall)
-            limit.append(rows / nothing_else.invoke({"table": TABLE}).wall)
+            ours.append(rows / whole_backup(function.invoke({}), rows).wall)
             # A fifth of the rows takes long enough.
             server.reset(rows={TABLE: rows // 5})
             resource.append(rows // 5 / baseline.invoke({"table": TABLE}).wall)
@@ -63,51 +61,15 @@ def backup_results(
         ),
         median_result("dynamodump (PyPI)", dump, "rows/s", better="higher"),
         ratio_result("backup / dynamodump", ours, dump, better="higher", target=5.0),
-        median_result(
-            "backup: the limit",
-            limit,
-            "rows/s",
-            better="higher",
-            note="reads and compresses the same pages, nothing else",
-        ),
-        ratio_result("backup / limit", ours, limit, better="higher", target=0.65),
-        _audit_result(server, runs, rows),
+        *limit_results(server, 2 * runs - 1, rows),
     ]
     if large_rows:
         results.append(_memory(server, large_rows))
     return results
 
 
-def _audit_result(server: CannedServer, runs: int, rows: int) -> Result:
-    """The audit table, whose files have a Merkle root."""
-    ours: list[float] = []
-    limit: list[float] = []
-    with (
-        _function(server) as function,
-        worker("benchmarks.baselines.backup_limit", server.url) as nothing_else,
-    ):
-        server.reset(rows={AUDIT_TABLE: SMALL_ROWS})
-        for each in (function, nothing_else):
-            each.invoke({"table": AUDIT_TABLE})
-        for _ in range(runs):
-            server.reset(rows={AUDIT_TABLE: rows})
-            ours.append(rows / _whole(function.invoke({}), rows, "audit").wall)
-            limit.append(rows / nothing_else.invoke({"table": AUDIT_TABLE}).wall)
-    return ratio_result(
-        "backup of the audit trail / limit", ours, limit, better="higher", target=0.5
-    )
-
-
 def _function(server: CannedServer) -> AbstractContextManager[Worker]:
     return worker("refunds.handlers.backup_refunds", server.url, TIMEOUT_SECONDS="900")
-
-
-def _whole(cost: Cost, rows: int, table: str = "refunds") -> Cost:
-    """The cost of a published backup. Raises ``RuntimeError`` if it lacks a row."""
-    stored = cost.response.get("tables", {}).get(table, {}).get("item_count")
-    if stored != rows:
-        raise RuntimeError(f"a benchmark's backup has {stored} rows of {rows}")
-    return cost
 
 
 def _memory(server: CannedServer, large_rows: int) -> Result:
@@ -115,7 +77,7 @@ def _memory(server: CannedServer, large_rows: int) -> Result:
     for rows in (SMALL_ROWS, large_rows):
         server.reset(rows={TABLE: rows})
         with _function(server) as function:
-            peaks.append(_whole(function.invoke({}), rows).peak_mib)
+            peaks.append(whole_backup(function.invoke({}), rows).peak_mib)
     return Result(
         f"backup: memory, {SMALL_ROWS:,} to {large_rows:,} rows",
         peaks[1] - peaks[0],

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.backup_steps import PAGE_UNIT, TABLES
 from benchmarks.results import Result
 from benchmarks.servers import PROJECT
 
@@ -18,6 +19,7 @@ SCALE_PAGE = PROJECT / "docs/scale.md"
 COUNTS = "<!-- bench: counts -->\n"
 INSTRUCTIONS = "<!-- bench: instructions -->\n"
 TIMES = "<!-- bench: times -->\n"
+BACKUPS = "<!-- bench: backups -->\n"
 END = "<!-- bench: end -->\n"
 HELD = PROJECT / "benchmarks/instructions.json"
 """Committed ratios of instructions, by version of Python."""
@@ -95,9 +97,22 @@ def instructions_table(results: Sequence[Result]) -> str:
 def times_table(results: Sequence[Result], *, run: str) -> str:
     """What depends on the machine, as a Markdown table. ``run``: when and where it was measured."""
     table = _markdown(
-        each for each in results if each.tolerance is None and each.unit not in SAME_EVERYWHERE
+        each
+        for each in results
+        if each.tolerance is None and each.unit not in SAME_EVERYWHERE and not _of_backups(each)
     )
     return f"{run}\n\n{table}"
+
+
+def backups_table(results: Sequence[Result], *, run: str) -> str:
+    """Backups compared with their limit, and the CPU of each step, as a Markdown table."""
+    return f"{run}\n\n{_markdown(filter(_of_backups, results))}"
+
+
+def _of_backups(result: Result) -> bool:
+    return result.unit == PAGE_UNIT or result.name.startswith(
+        tuple(table.ratio_name for table in TABLES)
+    )
 
 
 def _markdown(results: Iterable[Result]) -> str:

@@ -71,7 +71,7 @@ def ratio_result(  # noqa: PLR0913 - one row of a table of results
     below: Sequence[float],
     *,
     better: Better,
-    target: float,
+    target: float | None = None,
     note: str = "",
 ) -> Result:
     """The median of the pairs' ratios, as one line."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import urllib3
 from benchmarks import cold_instructions
+from benchmarks.backup_steps import PAGE_UNIT, TABLES, Measured, step_results
 from benchmarks.callgrind import Counter
 from benchmarks.canned_dynamodb import (
     OPTIONAL_INDEXES,
@@ -28,6 +29,7 @@ from benchmarks.report import (
     COUNTS,
     END,
     TIMES,
+    backups_table,
     changed_instructions,
     counts_table,
     shown,
@@ -158,6 +160,39 @@ def test_a_written_table_replaces_the_one_before_and_stale_counts_are_noticed(
     assert not stale_counts(table, page).miss
     changed = counts_table([replace(units, value=6.0)])
     assert stale_counts(changed, page).miss
+
+
+def test_a_step_of_a_backup_costs_what_it_adds() -> None:
+    refunds = TABLES[0]
+    measured = Measured(
+        ours=[1.0, 2.0, 1.0],
+        publishing=[0.1, 0.1, 0.2],
+        up_to={
+            "read": [0.1, 0.2, 0.1],
+            "gzip": [0.4, 0.5, 0.4],
+            "botocore": [0.5, 0.8, 0.6],
+            "hashes": [0.6, 0.8, 0.6],
+            "cut": [0.7, 1.0, 0.7],
+        },
+        pages=10,
+    )
+    results = step_results(refunds, measured)
+    assert [round(each.value) for each in results] == [10, 30, 20, 0, 10, 20, 10, 100]
+    assert {each.unit for each in results} == {PAGE_UNIT}
+
+
+def test_backups_have_a_table_of_their_own() -> None:
+    ratio = Result(TABLES[1].ratio_name, 0.4, "×", "higher", target=0.5)
+    step = Result("CPU of a page of Refunds: gzip", 4.0, PAGE_UNIT)
+    other = Result("batch", 1.5, "s")
+    table = backups_table([ratio, step, other], run="One run.")
+    assert "**missed**" in table
+    assert "4 ms a page" in table
+    assert "batch" not in table
+    times = times_table([ratio, step, other], run="One run.")
+    assert "batch" in times
+    assert "trail" not in times
+    assert "gzip" not in times
 
 
 def test_a_page_without_the_tables_mark_is_an_error(tmp_path: Path) -> None:

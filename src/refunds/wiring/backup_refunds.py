@@ -25,6 +25,9 @@ PATIENT_CLIENT_CONFIG = DEFAULT_CLIENT_CONFIG.merge(
         read_timeout=30,
         retries={"mode": "standard", "total_max_attempts": 8},
         max_pool_connections=2 * SEGMENTS,
+        # Each stored file has its SHA-256 in a signed header, and S3 checks it. To sign the file
+        # itself, botocore would read and hash it once more.
+        s3={"payload_signing_enabled": False},
     )
 )
 
