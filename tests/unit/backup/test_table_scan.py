@@ -40,7 +40,9 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 ITEMS = st.dictionaries(TEXT, VALUES, min_size=1, max_size=4) | st.builds(
-    lambda key, more: {"refund_id": {"S": key}, **more}, TEXT, st.dictionaries(TEXT, VALUES)
+    lambda key, more: {"refund_id": {"S": key}, **more},
+    TEXT,
+    st.dictionaries(TEXT, VALUES, max_size=3),
 )
 
 
