@@ -168,7 +168,11 @@ def look_later(world: World, approvals: Approvals) -> Refund:
 
 def test_what_nobody_approved_in_time_is_rejected_and_frees_its_money(world: World) -> None:
     approvals = waiting(world)
+    world.clock.advance(hours=1)
     assert approvals.look_again(world.stored(), world.deadline()).status is Status.AWAITING_APPROVAL
+    check_at = world.stored().check_at
+    assert check_at is not None
+    assert check_at > rfc3339(world.clock.now())
 
     assert look_later(world, approvals).status is Status.REJECTED
     assert (world.stored().status, world.stored().failure_code) == (

@@ -107,8 +107,9 @@ def test_a_message_that_could_not_be_kept_is_not_deleted(
 
 def test_what_was_only_looked_at_is_visible_to_others_at_once(world: World) -> None:
     def asked(params: dict[str, Any], **rest: Any) -> None:
-        # SQS refuses a timeout below 0, which moto takes for 0.
+        # SQS refuses a timeout below 0, which moto takes for 0, and more than ten messages.
         assert {each["VisibilityTimeout"] for each in params["Entries"]} == {0}
+        assert len(params["Entries"]) <= 10
 
     events = world.stack.clients.sqs.meta.events
     events.register("provide-client-params.sqs.ChangeMessageVisibilityBatch", asked)

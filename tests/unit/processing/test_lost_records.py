@@ -16,7 +16,7 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.limits import Limits
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import ErrorCode, RefusedError
-from refunds.gateways.contract import KeyTooOld, Payment, RefundPage
+from refunds.gateways.contract import KeyTooOld, Payment, PaymentStatus, RefundPage
 from refunds.processing.processor import LAST_DAY, QUEUE_KEEPS, Delivery, Processor
 from refunds.processing.recorder import RECORD_LOST, Later, Recorded
 from refunds.processing.settler import LONG_AGO, SWEEP_BACK
@@ -323,3 +323,17 @@ def test_the_format_of_what_is_sent_is_recorded_from_the_second_on(
 
     assert world.stored().order_format == recorded_format
     assert world.gateway.orders[0].format == body_format
+
+
+@pytest.mark.parametrize("status", [Status.PROCESSING, Status.PENDING, Status.SUCCEEDED])
+def test_what_was_paid_before_its_record_was_removed_holds_its_money_again(
+    world: World, status: Status
+) -> None:
+    in_trail_damaged(world, status=status)
+    world.gateway.payments["payment-1"] = payment(status=PaymentStatus.DISPUTED)
+    world.gateway.refunds.append(shown())
+    world.open_ledger("payment-1", "refund-0", 9000)
+
+    assert recorded(process(world)) is Status.SUCCEEDED
+    assert world.held() == 2500
+    assert world.gateway.orders == []

@@ -69,7 +69,7 @@ def test_what_is_not_yet_due_is_left_alone(world: World) -> None:
 
 def test_an_attempt_under_its_lease_is_not_disturbed(world: World) -> None:
     there = opened(world, lease_until=rfc3339(NOW + timedelta(seconds=5)))
-    run(world)
+    assert run(world).open.still_open == 1
 
     now = world.stored()
     assert (now.attempt_token, now.lease_until) == (there.attempt_token, there.lease_until)
@@ -130,6 +130,7 @@ def test_one_refund_that_cant_be_looked_at_does_not_hold_up_the_others(
 
     assert world.stored("good").status is Status.SUCCEEDED
     assert (summary.failed, names(summary)) == (1, ["RuntimeError"])
+    assert summary.open.unreadable == 0
     # And not first in line the next time either.
     check_at = world.stored("bad").check_at
     assert check_at is not None

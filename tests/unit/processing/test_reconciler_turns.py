@@ -19,6 +19,19 @@ from refunds.processing import open_refunds
 from refunds.tables.refunds import OPEN_SHARDS, shard_of
 
 
+def watch_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The shards of which a page is read."""
+    read: list[str] = []
+    page = world.refunds.due_page
+
+    def watched(shard: str, *rest: Any, **more: Any) -> Any:
+        read.append(shard)
+        return page(shard, *rest, **more)
+
+    monkeypatch.setattr(world.refunds, "due_page", watched)
+    return read
+
+
 def test_more_than_one_page_of_open_refunds_is_settled_in_one_run(world: World) -> None:
     # One shard's pages are of 25.
     ids = [f"r{n}" for n in range(1000) if shard_of(f"r{n}") == "3"][:27]
@@ -35,6 +48,18 @@ def test_with_its_time_up_a_run_ends_and_the_next_goes_on(world: World) -> None:
     summary = run(world, seconds=14)
     assert (summary.open.settled, world.gateway.calls) == (0, [])
     assert run(world).open.settled == 3
+
+
+def test_with_its_time_up_a_run_reads_no_more_of_the_index(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_refunds, "PAGE", 1)
+    for refund_id in [f"r{n}" for n in range(100) if shard_of(f"r{n}") == "3"][:3]:
+        opened(world, refund_id)
+    read = watch_pages(world, monkeypatch)
+    run(world, seconds=14)
+
+    assert len(read) == OPEN_SHARDS
 
 
 def test_a_flood_of_open_refunds_leaves_time_for_the_sweep(world: World) -> None:
@@ -127,9 +152,10 @@ def test_trouble_in_one_shard_keeps_no_other_from_its_turn(
     ids = [f"r{number}" for number in range(16)]
     for refund_id in ids:
         opened(world, refund_id)
-    page = world.refunds.due_page
+    page, read = world.refunds.due_page, list[str]()
 
     def denied(shard: str, *rest: Any, **more: Any) -> Any:
+        read.append(shard)
         if shard == "0":
             raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "Query")
         return page(shard, *rest, **more)
@@ -140,6 +166,7 @@ def test_trouble_in_one_shard_keeps_no_other_from_its_turn(
     others = [each for each in ids if shard_of(each) != "0"]
     assert result.open.settled == len(others)
     assert (result.open.failed, names(result)) == (1, ["permission_denied"])
+    assert read.count("0") == 1
 
 
 def test_a_slow_list_of_the_gateway_leaves_time_for_archiving_and_settling(old: World) -> None:
@@ -187,14 +214,7 @@ def test_a_run_with_little_to_do_reads_each_shard_once(
 ) -> None:
     for number in range(3):
         opened(world, f"r{number}")
-    read: list[str] = []
-    page = world.refunds.due_page
-
-    def watched(shard: str, *rest: Any, **more: Any) -> Any:
-        read.append(shard)
-        return page(shard, *rest, **more)
-
-    monkeypatch.setattr(world.refunds, "due_page", watched)
+    read = watch_pages(world, monkeypatch)
     run(world)
 
     assert sorted(read) == [str(number) for number in range(OPEN_SHARDS)]

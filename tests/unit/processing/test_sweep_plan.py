@@ -57,3 +57,17 @@ def test_a_page_that_is_tried_again_has_not_failed() -> None:
 
     assert (tried.failures, tried.tries) == (0, 1)
     assert tried.cursor == walk.cursor
+
+
+def test_what_was_read_by_a_clock_a_little_ahead_is_not_seen_in_the_future() -> None:
+    ahead = SweepState(NOW + timedelta(minutes=1))
+
+    assert ahead.unseen(NOW) == {"recent": timedelta(0), "older": timedelta(0)}
+    assert ahead.behind(NOW) == timedelta(0)
+
+
+def test_a_walk_that_is_nowhere_yet_leaves_no_day_behind() -> None:
+    walk = Walk(rfc3339(NOW - SWEEP_BACK), cursor="c")
+    page = PageRead(NOW, 1, [NOW - timedelta(days=3)], "next", handled=True)
+
+    assert SweepState(NOW, walks=(walk,)).after(walk, page, NOW).tried == {}
