@@ -118,6 +118,15 @@ def test_a_length_that_is_repeated_is_one_length(
     assert call(transport, server.url).body == body
 
 
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_a_status_that_has_no_body_is_not_waited_for(
+    serve: Serve, transport: PooledTransport, status: bytes
+) -> None:
+    server = serve(says(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n"))
+
+    assert call(transport, server.url).body == b""
+
+
 def test_a_header_folded_over_lines_is_one_line(serve: Serve, transport: PooledTransport) -> None:
     server = serve(says(b"HTTP/1.1 200 OK\r\nRequest-Id: a\r\n b\r\nContent-Length: 2\r\n\r\nok"))
 

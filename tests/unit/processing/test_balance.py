@@ -56,8 +56,18 @@ def test_what_a_list_does_not_show_is_ours_only_up_to_what_we_hold_beyond_it(
     assert recounted(world) == remaining
 
 
-def test_who_expected_another_rest_is_told_what_is_left(world: World) -> None:
+def test_one_unit_that_a_list_does_not_show_may_be_ours(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 1)
+    world.refunds.put_new(refund(status=Status.SUCCEEDED, amount_minor=1))
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1)
+
+    assert recounted(world) == 9999
+
+
+@pytest.mark.parametrize("beyond_minor", [0, 500])
+def test_who_expected_another_rest_is_told_what_is_left(world: World, beyond_minor: int) -> None:
     world.open_ledger("payment-1", "refund-0", 10_000)
+    world.gateway.payments["payment-1"] = payment(captured_minor=10_000 - beyond_minor)
     asked = request(expected_refundable_minor=100)
     answer = world.reserver.reserve(asked, world.ledger.get("payment-1"), world.deadline())
 

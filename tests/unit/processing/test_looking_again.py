@@ -211,3 +211,17 @@ def test_a_correction_is_looked_at_later_while_an_old_worker_may_release_its_mon
     assert left.check_at > rfc3339(world.clock.now())
     world.clock.advance(minutes=30)
     assert world.settler.recorder.hold_corrected(left).open_shard is None
+
+
+def test_a_paid_refund_that_came_back_twice_has_the_latest_reason(world: World) -> None:
+    paid = refund(status=Status.SUCCEEDED, lease_until=None)
+    there = world.put(world.settler.recorder.opened(paid))
+    world.clock.advance(hours=1)
+    world.gateway.refunds += [
+        shown(status=GatewayStatus.FAILED, failure_code=code, gateway_refund_id=f"gw-{code}")
+        for code in ("declined", "account_closed")
+    ]
+    world.settler.close_paid(there, world.deadline())
+
+    assert world.stored().status is Status.REVERSED
+    assert (world.stored().failure_code, world.held()) == ("account_closed", 0)

@@ -71,11 +71,14 @@ def test_a_released_reservation_of_a_request_without_an_amount_names_none(world:
     assert world.stored().amount_minor is None
 
 
+@pytest.mark.parametrize("begun_again", [True, False])
 @pytest.mark.parametrize("amount_minor", [2500, None])
 def test_an_unfinished_refund_that_holds_nothing_is_for_a_person_and_not_called(
-    world: World, amount_minor: int | None
+    world: World, amount_minor: int | None, begun_again: bool
 ) -> None:
     """Its ledger was lost. What it held may have been refunded in another way since."""
+    if begun_again:
+        world.open_ledger("payment-1", "another", 100)
     there = world.put(refund(lease_until=EXPIRED, amount_minor=amount_minor), held=0)
     result = world.settler.take_over(there, world.deadline())
 
@@ -201,9 +204,11 @@ def test_a_namesake_of_another_payment_keeps_what_is_held_for_it_if_it_was_paid(
     assert world.held(transaction_id="payment-2") == held
 
 
-def test_a_namesake_that_holds_nothing_is_refused_without_a_call(world: World) -> None:
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_namesake_that_holds_nothing_is_refused_without_a_call(world: World, begun: bool) -> None:
     there = world.put(refund(status=Status.SUCCEEDED))
-    world.open_ledger("payment-2", "another", 300)
+    if begun:
+        world.open_ledger("payment-2", "another", 300)
     asked = request(transaction_id="payment-2")
 
     assert world.processor.give_back_unused(there, asked, world.deadline()) is None

@@ -16,7 +16,7 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
 from refunds.processing import open_refunds
-from refunds.tables.refunds import OPEN_SHARDS, shard_of
+from refunds.tables.refunds import OPEN_SHARDS, Due, shard_of
 
 
 def watch_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -246,3 +246,35 @@ def test_what_is_due_just_now_is_not_overdue(world: World) -> None:
 
     assert run(world).open.overdue_seconds == 0
     assert run(world).open.overdue_seconds == 0  # Nothing is due any more.
+
+
+def test_an_index_that_lags_is_read_on_and_not_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It still shows what has gone."""
+    monkeypatch.setattr(open_refunds, "PAGE", 2)
+    listed = [Due(HOUR_AGO, f"gone-{number}", "0") for number in range(5)]
+
+    def page(shard: str, now: str, limit: int, *, after: Due | None = None) -> list[Due]:
+        begin = listed.index(after) + 1 if after else 0
+        return listed[begin : begin + limit] if shard == "0" else []
+
+    looked: list[str] = []
+    monkeypatch.setattr(world.refunds, "due_page", page)
+    monkeypatch.setattr(world.refunds, "get", looked.append)
+    run(world)
+
+    assert looked == [due.refund_id for due in listed]
+
+
+def test_a_flood_of_dead_letters_leaves_time_for_settling(
+    old: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(old, check_at=rfc3339(old.clock.now()))
+    for number in range(20):
+        dead_letter(old, f"x{number}")
+    monkeypatch.setattr(old.failures, "keep", lambda *args: old.clock.advance(seconds=5))
+    result = run(old)
+
+    assert result.open.settled == 1
+    assert 0 < result.dead_letters.archived < 20

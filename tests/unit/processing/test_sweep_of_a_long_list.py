@@ -296,6 +296,14 @@ def test_what_is_unknown_of_one_gateway_is_not_hidden_by_another(
     assert made.run().behind_seconds == of_both
 
 
+def test_the_results_of_two_gateways_are_added() -> None:
+    one = SweepResult(1, 2, 3, 4, 5, True, 60, {"recent": 7})
+    other = SweepResult(10, 20, 30, 40, 50, False, 30, {"recent": 5, "older": 9})
+    both = SweepResult(11, 22, 33, 44, 55, False, 60, {"recent": 7, "older": 9})
+
+    assert one.plus(other) == other.plus(one) == both
+
+
 @pytest.mark.parametrize(
     "damage", [{"began": "yesterday"}, {"walks": [{"day": "x"}]}, {"seen": 5}, {"format": 99}]
 )
