@@ -42,7 +42,9 @@ def test_another_stages_refund_is_ours_only_if_our_refund_began_with_its_referen
 
 
 @pytest.mark.parametrize(
-    ("unlisted_minor", "remaining"), [(1500, 7500), (2000, 7000)], ids=["all ours", "more"]
+    ("unlisted_minor", "remaining"),
+    [(1000, 7500), (1500, 7500), (2000, 7000)],
+    ids=["less", "all ours", "more"],
 )
 def test_what_a_list_does_not_show_is_ours_only_up_to_what_we_hold_beyond_it(
     world: World, unlisted_minor: int, remaining: int
@@ -54,6 +56,37 @@ def test_what_a_list_does_not_show_is_ours_only_up_to_what_we_hold_beyond_it(
     world.gateway.payments["payment-1"] = payment(refunded_minor=1000 + unlisted_minor)
 
     assert recounted(world) == remaining
+
+
+def test_a_second_refund_of_ours_has_left_the_payment_too(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 2500)
+    world.gateway.refunds += [shown(), shown(gateway_refund_id="gw-2", amount_minor=2000)]
+
+    assert recounted(world) == 10_000 - 2500 - 2000
+
+
+def test_what_is_disputed_is_not_refundable(world: World) -> None:
+    world.gateway.payments["payment-1"] = payment(disputed_minor=1000)
+
+    assert recounted(world) == 9000
+
+
+@pytest.mark.parametrize(("asked_minor", "remaining"), [(3000, 7000), (2500, 7500), (2000, 7500)])
+def test_an_adopted_refund_takes_the_larger_of_what_was_asked_for_and_what_moved(
+    world: World, asked_minor: int, remaining: int
+) -> None:
+    world.gateway.payments["payment-1"] = payment(refunded_minor=2500)
+    world.gateway.refunds.append(shown())
+    balance = Balance(world.ledger, world.refunds, world.audit)
+    balance.count(
+        "payment-1",
+        "refund-1",
+        world.gateway,
+        world.deadline(),
+        forgotten_minor=lambda: asked_minor,
+    )
+
+    assert (world.held(), world.remaining()) == (asked_minor, remaining)
 
 
 def test_one_unit_that_a_list_does_not_show_may_be_ours(world: World) -> None:

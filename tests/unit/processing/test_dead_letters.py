@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from tests.support.world import World
 
 from refunds.domain.refund import Status
 from refunds.failures import FailureKind
+from refunds.processing.dead_letters import ArchiveResult
 from refunds.tables.refunds import shard_of
 
 
@@ -61,6 +63,25 @@ def test_an_unfinished_refund_is_kept_open_though_this_release_refuses_its_messa
 
     assert old.stored().open_shard == shard_of("refund-1")
     assert old.stack.dead_letters() == []
+
+
+def test_so_it_is_if_the_release_that_gave_up_on_it_accepted_it(old: World) -> None:
+    """Such a message has no error code."""
+    old.put(refund(user_id=" ", lease_until=None))
+    for text in (json.dumps(body(user_id=" ")), "not json"):
+        old.stack.clients.sqs.send_message(
+            QueueUrl=old.stack.dead_letter_queue_url, MessageBody=text
+        )
+    summary = run(old)
+
+    assert (summary.dead_letters.archived, summary.dead_letters.failed) == (2, 0)
+    assert old.stored().open_shard == shard_of("refund-1")
+
+
+def test_the_results_of_two_messages_are_added() -> None:
+    one, other = ArchiveResult(1, 20, 3, 4, 5), ArchiveResult(10, 10, 30, 40, 50)
+
+    assert one.plus(other) == other.plus(one) == ArchiveResult(11, 20, 33, 44, 55)
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])

@@ -100,3 +100,4 @@ def test_an_audit_trail_that_stands_still_is_counted_and_named(
     run_of(parts)._watch_stream()
     assert parts.counted["AuditStopped"] == stopped
     assert parts.lines.get("audit trail stands still", {}).get("reason") == reason
+    assert ("audit stream not looked at" in parts.lines) is isinstance(trouble, Exception)

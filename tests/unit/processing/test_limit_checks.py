@@ -255,6 +255,18 @@ def test_a_days_total_stops_requests_above_its_level(
     assert world.control.intake().flows is not stops
 
 
+def test_a_share_of_a_day_that_is_over_is_given_back_all_the_same(world: World) -> None:
+    processor = world.protocol(world.gateway, limits=Limits(user_day={"USD": 900})).processor
+    send(world, processor, "r1")
+    there = world.stored("r1")
+    world.clock.advance(days=1)
+    send(world, processor, "r2")
+    given_back = processor._limits.give_back(there)
+
+    assert given_back is not None
+    assert given_back["user"]
+
+
 def test_no_key_of_a_counter_shows_a_user(world: World) -> None:
     key = user_counter("jane.doe@mail.example.com")
     assert "jane" not in key

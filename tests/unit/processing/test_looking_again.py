@@ -14,6 +14,7 @@ from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.balance import Balance, BalanceContendedError
 from refunds.processing.limit_checks import CountersContendedError
+from refunds.tables.refunds import shard_of
 
 
 @pytest.fixture
@@ -225,3 +226,22 @@ def test_a_paid_refund_that_came_back_twice_has_the_latest_reason(world: World) 
 
     assert world.stored().status is Status.REVERSED
     assert (world.stored().failure_code, world.held()) == ("account_closed", 0)
+
+
+def test_a_refund_that_turns_out_to_be_paid_is_no_contradiction_any_more(world: World) -> None:
+    failed = refund(
+        status=Status.FAILED,
+        lease_until=None,
+        seen_paid_at=rfc3339(NOW),
+        open_since=rfc3339(NOW),
+        open_shard=shard_of("refund-1"),
+        check_at=rfc3339(NOW),
+    )
+    there = world.put(failed)
+    world.clock.advance(days=3)
+    world.settler.recorder.finish(there, Status.SUCCEEDED, review={"decision": "SUCCEEDED"})
+
+    corrected = world.stored()
+    assert (corrected.status, corrected.seen_paid_at) == (Status.SUCCEEDED, None)
+    assert corrected.open_since == rfc3339(world.clock.now())
+    assert is_open(corrected)

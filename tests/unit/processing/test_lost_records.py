@@ -16,7 +16,7 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.limits import Limits
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import ErrorCode, RefusedError
-from refunds.gateways.contract import KeyTooOld, Payment, PaymentStatus, RefundPage
+from refunds.gateways.contract import GatewayUnavailableError, KeyTooOld, Payment, RefundPage
 from refunds.processing.processor import LAST_DAY, QUEUE_KEEPS, Delivery, Processor
 from refunds.processing.recorder import RECORD_LOST, Later, Recorded
 from refunds.processing.settler import LONG_AGO, SWEEP_BACK
@@ -331,14 +331,33 @@ def test_the_format_of_what_is_sent_is_recorded_from_the_second_on(
 
 
 @pytest.mark.parametrize("status", [Status.PROCESSING, Status.PENDING, Status.SUCCEEDED])
-def test_what_was_paid_before_its_record_was_removed_holds_its_money_again(
-    world: World, status: Status
+def test_what_can_no_longer_be_refunded_and_may_have_been_paid_is_never_called_again(
+    world: World, status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_trail_damaged(world, status=status)
-    world.gateway.payments["payment-1"] = payment(status=PaymentStatus.DISPUTED)
-    world.gateway.refunds.append(shown())
-    world.open_ledger("payment-1", "refund-0", 9000)
+    def down(*args: object) -> None:
+        raise GatewayUnavailableError("HTTP 503", 7.0)
 
-    assert recorded(process(world)) is Status.SUCCEEDED
-    assert world.held() == 2500
-    assert world.gateway.orders == []
+    in_trail_damaged(world, status=status)
+    world.gateway.payments.clear()
+    monkeypatch.setattr(world.gateway, "find_refunds", down)
+
+    assert process(world) == Later("look-up: HTTP 503", 7.0)
+    assert (world.stored().status, world.stored().key_used_at) == (Status.PROCESSING, LONG_AGO)
+
+
+def test_without_an_amount_the_trails_amount_is_reserved_again(world: World) -> None:
+    in_trail_only(world, status=Status.PROCESSING, gateway_refund_id=None, amount_minor=1000)
+    process(world, look_up_first=True, amount_minor=LEFT_OUT)
+
+    assert (world.stored().amount_minor, world.held()) == (1000, 1000)
+
+
+def test_a_damaged_trail_with_another_amount_makes_it_no_other_refund(world: World) -> None:
+    in_trail_damaged(world, amount_minor=1000)
+    world.gateway.payments["payment-1"] = payment(refunded_minor=1000)
+    world.gateway.refunds.append(shown(amount_minor=1000))
+    with pytest.raises(RefusedError) as refused:
+        process(world)
+
+    assert refused.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
+    assert world.refunds.get("refund-1") is None

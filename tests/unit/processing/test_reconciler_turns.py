@@ -16,6 +16,7 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
 from refunds.processing import open_refunds
+from refunds.processing.open_refunds import OpenResult
 from refunds.tables.refunds import OPEN_SHARDS, Due, shard_of
 
 
@@ -245,7 +246,24 @@ def test_what_is_due_just_now_is_not_overdue(world: World) -> None:
     opened(world)
 
     assert run(world).open.overdue_seconds == 0
-    assert run(world).open.overdue_seconds == 0  # Nothing is due any more.
+    assert run(world).open == OpenResult()  # Nothing is due any more.
+
+
+def test_a_refund_that_waits_for_approval_is_counted_with_its_age(world: World) -> None:
+    expires_at = rfc3339(NOW + timedelta(days=1))
+    opened(world, status=Status.AWAITING_APPROVAL, awaiting={"expires_at": expires_at})
+    result = run(world).open
+
+    assert (result.awaiting_approval, result.oldest_approval_seconds) == (1, 3600)
+    assert (result.still_open, result.oldest_open_seconds, result.in_review) == (0, 0, 0)
+
+
+def test_a_review_that_ends_by_itself_counts_as_settled(world: World) -> None:
+    opened(world, status=Status.IN_REVIEW, failure_code="gateway_forgot")
+    world.gateway.refunds.append(shown(amount_minor=100))
+    result = run(world).open
+
+    assert (result.settled, result.in_review) == (1, 0)
 
 
 def test_an_index_that_lags_is_read_on_and_not_again(

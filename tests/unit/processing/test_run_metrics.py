@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from tests.support.builders import refund
 from tests.support.reconciler_runs import RUN_SECONDS, opened
 from tests.support.world import World
 
@@ -129,6 +130,8 @@ def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None
         reconciler=reconciler, keeper=keeper, stream=stream, metrics=metrics, log=log
     ).handle({}, None)  # type: ignore[arg-type]
 
+    (done,) = [call for call in log.info.call_args_list if call.args == ("reconciled",)]
+    assert done.kwargs["errors"] == ["KeyError", "ThrottlingException", PERMISSION_DENIED]
     faults = [call for call in log.error.call_args_list if call.args == ("step of the run failed",)]
     assert len(faults) == 1 + MAX_LOGGED_FAULTS
     assert {call.kwargs["extra"]["refund_id"] for call in faults} == {"r1"}
@@ -160,3 +163,16 @@ def test_a_sweep_that_is_killed_takes_no_other_metric_with_it(
     assert metrics.emitted["QueuePaused"] == ("Count", 0)
     # It was no whole run: ReconcilerSilent comes on if that goes on.
     assert "ReconcilerRuns" not in {**metrics.emitted, **metrics.added}
+
+
+def test_a_refund_that_a_webhook_names_is_counted_and_logged() -> None:
+    metrics, log, reconciler = Metrics(), Mock(), Mock()
+    reconciler.look_at.return_value = refund(status=Status.SUCCEEDED)
+    other: Any = Mock()
+    answer = ReconcileRefunds(
+        reconciler=reconciler, keeper=other, stream=other, metrics=metrics, log=log
+    ).handle({"look_at": "refund-1"}, other)
+
+    assert answer == {"refund_id": "refund-1", "status": "SUCCEEDED"}
+    assert metrics.all_of("Count") == {"RefundsLookedAt": 1}
+    log.info.assert_called_once_with("refund looked at", **answer)

@@ -302,6 +302,19 @@ def test_the_results_of_two_gateways_are_added() -> None:
     both = SweepResult(11, 22, 33, 44, 55, False, 60, {"recent": 7, "older": 9})
 
     assert one.plus(other) == other.plus(one) == both
+    just_read = SweepResult(unseen_seconds={"recent": 0})
+    assert SweepResult().plus(just_read) == just_read.plus(SweepResult()) == just_read
+
+
+def test_each_gateways_list_has_an_equal_share_of_the_time() -> None:
+    made = sweeping(SweptList, refunds=2000)
+    lists = [made.gateway, SweptList(made.gateway.clock, name="acme", rows=made.gateway.rows)]
+    made.gateways, made.kept.item = lists, {"format": 0}  # Every day of both is due.
+    for each in lists:
+        each.page_seconds = 4.0
+    made.run(240)
+
+    assert [len(each.asked) for each in lists] == [30, 27]
 
 
 @pytest.mark.parametrize(

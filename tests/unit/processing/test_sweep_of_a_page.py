@@ -89,3 +89,35 @@ def test_a_page_with_much_to_do_stops_when_the_turn_ends_and_is_continued(
     assert sorted(counted) == [f"x{number}" for number in range(6)]
     assert run(world).sweep.complete
     assert last.failed == 0
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_the_table_has_just_changed_is_not_marked_by_an_older_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    there = paid(world) if is_there else None
+    world.gateway.refunds.append(shown())
+    monkeypatch.setattr(
+        world.refunds, "statuses", lambda ids, *, complete: {"refund-1": Status.FAILED}
+    )
+    summary = run(world)
+
+    assert (summary.sweep.paid_though_ended, summary.sweep.failed) == (0, 0)
+    assert world.refunds.get("refund-1") == there
+
+
+def test_a_page_whose_refunds_cant_all_be_read_now_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.gateway.refunds.append(bounced())
+    asked: list[bool] = []
+    statuses = world.refunds.statuses
+
+    def watched(ids: list[str], *, complete: bool = False) -> Any:
+        asked.append(complete)
+        return statuses(ids, complete=complete)
+
+    monkeypatch.setattr(world.refunds, "statuses", watched)
+    run(world)
+
+    assert asked == [True]  # Throttling is an error then, and no refund that is not there.

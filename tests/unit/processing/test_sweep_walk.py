@@ -129,3 +129,13 @@ def test_no_day_below_counts_after_an_older_refund_that_was_not_handled() -> Non
     walk = in_the_middle_of(TODAY).after(page(at(0), at(1), handled=False))
 
     assert list(walk.days_read(walk.after(page(at(4))))) == []
+
+
+def test_a_newer_refund_than_the_walk_is_at_spoils_its_day() -> None:
+    assert not in_the_middle_of(TODAY - 1).after(page(at(0))).whole
+
+
+def test_a_walk_from_today_has_no_bound() -> None:
+    """The day is not over: refunds may still be made."""
+    assert Walk.from_day(TODAY, NOW) == Walk.from_top(NOW)
+    assert Walk.from_day(TODAY - 1, NOW).created_before == rfc3339(NOW.replace(hour=0, minute=0))

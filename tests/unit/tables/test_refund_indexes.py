@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from tests.support.builders import NOW, refund
 from tests.support.moto_stack import table_without_indexes
 from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
-from refunds.tables.refund_indexes import NoIndexError, RefundIndexes, Span
+from refunds.tables.refund_indexes import DAY_INDEX, NoIndexError, RefundIndexes, Span
 from refunds.tables.refunds import day_shard_of, shard_of
 
 WEEK = Span(rfc3339(NOW - timedelta(days=3)), rfc3339(NOW + timedelta(days=4)))
@@ -113,6 +114,24 @@ def test_an_index_that_is_switched_off_is_named(world: World) -> None:
     with pytest.raises(NoIndexError) as raised:
         list(indexes.by_day(WEEK, newest_first=True))
     assert raised.value.parameter == "DayIndex"
+    assert str(raised.value) == DAY_INDEX
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("ThrottlingException", "the index is too busy"),
+        ("ValidationException", "the table has no such attribute"),
+    ],
+)
+def test_another_refusal_of_a_query_is_no_missing_index(code: str, text: str) -> None:
+    class Refuses:
+        def query(self, **arguments: Any) -> Any:
+            raise ClientError({"Error": {"Code": code, "Message": text}}, "Query")
+
+    refusing: Any = Refuses()
+    with pytest.raises(ClientError, match=code):
+        list(RefundIndexes(refusing, "table").by_user("ada", WEEK, newest_first=True))
 
 
 def test_what_the_index_is_made_of_is_not_the_refunds_own(world: World) -> None:

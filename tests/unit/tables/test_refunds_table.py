@@ -64,6 +64,13 @@ def test_a_change_to_the_same_needs_no_write(world: World) -> None:
     assert world.refunds.save(refund(), refund())  # nothing is stored at all
 
 
+def test_a_refund_that_has_given_its_share_back_can_still_change(world: World) -> None:
+    there = world.put(refund(uncounted={"user": "token"}))
+
+    assert world.refunds.save(there, replace(there, open_shard="1", check_at=SOON))
+    assert world.stored().open_shard == "1"
+
+
 @pytest.mark.parametrize(
     "meanwhile",
     [
