@@ -174,6 +174,7 @@ def test_other_identifiers_with_groups_of_digits_are_no_card_numbers(identifier:
         f"a rate of 0.{VISA}",
         "4111-1111-1111-1111-2222-3333",  # a voucher's code
         "4006381333924",  # an article number (EAN), which also passes Luhn's check
+        "4006381000093",  # another one
         "order 302-4111111-1111119",
         "DE34 4111 1111 1111 1111 31",  # an IBAN
         "GB29NWBK60161331926819",

@@ -33,6 +33,19 @@ def test_a_look_up_compares_the_metadata_of_every_page() -> None:
     assert parse_qs(urlsplit(script.asked[1][1]).query)["starting_after"] == ["re_8"]
 
 
+def test_the_next_page_begins_after_the_last_row_that_has_an_id() -> None:
+    without_id = {name: value for name, value in a_refund().items() if name != "id"}
+    first = a_list(a_refund(id="re_9"), without_id, 5, has_more=True)
+    script = Script(unlike_stripe(200, first), (200, a_list(a_refund(id="re_8"))))
+    asked = gateway(script)
+    page = asked.list_refunds(soon(), transaction_id="pi_1")
+    rest = asked.list_refunds(soon(), transaction_id="pi_1", cursor=page.next_cursor)
+
+    assert page.unreadable == 2
+    assert [each.gateway_refund_id for each in (*page.refunds, *rest.refunds)] == ["re_9", "re_8"]
+    assert parse_qs(urlsplit(script.asked[1][1]).query)["starting_after"] == ["re_9"]
+
+
 def test_a_look_up_without_an_end_is_no_answer() -> None:
     endless = a_list(a_refund(metadata={}), has_more=True)
     script = Script(*((200, endless),) * (MAX_LOOK_UP_PAGES + 5))

@@ -15,6 +15,7 @@ from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
 from refunds.domain.request import RefusedError
 from refunds.processing.recorder import Later
+from refunds.tables.ledger import Ledger
 
 
 def test_a_reservation_without_a_refund_is_claimed_after_asking(world: World) -> None:
@@ -53,11 +54,12 @@ def test_a_released_reservation_without_a_refund_is_for_a_person(world: World) -
     assert len(world.gateway.orders) == 1
 
 
+@pytest.mark.parametrize("left", [None, Ledger("payment-1", 10_000, 10_000, "USD")])
 def test_a_reservation_that_vanishes_meanwhile_is_for_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, left: Ledger | None
 ) -> None:
     world.open_ledger("payment-1", "refund-1", 2500)
-    seen = iter([world.ledger.get("payment-1"), None])
+    seen = iter([world.ledger.get("payment-1"), left])
     monkeypatch.setattr(world.ledger, "get", lambda transaction_id: next(seen))
 
     assert isinstance(process(world), Later)

@@ -361,3 +361,21 @@ def test_a_damaged_trail_with_another_amount_makes_it_no_other_refund(world: Wor
 
     assert refused.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
     assert world.refunds.get("refund-1") is None
+
+
+def test_a_reservation_of_one_unit_is_resumed(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 1)
+    resumed = world.processor.resume_reserved(request(amount_minor=1), world.deadline())
+
+    assert resumed == world.stored()
+    assert resumed.amount_minor == 1
+
+
+def test_a_reservation_is_not_resumed_for_a_refund_that_its_trail_has_with_another_amount(
+    world: World,
+) -> None:
+    in_trail_only(world, status=Status.PROCESSING, amount_minor=1000)
+    world.open_ledger("payment-1", "refund-1", 2500)
+
+    assert world.processor.resume_reserved(request(), world.deadline()) is None
+    assert world.refunds.get("refund-1") is None

@@ -381,6 +381,42 @@ def test_when_a_message_was_sent_reaches_the_processor(
     assert seen == [Delivery(sent_at, look_up_first=look_up_first)]
 
 
+@pytest.mark.parametrize("look_up_first", [True, False])
+@pytest.mark.parametrize(
+    ("sent_ms", "first_sent"),
+    [
+        (None, "2026-11-01T00:00:00Z"),
+        ("1795418131250", "2026-11-01T00:00:00Z"),
+        ("1795418131250", "2026-11-24T00:00:00Z"),  # The mark makes no message younger.
+    ],
+)
+def test_a_message_that_was_sent_again_is_as_old_as_it_says_and_looked_up_first(
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    look_up_first: bool,
+    sent_ms: str | None,
+    first_sent: str,
+) -> None:
+    seen: list[Delivery] = []
+
+    def watched(request: Any, deadline: Any, delivery: Delivery) -> Any:
+        seen.append(delivery)
+        return Later("not now")
+
+    monkeypatch.setattr(world.processor, "process", watched)
+    record = world.stack.send(body())
+    record["messageAttributes"] = {"resent": {"stringValue": first_sent, "dataType": "String"}}
+    record["attributes"].pop("SentTimestamp", None)
+    sent = [datetime.fromisoformat(first_sent)]
+    if sent_ms is not None:
+        record["attributes"]["SentTimestamp"] = sent_ms
+        sent.append(datetime(2026, 11, 23, 7, 15, 31, 250_000, UTC))
+    with pytest.raises(PutBackError):
+        world.queue.handle(record, world.deadline(), look_up_first=look_up_first)
+
+    assert seen == [Delivery(min(sent), look_up_first=True)]
+
+
 @pytest.mark.parametrize("mark", ["", "yesterday", "2026-13-01T00:00:00Z"])
 def test_a_mark_that_is_no_instant_holds_no_message_up(world: World, mark: str) -> None:
     record = world.stack.send(body())

@@ -296,3 +296,34 @@ def test_a_flood_of_dead_letters_leaves_time_for_settling(
 
     assert result.open.settled == 1
     assert 0 < result.dead_letters.archived < 20
+
+
+def test_a_page_of_a_shard_is_settled_side_by_side(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_refunds, "PAGE", 3)
+    ids = [f"r{n}" for n in range(200) if shard_of(f"r{n}") == "3"][:6]
+    for number, refund_id in enumerate(ids):
+        opened(world, refund_id, check_at=rfc3339(NOW - timedelta(seconds=100 - number)))
+    sizes: list[int] = []
+    oldest = open_refunds._oldest
+
+    def counted(shards: Any) -> list[Due]:
+        batch = oldest(shards)
+        sizes.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(open_refunds, "_oldest", counted)
+    run(world)
+
+    assert sizes == [3, 3, 0]
+
+
+def test_a_rebuilt_paid_refund_that_is_closed_counts_as_settled(world: World) -> None:
+    since = rfc3339(NOW - timedelta(hours=2))
+    opened(world, status=Status.SUCCEEDED, version=2, updated_at=since, open_since=since)
+    world.gateway.refunds.append(shown(amount_minor=100))
+    result = run(world).open
+
+    assert (result.settled, result.still_open, result.failed) == (1, 0, 0)
+    assert world.stored().open_shard is None

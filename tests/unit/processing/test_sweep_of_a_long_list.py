@@ -81,6 +81,15 @@ def test_a_short_list_is_read_in_every_run() -> None:
         assert (result.pages, result.complete) == (40, True)
 
 
+def test_a_run_without_time_for_a_page_is_not_complete() -> None:
+    made = sweeping(SweptList)
+    result = made.run(10)
+
+    assert (result.pages, result.complete) == (0, False)
+    made.gateway.rows.clear()
+    assert made.run(60).complete
+
+
 def test_a_long_list_is_read_a_few_pages_at_a_time_as_long_as_nothing_is_due() -> None:
     made = sweeping(SweptList, refunds=2000)
     result = made.run(240)

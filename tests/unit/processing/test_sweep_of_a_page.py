@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.builders import refund, shown
+from tests.support.builders import NOW, refund, shown
 from tests.support.reconciler_runs import bounced, paid, run
 from tests.support.world import World
 
+from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Status
+from refunds.tables.refunds import shard_of
 
 
 @pytest.fixture
@@ -121,3 +125,26 @@ def test_a_page_whose_refunds_cant_all_be_read_now_is_read_again(
     run(world)
 
     assert asked == [True]  # Throttling is an error then, and no refund that is not there.
+
+
+@pytest.mark.parametrize(
+    ("seen_paid", "is_open", "marked"),
+    [(False, False, 1), (False, True, 1), (True, False, 1), (True, True, 0)],
+)
+def test_what_ended_here_and_is_paid_there_is_marked_until_it_is_seen_and_open(
+    world: World, seen_paid: bool, is_open: bool, marked: int
+) -> None:
+    there = refund(
+        status=Status.FAILED, seen_paid_at=rfc3339(NOW) if seen_paid else None, lease_until=None
+    )
+    in_index = {
+        "open_since": rfc3339(NOW),
+        "open_shard": shard_of("refund-1"),
+        "check_at": rfc3339(NOW + timedelta(minutes=5)),
+    }
+    world.put(replace(there, **in_index) if is_open else there, held=0)
+    world.gateway.refunds.append(shown())
+
+    assert run(world).sweep.paid_though_ended == marked
+    assert world.stored().seen_paid_at is not None
+    assert world.stored().open_shard is not None

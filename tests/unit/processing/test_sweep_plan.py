@@ -71,3 +71,13 @@ def test_a_walk_that_is_nowhere_yet_leaves_no_day_behind() -> None:
     page = PageRead(NOW, 1, [NOW - timedelta(days=3)], "next", handled=True)
 
     assert SweepState(NOW, walks=(walk,)).after(walk, page, NOW).tried == {}
+
+
+def test_two_walks_of_which_one_is_a_day_behind_the_other_both_go_on() -> None:
+    walks = tuple(
+        Walk(rfc3339(NOW - SWEEP_BACK), cursor="c", day=day, since=rfc3339(NOW))
+        for day in (OLDEST + 5, OLDEST + 6)
+    )
+    planned = SweepState(NOW - SWEEP_BACK, walks=walks).planned(NOW, 0, any_day=False)
+
+    assert {walk.day for walk in planned.walks} == {OLDEST + 5, OLDEST + 6}

@@ -159,6 +159,20 @@ def test_a_rebuilt_ledger_is_put_only_on_what_was_read(ledger: LedgerTable) -> N
     assert not ledger.replace(before, new)
 
 
+def test_a_rebuilt_ledger_does_not_undo_what_was_released_or_reserved_meanwhile(
+    world: World,
+) -> None:
+    """A refund that holds nothing and releases leaves the balance as it was."""
+    world.open_ledger("payment-1", "refund-0", 1000)
+    before = world.ledger.get("payment-1")
+    assert before is not None
+    new = replace(before, reservations={"refund-0": 1000, "refund-1": 100})
+    world.ledger.release("payment-1", "refund-1")
+
+    assert not world.ledger.replace(before, new)
+    assert world.held("refund-1") == 0
+
+
 def test_a_recount_begins_a_ledger_that_has_none(world: World) -> None:
     none = Ledger("payment-1")
     assert world.ledger.recount(none, captured_minor=10, remaining_minor=3, currency="USD")
