@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -134,15 +133,16 @@ def test_a_page_whose_refunds_cant_all_be_read_now_is_read_again(
 def test_what_ended_here_and_is_paid_there_is_marked_until_it_is_seen_and_open(
     world: World, seen_paid: bool, is_open: bool, marked: int
 ) -> None:
+    soon = rfc3339(NOW + timedelta(minutes=5))
+    in_index = {"open_since": rfc3339(NOW), "open_shard": shard_of("refund-1"), "check_at": soon}
+    seen_paid_at = rfc3339(NOW) if seen_paid else None
     there = refund(
-        status=Status.FAILED, seen_paid_at=rfc3339(NOW) if seen_paid else None, lease_until=None
+        status=Status.FAILED,
+        seen_paid_at=seen_paid_at,
+        lease_until=None,
+        **in_index if is_open else {},
     )
-    in_index = {
-        "open_since": rfc3339(NOW),
-        "open_shard": shard_of("refund-1"),
-        "check_at": rfc3339(NOW + timedelta(minutes=5)),
-    }
-    world.put(replace(there, **in_index) if is_open else there, held=0)
+    world.put(there, held=0)
     world.gateway.refunds.append(shown())
 
     assert run(world).sweep.paid_though_ended == marked
