@@ -18,6 +18,9 @@ from tests.support import quick_clients as quick_clients  # makes botocore faste
 QUICK_EXAMPLES = 25
 """Of each property, in `make test`. CI and `make test-long` try hypothesis's 100."""
 
+RARE_COLLECTIONS = (20_000, 20, 50)
+"""For the garbage collector. Python's own thresholds take a tenth of the CPU time."""
+
 _left_out = pytest.StashKey[int]()
 _is_quick = pytest.StashKey[bool]()
 
@@ -38,6 +41,7 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays: the garbage collector need not look at it again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*RARE_COLLECTIONS)
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

@@ -82,13 +82,26 @@ class ExpandedTemplate:
         }
         self.parameters = {**defaults, "GatewayUrl": "https://gateway.example", **parameters}
         self._conditions = template["Conditions"]
-        expanded = _expand(json.dumps(template), tuple(sorted(parameters.items())))
-        self.resources: dict[str, Json] = {
+        self._given = parameters
+
+    # Expanded when they are asked for: the Rules need neither, and SAM takes most of the time.
+
+    @cached_property
+    def resources(self) -> dict[str, Json]:
+        return {
             name: self.resolve({k: v for k, v in resource.items() if k != "Condition"})
-            for name, resource in expanded["Resources"].items()
+            for name, resource in self._expanded["Resources"].items()
             if self._holds(resource.get("Condition"))
         }
-        self.outputs: dict[str, Json] = self.resolve(expanded["Outputs"])
+
+    @cached_property
+    def outputs(self) -> dict[str, Json]:
+        resolved: dict[str, Json] = self.resolve(self._expanded["Outputs"])
+        return resolved
+
+    @cached_property
+    def _expanded(self) -> Json:
+        return _expand(json.dumps(self.template), tuple(sorted(self._given.items())))
 
     def given(self, **parameters: str) -> ExpandedTemplate:
         """The same template with other parameters."""
@@ -292,6 +305,7 @@ def edited(template: Json, edit: Edit) -> Json:
 
 def assert_noticed(template: Json, check: Check, edit: Edit) -> None:
     expanded = ExpandedTemplate(edited(template, edit))
+    assert expanded.resources  # SAM takes the edit, so it is the check that fails.
     with pytest.raises((AssertionError, KeyError, ValueError)):
         check(expanded)
 

@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
+from moto.events.models import events_backends
 from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 from tests.support import moto_partiql as moto_partiql  # corrects moto
@@ -122,18 +123,18 @@ class Stack:
     def backup_bucket(self) -> str:
         return self._new_bucket("backups")
 
+    # In moto itself, as many tests create more of these than they call: ten times as fast.
+
     @cached_property
     def bus_name(self) -> str:
-        name, events = f"refunds-{self._number}", self.clients.events
-        events.create_event_bus(Name=name)
-        events.put_rule(Name="all", EventBusName=name, EventPattern='{"source": ["refunds"]}')
-        arn = self.clients.sqs.get_queue_attributes(
-            QueueUrl=self.events_queue_url, AttributeNames=["QueueArn"]
-        )["Attributes"]["QueueArn"]
-        events.put_targets(Rule="all", EventBusName=name, Targets=[{"Id": "1", "Arn": arn}])
+        name, events = f"refunds-{self._number}", events_backends[DEFAULT_ACCOUNT_ID][REGION]
+        events.create_event_bus(name)
+        events.put_rule("all", event_bus_arn=name, event_pattern='{"source": ["refunds"]}')
+        queue = sqs_backends[DEFAULT_ACCOUNT_ID][REGION].get_queue(
+            self.events_queue_url.rpartition("/")[2]
+        )
+        events.put_targets("all", name, [{"Id": "1", "Arn": queue.queue_arn}])
         return name
-
-    # In moto itself, as many tests create more of these than they call: ten times as fast.
 
     def _new_queue(self, name: str) -> str:
         queue = sqs_backends[DEFAULT_ACCOUNT_ID][REGION].create_queue(f"{name}-{self._number}")

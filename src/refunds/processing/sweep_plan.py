@@ -198,8 +198,7 @@ class SweepState:
         return urgency
 
     def _last_seen(self, day: int) -> datetime:
-        since = self.seen.get(day)
-        return max(self.began, midnight(day), since if since is not None else self.began)
+        return max(self.began, midnight(day), self.seen.get(day, self.began))
 
 
 def _with(walks: Sequence[Walk], walk: Walk, instead: Iterable[Walk]) -> tuple[Walk, ...]:

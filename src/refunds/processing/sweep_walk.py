@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -168,7 +169,9 @@ def day_of(instant: datetime) -> int:
     return instant.astimezone(UTC).toordinal()
 
 
+@lru_cache(maxsize=512)
 def midnight(day: int) -> datetime:
+    """Cached: each page asks for every day of the sweep."""
     return _FIRST_MIDNIGHT + timedelta(days=day - 1)
 
 
