@@ -15,6 +15,8 @@ import hypothesis
 import pytest
 from tests.support import quick_clients as quick_clients  # makes botocore faster
 
+gc.disable()  # Importing and collecting the tests leaves next to nothing to collect.
+
 QUICK_EXAMPLES = 25
 """Of each property, in `make test`. CI and `make test-long` try hypothesis's 100."""
 
@@ -42,6 +44,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*RARE_COLLECTIONS)
+    gc.enable()
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

@@ -1,6 +1,6 @@
-"""One of two gateways is down for a day. The other's requests must not notice.
+"""One of two gateways is down, for a day unless told otherwise. The other must not notice.
 
-The same day is played with and without the outage, and the longest wait of the other gateway's
+The same time is played with and without the outage, and the longest wait of the other gateway's
 requests is compared.
 """
 
@@ -59,8 +59,14 @@ class Day:
         return [fault for fault, is_so in faults.items() if is_so]
 
 
-def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
-    """Requests for both gateways, by turns; ``outage`` is how the second is down for 24 hours."""
+def play_day(
+    seed: int,
+    *,
+    outage: str | None,
+    outage_seconds: float = OUTAGE_SECONDS,
+    requests: int = 24,
+) -> Day:
+    """Requests for both gateways, by turns; ``outage`` is how the second one is down."""
     world = World(seed, max_receives=20, concurrency=3, gateways=TWO_GATEWAYS)
     kernel, dice = world.kernel, Random(seed)
     sent_at: dict[str, float] = {}
@@ -91,11 +97,11 @@ def play_day(seed: int, *, outage: str | None, requests: int = 24) -> Day:
     kernel.max_events = MAX_EVENTS
     began = kernel.now
     for number in range(requests):
-        # Some at once, so that the outage is noticed; the rest over the day.
-        at = 60 + dice.uniform(0, 20) if number < 14 else dice.uniform(100, OUTAGE_SECONDS)
+        # Some at once, so that the outage is noticed; the rest over the outage.
+        at = 60 + dice.uniform(0, 20) if number < 14 else dice.uniform(100, outage_seconds)
         kernel.after(at, lambda number=number: send(number))  # type: ignore[misc]
     world.network.outage, world.network.outage_at = outage, f"https://{SECOND}"
-    while kernel.now - began < OUTAGE_SECONDS:
+    while kernel.now - began < outage_seconds:
         world.run_for(SCHEDULE_SECONDS)
         world.reconcile()
     world.network.outage = None
