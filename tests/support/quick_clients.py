@@ -14,7 +14,7 @@ from inspect import CO_VARKEYWORDS
 from typing import Any
 
 import botocore.session
-from botocore import hooks, regions, useragent
+from botocore import hooks, httpsession, regions, useragent
 from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser, NodeList
 from botocore.utils import EVENT_ALIASES
@@ -42,6 +42,9 @@ botocore.session.create_loader = cache(botocore.session.create_loader)
 vars(useragent)["sanitize_user_agent_string_component"] = cache(
     useragent.sanitize_user_agent_string_component
 )
+
+# Every client makes its own, alike, and hardly one opens a TLS connection.
+vars(httpsession)["create_urllib3_context"] = cache(httpsession.create_urllib3_context)
 
 _service_models: dict[str, Any] = {}
 _methods: dict[str, dict[str, Any]] = {}
