@@ -423,11 +423,13 @@ class Processor:
 
 def _continue_chain(refund: Refund, last: Item) -> Refund:
     """The refund as the next version of a chain whose record was removed by hand. Whatever was sent
-    to the gateway for it was sent with that chain's account, key and age."""
+    to the gateway for it was sent with that chain's account, key and age. What "all that is left"
+    came to is in that chain, too."""
     details = last["details"]
     began_at = min(str(details.get("created_at", refund.created_at)), refund.created_at)
     return replace(
         refund,
+        amount_minor=refund.amount_minor or details.get("amount_minor"),
         version=last["version"] + 1,
         previous_hash=last["entry_hash"],
         gateway=details["gateway"],

@@ -277,6 +277,14 @@ MUTANTS = (
         ),
     ),
     edge_mutant(
+        "what all that is left came to is forgotten with the record",
+        (
+            "processing.processor:_continue_chain",
+            'refund.amount_minor or details.get("amount_minor")',
+            "refund.amount_minor",
+        ),
+    ),
+    edge_mutant(
         "an id of another payment is rejected",
         (
             "processing.processor:Processor._reject",

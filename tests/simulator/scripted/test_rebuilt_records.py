@@ -21,6 +21,7 @@ from tests.simulator.scripting import (
     remaining,
     remove_by_hand,
     request,
+    request_for_rest,
     script_faults,
     status,
     world,
@@ -155,6 +156,23 @@ def test_a_lost_record_is_not_rebuilt_for_another_request_of_its_id() -> None:
     made.send(request())
     made.run_for(MINUTE)
     assert (status(made), attribute(made, "user_id"), paid(made)) == ("SUCCEEDED", "u1", 1)
+
+
+@pytest.mark.parametrize("paid_there", [False, True])
+def test_what_all_that_is_left_came_to_is_known_after_a_removal(paid_there: bool) -> None:
+    made = world()
+    made.flair.stubborn["r1"] = "declined"
+    made.send(request_for_rest())
+    made.run_for(10 * MINUTE)
+    assert status(made) == "FAILED"
+    remove_by_hand(made)
+    if paid_there:
+        made.flair._create("tx1", "r1", 1000, ours=False)
+    made.send(request_for_rest())
+    made.run_for(10 * MINUTE)
+    assert attribute(made, "amount_minor") == "1000"
+    assert status(made) == ("SUCCEEDED" if paid_there else "IN_REVIEW")
+    assert remaining(made) == (0 if paid_there else 1000)
 
 
 @pytest.mark.parametrize("hidden", [False, True])
