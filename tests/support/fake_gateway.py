@@ -49,6 +49,8 @@ class FakeGateway:
         self.page_size = 100
         self.unreadable = 0
         self.expired_cursors: set[str] = set()
+        self.unlisted: set[str] = set()
+        """Gateway ids that look-ups show and lists do not show yet."""
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
@@ -111,7 +113,12 @@ class FakeGateway:
         self._called("list_refunds")
         if cursor in self.expired_cursors:
             raise GatewayUnavailableError("HTTP 400")
-        listed = [each for each in self.refunds if transaction_id in (None, each.transaction_id)]
+        listed = [
+            each
+            for each in self.refunds
+            if transaction_id in (None, each.transaction_id)
+            and each.gateway_refund_id not in self.unlisted
+        ]
         start = int(cursor or 0)
         end = start + self.page_size
         next_cursor = str(end) if end < len(listed) else None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from refunds.domain.clock import Deadline
-from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Status
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED
 from refunds.gateways.contract import (
     Gateway,
     GatewayRefund,
@@ -28,6 +29,10 @@ MAX_REFUND_PAGES = 50
 """The number of pages of one payment's refunds to read before giving up."""
 
 COUNT_TRIES = 4
+
+MOST_ASKED = 10
+"""The most refunds that a count asks for one by one. The others count as not paid yet: a request
+that needs their money waits until the list shows them."""
 
 MAX_HELD_AGAIN = 50
 """The most unfinished refunds that one write can reserve again for a payment whose ledger was lost.
@@ -124,7 +129,9 @@ class Balance:
         # more, the excess stays subtracted; if it moved less, the difference is subtracted as well.
         beyond_moved = max(0, held_minor - adopted.amount_minor) if adopted else 0
         unlisted_minor = max(0, payment.refunded_minor - sum(each.amount_minor for each in shown))
-        moved_minor, unclear_minor = self._moved_unreserved(unlisted_minor, every, ledger_after)
+        moved_minor, unclear_minor = self._moved_unreserved(
+            unlisted_minor, every, ledger_after, gateway, deadline
+        )
         # Only the payment's sum shows what the list leaves out, and only if it stayed the same: a
         # refund of ours that was paid meanwhile would hide the same amount of another system's.
         if unreadable or unlisted_minor:
@@ -184,7 +191,12 @@ class Balance:
         return held
 
     def _moved_unreserved(
-        self, unlisted_minor: int, every: Sequence[GatewayRefund], ledger: Ledger
+        self,
+        unlisted_minor: int,
+        every: Sequence[GatewayRefund],
+        ledger: Ledger,
+        gateway: Gateway,
+        deadline: Deadline,
     ) -> tuple[int, int]:
         """The amount that the gateway has moved, or is about to move, beyond our reservations, and
         how much of it is unclear."""
@@ -205,8 +217,8 @@ class Balance:
         )
         moved_minor = others + excess
         # The list may lag behind the payment. Money that it does not show yet belongs first to
-        # refunds of ours that have succeeded and that it does not show either. Anything beyond them
-        # may belong to a call of ours under way, or to another system.
+        # refunds of ours that are paid and that it does not show either. Anything beyond them may
+        # belong to a call of ours under way, or to another system.
         if not unlisted_minor:
             return moved_minor, 0
         # What the list shows as failed is not part of the payment's sum.
@@ -216,12 +228,25 @@ class Balance:
             for refund_id, held in ledger.reservations.items()
             if held > moved_for.get(refund_id, 0) and refund_id not in failed
         }
-        statuses = self._refunds.statuses(list(unshown))
-        ours = sum(
-            minor for name, minor in unshown.items() if statuses.get(name) is Status.SUCCEEDED
-        )
+        ours = sum(unshown[name] for name in self._shown_alone(list(unshown), gateway, deadline))
         unlisted_minor = max(0, unlisted_minor - ours)
         return moved_minor + unlisted_minor, min(unlisted_minor, sum(unshown.values()) - ours)
+
+    def _shown_alone(
+        self, refund_ids: Sequence[str], gateway: Gateway, deadline: Deadline
+    ) -> list[str]:
+        """Those that the gateway shows as paid or pending when it is asked for each. Our record
+        proves nothing: the bank may have sent one back since."""
+        found = []
+        for refund_id, refund in self._refunds.get_each(refund_ids[:MOST_ASKED]):
+            if refund is None:
+                continue
+            within = deadline.within(gateway.timeout_seconds)
+            with suppress(GatewayUnavailableError):  # It may be the row that can't be read.
+                shown = gateway.find_refunds(refund.reference, refund.transaction_id, within)
+                if any(each.status is not GatewayStatus.FAILED for each in shown):
+                    found.append(refund_id)
+        return found
 
     def _of_other_stages(self, shown: Sequence[GatewayRefund], ledger: Ledger) -> dict[str, str]:
         """The refund ids of refunds that another of our stages began, by the gateway's id.

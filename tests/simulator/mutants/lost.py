@@ -24,9 +24,9 @@ MUTANTS = (
     edge_mutant(
         "what a list does not show is ours, moved or not",
         (
-            "processing.balance:Balance._moved_unreserved",
-            "for name, minor in unshown.items() if statuses.get(name) is Status.SUCCEEDED",
-            "for name, minor in unshown.items()",
+            "processing.balance:Balance._shown_alone",
+            "if any(each.status is not GatewayStatus.FAILED for each in shown):",
+            "if shown:",
         ),
     ),
     edge_mutant(

@@ -197,3 +197,31 @@ def test_what_ended_here_holds_nothing_in_a_ledger_that_was_lost() -> None:
     made.reconcile()
     made.run_for(10 * MINUTE)
     assert (status(made), held(made), remaining(made)) == ("FAILED", 0, 400)
+
+
+def test_what_was_sent_back_and_no_list_shows_yet_hides_no_other_systems_money() -> None:
+    made = world(enforces_balance=False)
+    choose_the_last(made)  # the longest lag
+    made.send(request())
+    made.run_for(MINUTE)
+    made.flair.refund_by_others("tx1", 200)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.kernel.fault_rates = {"gateway's list lags": 1.0}
+    made.send(request("r2", amount_minor=900))  # does not fit: the payment is counted
+    made.run_for(MINUTE)
+    assert remaining(made) == 500  # 200 of others', and r1's 300 as long as it counts as paid
+    made.kernel.fault_rates = {}
+    made.settle()
+    assert (status(made), status(made, "r2")) == ("REVERSED", "REJECTED")
+    assert remaining(made) == 800
+
+
+def test_what_no_list_shows_yet_and_was_paid_is_not_counted_twice() -> None:
+    made = world()
+    choose_the_last(made)
+    made.send(request())
+    made.run_for(MINUTE)
+    made.kernel.fault_rates = {"gateway's list lags": 1.0}
+    made.send(request_for_rest("r2"))
+    made.run_for(MINUTE)
+    assert (status(made, "r2"), remaining(made)) == ("SUCCEEDED", 0)

@@ -264,11 +264,23 @@ def unlisted(world: World, status: Status) -> None:
     world.gateway.payments["payment-1"] = payment(refunded_minor=5000)
 
 
-def test_what_no_list_shows_is_a_refund_of_ours_that_succeeded(world: World) -> None:
+def test_what_no_list_shows_is_a_refund_of_ours_that_a_look_up_shows(world: World) -> None:
     unlisted(world, Status.SUCCEEDED)
+    world.gateway.refunds.append(shown(amount_minor=3000))
+    world.gateway.unlisted.add("gw-1")
 
     assert recounted(world) == 5000
     assert reserve(world, refund_id="refund-2", amount_minor=LEFT_OUT) == Reserved(5000)
+
+
+def test_a_refund_that_the_bank_sent_back_explains_nothing_that_no_list_shows(
+    world: World,
+) -> None:
+    unlisted(world, Status.SUCCEEDED)
+    world.gateway.refunds.append(shown(amount_minor=3000, status=GatewayStatus.FAILED))
+    world.gateway.unlisted.add("gw-1")
+
+    assert recounted(world) == 2000  # 5000 of others, and ours
 
 
 @pytest.mark.parametrize("is_listed", [True, False])
@@ -284,8 +296,8 @@ def test_what_is_paid_during_a_count_does_not_hide_what_the_list_leaves_out(
         if call == "list_refunds":
             world.gateway.on_call = lambda name: None
             world.gateway.payments["payment-1"] = payment(refunded_minor=5000)
-            if is_listed:
-                world.gateway.refunds.append(shown(refund_id="refund-1", amount_minor=3000))
+            world.gateway.refunds.append(shown(refund_id="refund-1", amount_minor=3000))
+            world.gateway.unlisted |= set() if is_listed else {"gw-1"}
             world.refunds.put_new(
                 refund(refund_id="refund-1", amount_minor=3000, status=Status.SUCCEEDED)
             )
