@@ -13,6 +13,7 @@ from typing import Any
 from refunds.breaker.kill_switch import STOPPED_SECONDS, StoppedError
 from refunds.domain.audit_entry import audit_entry, image_of
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
+from refunds.domain.limits import DAY
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Item, Refund, Status
 from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
@@ -131,7 +132,8 @@ class Processor:
             refund = _continue_chain(refund, last)
             if last.get("status") not in (Status.PROCESSING, Status.PENDING):
                 refund = replace(refund, key_used_at=LONG_AGO)  # it had ended: never called again
-        opened = self._settler.recorder.opened(self._admit(refund, adopted=adopted))
+        admitted = self._admit(refund, adopted=adopted, message_goes=True)
+        opened = self._settler.recorder.opened(admitted)
         return self._refunds.put_new(opened) or opened
 
     def give_back_unused(
@@ -273,15 +275,26 @@ class Processor:
         return self._settler.call(refund, deadline)
 
     def _admit(
-        self, refund: Refund, ask_within: Deadline | None = None, *, adopted: bool = False
+        self,
+        refund: Refund,
+        ask_within: Deadline | None = None,
+        *,
+        adopted: bool = False,
+        message_goes: bool = False,
     ) -> Refund:
         """The refund as it may be claimed: counted against its limits, or waiting for approval.
 
         ``ask_within``: the refund may have been paid before, so the gateway is asked before a
         person is. ``adopted``: the gateway has shown it already, so no approval can hold it back.
-        Raises ``GatewayUnavailableError``, ``CountersContendedError``.
+        ``message_goes``: its message can't wait until a person resumes, so it waits for approval
+        instead. Raises ``GatewayUnavailableError``, ``CountersContendedError``, ``StoppedError``.
         """
-        admitted = self._limits.admit(refund)
+        try:
+            admitted = self._limits.admit(refund)
+        except StoppedError:
+            if not message_goes:
+                raise
+            admitted = Over(DAY, (self._limits.limits.stop_above or {}).get(refund.currency, 0))
         if not isinstance(admitted, Over):
             return admitted
         if adopted or (ask_within is not None and self._settler.is_at_gateway(refund, ask_within)):

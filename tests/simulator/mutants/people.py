@@ -79,6 +79,10 @@ MUTANTS = (
         ("domain.intake:stop_intake", "if intake.paused and not _is_stopped(intake):", "if False:"),
     ),
     people_mutant(
+        "a stop outlasts the message of what is reserved",
+        ("processing.processor:Processor._admit", "if not message_goes:", "if True:"),
+    ),
+    people_mutant(
         "a pause is forgotten with the table that has it",
         ("breaker.queue_mapping:IntakeKeeper.keep", "self._keep_stopped()", "pass"),
     ),

@@ -225,3 +225,16 @@ def test_what_no_list_shows_yet_and_was_paid_is_not_counted_twice() -> None:
     made.send(request_for_rest("r2"))
     made.run_for(MINUTE)
     assert (status(made, "r2"), remaining(made)) == ("SUCCEEDED", 0)
+
+
+def test_what_the_list_shows_as_sent_back_leaves_no_doubt_about_others_money() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    made.flair.fail(made.flair.refunds[0], "account_closed")
+    made.flair.refund_by_others("tx1", 200)
+    choose_the_first(made)  # the newest row
+    made.kernel.fault_rates = {"gateway's row can't be read": 1.0}
+    made.send(request_for_rest("r2"))
+    made.run_for(MINUTE)
+    assert (attribute(made, "amount_minor", "r2"), remaining(made)) == ("500", 0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from tests.simulator.scripting import (
     HOUR,
     MINUTE,
+    attribute,
     crash_at,
     empty_tables,
     paid,
     pause,
     request,
     resume,
+    status,
     world,
 )
 from tests.simulator.sqs import DAY
@@ -158,3 +160,20 @@ def test_a_pause_outlives_the_table_that_has_it() -> None:
     resume(made)
     made.settle()
     assert paid(made) == 1
+
+
+def test_a_request_that_is_stopped_for_longer_than_its_message_lives_waits_for_a_person() -> None:
+    made = stopping()
+    message = made.send(request(amount_minor=1200))
+    made.run_for(10 * MINUTE)
+    assert (intake_of(made).paused, made.refunds.items) == (True, {})
+    made.sqs.move(message, made.dlq)  # it was delivered too often
+    for _ in range(14):
+        made.reconcile()
+        made.run_for(DAY)
+    assert status(made) == "REJECTED"  # nobody has approved it, and it is in the archive
+    assert attribute(made, "failure_code") == "approval_expired"
+    assert int(made.ledger.items[("tx1",)]["remaining"]["N"]) == 100_000
+    assert made.s3.objects
+    resume(made)
+    made.settle()
