@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.support.stripe_script import (
     OTHER_MODE,
+    Key,
     Script,
     a_charge,
     a_dispute,
@@ -62,6 +63,17 @@ def test_a_payment_intent_is_worth_what_its_charge_captured(
     assert payment is not None
     assert (payment.status, payment.captured_minor) == (status, captured)
     assert payment.refunded_minor == (2_500 if shown["latest_charge"] else 0)
+
+
+def test_without_a_key_a_payment_is_not_asked_for() -> None:
+    class NoKey(Key):
+        def get(self) -> str:
+            raise TimeoutError
+
+    script = Script()
+    with pytest.raises(GatewayUnavailableError, match="no gateway key: TimeoutError"):
+        gateway(script, key=NoKey()).get_payment("pi_1", soon())
+    assert script.asked == []
 
 
 def test_statuses_of_a_later_version_bar_a_refund() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from tests.support.builders import payment, refund, request, shown
+from tests.support.builders import LEFT_OUT, payment, refund, request, shown
 from tests.support.world import World
 
 from refunds.domain.refund import Status
 from refunds.gateways.contract import NOT_OURS
 from refunds.processing.balance import Balance
-from refunds.processing.reserver import NotPossible
+from refunds.processing.reserver import NotPossible, Reserved
 
 
 def recounted(world: World) -> int | None:
@@ -116,3 +118,28 @@ def test_nothing_has_moved_beyond_a_payment_that_is_reserved_to_its_last_unit(
 
     assert ledger is not None
     assert (ledger.remaining, ledger.moved_unreserved_minor) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "amount_minor", "tries"),
+    [(LEFT_OUT, 10_000, 2), (500, 500, 1)],
+    ids=["all that is left", "an amount"],
+)
+def test_all_that_is_left_means_when_it_is_reserved_and_an_amount_waits_for_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, asked: Any, amount_minor: int, tries: int
+) -> None:
+    world.open_ledger("payment-1", "refund-0", 1000)
+    reserve, tried = world.ledger.reserve, list[str]()
+
+    def after_a_release(transaction_id: str, refund_id: str, *rest: Any, **more: Any) -> bool:
+        tried.append(refund_id)
+        world.ledger.release("payment-1", "refund-0")
+        return reserve(transaction_id, refund_id, *rest, **more)
+
+    monkeypatch.setattr(world.ledger, "reserve", after_a_release)
+    answer = world.reserver.reserve(
+        request(amount_minor=asked), world.ledger.get("payment-1"), world.deadline()
+    )
+
+    assert answer == Reserved(amount_minor)
+    assert len(tried) == tries

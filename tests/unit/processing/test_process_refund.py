@@ -132,6 +132,7 @@ def test_each_result_is_counted_once_and_logged_at_its_level() -> None:
         "MessagesRefused": [1],
         "MessagesDeferred": [1],
         "MessagesPutBack": [1, 1],
+        "MisconfiguredPermissionDenied": [1],
     }.items():
         assert parts.counted(name) == count
     assert parts.line("refund recorded") == (
