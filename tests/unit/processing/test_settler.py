@@ -26,6 +26,7 @@ from refunds.gateways.contract import (
     Unknown,
 )
 from refunds.processing.recorder import Later, Recorded
+from refunds.processing.settler import FINISH_SECONDS
 from refunds.tables.refunds import shard_of
 
 
@@ -173,6 +174,16 @@ def test_without_time_for_a_call_none_is_begun(world: World, claimed: Refund) ->
     assert is_open(world.stored())
     world.settler.call(world.stored(), world.deadline(7.1))
     assert len(world.gateway.orders) == 1
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.7, 0), (0.8, 1), (1.4, 1)])
+def test_a_gateway_with_a_short_timeout_is_called_while_half_of_it_is_left(
+    world: World, claimed: Refund, seconds: float, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.gateway, "timeout_seconds", 1.5)
+    world.settler.call(claimed, world.deadline(FINISH_SECONDS + seconds))
+
+    assert len(world.gateway.orders) == calls
 
 
 def test_a_call_leaves_time_to_record_its_answer(world: World, claimed: Refund) -> None:
