@@ -10,7 +10,7 @@ from tests.support.world import World
 
 from refunds.domain.refund import Status
 from refunds.gateways.contract import NOT_OURS
-from refunds.processing.balance import Balance
+from refunds.processing.balance import Balance, listed_under
 from refunds.processing.reserver import NotPossible, Reserved
 
 
@@ -143,3 +143,20 @@ def test_all_that_is_left_means_when_it_is_reserved_and_an_amount_waits_for_nobo
 
     assert answer == Reserved(amount_minor)
     assert len(tried) == tries
+
+
+def test_a_payments_list_is_searched_by_reference_or_else_by_refund_id(world: World) -> None:
+    world.gateway.refunds += [
+        shown(refund_id=NOT_OURS, gateway_reference="blue.refund-1", gateway_refund_id="gw-blue"),
+        shown(refund_id="refund-1", gateway_reference="refund-1", gateway_refund_id="gw-ours"),
+        shown(refund_id="refund-2", gateway_reference=None, gateway_refund_id="gw-2"),
+        shown(refund_id="refund-1", gateway_reference="green.refund-1"),
+    ]
+
+    def found(reference: str) -> list[str]:
+        listed = listed_under(world.gateway, "payment-1", reference, world.deadline())
+        return [each.gateway_refund_id for each in listed]
+
+    assert found("blue.refund-1") == ["gw-blue"]
+    assert found("refund-1") == ["gw-ours"]
+    assert found("refund-2") == ["gw-2"]
