@@ -9,7 +9,7 @@ from tests.support.builders import LEFT_OUT, payment, refund, request, shown
 from tests.support.world import World
 
 from refunds.domain.refund import Status
-from refunds.gateways.contract import NOT_OURS
+from refunds.gateways.contract import NOT_OURS, GatewayStatus, RefundPage
 from refunds.processing.balance import Balance, listed_under
 from refunds.processing.reserver import NotPossible, Reserved
 
@@ -91,12 +91,19 @@ def test_an_adopted_refund_takes_the_larger_of_what_was_asked_for_and_what_moved
     assert (world.held(), world.remaining()) == (asked_minor, remaining)
 
 
-def test_one_unit_that_a_list_does_not_show_may_be_ours(world: World) -> None:
+@pytest.mark.parametrize(
+    ("status", "remaining"), [(GatewayStatus.SUCCEEDED, 9999), (GatewayStatus.FAILED, 9998)]
+)
+def test_one_unit_that_a_list_does_not_show_is_ours_if_our_refund_is_paid(
+    world: World, status: GatewayStatus, remaining: int
+) -> None:
     world.open_ledger("payment-1", "refund-1", 1)
     world.refunds.put_new(refund(status=Status.SUCCEEDED, amount_minor=1))
     world.gateway.payments["payment-1"] = payment(refunded_minor=1)
+    world.gateway.refunds.append(shown(amount_minor=1, status=status))
+    world.gateway.list_refunds = lambda *args, **more: RefundPage((), None)  # type: ignore[method-assign]
 
-    assert recounted(world) == 9999
+    assert recounted(world) == remaining
 
 
 @pytest.mark.parametrize("beyond_minor", [0, 500])
