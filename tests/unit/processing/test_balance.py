@@ -167,3 +167,32 @@ def test_a_payments_list_is_searched_by_reference_or_else_by_refund_id(world: Wo
     assert found("blue.refund-1") == ["gw-blue"]
     assert found("refund-1") == ["gw-ours"]
     assert found("refund-2") == ["gw-2"]
+
+
+def test_only_refunds_whose_money_the_list_does_not_show_are_asked_for_alone(world: World) -> None:
+    """Of many, only the first few are asked for."""
+    for number, status in enumerate((Status.SUCCEEDED, Status.FAILED, Status.PROCESSING)):
+        refund_id = f"refund-{number}"
+        world.put(refund(refund_id=refund_id, status=status, amount_minor=100))
+    world.ledger.release("payment-1", "refund-1")
+    world.gateway.refunds += [
+        shown(refund_id="refund-0", amount_minor=100),
+        shown(refund_id="refund-2", amount_minor=100, status=GatewayStatus.FAILED),
+    ]
+    world.gateway.payments["payment-1"] = payment(refunded_minor=100 + 40)
+    balance = Balance(world.ledger, world.refunds, world.audit)
+    counted = balance.count("payment-1", "refund-9", world.gateway, world.deadline())
+
+    assert "find_refunds" not in world.gateway.calls
+    assert counted.unclear_minor == 0  # It is another system's: none of ours is under way.
+    assert world.remaining() == 10_000 - 100 - 100 - 40
+
+
+def test_a_lost_record_keeps_no_other_refund_from_being_asked_for(world: World) -> None:
+    world.open_ledger("payment-1", "refund-1", 100)
+    world.put(refund(refund_id="refund-2", status=Status.SUCCEEDED, amount_minor=200))
+    world.gateway.refunds.append(shown(refund_id="refund-2", amount_minor=200))
+    world.gateway.payments["payment-1"] = payment(refunded_minor=200)
+    world.gateway.list_refunds = lambda *args, **more: RefundPage((), None)  # type: ignore[method-assign]
+
+    assert recounted(world) == 10_000 - 100 - 200

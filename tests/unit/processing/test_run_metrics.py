@@ -126,12 +126,13 @@ def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None
         return result
 
     reconciler.run = run
-    ReconcileRefunds(
+    answer = ReconcileRefunds(
         reconciler=reconciler, keeper=keeper, stream=stream, metrics=metrics, log=log
     ).handle({}, None)  # type: ignore[arg-type]
 
     (done,) = [call for call in log.info.call_args_list if call.args == ("reconciled",)]
-    assert done.kwargs["errors"] == ["KeyError", "ThrottlingException", PERMISSION_DENIED]
+    assert answer == done.kwargs
+    assert answer["errors"] == ["KeyError", "ThrottlingException", PERMISSION_DENIED]
     faults = [call for call in log.error.call_args_list if call.args == ("step of the run failed",)]
     assert len(faults) == 1 + MAX_LOGGED_FAULTS
     assert {call.kwargs["extra"]["refund_id"] for call in faults} == {"r1"}
