@@ -20,6 +20,7 @@ from rich.console import Console
 
 from benchmarks.audit import audit_results
 from benchmarks.backup import LARGE_ROWS, backup_results
+from benchmarks.backup_steps import limit_results
 from benchmarks.batch import batch_results, cpu_results
 from benchmarks.borders import borders_results
 from benchmarks.cold_start import cold_start_results
@@ -90,6 +91,11 @@ def main() -> int:
             else backup_results(server, 3, 100_000, large_rows=LARGE_ROWS)
         ),
     }
+    parts["backup-limit"] = lambda server: (
+        limit_results(server, 1, 50_000, with_instructions=False)
+        if quick
+        else limit_results(server, 7, 100_000, with_instructions=True)
+    )
     parts["verify"] = lambda _: (
         verify_results(1, 20_000, large_entries=None)
         if quick
@@ -141,7 +147,7 @@ def write_all(results: list[Result], only: set[str], python: str, *, quick: bool
         f"One run of `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
         f"{cores} cores, Python {python}."
     )
-    if not only or "backup" in only:
+    if not only or "backup-limit" in only:
         write_table(BACKUPS, backups_table(results, run=run))
     if not only:
         write_table(TIMES, times_table(results, run=run))

@@ -10,7 +10,7 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks.backup_steps import limit_results, whole_backup
+from benchmarks.backup_steps import whole_backup
 from benchmarks.environment import function_environment, run_folder
 from benchmarks.results import Result, median_result, ratio_result
 from benchmarks.runtime import install
@@ -61,7 +61,6 @@ def backup_results(
         ),
         median_result("dynamodump (PyPI)", dump, "rows/s", better="higher"),
         ratio_result("backup / dynamodump", ours, dump, better="higher", target=5.0),
-        *limit_results(server, 2 * runs - 1, rows),
     ]
     if large_rows:
         results.append(_memory(server, large_rows))

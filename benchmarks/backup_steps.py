@@ -1,25 +1,30 @@
-"""Backups compared with their limit, and the CPU of each step.
+"""Backups compared with their limit, and the instructions of each step.
 
 The limit reads the same pages over plain HTTP, without botocore, and compresses them. It stores
 nothing, hashes nothing and cuts nothing. So a second ratio has a limit that includes what every
 backup promises: AWS is called through botocore, each stored file has an MD5 (its manifest) and a
 SHA-256 (the signed digest), and each audit entry is a leaf of a Merkle tree.
 
-CPU time is compared, not wall time: the canned server and others use the same processors.
+Instructions repeat on a busy machine, but include neither the kernel's nor waits for memory. CPU
+time includes both, and changes with what else the machine does. Wall time would include the server.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from benchmarks.results import Result, ratio_result, spread
+from benchmarks import callgrind
+from benchmarks.canned_dynamodb import pages_of
+from benchmarks.results import Result, ratio_result
 from benchmarks.servers import CannedServer
 from benchmarks.worker import Cost, Worker, worker
 from refunds.backup.run import ONE_SEGMENT_ITEMS, SEGMENTS
 
-PAGE_UNIT = "ms a page"
+PAGE_UNIT = "million a page"
+COMPARED_ROWS = 100_000
+STEPS, BACKUP = "benchmarks.baselines.backup_steps", "refunds.handlers.backup_refunds"
 
 LIMIT = {"read": "reading it over plain HTTP", "gzip": "gzip, level 1"}
 PROMISED = {
@@ -28,8 +33,8 @@ PROMISED = {
     "merkle": "SHA-256 of each Merkle leaf and node",
 }
 OURS = {"cut": "cutting it into lines", "leaves": "finding the Merkle leaves"}
-REST = "files, upload, threads, copies"
-PUBLISHING = "manifests, digest, claims: once a run"
+REST = "files, upload, the rest"
+PUBLISHING = "manifests, digest, claims: once a run, at 100,000 rows"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Table:
     ratio_name: str
     target: float
     has_merkle_root: bool
+
+    @property
+    def promised(self) -> list[str]:
+        return [step for step in self.steps if step in LIMIT | PROMISED]
 
     @property
     def steps(self) -> dict[str, str]:
@@ -58,26 +67,28 @@ TABLES = (
 
 @dataclass
 class Measured:
-    """Seconds of CPU by run: of a backup, of one without rows, and of the steps up to each step."""
+    """By run, of a backup, of its limit, and of the limit with what is promised."""
 
     ours: list[float] = field(default_factory=list)
-    publishing: list[float] = field(default_factory=list)
-    up_to: dict[str, list[float]] = field(default_factory=dict)
-    pages: int = 0
+    limit: list[float] = field(default_factory=list)
+    promised: list[float] = field(default_factory=list)
 
 
-def limit_results(server: CannedServer, runs: int, rows: int) -> list[Result]:
+def limit_results(
+    server: CannedServer, runs: int, rows: int, *, with_instructions: bool
+) -> list[Result]:
     results: list[Result] = []
-    with (
-        worker("refunds.handlers.backup_refunds", server.url, TIMEOUT_SECONDS="900") as function,
-        worker("benchmarks.baselines.backup_steps", server.url) as steps,
-    ):
-        for table in TABLES:
-            measured = Measured()
-            _measure(server, function, steps, table, ONE_SEGMENT_ITEMS, Measured())  # warms up
-            for _ in range(runs):
-                _measure(server, function, steps, table, rows, measured)
-            results += _results(table, measured)
+    counted = with_instructions and callgrind.installed()
+    publishing = _count(server, BACKUP, {}, TABLES[0], 0) if counted else 0
+    for table in TABLES:
+        if counted:
+            ours = _count(server, BACKUP, {}, table, ONE_SEGMENT_ITEMS) - publishing
+            up_to = {
+                step: _count(server, STEPS, _event(table, step, 1), table, ONE_SEGMENT_ITEMS)
+                for step in table.steps
+            }
+            results += instruction_results(table, ours, publishing, up_to)
+        results += ratio_results(table, "CPU time", _cpu_times(server, table, runs, rows))
     return results
 
 
@@ -89,71 +100,98 @@ def whole_backup(cost: Cost, rows: int, source: str = "refunds") -> Cost:
     return cost
 
 
-def _measure(  # noqa: PLR0913, PLR0917 - where, what, and for whom
-    server: CannedServer,
-    function: Worker,
-    steps: Worker,
-    table: Table,
-    rows: int,
-    measured: Measured,
-) -> None:
-    for count, kept in ((0, measured.publishing), (rows, measured.ours)):
-        server.reset(rows={table.name: count})
-        kept.append(whole_backup(function.invoke({}), count, table.source).cpu)
-    segments = SEGMENTS if rows > ONE_SEGMENT_ITEMS else 1
-    done: list[str] = []
-    for step in table.steps:
-        done.append(step)
-        cost = steps.invoke({"table": table.name, "segments": segments, "steps": done})
-        if cost.response["rows"] != rows:
-            raise RuntimeError(f"{step} has read {cost.response['rows']} rows of {rows}")
-        measured.up_to.setdefault(step, []).append(cost.cpu)
-        measured.pages = cost.response["pages"]
+def instruction_results(
+    table: Table, ours: int, publishing: int, up_to: Mapping[str, int]
+) -> list[Result]:
+    """``ours`` are without ``publishing``; both and ``up_to``, for ``ONE_SEGMENT_ITEMS`` rows."""
+    share = publishing * ONE_SEGMENT_ITEMS / COMPARED_ROWS
+    measured = Measured([ours + share], [float(up_to["gzip"])], [float(up_to[table.promised[-1]])])
+    millions = 1e6 * pages_of(table.name, ONE_SEGMENT_ITEMS)
+    added, before = {}, 0
+    for step, title in table.steps.items():
+        added[title] = float(up_to[step] - before)
+        before = up_to[step]
+    added |= {REST: float(ours - before), PUBLISHING: share, "all": ours + share}
+    return [
+        *ratio_results(table, "instructions", measured),
+        *(
+            Result(f"a page of {table.name}: {title}", count / millions, PAGE_UNIT)
+            for title, count in added.items()
+        ),
+    ]
 
 
-def _results(table: Table, measured: Measured) -> list[Result]:
-    up_to = measured.up_to
-    promised = [step for step in table.steps if step in LIMIT | PROMISED][-1]
+def ratio_results(table: Table, kind: str, measured: Measured) -> list[Result]:
     return [
         ratio_result(
-            table.ratio_name,
-            up_to["gzip"],
+            f"{table.ratio_name}, {kind}",
+            measured.limit,
             measured.ours,
             better="higher",
             target=table.target,
-            note="CPU; the limit reads and compresses the same pages, nothing else",
+            note="the limit reads and compresses the same pages, nothing else",
         ),
         ratio_result(
-            f"{table.ratio_name} with what is promised",
-            up_to[promised],
+            f"{table.ratio_name} with what is promised, {kind}",
+            measured.promised,
             measured.ours,
             better="higher",
-            note="; ".join(PROMISED[step] for step in table.steps if step in PROMISED),
+            note="; ".join(PROMISED[step] for step in table.promised if step in PROMISED),
         ),
-        *step_results(table, measured),
     ]
 
 
-def step_results(table: Table, measured: Measured) -> list[Result]:
-    seconds: dict[str, Sequence[float]] = {}
-    before: Sequence[float] = [0.0] * len(measured.ours)
-    for step, title in table.steps.items():
-        seconds[title] = _less(measured.up_to[step], before)
-        before = measured.up_to[step]
-    seconds[REST] = _less(_less(measured.ours, before), measured.publishing)
-    seconds[PUBLISHING] = measured.publishing
-    seconds["all"] = measured.ours
-    milliseconds = 1000 / measured.pages
-    return [
-        Result(
-            f"CPU of a page of {table.name}: {title}",
-            statistics.median(each) * milliseconds,
-            PAGE_UNIT,
-            spread=spread(each) * milliseconds,
+def _count(
+    server: CannedServer, module: str, event: dict[str, Any], table: Table, rows: int
+) -> int:
+    """The instructions of one warm invocation, in a process of its own."""
+    with (
+        callgrind.counter() as counter,
+        worker(
+            module, server.url, command=counter.command, PYTHONHASHSEED="0", TIMEOUT_SECONDS="900"
+        ) as function,
+    ):
+        server.reset(rows={table.name: rows})
+        function.invoke(event)
+
+        def work() -> None:
+            _check(function.invoke(event), rows, table)
+
+        return counter.count(function.process_id, work)
+
+
+def _cpu_times(server: CannedServer, table: Table, runs: int, rows: int) -> Measured:
+    measured = Measured()
+    segments = SEGMENTS if rows > ONE_SEGMENT_ITEMS else 1
+    with (
+        worker(BACKUP, server.url, TIMEOUT_SECONDS="900") as function,
+        worker(STEPS, server.url) as steps,
+    ):
+        each: tuple[tuple[Worker, dict[str, Any], list[float]], ...] = (
+            (function, {}, measured.ours),
+            (steps, _event(table, "gzip", segments), measured.limit),
+            (steps, _event(table, table.promised[-1], segments), measured.promised),
         )
-        for title, each in seconds.items()
-    ]
+        server.reset(rows={table.name: ONE_SEGMENT_ITEMS})
+        for process, event, _ in each:
+            process.invoke(event)
+        for _ in range(runs):
+            server.reset(rows={table.name: rows})
+            for process, event, kept in each:
+                kept.append(_check(process.invoke(event), rows, table).cpu)
+    return measured
 
 
-def _less(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    return [one - other for one, other in zip(above, below, strict=True)]
+def _event(table: Table, last: str, segments: int) -> dict[str, Any]:
+    every = list(table.steps)
+    steps = every[: every.index(last) + 1]
+    return {"table": table.name, "segments": segments, "steps": steps}
+
+
+def _check(cost: Cost, rows: int, table: Table) -> Cost:
+    """Raises ``RuntimeError`` if not all rows were read."""
+    if "rows" not in cost.response:
+        return whole_backup(cost, rows, table.source)
+    if cost.response["rows"] != rows:
+        raise RuntimeError(f"a benchmark has read {cost.response['rows']} rows of {rows}")
+    return cost

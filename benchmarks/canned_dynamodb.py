@@ -276,6 +276,11 @@ def scan_page(request: Mapping[str, Any], rows: int) -> bytes:
     return head + items + b"]" + last + b"}"
 
 
+def pages_of(table: str, rows: int) -> int:
+    """The number of pages of a scan in one segment."""
+    return math.ceil(rows / _page(table)[0])
+
+
 _ZERO = {"S": "0"}
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import urllib3
-from benchmarks import cold_instructions
-from benchmarks.backup_steps import PAGE_UNIT, TABLES, Measured, step_results
+from benchmarks import backup_steps, cold_instructions
+from benchmarks.backup_steps import PAGE_UNIT, TABLES
 from benchmarks.callgrind import Counter
 from benchmarks.canned_dynamodb import (
     OPTIONAL_INDEXES,
     Item,
     Tables,
     item_bytes,
+    pages_of,
     row,
     scan_page,
     updated,
@@ -163,31 +164,27 @@ def test_a_written_table_replaces_the_one_before_and_stale_counts_are_noticed(
 
 
 def test_a_step_of_a_backup_costs_what_it_adds() -> None:
-    refunds = TABLES[0]
-    measured = Measured(
-        ours=[1.0, 2.0, 1.0],
-        publishing=[0.1, 0.1, 0.2],
-        up_to={
-            "read": [0.1, 0.2, 0.1],
-            "gzip": [0.4, 0.5, 0.4],
-            "botocore": [0.5, 0.8, 0.6],
-            "hashes": [0.6, 0.8, 0.6],
-            "cut": [0.7, 1.0, 0.7],
-        },
-        pages=10,
+    million = 1_000_000
+    up_to = {"read": 6, "gzip": 30, "botocore": 48, "hashes": 54, "cut": 60}
+    results = backup_steps.instruction_results(
+        TABLES[0], 66 * million, 60 * million, {step: n * million for step, n in up_to.items()}
     )
-    results = step_results(refunds, measured)
-    assert [round(each.value) for each in results] == [10, 30, 20, 0, 10, 20, 10, 100]
-    assert {each.unit for each in results} == {PAGE_UNIT}
+    assert pages_of("Refunds", 10_000) == 6
+    assert [each.value for each in results[2:]] == [1, 4, 3, 1, 1, 1, 1, 12]
+    limit, promised = results[:2]
+    assert limit.value == pytest.approx(30 / 72)
+    assert limit.miss
+    assert promised.value == pytest.approx(54 / 72)
+    assert not promised.miss
 
 
 def test_backups_have_a_table_of_their_own() -> None:
     ratio = Result(TABLES[1].ratio_name, 0.4, "×", "higher", target=0.5)
-    step = Result("CPU of a page of Refunds: gzip", 4.0, PAGE_UNIT)
+    step = Result("a page of Refunds: gzip", 4.0, PAGE_UNIT)
     other = Result("batch", 1.5, "s")
     table = backups_table([ratio, step, other], run="One run.")
     assert "**missed**" in table
-    assert "4 ms a page" in table
+    assert "4 million a page" in table
     assert "batch" not in table
     times = times_table([ratio, step, other], run="One run.")
     assert "batch" in times
