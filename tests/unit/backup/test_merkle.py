@@ -130,6 +130,7 @@ def data_line(item: dict[str, object]) -> bytes:
 
 
 @given(st.lists(entries(), max_size=4))
+@example([{"entry_hash": {"S": "B" * 64}}])
 @example([{"entry_hash": {"S": "a" * 64}, "details": {"M": {}}}, {"note": {"S": "x"}}])
 def test_a_pages_leaves_are_those_of_its_lines(items: list[dict[str, object]]) -> None:
     lines = [data_line(item) for item in items]
