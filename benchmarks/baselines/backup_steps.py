@@ -85,7 +85,7 @@ def _do(steps: Collection[str], pages: Pages) -> tuple[int, int]:
                 sha256(_LEAF).digest()
                 sha256(_NODE).digest()
         if "leaves" in steps:
-            audit_leaves(page)
+            audit_leaves(page, count)
         pages_read += 1
         rows_read += count
     return pages_read, rows_read

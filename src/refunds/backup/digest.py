@@ -183,16 +183,18 @@ _HASH = re.compile(rb'([0-9a-f]{64})"\}')
 _HASH_DIGITS, _HEX_DIGITS = 64, b"0123456789abcdef"
 
 
-def audit_leaves(lines: bytes) -> list[bytes]:
-    """The leaf data of each line. Reads all hashes at once if after each one no map ends but the
-    item."""
-    every = lines.split(b"\n")[:-1]
-    rests = [line.rpartition(_HASH_BEGINS)[2] for line in every]
-    digits = b"".join([rest[:_HASH_DIGITS] for rest in rests])
-    if not digits.translate(None, _HEX_DIGITS) and all(map(_ends_item, rests)):
-        hashes = bytes.fromhex(digits.decode())
-        return [hashes[start : start + 32] for start in range(0, len(hashes), 32)]
-    return [audit_leaf(line) for line in every]
+def audit_leaves(lines: bytes, count: int) -> list[bytes]:
+    """The leaf data of ``count`` whole lines. Searches all of them at once if each has one hash.
+
+    Each line has at most one hash at its top level. So if all hashes are at a top level, and there
+    are as many as lines, each line has one.
+    """
+    before, *parts = lines.split(_HASH_BEGINS)
+    if len(parts) == count and (_lines_end_soon(parts) or _lines_begin_flat(before, parts)):
+        hashes = _hashes(parts)
+        if hashes is not None:
+            return hashes
+    return [audit_leaf(line) for line in lines.splitlines()]
 
 
 def audit_leaf(line: bytes) -> bytes:
@@ -202,12 +204,10 @@ def audit_leaf(line: bytes) -> bytes:
     without a hash, which this system never writes, counts as 32 zero bytes.
     """
     before, _, after = line.partition(_HASH_BEGINS)
-    if (
-        (found := _HASH.match(after))
-        and _HASH_BEGINS not in after
-        and (_ends_item(after.rstrip(b"\n")) or _MAP_BEGINS not in before)
-    ):
-        return bytes.fromhex(found[1].decode())
+    if (found := _HASH.match(after)) and _HASH_BEGINS not in after:
+        end = after[after.find(b"}}") :].rstrip(b"\n")
+        if end == b"}}}" or _MAP_BEGINS not in before:  # as for a page, below
+            return bytes.fromhex(found[1].decode())
     # A key of the requester's metadata may have the same name: only the top level counts.
     try:
         text = json.loads(line)["Item"]["entry_hash"]["S"]
@@ -216,16 +216,31 @@ def audit_leaf(line: bytes) -> bytes:
         return _NO_HASH
 
 
-def _ends_item(rest: bytes) -> bool:
-    """Whether the 64 digits that a line's ``rest`` begins with are a value in no map but the item.
+def _lines_end_soon(parts: list[bytes]) -> bool:
+    """Whether no map ends between each hash and the end of its line. Then it is in no map but the
+    item.
 
-    A map ends with ``}}``: its last value's brace, then its own. If the first one ends the item,
-    only the line's own brace follows.
+    A map ends with ``}}``: its last value's brace, then its own. At the top level these are the
+    item's, and only the line's own brace and a line break follow. No string contains a line break.
     """
-    return (
-        rest.startswith(_HASH_ENDS, _HASH_DIGITS)
-        and rest[rest.find(b"}}", _HASH_DIGITS) :] == b"}}}"
-    )
+    return all(part.startswith(b"}}}\n", part.find(b"}}", _HASH_DIGITS)) for part in parts)
+
+
+def _lines_begin_flat(before: bytes, parts: list[bytes]) -> bool:
+    """Whether no map begins between the beginning of each line and its hash."""
+    begins = (before, *(part.rpartition(b"\n")[2] for part in parts))
+    return not any(_MAP_BEGINS in begin for begin in begins)
+
+
+def _hashes(parts: list[bytes]) -> list[bytes] | None:
+    """The hashes that the parts begin with; None unless each is 64 digits."""
+    digits = b"".join([part[:_HASH_DIGITS] for part in parts])
+    if digits.translate(None, _HEX_DIGITS) or not all(
+        part.startswith(_HASH_ENDS, _HASH_DIGITS) for part in parts
+    ):
+        return None
+    hashes = bytes.fromhex(digits.decode())
+    return [hashes[start : start + 32] for start in range(0, len(hashes), 32)]
 
 
 # --- JSON and back --------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ class DataFileWriter:
         """Append ``count`` data lines."""
         self._keep(self._compressor.compress(lines))
         if self._tree is not None:
-            self._tree.extend(audit_leaves(lines))
+            self._tree.extend(audit_leaves(lines, count))
         self.plain_size += len(lines)
         self.item_count += count
 

@@ -34,7 +34,7 @@ def test_lines_and_root_of_a_page_are_those_of_the_first_release() -> None:
     assert hashlib.sha256(lines).hexdigest() == (
         "cfd4f3e271c4f5454527e49eb8dce366ece3d8acc4f8368c456dbc0bec746d32"
     )
-    assert merkle_root(audit_leaves(lines)).hex() == (
+    assert merkle_root(audit_leaves(lines, count)).hex() == (
         "0fccbd98d7537208a6a51a5bc6f4eaba3876f9f04dd274b30e86c041846e3751"
     )
 
