@@ -250,9 +250,27 @@ def test_a_days_total_stops_requests_above_its_level(
     processor = world.protocol(
         world.gateway, limits=Limits(stop_above=stop_above, day={"USD": 9000, "EUR": 9000})
     ).processor
-    send(world, processor, "r1", amount)
+    result = send(world, processor, "r1", amount)
 
     assert world.control.intake().flows is not stops
+    # It is delivered again once a person has resumed, and nothing is claimed until then.
+    assert (result is Status.SUCCEEDED) is not stops
+    assert (world.refunds.get("r1") is None) is stops
+
+
+@pytest.mark.parametrize(("stop_above", "limit"), [({"USD": 299}, "299"), ({"EUR": 299}, "0")])
+def test_a_request_that_was_stopped_and_whose_message_goes_waits_for_approval(
+    world: World, stop_above: dict[str, int], limit: str
+) -> None:
+    processor = world.protocol(world.gateway, limits=Limits(stop_above=stop_above)).processor
+    world.open_ledger("payment-1", "r1", 300)
+    asked = request(refund_id="r1", amount_minor=300)
+    resumed = processor.resume_reserved(asked, world.deadline())
+
+    assert resumed == world.stored("r1")
+    assert resumed.status is Status.AWAITING_APPROVAL
+    assert resumed.awaiting is not None
+    assert (resumed.awaiting["over"], resumed.awaiting["limit"]) == ("day", limit)
 
 
 def test_a_share_of_a_day_that_is_over_is_given_back_all_the_same(world: World) -> None:

@@ -319,6 +319,18 @@ def test_a_page_of_a_shard_is_settled_side_by_side(
     assert sizes == [3, 3, 0]
 
 
+def test_a_rebuilt_paid_refund_that_the_gateway_does_not_show_yet_stays_open(
+    world: World,
+) -> None:
+    since = rfc3339(NOW - timedelta(hours=2))
+    opened(world, status=Status.SUCCEEDED, version=2, updated_at=since, open_since=since)
+    result = run(world).open
+
+    assert (result.still_open, result.failed) == (1, 0)
+    assert world.stored().status is Status.SUCCEEDED
+    assert world.stored().open_shard is not None
+
+
 def test_a_rebuilt_paid_refund_that_is_closed_counts_as_settled(world: World) -> None:
     since = rfc3339(NOW - timedelta(hours=2))
     opened(world, status=Status.SUCCEEDED, version=2, updated_at=since, open_since=since)
