@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from tests.support.builders import NOW
 
-from refunds.domain.clock import rfc3339
+from refunds.domain.clock import CLOCK_SKEW, rfc3339
 from refunds.processing.settler import SWEEP_BACK
 from refunds.processing.sweep_plan import SweepState
 from refunds.processing.sweep_walk import PageRead, Walk, day_of
@@ -81,3 +84,131 @@ def test_two_walks_of_which_one_is_a_day_behind_the_other_both_go_on() -> None:
     planned = SweepState(NOW - SWEEP_BACK, walks=walks).planned(NOW, 0, any_day=False)
 
     assert {walk.day for walk in planned.walks} == {OLDEST + 5, OLDEST + 6}
+
+
+# What is stored
+
+
+TODAY = day_of(NOW)
+HOUR = timedelta(hours=1)
+
+
+def all_seen(ago: timedelta, **changes: Any) -> SweepState:
+    """Every day was read so long ago."""
+    seen = dict.fromkeys(range(OLDEST, TODAY + 1), NOW - ago)
+    return replace(SweepState(NOW - SWEEP_BACK, "account", seen), **changes)
+
+
+def walk_at(day: int | None, **changes: Any) -> Walk:
+    since = "" if day is None else rfc3339(NOW - HOUR)
+    return replace(Walk(rfc3339(NOW - SWEEP_BACK), cursor="c", day=day, since=since), **changes)
+
+
+def test_a_state_is_read_as_it_was_stored() -> None:
+    older = {"older_since": rfc3339(NOW - HOUR), "older_whole": False}
+    walks = (walk_at(TODAY - 3), walk_at(None, failures=2), walk_at(TODAY, whole=False, **older))
+    state = all_seen(HOUR, walks=walks, tried={TODAY - 7: NOW - 2 * HOUR})
+
+    assert SweepState.from_item(state.item(), "account", NOW) == state
+    assert "older_since" not in state.item()["walks"][0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "state"),
+    [
+        ({"format": 99}, SweepState(NOW - SWEEP_BACK, "account")),
+        ({}, SweepState(NOW, "account")),
+        (all_seen(HOUR, account="another").item(), SweepState(NOW, "account")),
+        ({"created_from": rfc3339(NOW - SWEEP_BACK - HOUR)}, SweepState(NOW - HOUR, "account")),
+        (
+            {"created_from": rfc3339(NOW - SWEEP_BACK + HOUR), "cursor": "c"},
+            SweepState(NOW, "account", walks=(Walk(rfc3339(NOW - SWEEP_BACK + HOUR), cursor="c"),)),
+        ),
+    ],
+    ids=["unreadable", "nothing", "of another account", "format 1", "format 1 under way"],
+)
+def test_what_else_is_stored(stored: dict[str, Any], state: SweepState) -> None:
+    assert SweepState.from_item(stored, "account", NOW) == state
+
+
+def test_what_a_clock_far_ahead_has_written_counts_as_nothing() -> None:
+    ahead = NOW + CLOCK_SKEW + timedelta(seconds=1)
+    wrong = walk_at(TODAY, since=rfc3339(ahead))
+    state = all_seen(HOUR, began=ahead, walks=(wrong, walk_at(None), walk_at(TODAY - 1)))
+    state = replace(state, seen={**state.seen, TODAY: ahead}, tried={TODAY: ahead})
+    read = SweepState.from_item(state.item(), "account", NOW)
+
+    assert read.began == NOW - SWEEP_BACK
+    assert set(read.seen) == set(range(OLDEST, TODAY))
+    assert read.walks == (walk_at(None), walk_at(TODAY - 1))
+    assert read.tried == {}
+
+
+# What is due
+
+
+@pytest.mark.parametrize(("age_days", "tier"), [(0, "recent"), (30, "recent"), (31, "older")])
+def test_a_day_of_up_to_thirty_days_ago_is_recent(age_days: int, tier: str) -> None:
+    state = all_seen(HOUR)
+    unseen = replace(state, seen={**state.seen, TODAY - age_days: NOW - 5 * HOUR})
+
+    assert unseen.unseen(NOW) == {"recent": HOUR, "older": HOUR} | {tier: 5 * HOUR}
+
+
+@pytest.mark.parametrize(
+    ("hours", "tried_ago", "is_due"),
+    [
+        (17.9, None, False),
+        (18, None, True),
+        (48, None, True),
+        (48, timedelta(minutes=44), False),
+        (48, timedelta(minutes=45), True),
+        (2, timedelta(minutes=45), False),
+    ],
+)
+def test_a_day_is_due_after_three_quarters_of_its_tiers_time(
+    hours: float, tried_ago: timedelta | None, is_due: bool
+) -> None:
+    day = TODAY - 3
+    tried = {} if tried_ago is None else {day: NOW - tried_ago}
+    state = all_seen(HOUR, tried=tried)
+    state = replace(state, seen={**state.seen, day: NOW - timedelta(hours=hours)})
+    any_day, from_top = (state.planned(NOW, 2, any_day=each).walks for each in (True, False))
+
+    assert any_day == ((Walk.from_day(day, NOW),) if is_due else ())
+    assert from_top == ((Walk.from_top(NOW),) if is_due else ())
+
+
+def test_the_most_overdue_days_are_read_first_and_no_more_than_fit() -> None:
+    state = all_seen(HOUR)
+    late = {TODAY - ago: NOW - timedelta(hours=hours) for ago, hours in ((3, 20), (5, 30), (9, 40))}
+    state = replace(state, seen={**state.seen, **late})
+
+    assert [walk.day for walk in state.planned(NOW, 2, any_day=True).walks] == [
+        TODAY - 9,
+        TODAY - 5,
+    ]
+    assert state.planned(NOW, 0, any_day=True).walks == ()
+
+
+def test_a_day_that_was_not_handled_counts_as_tried_until_it_is_read_again() -> None:
+    walk = walk_at(TODAY - 3, whole=False)
+    state = all_seen(2 * HOUR, walks=(walk,))
+    page = PageRead(NOW, 1, [NOW - timedelta(days=5)], "next", handled=True)
+    after = state.after(walk, page, NOW)
+    assert after.tried == {TODAY - 3: NOW}
+    assert {day for day, at in after.seen.items() if at == NOW - HOUR} == {TODAY - 4}
+
+    again = walk_at(TODAY - 3)
+    read = replace(after, walks=(again,)).after(again, page, NOW)
+    assert read.tried == {}
+    assert {day for day, at in read.seen.items() if at == NOW - HOUR} == {TODAY - 4, TODAY - 3}
+
+
+def test_a_walk_whose_page_fails_is_kept_with_its_count_until_it_is_given_up() -> None:
+    walk, other = walk_at(TODAY - 3), walk_at(TODAY - 9)
+    state = all_seen(HOUR, walks=(other, walk))
+
+    assert state.after_failure(walk).walks == (other, replace(walk, failures=1))
+    given_up = state.without(walk, NOW)
+    assert (given_up.walks, given_up.tried) == ((other,), {TODAY - 3: NOW})
