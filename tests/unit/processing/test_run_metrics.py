@@ -136,6 +136,7 @@ def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None
     faults = [call for call in log.error.call_args_list if call.args == ("step of the run failed",)]
     assert len(faults) == 1 + MAX_LOGGED_FAULTS
     assert {call.kwargs["extra"]["refund_id"] for call in faults} == {"r1"}
+    log.warning.assert_called_once_with("refunds not swept", refund_ids=["r1"])
     counts = metrics.all_of("Count")
     assert (counts["AuditStopped"], counts["MisconfiguredPermissionDenied"]) == (1, 1)
 

@@ -117,6 +117,7 @@ def test_a_state_is_read_as_it_was_stored() -> None:
     ("stored", "state"),
     [
         ({"format": 99}, SweepState(NOW - SWEEP_BACK, "account")),
+        (all_seen(HOUR).item() | {"format": 99}, SweepState(NOW - SWEEP_BACK, "account")),
         ({}, SweepState(NOW, "account")),
         (all_seen(HOUR, account="another").item(), SweepState(NOW, "account")),
         ({"created_from": rfc3339(NOW - SWEEP_BACK - HOUR)}, SweepState(NOW - HOUR, "account")),
@@ -125,7 +126,14 @@ def test_a_state_is_read_as_it_was_stored() -> None:
             SweepState(NOW, "account", walks=(Walk(rfc3339(NOW - SWEEP_BACK + HOUR), cursor="c"),)),
         ),
     ],
-    ids=["unreadable", "nothing", "of another account", "format 1", "format 1 under way"],
+    ids=[
+        "unreadable",
+        "of another release",
+        "nothing",
+        "of another account",
+        "format 1",
+        "format 1 under way",
+    ],
 )
 def test_what_else_is_stored(stored: dict[str, Any], state: SweepState) -> None:
     assert SweepState.from_item(stored, "account", NOW) == state
@@ -212,3 +220,38 @@ def test_a_walk_whose_page_fails_is_kept_with_its_count_until_it_is_given_up() -
     assert state.after_failure(walk).walks == (other, replace(walk, failures=1))
     given_up = state.without(walk, NOW)
     assert (given_up.walks, given_up.tried) == ((other,), {TODAY - 3: NOW})
+
+
+def test_what_a_clock_a_little_ahead_has_written_counts() -> None:
+    ahead = NOW + CLOCK_SKEW - timedelta(seconds=1)
+    state = all_seen(HOUR, began=ahead, tried={TODAY: ahead})
+    state = replace(state, seen={**state.seen, TODAY: ahead})
+
+    assert SweepState.from_item(state.item(), "account", NOW) == state
+
+
+def test_at_the_lists_end_all_older_days_have_been_read() -> None:
+    walk = walk_at(TODAY - 3)
+    state = all_seen(2 * HOUR, walks=(walk,))
+    last = PageRead(NOW, 1, [NOW - timedelta(days=4)], None, handled=True)
+    after = state.after(walk, last, NOW)
+
+    seen_again = {day for day, at in after.seen.items() if at > NOW - 2 * HOUR}
+    assert seen_again == set(range(OLDEST, TODAY - 2))
+    assert after.walks == ()
+
+
+def test_every_day_that_a_walk_has_left_behind_unread_counts_as_tried() -> None:
+    walk = walk_at(TODAY - 3, whole=False, older_since=rfc3339(NOW - HOUR), older_whole=False)
+    page = PageRead(NOW, 1, [NOW - timedelta(days=6)], "next", handled=True)
+
+    after = all_seen(HOUR, walks=(walk,)).after(walk, page, NOW)
+    assert set(after.tried) == {TODAY - 5, TODAY - 4, TODAY - 3}
+
+
+def test_a_walk_goes_on_for_the_days_before_it_and_not_for_those_of_the_next_walk() -> None:
+    behind, ahead = walk_at(OLDEST + 5), walk_at(OLDEST + 6)
+    state = all_seen(HOUR, walks=(ahead, behind))
+    late = replace(state, seen={**state.seen, OLDEST + 5: NOW - timedelta(days=14)})
+
+    assert late.planned(NOW, 0, any_day=False).walks == (behind,)

@@ -9,6 +9,7 @@ import pytest
 from tests.support.builders import NOW
 
 from refunds.domain.clock import rfc3339
+from refunds.processing.settler import SWEEP_BACK
 from refunds.processing.sweep_walk import PageRead, Walk, day_of
 
 TODAY = day_of(NOW)
@@ -138,4 +139,5 @@ def test_a_newer_refund_than_the_walk_is_at_spoils_its_day() -> None:
 def test_a_walk_from_today_has_no_bound() -> None:
     """The day is not over: refunds may still be made."""
     assert Walk.from_day(TODAY, NOW) == Walk.from_top(NOW)
+    assert Walk.from_top(NOW).created_from == rfc3339(NOW - SWEEP_BACK)
     assert Walk.from_day(TODAY - 1, NOW).created_before == rfc3339(NOW.replace(hour=0, minute=0))

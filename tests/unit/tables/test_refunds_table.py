@@ -64,6 +64,14 @@ def test_a_change_to_the_same_needs_no_write(world: World) -> None:
     assert world.refunds.save(refund(), refund())  # nothing is stored at all
 
 
+def test_a_share_is_given_back_once(world: World) -> None:
+    there = world.put(refund())
+
+    assert world.refunds.save(there, replace(there, uncounted={"user": "first"}))
+    assert not world.refunds.save(there, replace(there, uncounted={"user": "second"}))
+    assert world.stored().uncounted == {"user": "first"}
+
+
 def test_a_refund_that_has_given_its_share_back_can_still_change(world: World) -> None:
     there = world.put(refund(uncounted={"user": "token"}))
 
