@@ -324,9 +324,11 @@ def test_a_rebuilt_paid_refund_that_the_gateway_does_not_show_yet_stays_open(
 ) -> None:
     since = rfc3339(NOW - timedelta(hours=2))
     opened(world, status=Status.SUCCEEDED, version=2, updated_at=since, open_since=since)
+    world.ledger.release("payment-1", "refund-1")
     result = run(world).open
 
     assert (result.still_open, result.failed) == (1, 0)
+    assert world.held() == 100  # What a worker released that had read it before is held again.
     assert world.stored().status is Status.SUCCEEDED
     assert world.stored().open_shard is not None
 

@@ -47,6 +47,18 @@ def test_nothing_else_reverses_a_refund(world: World, listed: Any) -> None:
     assert world.stored() == there
 
 
+@pytest.mark.parametrize("status", [GatewayStatus.SUCCEEDED, GatewayStatus.PENDING])
+def test_what_a_webhook_names_and_is_not_failed_counts_as_no_reversal(
+    world: World, status: GatewayStatus
+) -> None:
+    there = paid(world)
+    listed = shown(status=status)
+    world.gateway.refunds.append(listed)
+
+    assert not world.reconciler._sweep.reverse(world.gateway, listed, world.deadline())
+    assert world.stored() == there
+
+
 @pytest.mark.parametrize("status", [Status.IN_REVIEW, Status.FAILED, Status.REVERSED])
 def test_only_what_we_hold_for_paid_is_reversed(world: World, status: Status) -> None:
     there = world.put(refund(status=status, gateway_refund_id="gw-1"))
