@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -32,17 +33,24 @@ class Patch:
 
 @dataclass(frozen=True)
 class Mutant:
-    """``play``: the kind of history that has to catch it."""
+    """``play``: the kind of history that has to catch it. ``caught_by``: the scripted history that
+    does; the others are played only when it doesn't."""
 
     name: str
     patches: tuple[Patch, ...]
     play: Callable[[int], Outcome] = run_history
+    caught_by: str | None = None
 
 
 def mutant(
-    name: str, *patches: tuple[str, str, str], play: Callable[[int], Outcome] = run_history
+    name: str,
+    *patches: tuple[str, str, str],
+    play: Callable[[int], Outcome] = run_history,
+    caught_by: str | None = None,
 ) -> Mutant:
-    return Mutant(name, tuple(Patch(*patch) for patch in patches), play)
+    if caught_by is not None:
+        play = partial(run_scripted, first=caught_by)
+    return Mutant(name, tuple(Patch(*patch) for patch in patches), play, caught_by)
 
 
 MAX_SEEDS = 3000
@@ -66,7 +74,7 @@ def alive(mutant: Mutant) -> Iterator[None]:
 
 def hunt(mutant: Mutant, first_seed: int, most: int = MAX_SEEDS) -> Outcome | None:
     """The first history that catches the mutant, or None."""
-    if mutant.play is run_scripted:
+    if mutant.caught_by is not None:
         most = 1  # always the same histories
     with alive(mutant):
         for seed in range(first_seed, first_seed + most):

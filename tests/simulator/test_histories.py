@@ -10,6 +10,7 @@ from tests.simulator.histories import run_history
 from tests.simulator.mutants import MUTANTS
 from tests.simulator.mutation import Mutant, alive, hunt
 from tests.simulator.report import about
+from tests.simulator.scripts import histories
 
 
 def run_histories(seeds: range) -> dict[str, int]:
@@ -45,6 +46,11 @@ def test_a_seed_replays_exactly(seed: int) -> None:
 def test_every_mutant_still_finds_its_place_in_the_code(mutant: Mutant) -> None:
     with alive(mutant):
         pass
+
+
+def test_every_scripted_history_that_a_mutant_names_is_there() -> None:
+    named = {mutant.caught_by for mutant in MUTANTS if mutant.caught_by}
+    assert named <= {name for name, _ in histories()}
 
 
 def test_a_mutant_is_caught_and_its_history_is_short_and_replays() -> None:

@@ -76,6 +76,7 @@ MUTANTS = (
     mutant(
         "every attempt has the same token",
         ("processing.settler:Settler.new_lease", "self.new_token()", "'the-token'"),
+        caught_by="test_rule_9_an_attempt_that_was_taken_over_cannot_write",
     ),
     mutant(
         "no fingerprint",
@@ -113,6 +114,7 @@ MUTANTS = (
             "if self._clock.now() >= not_after:",
             "if False:",
         ),
+        caught_by="test_seen_at_its_expiry_and_hidden_afterwards_pays_once",
     ),
     mutant(
         "look-up skipped past expiry",
@@ -134,6 +136,7 @@ MUTANTS = (
                 )""",
             "return self.recorder.finish(refund, Status.FAILED, failure_code='expired')",
         ),
+        caught_by="test_seen_at_its_expiry_and_hidden_afterwards_pays_once",
     ),
     mutant(
         "nothing shown means failed",
@@ -162,5 +165,6 @@ MUTANTS = (
             'return Unknown(f"HTTP {status}")',
             'return Declined("html", "") if status in (404, 422) else Unknown("HTTP")',
         ),
+        caught_by="test_a_page_of_html_is_no_decline_whatever_its_status_says",
     ),
 )

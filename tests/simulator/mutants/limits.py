@@ -6,10 +6,8 @@ from functools import partial
 
 from tests.simulator.limit_histories import run_limits
 from tests.simulator.mutation import mutant
-from tests.simulator.scripts import run_scripted
 
 limits_mutant = partial(mutant, play=run_limits)
-race_mutant = partial(mutant, play=run_scripted)
 """Of races so narrow that random histories rarely meet them: scripted ones have to catch it."""
 
 CHECKS = "processing.limit_checks:LimitChecks."
@@ -34,17 +32,19 @@ MUTANTS = (
             "if False:",
         ),
     ),
-    race_mutant(
+    mutant(
         "counted twice: a late write counts again",
         (COUNTERS + "add", 'change.condition("epoch = :epoch", epoch=read.epoch)', "pass"),
+        caught_by="test_a_write_that_arrives_late_does_not_count_again",
     ),
-    race_mutant(
+    mutant(
         "counted twice: a write whose answer was lost is made again under its token",
         (
             CHECKS + "_count",
             "share = replace(share, token=self._new_token())\n                continue",
             "continue",
         ),
+        caught_by="test_a_share_whose_answer_was_lost_is_not_counted_again_under_its_token",
     ),
     limits_mutant(
         "counted, and the row does not say so",
@@ -58,13 +58,14 @@ MUTANTS = (
         "not counted for all users",
         (CHECKS + "admit", "if self.limits.counts_days:", "if False:"),
     ),
-    race_mutant(
+    mutant(
         "the counter's limit is looked at when it is read, not when it is written",
         (
             "tables.limit_counters:_Change.add",
             'self.condition(f"{name} <= :most_{short}", **{f"most_{short}": most - amount})',
             "pass",
         ),
+        caught_by="test_two_that_have_read_the_same_counter_are_not_both_counted",
     ),
     limits_mutant(
         "one refund over the limit of a day",
@@ -96,15 +97,16 @@ MUTANTS = (
             "uncounted = None",
         ),
     ),
-    race_mutant(
+    mutant(
         "given back twice",
         (
             "tables.refunds:RefundsTable.save",
             'condition += " AND attribute_not_exists(uncounted)"',
             "pass",
         ),
+        caught_by="test_who_gives_back_late_gives_nothing_back",
     ),
-    race_mutant(
+    mutant(
         "given back before it is certain",
         (
             CHECKS + "_settled",
@@ -113,14 +115,16 @@ MUTANTS = (
             "if row is None:\n                continue\n"
             "            row = replace(row, uncounted=row.uncounted or {which: back.token})\n",
         ),
+        caught_by="test_what_is_announced_and_not_given_back_yet_still_counts",
     ),
-    race_mutant(
+    mutant(
         "a void give-back counts",
         (
             CHECKS + "_settled",
             "if row.uncounted.get(which) == back.token:",
             "if True:",
         ),
+        caught_by="test_who_gives_back_late_gives_nothing_back",
     ),
     limits_mutant(
         "given back on another day",
@@ -142,13 +146,14 @@ MUTANTS = (
             "if isinstance(admitted, Over):\n            return refund\n        else:",
         ),
     ),
-    race_mutant(
+    mutant(
         "claimed without approval: a duplicate goes on with what waits",
         (
             "processing.processor:Processor._resume",
             "if refund.status is not Status.PROCESSING:",
             "if refund.status not in (Status.PROCESSING, Status.AWAITING_APPROVAL):",
         ),
+        caught_by="test_a_duplicate_of_what_waits_is_dropped_and_changes_nothing",
     ),
     limits_mutant(
         "one approval where two are needed",

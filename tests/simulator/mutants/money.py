@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.simulator.mutants.edges import edge_mutant
 from tests.simulator.mutation import mutant
 
 MUTANTS = (
@@ -47,45 +46,50 @@ MUTANTS = (
             'f"{not_yet_held} AND ({enough_left} OR attribute_exists(remaining))"',
         ),
     ),
-    edge_mutant(
+    mutant(
         "an old read of the ledger reserves again",
         (
             "tables.ledger:LedgerTable.reserve",
             'f"{not_yet_held} AND {enough_left}"',
             'f"({not_yet_held} OR attribute_exists(#r)) AND {enough_left}"',
         ),
+        caught_by="test_a_refund_that_another_delivery_has_paid_since_the_read_is_not_reserved_again",
     ),
-    edge_mutant(
+    mutant(
         "what fails on an old read is not read again",
         (
             "processing.reserver:Reserver._hold",
             "            ledger = None\n",
             "",
         ),
+        caught_by="test_two_refunds_of_one_payment_in_a_batch_share_what_is_left_of_an_old_read",
     ),
-    edge_mutant(
+    mutant(
         "a batch that can't read its ledgers fails",
         (
             "processing.process_refund:ProcessRefund._read_ledgers",
             "            return {}",
             "            raise",
         ),
+        caught_by="test_a_release_that_may_not_read_its_ledgers_at_once_goes_on_and_raises_the_alarm",
     ),
-    edge_mutant(
+    mutant(
         "a batch that can't read its ledgers tells nobody",
         (
             "processing.process_refund:ProcessRefund._read_ledgers",
             'self._failed("ledgers of the batch not read", exc)',
             "pass",
         ),
+        caught_by="test_a_release_that_may_not_read_its_ledgers_at_once_goes_on_and_raises_the_alarm",
     ),
-    edge_mutant(
+    mutant(
         "a record gets another payment's ledger",
         (
             "processing.queue:handle_batch",
             "read=ledgers.get(payment),",
             "read=next((each for each in ledgers.values() if each.ledger), None),",
         ),
+        caught_by="test_a_batch_that_has_read_no_ledger_looks_first_once_another_has_begun_it",
     ),
     mutant(
         "a ledger begun twice",
