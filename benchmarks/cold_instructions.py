@@ -31,7 +31,6 @@ def cold_instruction_results(*, with_libraries: bool) -> list[Result]:
     starts |= {function: imports(function) for function in FLOORS}
     if with_libraries:
         starts |= {f"{function}'s libraries": floor for function, floor in FLOORS.items()}
-    fresh_process(NOTHING)  # builds the package, once
     with ThreadPoolExecutor(AT_ONCE) as pool:
         counted = dict(zip(starts, pool.map(_count, starts.values()), strict=True))
     python = counted.pop("")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.batch import AUDIT, BASELINE, OURS, whole
 from benchmarks.cold_instructions import cold_instruction_results
 from benchmarks.requests_to_make import sqs_event
 from benchmarks.results import Result
+from benchmarks.runtime import built_package, lambda_runtime
 from benchmarks.servers import CannedServer
 from benchmarks.worker import worker
 
@@ -41,10 +43,13 @@ def instruction_results(
     """``with_libraries``: compares cold starts with those of their libraries too."""
     if not callgrind.installed():
         return [_left_out()]
-    return [
-        *_refund_results(server, batches),
-        *cold_instruction_results(with_libraries=with_libraries),
-    ]
+    # Once, before two threads look for them.
+    built_package()
+    lambda_runtime()
+    with ThreadPoolExecutor(1) as beside:
+        refunds = beside.submit(_refund_results, server, batches)
+        cold = cold_instruction_results(with_libraries=with_libraries)
+        return [*refunds.result(), *cold]
 
 
 def _refund_results(server: CannedServer, batches: int) -> list[Result]:

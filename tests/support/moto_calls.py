@@ -13,7 +13,7 @@ since moto ignores signatures.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from itertools import count
 from types import SimpleNamespace
@@ -27,19 +27,23 @@ from botocore.handlers import REGISTER_LAST
 from botocore.httpchecksum import AwsChunkedWrapper
 from botocore.parsers import create_parser
 from botocore.signers import RequestSigner
-from moto.core import responses
+from moto.core import responses, utils
 from moto.core.base_backend import BaseBackend
 from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.serialize import BaseJSONSerializer, XFormedAttributePicker
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.dynamodb.responses import DynamoHandler
+from moto.sqs import models as sqs_models
 from tests.support import moto_partiql as moto_partiql  # corrects moto
 from tests.support.quick_clients import replace
 
 # At each call, moto inspects the class of the service, works its URLs out, and draws 52 letters.
 vars(responses)["method_names_from_class"] = cache(method_names_from_class)
 vars(responses)["camelcase_to_underscores"] = cache(camelcase_to_underscores)
+vars(sqs_models)["camelcase_to_underscores"] = cache(camelcase_to_underscores)
+# Each look at a message works out when 1970 began.
+vars(utils)["utcfromtimestamp"] = lru_cache(maxsize=16)(utils.utcfromtimestamp)
 _request_numbers = count(1)
 
 
