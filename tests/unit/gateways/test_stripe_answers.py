@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.support.builders import NOW
 from tests.support.stripe_script import (
     OTHER_MODE,
     Key,
@@ -26,8 +27,10 @@ from refunds.gateways.contract import (
     GatewayStatus,
     GatewayUnavailableError,
     KeyReused,
+    KeyTooOld,
     Misconfiguration,
     Misconfigured,
+    RefundOrder,
     Retryable,
     Unknown,
 )
@@ -248,3 +251,11 @@ def test_a_key_that_is_not_taken_is_asked_for_anew(status: int) -> None:
         gateway(Script((status, refusal())), key=key).get_payment("ch_1", soon())
 
     assert key.forgotten == 2
+
+
+def test_a_key_that_may_be_forgotten_by_now_is_not_sent() -> None:
+    script = Script()
+    order = RefundOrder("refund-1", "pi_1", 2500, "USD", "other", reference="refund-1")
+
+    assert gateway(script).create_refund(order, soon(), not_after=NOW) == KeyTooOld()
+    assert script.asked == []

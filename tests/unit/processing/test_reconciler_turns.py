@@ -329,8 +329,10 @@ def test_a_rebuilt_paid_refund_that_the_gateway_does_not_show_yet_stays_open(
 
     assert (result.still_open, result.failed) == (1, 0)
     assert world.held() == 100  # What a worker released that had read it before is held again.
-    assert world.stored().status is Status.SUCCEEDED
-    assert world.stored().open_shard is not None
+    there = world.stored()
+    assert (there.status, there.open_shard) == (Status.SUCCEEDED, shard_of("refund-1"))
+    assert there.check_at is not None
+    assert there.check_at > rfc3339(NOW)
 
 
 def test_a_rebuilt_paid_refund_that_is_closed_counts_as_settled(world: World) -> None:
