@@ -132,6 +132,7 @@ def test_a_run_watches_the_audit_trail_and_logs_what_a_person_must_see() -> None
 
     (done,) = [call for call in log.info.call_args_list if call.args == ("reconciled",)]
     assert answer == done.kwargs
+    assert (answer["settled"], answer["failed"], "failures" in answer) == (0, 0, False)
     assert answer["errors"] == ["KeyError", "ThrottlingException", PERMISSION_DENIED]
     faults = [call for call in log.error.call_args_list if call.args == ("step of the run failed",)]
     assert len(faults) == 1 + MAX_LOGGED_FAULTS
