@@ -19,8 +19,8 @@ TERM_SECONDS = 5.0
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
-_children: list[subprocess.Popen[bytes]] = []
-# Python warns when it drops a running process. These are meant to keep running.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+# By pid. Python warns when it drops a running process. These are meant to keep running.
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def start(command: Sequence[str | Path], environment: Mapping[str, str], log: Pa
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _children.append(process)
+    _children[process.pid] = process
     return Started(process.pid, _began(process.pid) or "")
 
 
@@ -110,6 +110,10 @@ def _end_group(group: int) -> None:
 
 def _reap(pid: int) -> None:
     # A child that has exited stays as a zombie until its status is read.
+    if (child := _children.get(pid)) is not None:
+        if child.poll() is not None:
+            _children.pop(pid, None)
+        return
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

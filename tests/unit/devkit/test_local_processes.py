@@ -41,6 +41,17 @@ def test_a_started_process_runs_until_it_is_stopped(log: Path) -> None:
     assert not stop(process)
 
 
+def test_one_that_was_stopped_is_not_said_to_be_running_still(log: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path;"
+        " from refunds_devkit.local.processes import start, stop;"
+        f" assert stop(start({SLEEPER!r}, os.environ, Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-W", "always", "-c", code, str(log)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_one_that_ignores_the_gentle_way_is_killed(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
