@@ -391,10 +391,11 @@ class Checker:
         held = int(ledger.get("r#" + reference, {"N": "0"})["N"])
         # Its call was under way when the ledger was lost. Whoever begins it again counts this.
         lost = reference in self.unheld and "captured" not in ledger
-        if held and held != moved.asked and (reference, moved.asked) in self.lost_amounts:
-            # A request for all that was left. Its call was under way when tables and trail were
-            # lost, and it was claimed again for what is left now. Nothing knows of the first amount
-            # until the next look-up.
+        given_back = ledger.get("r#" + reference) == {"N": "0"}
+        if held != moved.asked and not given_back and (reference, moved.asked) in self.lost_amounts:
+            # Its call was under way when tables and trail were lost. The ledger was begun again
+            # for another refund, or its request for all that was left was claimed again for what is
+            # left now. Nothing knows of the first amount until the next look-up.
             lost = True
         if moved.live and held != moved.amount and moved.as_asked and not lost:
             raise Violation(

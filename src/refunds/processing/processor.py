@@ -137,14 +137,15 @@ class Processor:
         return self._refunds.put_new(opened) or opened
 
     def give_back_unused(
-        self, refund: Refund, request: RefundRequest, deadline: Deadline
+        self, refund: Refund, request: RefundRequest, deadline: Deadline, *, adopted: bool = False
     ) -> str | None:
         """Release money that ``request`` may hold without need: the refund of its id has ended
         without money, or is another payment's.
 
         The requested payment may also have a refund of this id, whose record was lost: its audit
-        trail or the gateway knows it. Money that is held for that refund stays held. Returns what
-        is known of it, or None. Raises ``GatewayUnavailableError``.
+        trail or the gateway knows it. Money that is held for that refund stays held. ``adopted``:
+        the gateway has shown it to this attempt. Returns what is known of it, or None. Raises
+        ``GatewayUnavailableError``.
         """
         if refund.transaction_id != request.transaction_id:
             last = self._audit.latest(request.transaction_id, request.refund_id)
@@ -152,7 +153,7 @@ class Processor:
                 return str(last.get("status"))
             ledger = self._ledger.get(request.transaction_id)
             held = ledger.reservations.get(request.refund_id, 0) if ledger else 0
-            if held and self._reserver.is_listed(request, deadline):
+            if held and (adopted or self._reserver.is_shown(request, deadline)):
                 return "the gateway shows it"
         self._settler.recorder.give_back_unused(refund, request.transaction_id)
         return None
@@ -265,7 +266,7 @@ class Processor:
             refund = self._settler.recorder.opened(refund)
         there = self._refunds.put_new(refund)
         if there is not None:
-            return self._resume(request, there, deadline)
+            return self._resume(request, there, deadline, adopted=adopted)
         if refund.status is Status.AWAITING_APPROVAL:
             return Recorded(refund)
         if not may_call:
@@ -347,11 +348,11 @@ class Processor:
         return self._settler.recorder.give_back(refund)
 
     def _resume(
-        self, request: RefundRequest, refund: Refund, deadline: Deadline
+        self, request: RefundRequest, refund: Refund, deadline: Deadline, *, adopted: bool = False
     ) -> Recorded | Later:
         """The refund id has a refund. Find out whose it is and how far it has come, and continue
         it."""
-        if lost := self.give_back_unused(refund, request, deadline):
+        if lost := self.give_back_unused(refund, request, deadline, adopted=adopted):
             raise _namesake(lost)
         if not request.has_fingerprint(refund.fingerprint):
             raise _conflict()

@@ -113,6 +113,18 @@ class Reserver:
             for each in refunds_of(gateway, request.transaction_id, deadline)
         )
 
+    def is_shown(self, request: RefundRequest, deadline: Deadline) -> bool:
+        """As ``is_listed``, and by reference too: the payment's list may lag behind the look-up."""
+        if self.is_listed(request, deadline):
+            return True
+        gateway = self._gateways.for_new(request.transaction_id)
+        found = gateway.find_refunds(
+            gateway.reference_for(request.refund_id),
+            request.transaction_id,
+            deadline.within(gateway.timeout_seconds),
+        )
+        return any(each.transaction_id == request.transaction_id for each in found)
+
     def _from_ledger(
         self,
         request: RefundRequest,

@@ -287,7 +287,7 @@ MUTANTS = (
         "what only the gateway knows is given back for another payment's",
         (
             "processing.processor:Processor.give_back_unused",
-            "if held and self._reserver.is_listed(request, deadline):",
+            "if held and (adopted or self._reserver.is_shown(request, deadline)):",
             "if False:",
         ),
         caught_by="test_what_only_the_gateway_knows_stays_held_though_its_id_has_another_record",
@@ -332,5 +332,23 @@ MUTANTS = (
         "what the bank sent back was never paid",
         ("processing.balance:Balance._count", "for each in every)", "for each in shown)"),
         caught_by="test_a_refund_that_the_bank_sent_back_is_not_paid_again_by_tables_that_forgot",
+    ),
+    mutant(
+        "what the count has just seen is given back",
+        (
+            "processing.processor:Processor._claim",
+            "return self._resume(request, there, deadline, adopted=adopted)",
+            "return self._resume(request, there, deadline)",
+        ),
+        caught_by="test_what_only_the_gateway_knows_stays_held_though_its_list_lags_after_the_count",
+    ),
+    mutant(
+        "what only the look-up shows is given back",
+        (
+            "processing.processor:Processor.give_back_unused",
+            "self._reserver.is_shown(request, deadline)",
+            "self._reserver.is_listed(request, deadline)",
+        ),
+        caught_by="test_what_only_the_look_up_still_shows_stays_held",
     ),
 )

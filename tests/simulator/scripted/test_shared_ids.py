@@ -7,12 +7,14 @@ from tests.simulator.scripting import (
     HOUR,
     MINUTE,
     attribute,
+    choose_the_last,
     deliver_again,
     empty_tables,
     paid,
     remaining,
     request,
     request_for_rest,
+    script_faults,
     status,
     world,
 )
@@ -126,3 +128,37 @@ def test_an_id_of_two_payments_and_two_stages_pays_each_of_them_once() -> None:
     made.settle()
     moved_for = sorted(moved.transaction_id for moved in made.flair.of("r1"))
     assert moved_for == ["tx1", "tx2"]
+
+
+def test_what_only_the_gateway_knows_stays_held_though_its_list_lags_after_the_count() -> None:
+    made = _world_that_knows_another_payments_refund()
+    made.kernel.fault_rates = {"gateway hides refunds": 1.0}
+    script_faults(made, **{"gateway's list lags": [0, 1]})
+    deliver_again(made)
+    assert made.ledger.items[("tx1",)]["r#r1"] == {"N": "300"}
+    assert (remaining(made), paid(made)) == (700, 1)
+
+
+def test_what_only_the_look_up_still_shows_stays_held() -> None:
+    made = _world_that_knows_another_payments_refund()
+    deliver_again(made)
+    made.kernel.fault_rates = {"gateway's list lags": 1.0}
+    deliver_again(made)
+    assert made.ledger.items[("tx1",)]["r#r1"] == {"N": "300"}
+    assert (remaining(made), paid(made)) == (700, 1)
+
+
+def _world_that_knows_another_payments_refund() -> World:
+    """tx1 was refunded, everything but the gateway has forgotten it, and tx2's request has its id.
+    From here on a list that lags is more than an hour behind."""
+    made = world(enforces_balance=False)
+    made.pay("tx2", 1000)
+    made.send(request())
+    made.run_for(MINUTE)
+    empty_tables(made)
+    made.empty(made.audit)
+    made.send(request(transaction_id="tx2"))
+    made.run_for(HOUR)
+    assert attribute(made, "transaction_id") == "tx2"
+    choose_the_last(made)
+    return made
