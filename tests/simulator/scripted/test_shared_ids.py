@@ -158,7 +158,7 @@ def _world_that_knows_another_payments_refund() -> World:
     empty_tables(made)
     made.empty(made.audit)
     made.send(request(transaction_id="tx2"))
-    made.run_for(HOUR)
+    made.run_for(10 * MINUTE)
     assert attribute(made, "transaction_id") == "tx2"
     choose_the_last(made)
     return made
