@@ -325,3 +325,27 @@ def test_a_call_on_its_way_when_all_was_lost_does_not_pay_its_request_twice() ->
     made.run_for(HOUR)
     assert (status(made), status(made, "r2")) == ("IN_REVIEW", "FAILED")
     assert (paid(made), paid(made, "r2")) == (1, 0)
+
+
+def test_another_request_of_a_forgotten_refunds_id_holds_nothing() -> None:
+    made = world()
+    made.send(request())
+    made.run_for(MINUTE)
+    empty_tables(made)
+    made.kernel.fault_rates = HIDDEN
+    deliver_again(made, amount_minor=500)
+    assert not any("r#r1 None to 500" in line for line in made.kernel.trace or [])
+    [refused] = made.dlq.messages.values()
+    assert refused.attributes["error_code"]["StringValue"] == "idempotency_conflict"
+
+
+def test_a_released_refund_that_is_forgotten_comes_back_with_its_amount() -> None:
+    made = world()
+    made.flair.stubborn["r1"] = "declined"
+    made.send(request())
+    made.run_for(MINUTE)
+    assert (status(made), remaining(made)) == ("FAILED", 1000)
+    made.empty(made.refunds, made.audit)
+    deliver_again(made)
+    assert (status(made), attribute(made, "amount_minor")) == ("IN_REVIEW", "300")
+    assert (paid(made), remaining(made)) == (0, 1000)
