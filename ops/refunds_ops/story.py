@@ -64,6 +64,8 @@ SENTENCES: Mapping[str, str] = {
     "REVERSED": "The bank sent the money back. It can be refunded again.",
 }
 """What an audit entry says, by status."""
+DECIDED_FAILED = "Recorded as not paid. The reserved money is free again."
+DECIDED_FAILED_MOVED = "Recorded as not paid, although the gateway has moved {kept} of the payment."
 OTHER_STATUS = "Its status became {status}."
 UPDATED = "Its record was updated: {}."
 NOTHING_SHOWN = "nothing that is shown"
@@ -107,13 +109,10 @@ def sentence(entry: Item) -> str:
         text += _last_approval(details)
     if "review" in changed and (review := details.get("review")):
         if entry["status"] == Status.FAILED:
-            kept_minor = details.get("kept_minor")
-            text = "Recorded as not paid. The reserved money is free again."
+            kept_minor, currency = details.get("kept_minor"), details.get("currency", "")
+            text = DECIDED_FAILED
             if kept_minor:
-                kept = amount_text(kept_minor, details["currency"])
-                text = (
-                    f"Recorded as not paid, although the gateway has moved {kept} of the payment."
-                )
+                text = DECIDED_FAILED_MOVED.format(kept=amount_text(kept_minor, currency))
         text += f" Decided by {decision(review)}."
     return text
 

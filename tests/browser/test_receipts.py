@@ -375,7 +375,9 @@ def test_entries_are_told_as_the_command_line_tells_them(
     restored = deepcopy(going_on)
     restored["event"] = RESTORED_EVENT
     restored["details"]["restored"] = {"source": "backup 3", "by": "carl", "why": "it was lost"}
-    entries = [waiting, going_on, updated, restored, *entries]
+    kept = deepcopy(entries[statuses.index(Status.FAILED)])
+    kept["details"]["kept_minor"] = minor
+    entries = [waiting, going_on, updated, restored, kept, *entries]
     entries[-1]["event"] = "refund.deleted"
     entries[-2]["event"] = PROPOSED_EVENT
     entries[-2]["details"]["proposal"] = decided | shown | {"decision": "paid"}

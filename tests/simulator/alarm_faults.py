@@ -122,6 +122,8 @@ def _the_queues_mapping_cant_be_read_while_it_is_paused(played: Played) -> None:
         played.expect("QueuePaused", since, "mapping")
         played.expect("QueueSwitchErrors", since)
         played.expected.append(Expected("QueuePaused", played.now - 1, played.now))
+    world.run_schedule(HOUR)  # no record says why it is stopped: it stays so until a person resumes
+    resume(world)
     played.recovers()
 
 

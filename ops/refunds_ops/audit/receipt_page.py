@@ -18,6 +18,8 @@ from refunds.domain.money import EXPONENTS
 from refunds.domain.refund import Item
 from refunds_ops.story import (
     ALL_THAT_IS_LEFT,
+    DECIDED_FAILED,
+    DECIDED_FAILED_MOVED,
     DELETED,
     NO_REASON,
     NOTHING_SHOWN,
@@ -48,6 +50,8 @@ def script() -> str:
     words = {
         "sentences": dict(SENTENCES),
         "other_status": OTHER_STATUS,
+        "decided_failed": DECIDED_FAILED,
+        "decided_failed_moved": DECIDED_FAILED_MOVED,
         "deleted": DELETED,
         "deleted_event": DELETED_EVENT,
         "proposed_event": PROPOSED_EVENT,

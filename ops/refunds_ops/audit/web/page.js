@@ -173,9 +173,17 @@ function sentence(whole) {
   let text = pattern.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
   if (changed.includes("approvals")) text += lastApproval(approvals);
   if (isObject(review) && changed.includes("review")) {
+    if (entry.status === "FAILED") text = recordedAsNotPaid(details);
     text += ` Decided by ${decisionText(review)}.`;
   }
   return text;
+}
+
+function recordedAsNotPaid(details) {
+  const kept = Number(details.kept_minor) || 0;
+  if (kept <= 0) return WORDS.decided_failed;
+  const amount = amountText({ amount_minor: kept, currency: details.currency });
+  return WORDS.decided_failed_moved.replace("{kept}", () => amount);
 }
 
 function waitsBecause(details, awaiting) {
