@@ -70,11 +70,13 @@ def count_process(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) 
         cwd=cwd,
         # Without a seed, hashes of strings and so the counts differ from run to run.
         env={**env, "PYTHONHASHSEED": "0"},
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
         timeout=_PROCESS_SECONDS,
     )
+    if done.returncode:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr[-2000:]}")
     found = _WHOLE.search(done.stderr)
     if found is None:
         raise RuntimeError(f"cachegrind counted nothing: {done.stderr[-500:]}")
