@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,14 @@ def _children_peak_mib() -> float:
     processes = set(children.read_text().split()) if children.exists() else set()
     # Threads start the workers, and each thread lists its own children.
     for each in Path("/proc/self/task").glob("*/children"):
-        processes |= set(each.read_text().split())
+        with suppress(OSError):  # a thread that has ended
+            processes |= set(each.read_text().split())
     kib = 0
     for process in processes:
-        status = Path(f"/proc/{process}/status").read_text()
-        if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-            kib += int(found[1])
+        with suppress(OSError):  # a worker that has ended
+            status = Path(f"/proc/{process}/status").read_text()
+            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+                kib += int(found[1])
     return kib / 1024
 
 
