@@ -10,7 +10,7 @@ from tests.simulator.sqs import Message
 from tests.simulator.world import World
 from tests.support.builders import person
 
-from refunds.domain.intake import pause_intake, resume_intake
+from refunds.domain.intake import Intake, pause_intake, resume_intake
 from refunds.domain.refund import Status
 from refunds.processing.review import Reasons, Reviewer
 
@@ -147,35 +147,26 @@ def decide(made: World, to: Status, refund_id: str = "r1") -> None:
 
 def pause(made: World) -> None:
     """A person stops requests."""
-    now = datetime.fromtimestamp(made.kernel.now, UTC)
-    made.functions.invoke(
-        "operator",
-        lambda env, deadline: (
-            env.protocol.control.change_intake(
-                lambda intake: pause_intake(intake, "ada", "maintenance", now)
-            ),
-            env.switch.follow(),
-        ),
-        lambda result: None,
-        lambda: None,
-    )
+    _change_intake(made, lambda intake, now: pause_intake(intake, "ada", "maintenance", now))
 
 
 def resume(made: World) -> None:
     """A person lets requests flow again."""
+    _change_intake(made, lambda intake, now: resume_intake(intake, "ada", "a sale, TICKET-1", now))
+    made.run_for(2 * MINUTE)
+
+
+def _change_intake(made: World, change: Callable[[Intake, datetime], Intake]) -> None:
     now = datetime.fromtimestamp(made.kernel.now, UTC)
     made.functions.invoke(
         "operator",
         lambda env, deadline: (
-            env.protocol.control.change_intake(
-                lambda intake: resume_intake(intake, "ada", "a sale, TICKET-1", now)
-            ),
+            env.protocol.control.change_intake(lambda intake: change(intake, now)),
             env.switch.follow(),
         ),
         lambda result: None,
         lambda: None,
     )
-    made.run_for(2 * MINUTE)
 
 
 def status(made: World, refund_id: str = "r1") -> str:

@@ -98,15 +98,7 @@ def test_an_id_that_another_payment_was_refunded_with_is_not_rejected() -> None:
 
 
 def test_what_only_the_gateway_knows_stays_held_though_its_id_has_another_record() -> None:
-    made = world(enforces_balance=False)
-    made.pay("tx2", 1000)
-    made.send(request())
-    made.run_for(MINUTE)
-    empty_tables(made)
-    made.empty(made.audit)
-    made.send(request(transaction_id="tx2"))
-    made.run_for(HOUR)
-    assert attribute(made, "transaction_id") == "tx2"
+    made = _world_that_knows_another_payments_refund()
     deliver_again(made)
     assert made.ledger.items[("tx1",)]["r#r1"] == {"N": "300"}
     assert (remaining(made), paid(made)) == (700, 1)
