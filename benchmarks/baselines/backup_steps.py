@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refunds.backup.digest import audit_leaves
+from refunds.backup.merkle import leaf_hash, node_hash
 from refunds.backup.table_scan import PageReader, ReadLimit, Source
 from refunds.lambda_runtime import lambda_clients
 from refunds.wiring.backup_refunds import PATIENT_CLIENT_CONFIG
@@ -20,7 +21,7 @@ from refunds.wiring.backup_refunds import PATIENT_CLIENT_CONFIG
 Pages = Iterator[tuple[bytes, int]]
 """Each page, and its number of rows."""
 
-_LEAF, _NODE = bytes(33), bytes(65)
+_HASH = bytes(32)
 
 
 def _over_http(table: str, segment: int, segments: int) -> Pages:
@@ -73,17 +74,17 @@ def _cut(reader: PageReader, table: str, segment: int, segments: int) -> Pages:
 def _do(steps: Collection[str], pages: Pages) -> tuple[int, int]:
     """Do the steps that follow reading. Returns the numbers of pages and rows."""
     compress = zlib.compressobj(level=1, wbits=31)
-    sha256, md5, whole = hashlib.sha256, hashlib.md5(), hashlib.sha256()
+    md5, sha256 = hashlib.md5(), hashlib.sha256()
     pages_read = rows_read = 0
     for page, count in pages:
         packed = compress.compress(page) if "gzip" in steps else b""
         if "hashes" in steps:
             md5.update(packed)
-            whole.update(packed)
+            sha256.update(packed)
         if "merkle" in steps:
             for _ in range(count):
-                sha256(_LEAF).digest()
-                sha256(_NODE).digest()
+                leaf_hash(_HASH)
+                node_hash(_HASH, _HASH)
         if "leaves" in steps:
             audit_leaves(page, count)
         pages_read += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -178,9 +179,11 @@ def sha256_hex(content: bytes) -> str:
 
 # --- The leaves of an audit file's Merkle tree ----------------------------------------------------
 
-_HASH_BEGINS, _HASH_ENDS, _MAP_BEGINS = b'"entry_hash":{"S":"', b'"}', b'"M":{'
+_HASH_BEGINS, _MAP_BEGINS, _LINE_ENDS = b'"entry_hash":{"S":"', b'"M":{', b"}}}\n"
 _HASH = re.compile(rb'([0-9a-f]{64})"\}')
-_HASH_DIGITS, _HEX_DIGITS = 64, b"0123456789abcdef"
+_HASH_DIGITS, _HASH_ENDS = 64, b'"}'
+_DIGITS_ONLY = bytes(byte if byte in b"0123456789abcdef" else ord(" ") for byte in range(256))
+"""Translates all but the digits of a hash into spaces, which ``bytes.fromhex`` skips."""
 
 
 def audit_leaves(lines: bytes, count: int) -> list[bytes]:
@@ -223,7 +226,11 @@ def _lines_end_soon(parts: list[bytes]) -> bool:
     A map ends with ``}}``: its last value's brace, then its own. At the top level these are the
     item's, and only the line's own brace and a line break follow. No string contains a line break.
     """
-    return all(part.startswith(b"}}}\n", part.find(b"}}", _HASH_DIGITS)) for part in parts)
+    for part in parts:
+        end = part.find(b"}}", _HASH_DIGITS)
+        if part[end : end + len(_LINE_ENDS)] != _LINE_ENDS:
+            return False
+    return True
 
 
 def _lines_begin_flat(before: bytes, parts: list[bytes]) -> bool:
@@ -233,14 +240,17 @@ def _lines_begin_flat(before: bytes, parts: list[bytes]) -> bool:
 
 
 def _hashes(parts: list[bytes]) -> list[bytes] | None:
-    """The hashes that the parts begin with; None unless each is 64 digits."""
-    digits = b"".join([part[:_HASH_DIGITS] for part in parts])
-    if digits.translate(None, _HEX_DIGITS) or not all(
-        part.startswith(_HASH_ENDS, _HASH_DIGITS) for part in parts
-    ):
+    """The hashes that the parts begin with; None unless each is 64 digits, and nothing more."""
+    length, size = len(parts), _HASH_DIGITS + len(_HASH_ENDS)
+    begins = b"".join([part[:size] for part in parts])
+    ends = begins[_HASH_DIGITS::size], begins[_HASH_DIGITS + 1 :: size]
+    if ends != (b'"' * length, b"}" * length):
         return None
-    hashes = bytes.fromhex(digits.decode())
-    return [hashes[start : start + 32] for start in range(0, len(hashes), 32)]
+    try:
+        hashes = bytes.fromhex(begins.translate(_DIGITS_ONLY).decode())
+        return list(struct.unpack("32s" * length, hashes))
+    except (ValueError, struct.error):  # a hash with other characters, so there are fewer bytes
+        return None
 
 
 # --- JSON and back --------------------------------------------------------------------------------

@@ -189,17 +189,18 @@ def _cut_between(body: bytes, between: bytes) -> tuple[bytes, bytes, int] | None
 
 def _one_line_each(lines: bytes) -> bytes:
     # A JSON string may contain Unicode's other line breaks unescaped. Readers that split lines as
-    # Unicode does would split the item there. Most pages contain only ASCII.
-    if lines.isascii():
-        return lines
-    for mark, escaped in _LINE_BREAKS:
-        lines = lines.replace(mark, escaped)
+    # Unicode does would split the item there. Most pages lack even their first bytes, and to search
+    # for single bytes takes a twentieth of the time.
+    if any(byte in lines for byte in _LINE_BREAKS_BEGIN):
+        for line_break, escaped in _LINE_BREAKS:
+            lines = lines.replace(line_break, escaped)
     return lines
 
 
 _LINE_BREAKS = tuple(
     (mark.encode(), f"\\u{ord(mark):04x}".encode()) for mark in ("\x85", "\u2028", "\u2029")
 )
+_LINE_BREAKS_BEGIN = {line_break[:1] for line_break, _ in _LINE_BREAKS}
 
 
 def _parse(body: bytes) -> tuple[bytes, bytes, int]:

@@ -89,7 +89,9 @@ def test_there_is_no_path_for_a_leaf_that_is_not_there() -> None:
         inclusion_path(LEAVES, 8)
 
 
-HASHES = st.sampled_from(["a" * 64, "0" * 64, "B" * 64, "c" * 63, ""])
+HASHES = st.sampled_from(
+    ["a" * 64, "0" * 64, "B" * 64, "c" * 63, "c" * 65, "c" * 62 + "}}", "c" * 62 + "  ", ""]
+)
 ATTRIBUTES = {
     "refund_id": st.just({"S": "r1"}),
     "entry_hash": HASHES.map(lambda text: {"S": text}),
@@ -131,6 +133,9 @@ def data_line(item: dict[str, object]) -> bytes:
 
 @given(st.lists(entries(), max_size=4))
 @example([{"entry_hash": {"S": "B" * 64}}])
+@example([{"entry_hash": {"S": "c" * 62 + "}}"}}])
+@example([{"entry_hash": {"S": "c" * 62 + "  "}}])
+@example([{"entry_hash": {"S": "c" * 65}}])
 @example([{"entry_hash": {"S": "a" * 64}, "details": {"M": {}}}, {"note": {"S": "x"}}])
 def test_a_pages_leaves_are_those_of_its_lines(items: list[dict[str, object]]) -> None:
     lines = [data_line(item) for item in items]
