@@ -95,14 +95,9 @@ class Reviewer:
         if refund.status is not Status.IN_REVIEW:
             raise ReviewError(f"{refund_id} is {refund.status}; only refunds IN_REVIEW are decided")
         shown, found = self._ask(refund, deadline)
-        moved_minor, live = 0, list[GatewayRefund]()
-        if found is None:
-            agrees = False
-        else:
-            live = live_refunds(found)
-            moved_minor = sum(each.amount_minor for each in live)
-            paid = bool(live) and all(each.status is GatewayStatus.SUCCEEDED for each in live)
-            agrees = paid if to is Status.SUCCEEDED else not live
+        live = live_refunds(found or ())
+        moved_minor = sum(each.amount_minor for each in live)
+        agrees = found is not None and _agrees(refund, live, to)
         if not agrees and not against_gateway:
             raise AgainstGatewayError(f"the gateway says otherwise: {shown}")
         review = reasons.recorded(shown, describe_balance(self._ledger, refund))
@@ -120,7 +115,8 @@ class Reviewer:
             return self._finish(refund, to, review=review, kept_minor=kept_minor)
         # A later reversal by the bank is recognized by this id. It is left out when there are
         # several refunds, or none: then the refund is reversed only when all of them have failed.
-        paid_by = live[0].gateway_refund_id if len(live) == 1 else None
+        own = [each for each in live if _of_its_payment(refund, each)]
+        paid_by = own[0].gateway_refund_id if len(own) == 1 else None
         return self._finish(refund, to, review=review, gateway_refund_id=paid_by)
 
     def correct(self, refund_id: str, reasons: Reasons, deadline: Deadline) -> Refund:
@@ -192,7 +188,10 @@ class Reviewer:
             found = self._settler.search(refund, deadline)
         except GatewayUnavailableError as exc:
             return f"{refund.gateway} can't be asked: {exc}", None
-        return describe_shown(refund.gateway, found), found
+        text = describe_shown(refund.gateway, found)
+        if other := next((each for each in found if not _of_its_payment(refund, each)), None):
+            text += f"; {other.gateway_refund_id} is of another payment, {other.transaction_id}"
+        return text, found
 
     def _finish(self, refund: Refund, to: Status, **changes: object) -> Refund:
         result = self._settler.recorder.finish(refund, to, **changes)
@@ -227,6 +226,20 @@ def describe_balance(ledgers: LedgerTable, refund: Refund) -> str:
 def _same_decision(proposal: Mapping[str, str] | None, decided: Mapping[str, str]) -> bool:
     names = ("decision", "against_gateway")
     return proposal is not None and all(proposal.get(n) == decided.get(n) for n in names)
+
+
+def _agrees(refund: Refund, live: Sequence[GatewayRefund], to: Status) -> bool:
+    """Whether the gateway's refunds say the same. Their amounts may differ from what was asked for:
+    that is often why the refund is in review."""
+    if to is Status.FAILED:
+        return not live
+    return bool(live) and all(
+        each.status is GatewayStatus.SUCCEEDED and _of_its_payment(refund, each) for each in live
+    )
+
+
+def _of_its_payment(refund: Refund, shown: GatewayRefund) -> bool:
+    return shown.transaction_id == refund.transaction_id
 
 
 def live_refunds(found: Sequence[GatewayRefund]) -> list[GatewayRefund]:

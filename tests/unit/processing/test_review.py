@@ -89,6 +89,27 @@ def test_a_refund_that_nobody_shows_as_paid_is_named_by_no_id(world: World) -> N
 
 
 @pytest.mark.usefixtures("in_review")
+def test_a_refund_of_another_payment_is_no_proof_that_this_one_was_paid(world: World) -> None:
+    world.gateway.refunds.append(shown(transaction_id="payment-2"))
+    with pytest.raises(AgainstGatewayError, match="gw-1 is of another payment, payment-2"):
+        decide(world, Status.SUCCEEDED)
+    decided = decide(world, Status.SUCCEEDED, against_gateway=True)
+    assert (decided.status, decided.gateway_refund_id) == (Status.SUCCEEDED, None)
+    assert decided.review is not None
+    assert decided.review["against_gateway"] == "true"
+
+
+@pytest.mark.usefixtures("in_review")
+def test_a_paid_refund_of_this_payment_beside_another_is_named_by_its_own_id(world: World) -> None:
+    world.gateway.refunds += [
+        shown(transaction_id="payment-2"),
+        shown(gateway_refund_id="gw-2"),
+    ]
+    decided = decide(world, Status.SUCCEEDED, against_gateway=True)
+    assert decided.gateway_refund_id == "gw-2"
+
+
+@pytest.mark.usefixtures("in_review")
 @pytest.mark.parametrize("to", [Status.SUCCEEDED, Status.FAILED])
 def test_a_refund_that_is_pending_at_the_gateway_is_neither_paid_nor_not(
     world: World, to: Status
