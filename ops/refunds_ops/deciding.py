@@ -12,6 +12,7 @@ from refunds.environment import SettingsError
 from refunds.lambda_runtime import new_token
 from refunds.processing.approval import Approvals
 from refunds.processing.balance import Balance
+from refunds.processing.evidence import Evidence
 from refunds.processing.limit_checks import LimitChecks
 from refunds.processing.recorder import Recorder
 from refunds.processing.review import Reviewer
@@ -65,8 +66,10 @@ def deciding(stack: Stack, who: Identity) -> Deciding:
             recheck_after=timedelta(minutes=5),
             give_back_share=shares.give_back,
         ),
-        balance=Balance(ledger, refunds, AuditTable(dynamodb, stack["AuditTableName"])),
-        gateways=sources.gateways(stack),
+        evidence=Evidence(
+            sources.gateways(stack),
+            Balance(ledger, refunds, AuditTable(dynamodb, stack["AuditTableName"])),
+        ),
         clock=clock,
         new_token=new_token,
     )

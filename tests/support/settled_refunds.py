@@ -1,4 +1,4 @@
-"""A settler's call, and whether a refund is open then."""
+"""A settler's call, and whether a refund is open or closed then."""
 
 from __future__ import annotations
 
@@ -25,3 +25,7 @@ def is_open(there: Refund) -> bool:
         True,
         True,
     )
+
+
+def is_closed(there: Refund) -> bool:
+    return (there.open_shard, there.open_since, there.check_at) == (None, None, None)

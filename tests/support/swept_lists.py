@@ -159,11 +159,13 @@ class Sweeping:
 
     def run(self, seconds: float = 60.0) -> SweepResult:
         refunds: Any = self.table
-        settler: Any = None
+        evidence: Any = None
+        paid: Any = None
         control: Any = self.kept
         sweep = ReversalSweep(
             refunds=refunds,
-            settler=settler,
+            evidence=evidence,
+            paid=paid,
             gateways=self.gateways,
             control=control,
             clock=self.gateway.clock,

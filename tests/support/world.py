@@ -22,6 +22,7 @@ from refunds.environment import TableNames
 from refunds.gateways.contract import Gateway
 from refunds.gateways.routing import Gateways, Route
 from refunds.processing.dead_letters import DeadLetterArchiver
+from refunds.processing.paid_refunds import PaidRefunds
 from refunds.processing.queue import RefundQueue
 from refunds.processing.reconciler import Reconciler
 from refunds.tables.state import Control
@@ -61,6 +62,7 @@ class World:
         self.audit = protocol.audit
         self.gateways = protocol.gateways
         self.reserver = protocol.reserver
+        self.evidence = protocol.evidence
         self.settler = protocol.settler
         self.processor = protocol.processor
 
@@ -116,6 +118,15 @@ class World:
             processor=self.processor,
             first_retry_seconds=2,
             random=lambda: 0.5,
+        )
+
+    @cached_property
+    def paid(self) -> PaidRefunds:
+        return PaidRefunds(
+            refunds=self.refunds,
+            recorder=self.settler.recorder,
+            evidence=self.evidence,
+            clock=self.clock,
         )
 
     @cached_property

@@ -117,7 +117,7 @@ class Approvals:
         if not has_expired(refund, at):
             self._settler.recorder.recheck(refund)
             return refund
-        if self._settler.is_at_gateway(refund, deadline):
+        if self._settler.evidence.is_at_gateway(refund, deadline):
             return self._take_up_paid(refund, at, deadline)
         result = self._settler.recorder.finish(
             refund,
@@ -168,7 +168,7 @@ class Approvals:
         return refund
 
     def _live(self, refund: Refund, deadline: Deadline) -> list[GatewayRefund]:
-        found = self._settler.search(refund, deadline)
+        found = self._settler.evidence.search(refund, deadline)
         return [each for each in found if each.status is not GatewayStatus.FAILED]
 
 

@@ -11,6 +11,7 @@ from refunds.domain.clock import CLOCK_SKEW, Clock, Deadline, from_rfc3339, rfc3
 from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
 from refunds.failures import Failure, FailureKind, classify
 from refunds.processing.approval import Approvals
+from refunds.processing.paid_refunds import PaidRefunds
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.settler import MAY_BE_SHOWN_LATER, Settler
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
@@ -89,17 +90,19 @@ class _Shard:
 
 
 class OpenRefunds:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by keyword
         self,
         *,
         refunds: RefundsTable,
         settler: Settler,
+        paid: PaidRefunds,
         approvals: Approvals,
         clock: Clock,
         pool: Pool,
     ) -> None:
         self._refunds = refunds
         self._settler = settler
+        self._paid = paid
         self._approvals = approvals
         self._clock = clock
         self._pool = pool
@@ -131,12 +134,12 @@ class OpenRefunds:
         """Take an open refund one step further; returns it as it then is."""
         if refund.status in ENDED_WITHOUT_MONEY:
             if refund.seen_paid_at is not None:
-                return self._settler.look_at_paid(refund, deadline)
+                return self._paid.look_at_marked(refund, deadline)
             return self._settler.recorder.give_back(refund).refund
         if refund.status is Status.AWAITING_APPROVAL:
             return self._approvals.look_again(refund, deadline)
         if refund.status is Status.SUCCEEDED:
-            closed = self._settler.close_paid(refund, deadline)
+            closed = self._paid.close(refund, deadline)
             return refund if isinstance(closed, Later) else closed.refund
         if refund.status is Status.IN_REVIEW:
             return self._next_step_in_review(refund, deadline)

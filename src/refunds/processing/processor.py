@@ -298,7 +298,9 @@ class Processor:
             admitted = Over(DAY, (self._limits.limits.stop_above or {}).get(refund.currency, 0))
         if not isinstance(admitted, Over):
             return admitted
-        if adopted or (ask_within is not None and self._settler.is_at_gateway(refund, ask_within)):
+        if adopted or (
+            ask_within is not None and self._settler.evidence.is_at_gateway(refund, ask_within)
+        ):
             return replace(refund, key_used_at=LONG_AGO)
         waiting = self._settler.recorder.opened(self._limits.waiting(refund, admitted))
         # Nothing is sent before the approval. Only if it continues an earlier chain may it have
@@ -333,7 +335,7 @@ class Processor:
                 ask_first=True,
                 may_call=False,
             )
-        elif found := self._settler.look_up(refund, deadline):
+        elif found := self._settler.evidence.look_up(refund, deadline):
             if any(each.transaction_id != request.transaction_id for each in found):
                 raise _conflict()  # another payment's refund, whose record was lost
             # Tables and trail no longer have it, and the payment can't be refunded any more.

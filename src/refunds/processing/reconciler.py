@@ -95,7 +95,7 @@ class Reconciler:
             return None
         if refund.status is Status.SUCCEEDED:
             gateway = self._gateways.named(refund.gateway, refund.gateway_account)
-            for shown in self._settler.search(refund, deadline):
+            for shown in self._settler.evidence.search(refund, deadline):
                 self._sweep.reverse(gateway, shown, deadline)
             return self._refunds.get(refund_id)
         if refund.status is Status.IN_REVIEW:

@@ -21,8 +21,9 @@ from refunds.gateways.contract import (
     RefundPage,
 )
 from refunds.gateways.routing import Gateways
+from refunds.processing.evidence import Evidence, is_live
+from refunds.processing.paid_refunds import PaidRefunds
 from refunds.processing.recorder import Later
-from refunds.processing.settler import Settler, is_live
 from refunds.processing.sweep_plan import SweepState
 from refunds.processing.sweep_walk import PageRead, Walk
 from refunds.processing.turns import MIN_LEFT_SECONDS, Turn
@@ -96,7 +97,8 @@ class ReversalSweep:
         self,
         *,
         refunds: RefundsTable,
-        settler: Settler,
+        evidence: Evidence,
+        paid: PaidRefunds,
         gateways: Gateways,
         control: Control,
         clock: Clock,
@@ -104,7 +106,8 @@ class ReversalSweep:
         pages_at_once: int = DEFAULT_PAGES_AT_ONCE,
     ) -> None:
         self._refunds = refunds
-        self._settler = settler
+        self._evidence = evidence
+        self._paid = paid
         self._gateways = gateways
         self._control = control
         self._clock = clock
@@ -145,14 +148,14 @@ class ReversalSweep:
         if refund.gateway_refund_id not in (None, shown.gateway_refund_id):
             return False
         # The gateway may have made a second one. While that is paid, so is the refund.
-        found = self._settler.search(refund, deadline)
+        found = self._evidence.search(refund, deadline)
         if not found:
             # A second one may be missing, too. This fails the page, so it is tried again every
             # hour, and SweepErrors is on until the gateway shows what its list shows.
             raise GatewayUnavailableError("no look-up shows what the list shows as failed")
         if is_live(found):
             return False
-        return not isinstance(self._settler.reverse(refund, shown), Later)
+        return not isinstance(self._paid.reverse(refund, shown), Later)
 
     def _mark_paid(self, gateway: Gateway, shown: GatewayRefund, deadline: Deadline) -> bool:
         """Keep a refund in sight that the gateway shows as paid and that ended here without money.
@@ -170,8 +173,8 @@ class ReversalSweep:
         ):
             return False
         # Before it is marked: a run that dies in between, or can't count it, finds it again.
-        self._settler.count_balance(refund, deadline)
-        return self._settler.mark_paid(refund)
+        self._evidence.count_balance(refund, deadline)
+        return self._paid.mark(refund)
 
     def _sweep(self, gateway: Gateway, turn: Turn) -> SweepResult:
         try:

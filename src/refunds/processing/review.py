@@ -16,8 +16,9 @@ from refunds.domain.money import Money
 from refunds.domain.refund import Refund, Status, short_text
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.balance import BalanceContendedError
+from refunds.processing.evidence import mismatch
 from refunds.processing.recorder import Later
-from refunds.processing.settler import Settler, mismatch
+from refunds.processing.settler import Settler
 from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 
@@ -151,7 +152,7 @@ class Reviewer:
             )
         refund = self._settler.recorder.hold_corrected(refund)
         try:
-            self._settler.count_balance(refund, deadline)
+            self._settler.evidence.count_balance(refund, deadline)
         except (GatewayUnavailableError, BalanceContendedError) as exc:
             raise ReviewError(f"corrected; its payment could not be counted: {exc}") from exc
         return refund
@@ -185,7 +186,7 @@ class Reviewer:
         """What the gateway shows, as text and as refunds; None for the refunds when it can't be
         asked."""
         try:
-            found = self._settler.search(refund, deadline)
+            found = self._settler.evidence.search(refund, deadline)
         except GatewayUnavailableError as exc:
             return f"{refund.gateway} can't be asked: {exc}", None
         text = describe_shown(refund.gateway, found)

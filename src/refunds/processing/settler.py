@@ -12,10 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
-from refunds.domain.money import Money
-from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status, short_text
+from refunds.domain.refund import Refund, Status, short_text
 from refunds.gateways.contract import (
     Accepted,
     Declined,
@@ -31,27 +29,20 @@ from refunds.gateways.contract import (
     Retryable,
     Unknown,
 )
-from refunds.gateways.routing import Gateways
-from refunds.processing.balance import (
-    Balance,
-    BalanceContendedError,
-    PaymentGoneError,
-    listed_under,
+from refunds.processing.balance import BalanceContendedError
+from refunds.processing.evidence import (
+    FINISH_SECONDS,
+    Evidence,
+    is_live,
+    mismatch,
+    safe_text,
+    summary,
 )
-from refunds.processing.recorder import (
-    RECORD_LOST,
-    RELEASE_UNDER_WAY_AT_MOST,
-    Later,
-    Recorded,
-    Recorder,
-)
+from refunds.processing.recorder import RECORD_LOST, Later, Recorded, Recorder
 from refunds.tables.refunds import RefundsTable
 
 LEASE_MARGIN_SECONDS = 10.0
 """A lease ends this long after its invocation must have ended, since clocks differ a little."""
-
-FINISH_SECONDS = 5.0
-"""Kept free after a call to the gateway for recording its answer."""
 
 MIN_CALL_SECONDS = 2.0
 """With less time than this left, no call is begun."""
@@ -63,16 +54,8 @@ CALL_UNDER_WAY_AT_MOST = timedelta(minutes=30)
 """How long after the start of its attempt a call may still reach the gateway. An invocation lasts
 at most 15 minutes, and its request may take as long again to arrive."""
 
-MAX_GATEWAY_TEXT_CHARACTERS = 2000
-"""The longest text of a gateway that is searched. Searching a megabyte for card numbers takes
-seconds."""
-
 PENDING_UNSEEN = timedelta(hours=24)
 """How long a refund that the gateway called pending may be missing there before a person looks."""
-
-PAID_UNSEEN = timedelta(hours=12)
-"""How long the gateway is asked about a paid refund that it does not show, before nothing is left
-to wait for."""
 
 SWEEP_BACK = timedelta(days=180)
 """How long after its creation the customer's bank may still send a refund back. The sweep reads the
@@ -96,26 +79,24 @@ class Lease(NamedTuple):
 
 
 class Settler:
-    """Asks and calls a refund's gateway, always the gateway and the account that the refund began
-    with.
+    """Calls a refund's gateway, and settles the refund by what the gateway answers or shows: always
+    the gateway and the account that the refund began with.
 
     ``new_token`` gives text that never repeats.
     """
 
-    def __init__(  # noqa: PLR0913 - its parts, each by keyword
+    def __init__(
         self,
         *,
         refunds: RefundsTable,
         recorder: Recorder,
-        balance: Balance,
-        gateways: Gateways,
+        evidence: Evidence,
         clock: Clock,
         new_token: Callable[[], str],
     ) -> None:
         self._refunds = refunds
         self.recorder = recorder
-        self._balance = balance
-        self._gateways = gateways
+        self.evidence = evidence
         self._clock = clock
         self.new_token = new_token
 
@@ -155,7 +136,7 @@ class Settler:
         ``unanswered``: the refund as its last attempt left it.
         """
         try:
-            found = self.look_up(refund, deadline)
+            found = self.evidence.look_up(refund, deadline)
         except GatewayUnavailableError as exc:
             return self._leave_unasked(refund, exc, uncalled=unanswered)
         if found:
@@ -175,7 +156,7 @@ class Settler:
         again.
         """
         try:
-            found = self.search(refund, deadline)
+            found = self.evidence.search(refund, deadline)
         except GatewayUnavailableError as exc:
             return self._leave_unasked(refund, exc)
         if found:
@@ -192,7 +173,7 @@ class Settler:
         Only its own clear evidence ends a review without a person: one refund, as it was asked for,
         paid or failed. Raises ``GatewayUnavailableError``.
         """
-        found = self.search(refund, deadline)
+        found = self.evidence.search(refund, deadline)
         clear = (
             len(found) == 1
             and mismatch(refund, found[0]) is None
@@ -209,7 +190,7 @@ class Settler:
         gateway. A decline of this call is then no proof that no money moved (8).
         """
         try:
-            gateway = self._gateway_of(refund)
+            gateway = self.evidence.gateway_of(refund)
         except GatewayUnavailableError as exc:
             return self._leave_unasked(refund, exc)
         within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
@@ -243,92 +224,6 @@ class Settler:
                     "the gateway shows no refund, and calling again might pay twice",
                 )
 
-    def reverse(self, refund: Refund, shown: GatewayRefund) -> Recorded | Later:
-        """The bank has sent a paid refund back: ``shown`` is the gateway's evidence."""
-        return self.recorder.finish(
-            refund,
-            Status.REVERSED,
-            failure_code=_safe_text(shown.failure_code) or "reversed",
-            failure_message=_safe_text(shown.failure_message),
-        )
-
-    def close_paid(self, refund: Refund, deadline: Deadline) -> Recorded | Later:
-        """Reverse a paid refund in the open index if the bank has sent it back, else close it.
-
-        A person corrected it, or its record was rebuilt when it was already older than the sweep
-        reads. Raises ``GatewayUnavailableError``.
-        """
-        now = self._clock.now()
-        self.recorder.hold_again(refund)
-        if now - from_rfc3339(refund.updated_at) >= RELEASE_UNDER_WAY_AT_MOST:
-            found = self.search(refund, deadline)
-            if found and not is_live(found):
-                return self.reverse(refund, found[-1])
-            if not found and now - from_rfc3339(refund.open_since or rfc3339(now)) < PAID_UNSEEN:
-                self.recorder.recheck(refund)
-                return Recorded(refund)
-        return Recorded(self.recorder.hold_corrected(refund))
-
-    def mark_paid(self, refund: Refund) -> bool:
-        """Put a refund into the open index, for a person, because it ended here without money but
-        the gateway shows it as paid or pending. False when the refund was changed meanwhile."""
-        now = rfc3339(self._clock.now())
-        return self._refunds.save(
-            refund, replace(self.recorder.opened(refund, again=True), seen_paid_at=now)
-        )
-
-    def look_at_paid(self, refund: Refund, deadline: Deadline) -> Refund:
-        """Ask again about a refund that ``mark_paid`` has marked, and close it once the gateway no
-        longer shows it as paid. Raises ``GatewayUnavailableError``."""
-        if self.is_at_gateway(refund, deadline):
-            self.recorder.recheck(refund)
-            return refund
-        return self.recorder.give_back(replace(refund, seen_paid_at=None), stored=refund).refund
-
-    def look_up(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
-        """The refunds that the gateway has under the refund's reference. Raises
-        ``GatewayUnavailableError``."""
-        gateway = self._gateway_of(refund)
-        within = deadline.within(gateway.timeout_seconds, reserve_seconds=FINISH_SECONDS)
-        return gateway.find_refunds(refund.reference, refund.transaction_id, within)
-
-    def search(self, refund: Refund, deadline: Deadline) -> Sequence[GatewayRefund]:
-        """As ``look_up``. If that shows nothing, the payment's list is read: a look-up by reference
-        may lag behind it, or never show the refund.
-
-        For every decision but a call, which the key protects. Raises ``GatewayUnavailableError``.
-        """
-        if found := self.look_up(refund, deadline):
-            return found
-        in_time = deadline.within(deadline.left_seconds(), reserve_seconds=FINISH_SECONDS)
-        gateway = self._gateway_of(refund)
-        return listed_under(gateway, refund.transaction_id, refund.reference, in_time)
-
-    def is_at_gateway(self, refund: Refund, deadline: Deadline) -> bool:
-        """Whether the gateway shows the refund as paid or pending. Raises
-        ``GatewayUnavailableError``."""
-        return is_live(self.search(refund, deadline))
-
-    def count_balance(self, refund: Refund, deadline: Deadline) -> None:
-        """Update the payment's ledger to what the gateway shows.
-
-        Raises ``GatewayUnavailableError``, ``BalanceContendedError``.
-        """
-        try:
-            in_time = deadline.within(deadline.left_seconds(), reserve_seconds=FINISH_SECONDS)
-            self._balance.count(
-                refund.transaction_id,
-                refund.refund_id,
-                self._gateway_of(refund),
-                in_time,
-                ended=refund.status in ENDED_WITHOUT_MONEY,
-            )
-        except PaymentGoneError:
-            return  # The payment is gone: no more of it can be refunded, so it can't be overdrawn.
-
-    def _gateway_of(self, refund: Refund) -> Gateway:
-        return self._gateways.named(refund.gateway, refund.gateway_account)
-
     def _by_evidence(
         self, refund: Refund, found: Sequence[GatewayRefund], deadline: Deadline
     ) -> Recorded | Later:
@@ -339,7 +234,7 @@ class Settler:
                 deadline,
                 shown,
                 "gateway_duplicate",
-                f"the gateway shows {len(found)} refunds of this id: {_list(found)}",
+                f"the gateway shows {len(found)} refunds of this id: {summary(found)}",
             )
         if different := mismatch(refund, shown):
             return self._review_counted(
@@ -347,11 +242,11 @@ class Settler:
                 deadline,
                 shown,
                 "gateway_mismatch",
-                f"the gateway's refund has another {different}: {_list(found)}",
+                f"the gateway's refund has another {different}: {summary(found)}",
             )
         seen = {
             "gateway_refund_id": shown.gateway_refund_id,
-            "gateway_trace": _safe_text(shown.trace) or refund.gateway_trace,
+            "gateway_trace": safe_text(shown.trace) or refund.gateway_trace,
             "balance_short_at": rfc3339(self._clock.now()) if shown.waits_for_balance else None,
         }
         match shown.status:
@@ -361,8 +256,8 @@ class Settler:
                 return self.recorder.finish(
                     refund,
                     Status.FAILED,
-                    failure_code=_safe_text(shown.failure_code) or "failed",
-                    failure_message=_safe_text(shown.failure_message),
+                    failure_code=safe_text(shown.failure_code) or "failed",
+                    failure_message=safe_text(shown.failure_message),
                     **seen,
                 )
             case GatewayStatus.PENDING:
@@ -378,26 +273,27 @@ class Settler:
     ) -> Recorded | Later:
         if unanswered is not None:
             try:
-                found = self.search(refund, deadline)
+                found = self.evidence.search(refund, deadline)
             except GatewayUnavailableError as exc:
                 return self._leave_unasked(refund, exc)
             if found:
                 return self._by_evidence(refund, found, deadline)
-            if not self._gateway_of(refund).remembers_declines and self._may_arrive(unanswered):
+            gateway = self.evidence.gateway_of(refund)
+            if not gateway.remembers_declines and self._may_arrive(unanswered):
                 reason = "declined, and an earlier call may still be on its way"
                 return self._leave(refund, reason, uncalled=unanswered)
         result = self.recorder.finish(
             refund,
             Status.FAILED,
-            failure_code=_safe_text(answer.code),
-            failure_message=_safe_text(answer.message),
+            failure_code=safe_text(answer.code),
+            failure_message=safe_text(answer.message),
             balance_short_at=rfc3339(self._clock.now()) if answer.insufficient_funds else None,
         )
         if answer.over_balance and isinstance(result, Recorded):
             # Another system has refunded the payment. Update the ledger for later requests. If that
             # fails now, the next rejection counts again.
             with suppress(GatewayUnavailableError, BalanceContendedError):
-                self.count_balance(result.refund, deadline)
+                self.evidence.count_balance(result.refund, deadline)
         return result
 
     def _may_arrive(self, unanswered: Refund) -> bool:
@@ -420,7 +316,7 @@ class Settler:
         First that money is counted against the payment, so that no other refund can overdraw it
         (I2)."""
         try:
-            self.count_balance(refund, deadline)
+            self.evidence.count_balance(refund, deadline)
         except GatewayUnavailableError as exc:
             return self._leave_unasked(refund, exc)
         except BalanceContendedError:
@@ -473,22 +369,6 @@ class Settler:
         return Recorded(left)
 
 
-def is_live(found: Sequence[GatewayRefund]) -> bool:
-    """Whether one of them is paid or pending."""
-    return any(each.status is not GatewayStatus.FAILED for each in found)
-
-
-def mismatch(refund: Refund, shown: GatewayRefund) -> str | None:
-    """How the gateway's refund differs from the one that was asked for; None if it doesn't."""
-    if (shown.gateway_reference or shown.refund_id) != refund.reference:
-        return "reference"
-    if shown.transaction_id != refund.transaction_id:
-        return "transaction"
-    if (shown.amount_minor, shown.currency) != (refund.amount_minor, refund.currency):
-        return "amount"
-    return None
-
-
 def _order(refund: Refund) -> RefundOrder:
     assert refund.amount_minor is not None
     return RefundOrder(
@@ -506,16 +386,3 @@ def _key_young_until(refund: Refund, gateway: Gateway, deadline: Deadline) -> da
     assert refund.key_used_at is not None
     on_the_way = timedelta(seconds=gateway.timeout_seconds + deadline.left_seconds())
     return from_rfc3339(refund.key_used_at) + gateway.key_lifetime - on_the_way - KEY_MARGIN
-
-
-def _list(found: Sequence[GatewayRefund]) -> str:
-    return ", ".join(
-        f"{_safe_text(each.gateway_refund_id)} {Money(each.amount_minor, each.currency)} "
-        f"{each.status}"
-        for each in found[:3]
-    )
-
-
-def _safe_text(text: str | None) -> str | None:
-    """A gateway's text, shortened and without card numbers."""
-    return short_text(redacted(text[:MAX_GATEWAY_TEXT_CHARACTERS])) if text else None

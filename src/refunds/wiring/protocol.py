@@ -13,6 +13,7 @@ from refunds.environment import TableNames
 from refunds.gateways.routing import Gateways
 from refunds.processing.approval import Approvals
 from refunds.processing.balance import Balance
+from refunds.processing.evidence import Evidence
 from refunds.processing.limit_checks import LimitChecks
 from refunds.processing.processor import Processor
 from refunds.processing.recorder import Recorder
@@ -34,6 +35,7 @@ class Protocol(NamedTuple):
     gateways: Gateways
     reserver: Reserver
     recorder: Recorder
+    evidence: Evidence
     settler: Settler
     processor: Processor
     approvals: Approvals
@@ -83,11 +85,11 @@ def build_protocol(  # noqa: PLR0913 - the parts of the protocol, each by keywor
         give_back_share=limit_checks.give_back,
     )
     reserver = Reserver(ledger, gateways, balance)
+    evidence = Evidence(gateways, balance)
     settler = Settler(
         refunds=refunds,
         recorder=recorder,
-        balance=balance,
-        gateways=gateways,
+        evidence=evidence,
         clock=clock,
         new_token=surroundings.new_token,
     )
@@ -99,6 +101,7 @@ def build_protocol(  # noqa: PLR0913 - the parts of the protocol, each by keywor
         gateways=gateways,
         reserver=reserver,
         recorder=recorder,
+        evidence=evidence,
         settler=settler,
         processor=Processor(
             refunds=refunds,

@@ -11,6 +11,7 @@ from refunds.domain.clock import Clock
 from refunds.gateways.routing import Gateways
 from refunds.processing.dead_letters import DeadLetterArchiver
 from refunds.processing.open_refunds import OpenRefunds
+from refunds.processing.paid_refunds import PaidRefunds
 from refunds.processing.reconcile_refunds import ReconcileRefunds
 from refunds.processing.reconciler import Reconciler
 from refunds.processing.reversal_sweep import DEFAULT_PAGES_AT_ONCE, ReversalSweep
@@ -31,18 +32,26 @@ def build_reconciler(
     pool: Pool,
     sweep_pages_at_once: int = DEFAULT_PAGES_AT_ONCE,
 ) -> Reconciler:
+    paid = PaidRefunds(
+        refunds=protocol.refunds,
+        recorder=protocol.recorder,
+        evidence=protocol.evidence,
+        clock=clock,
+    )
     return Reconciler(
         archiver=archiver,
         open_refunds=OpenRefunds(
             refunds=protocol.refunds,
             settler=protocol.settler,
+            paid=paid,
             approvals=protocol.approvals,
             clock=clock,
             pool=pool,
         ),
         sweep=ReversalSweep(
             refunds=protocol.refunds,
-            settler=protocol.settler,
+            evidence=protocol.evidence,
+            paid=paid,
             gateways=protocol.gateways,
             control=protocol.control,
             clock=clock,

@@ -102,7 +102,7 @@ MUTANTS = (
     mutant(
         "amount not compared",
         (
-            "processing.settler:mismatch",
+            "processing.evidence:mismatch",
             "if (shown.amount_minor, shown.currency) != (refund.amount_minor, refund.currency):",
             "if False:",
         ),

@@ -253,7 +253,7 @@ MUTANTS = (
         "what is paid at the gateway and failed here is overlooked",
         (
             "processing.reversal_sweep:ReversalSweep._mark_paid",
-            "return self._settler.mark_paid(refund)",
+            "return self._paid.mark(refund)",
             "return False",
         ),
         caught_by="test_what_is_paid_there_and_ended_here_counts_though_whoever_found_it_died",

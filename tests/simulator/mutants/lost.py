@@ -198,10 +198,10 @@ MUTANTS = (
         "what is paid there is counted by whoever marks it, or never",
         (
             "processing.reversal_sweep:ReversalSweep._mark_paid",
-            "self._settler.count_balance(refund, deadline)\n"
-            "        return self._settler.mark_paid(refund)",
-            "marked = self._settler.mark_paid(refund)\n"
-            "        self._settler.count_balance(refund, deadline)\n"
+            "self._evidence.count_balance(refund, deadline)\n"
+            "        return self._paid.mark(refund)",
+            "marked = self._paid.mark(refund)\n"
+            "        self._evidence.count_balance(refund, deadline)\n"
             "        return marked",
         ),
         caught_by="test_what_is_paid_there_and_ended_here_counts_though_whoever_found_it_died",
@@ -264,7 +264,7 @@ MUTANTS = (
         "what is paid there and ended here is not counted",
         (
             "processing.reversal_sweep:ReversalSweep._mark_paid",
-            "self._settler.count_balance(refund, deadline)",
+            "self._evidence.count_balance(refund, deadline)",
             "pass",
         ),
         caught_by="test_what_is_paid_there_and_ended_here_counts_against_the_payment",
@@ -323,8 +323,9 @@ MUTANTS = (
         "an id of another payment is rejected",
         (
             "processing.processor:Processor._reject",
-            "elif found := self._settler.look_up(refund, deadline):",
-            "elif delivery.look_up_first and (found := self._settler.look_up(refund, deadline)):",
+            "elif found := self._settler.evidence.look_up(refund, deadline):",
+            "elif delivery.look_up_first and ("
+            "found := self._settler.evidence.look_up(refund, deadline)):",
         ),
         caught_by="test_an_id_that_another_payment_was_refunded_with_is_not_rejected",
     ),

@@ -31,7 +31,7 @@ MUTANTS = (
     mutant(
         "what a look-up by reference does not show is not there",
         (
-            "processing.settler:Settler.search",
+            "processing.evidence:Evidence.search",
             "return listed_under(gateway, refund.transaction_id, refund.reference, in_time)",
             "return ()",
         ),
@@ -46,15 +46,15 @@ MUTANTS = (
         "a person is told only what the look-up shows",
         (
             "processing.review:Reviewer._ask",
-            "self._settler.search(refund, deadline)",
-            "self._settler.look_up(refund, deadline)",
+            "self._settler.evidence.search(refund, deadline)",
+            "self._settler.evidence.look_up(refund, deadline)",
         ),
         caught_by="test_a_person_is_told_what_the_payments_list_shows",
     ),
     mutant(
         "what is paid there is out of sight once the look-up is empty",
         (
-            "processing.settler:Settler.is_at_gateway",
+            "processing.evidence:Evidence.is_at_gateway",
             "self.search(refund, deadline)",
             "self.look_up(refund, deadline)",
         ),
@@ -63,7 +63,7 @@ MUTANTS = (
     mutant(
         "a record that comes back late is looked up only once",
         (
-            "processing.settler:Settler.close_paid",
+            "processing.paid_refunds:PaidRefunds.close",
             "if not found and now - from_rfc3339(refund.open_since or rfc3339(now)) < PAID_UNSEEN:",
             "if False:",
         ),

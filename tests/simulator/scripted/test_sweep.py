@@ -16,8 +16,8 @@ from tests.simulator.world import World
 from refunds.domain.refund import Item
 from refunds.gateways.http import HttpResponse
 from refunds.processing import reversal_sweep
+from refunds.processing.paid_refunds import PaidRefunds
 from refunds.processing.reversal_sweep import MAX_PAGE_FAILURES, MAX_PAGE_TRIES
-from refunds.processing.settler import Settler
 from refunds.tables.wire import item_from_wire
 
 
@@ -91,7 +91,7 @@ def test_what_could_not_be_handled_is_looked_at_again_within_an_hour() -> None:
 
 @contextmanager
 def failing_reversals(times: int) -> Iterator[None]:
-    reverse, left = Settler.reverse, [times]
+    reverse, left = PaidRefunds.reverse, [times]
 
     def fails(self: Any, *given: Any) -> Any:
         if left[0]:
@@ -99,7 +99,7 @@ def failing_reversals(times: int) -> Iterator[None]:
             raise ConnectionError("DynamoDB does not answer")
         return reverse(self, *given)
 
-    with patch.object(Settler, "reverse", fails):
+    with patch.object(PaidRefunds, "reverse", fails):
         yield
 
 
@@ -188,13 +188,13 @@ def test_a_page_that_takes_longer_than_a_run_is_handled_by_several() -> None:
         made = refunds_of_three_days(4)
         made.flair.page_size = 20
         the_bank_sends_all_back(made)
-        reverse = Settler.reverse
+        reverse = PaidRefunds.reverse
 
         def slow(self: Any, *given: Any) -> Any:
             made.kernel.pause(45)
             return reverse(self, *given)
 
-        with patch.object(Settler, "reverse", slow):
+        with patch.object(PaidRefunds, "reverse", slow):
             made.reconcile()
             made.run_for(300)
             assert statuses(made) == {"REVERSED", "SUCCEEDED"}

@@ -123,19 +123,6 @@ def test_what_the_gateway_moved_otherwise_is_reviewed_only_once_it_is_counted(
     assert world.stored().status is Status.IN_REVIEW
 
 
-def test_what_ended_here_and_is_still_paid_there_is_looked_at_again_later(world: World) -> None:
-    failed = refund(status=Status.FAILED, seen_paid_at=rfc3339(NOW), lease_until=None)
-    there = world.put(world.settler.recorder.opened(failed), held=0)
-    world.gateway.refunds.append(shown())
-    world.clock.advance(minutes=30)
-
-    assert world.settler.look_at_paid(there, world.deadline()) == there
-    check_at = world.stored().check_at
-    assert check_at is not None
-    assert check_at > rfc3339(world.clock.now())
-    assert world.stored().seen_paid_at == there.seen_paid_at
-
-
 def test_what_the_gateway_paid_after_a_review_is_no_failure_any_more(
     world: World, in_review: Refund
 ) -> None:
@@ -212,20 +199,6 @@ def test_a_correction_is_looked_at_later_while_an_old_worker_may_release_its_mon
     assert left.check_at > rfc3339(world.clock.now())
     world.clock.advance(minutes=30)
     assert world.settler.recorder.hold_corrected(left).open_shard is None
-
-
-def test_a_paid_refund_that_came_back_twice_has_the_latest_reason(world: World) -> None:
-    paid = refund(status=Status.SUCCEEDED, lease_until=None)
-    there = world.put(world.settler.recorder.opened(paid))
-    world.clock.advance(hours=1)
-    world.gateway.refunds += [
-        shown(status=GatewayStatus.FAILED, failure_code=code, gateway_refund_id=f"gw-{code}")
-        for code in ("declined", "account_closed")
-    ]
-    world.settler.close_paid(there, world.deadline())
-
-    assert world.stored().status is Status.REVERSED
-    assert (world.stored().failure_code, world.held()) == ("account_closed", 0)
 
 
 def test_a_refund_that_turns_out_to_be_paid_is_no_contradiction_any_more(world: World) -> None:

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.builders import NOW, VISA, refund, shown
+from tests.support.builders import NOW, refund, shown
 from tests.support.reconciler_runs import opened
-from tests.support.settled_refunds import EXPIRED, call, is_open
+from tests.support.settled_refunds import EXPIRED, call, is_closed, is_open
 from tests.support.world import World
 
 from refunds.domain.clock import rfc3339
@@ -25,14 +25,9 @@ from refunds.gateways.contract import (
     Retryable,
     Unknown,
 )
+from refunds.processing.evidence import FINISH_SECONDS
 from refunds.processing.recorder import Later, Recorded
-from refunds.processing.settler import FINISH_SECONDS
 from refunds.tables.refunds import shard_of
-
-
-def is_closed(there: Refund) -> bool:
-    return (there.open_shard, there.open_since, there.check_at) == (None, None, None)
-
 
 # The call
 
@@ -281,52 +276,6 @@ def test_what_ended_without_money_is_released_before_it_leaves_the_index(world: 
     assert seen == [True]
     assert is_closed(world.stored())
     assert world.held() == 0
-
-
-def test_a_reversal_records_the_banks_reason_and_frees_the_money(world: World) -> None:
-    there = world.put(refund(status=Status.SUCCEEDED, version=2, gateway_refund_id="gw-1"))
-    world.settler.reverse(there, shown(status=GatewayStatus.FAILED, failure_code="account_closed"))
-
-    now = world.stored()
-    assert (now.status, now.failure_code, now.version) == (Status.REVERSED, "account_closed", 3)
-    assert is_closed(now)
-    assert world.held() == 0
-
-
-def test_a_reversal_without_a_reason_has_one_of_its_own(world: World) -> None:
-    there = world.put(refund(status=Status.SUCCEEDED, version=2, gateway_refund_id="gw-1"))
-    world.settler.reverse(there, shown(status=GatewayStatus.FAILED))
-
-    assert world.stored().failure_code == "reversed"
-
-
-# The gateway's words
-
-
-def test_card_numbers_in_the_gateways_words_are_not_stored(world: World, claimed: Refund) -> None:
-    world.gateway.answers.append(Declined(f"card_{VISA}", "card 4111 1111 1111 1111 is closed"))
-    call(world, claimed)
-
-    item = str(world.stack.items(world.stack.refunds_table))
-    assert VISA not in item
-    assert "4111 1111" not in item
-
-
-@pytest.mark.parametrize("text", ["x" * 100_000, "4 " * 500_000, "é" * 3000])
-def test_long_words_are_cut_and_take_no_long_time(world: World, claimed: Refund, text: str) -> None:
-    world.gateway.answers.append(Declined("declined", text))
-    call(world, claimed)
-
-    message = world.stored().failure_message
-    assert message is not None
-    assert len(message.encode()) <= 256
-
-
-def test_a_card_number_across_the_cut_leaves_no_part_of_it(world: World, claimed: Refund) -> None:
-    world.gateway.answers.append(Declined("declined", "x" * 245 + " " + VISA))
-    call(world, claimed)
-
-    assert "4111" not in str(world.stored().failure_message)
 
 
 def test_a_refund_that_is_left_open_is_looked_at_later(world: World) -> None:

@@ -81,7 +81,7 @@ def test_a_page_with_much_to_do_stops_when_the_turn_ends_and_is_continued(
         counted.append(there.refund_id)
         world.clock.advance(seconds=100)
 
-    monkeypatch.setattr(world.settler, "count_balance", slow)
+    monkeypatch.setattr(world.settler.evidence, "count_balance", slow)
     first = run(world, seconds=210).sweep
     assert (first.paid_though_ended, first.failed, first.complete) == (2, 0, False)
     (walk,) = world.control.sweep("flair")["walks"]
