@@ -8,7 +8,7 @@ from tests.support.builders import request
 from tests.support.world import World
 
 from refunds.domain.refund import Status
-from refunds.processing.processor import Delivery
+from refunds.processing.delivery import Delivery
 from refunds.processing.recorder import Later, Recorded
 
 

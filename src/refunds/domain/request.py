@@ -75,6 +75,14 @@ class RefusedError(Exception):
         self.message = message.encode()[:MAX_ERROR_MESSAGE_BYTES].decode(errors="ignore")
 
 
+def idempotency_conflict() -> RefusedError:
+    """Why a message is refused whose refund id another request has used."""
+    return RefusedError(
+        ErrorCode.IDEMPOTENCY_CONFLICT,
+        "refund_id: already used by a request with other contents; a new refund needs a new one",
+    )
+
+
 class RefundRequest(BaseModel):
     """A valid request. Unset optional fields are ``None``; amounts are minor units."""
 

@@ -6,49 +6,34 @@ docs/protocol.md says why. Nothing here knows of SQS or Lambda.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from refunds.breaker.kill_switch import STOPPED_SECONDS, StoppedError
-from refunds.domain.audit_entry import audit_entry, image_of
-from refunds.domain.clock import Clock, Deadline, from_rfc3339, rfc3339
+from refunds.domain.clock import Clock, Deadline, rfc3339
 from refunds.domain.limits import DAY
-from refunds.domain.refund import ENDED_WITHOUT_MONEY, UNFINISHED, Item, Refund, Status
-from refunds.domain.request import ErrorCode, RefundRequest, RefusedError
+from refunds.domain.refund import ENDED_WITHOUT_MONEY, Refund, Status
+from refunds.domain.request import (
+    ErrorCode,
+    RefundRequest,
+    RefusedError,
+    idempotency_conflict,
+)
 from refunds.gateways.contract import GatewayMisconfiguredError, GatewayUnavailableError
 from refunds.gateways.routing import Gateways
+from refunds.processing.delivery import NOTHING_KNOWN, Delivery
 from refunds.processing.limit_checks import CountersContendedError, LimitChecks, Over
+from refunds.processing.lost_records import LostRecords, continue_chain
 from refunds.processing.recorder import Later, Recorded
 from refunds.processing.reserver import MAY_PASS, Contended, NotPossible, Reserved, Reserver, Seen
-from refunds.processing.settler import LONG_AGO, SWEEP_BACK, Settler
-from refunds.tables.audit_trail import AuditTable
-from refunds.tables.ledger import Ledger, LedgerRead, LedgerTable
+from refunds.processing.settler import LONG_AGO, Settler
+from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable
 
 MIN_START_SECONDS = 10.0
 """With less than this left of the invocation, no request is started. It goes back to the queue at
 once."""
-
-QUEUE_KEEPS = timedelta(days=7)
-"""The queue's MessageRetentionPeriod."""
-
-LAST_DAY = timedelta(days=1)
-"""A message this close to the end of its retention may not come back after a crash."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What is known about a message besides its body.
-
-    ``sent_at``: when it was first sent, None if unknown. ``look_up_first``: the tables may not know
-    its refund, so the gateway is asked for it before a call. ``read``: the payment's ledger as it
-    was when the batch began; None if it was not read.
-    """
-
-    sent_at: datetime | None = None
-    look_up_first: bool = False
-    read: LedgerRead | None = None
 
 
 class Processor:
@@ -60,7 +45,7 @@ class Processor:
         *,
         refunds: RefundsTable,
         ledger: LedgerTable,
-        audit: AuditTable,
+        lost: LostRecords,
         reserver: Reserver,
         settler: Settler,
         limits: LimitChecks,
@@ -70,7 +55,7 @@ class Processor:
     ) -> None:
         self._refunds = refunds
         self._ledger = ledger
-        self._audit = audit
+        self._lost = lost
         self._reserver = reserver
         self._settler = settler
         self._limits = limits
@@ -79,7 +64,7 @@ class Processor:
         self._not_ready_for = not_ready_for
 
     def process(
-        self, request: RefundRequest, deadline: Deadline, delivery: Delivery = Delivery()
+        self, request: RefundRequest, deadline: Deadline, delivery: Delivery = NOTHING_KNOWN
     ) -> Recorded | Later:
         """Process one request as far as possible now.
 
@@ -112,9 +97,9 @@ class Processor:
         held = ledger.reservations.get(request.refund_id, 0) if ledger else 0
         if ledger is None or held <= 0 or not _fits(request, held, ledger.currency):
             return None
-        last = self._audit.latest(request.transaction_id, request.refund_id)
+        last = self._lost.last_entry(request)
         try:
-            known = self._from_trail(request, last) if last else None
+            known = self._lost.rebuilt(request, last) if last else None
         except RefusedError:
             return None  # another request's; its own message or a person handles it
         if known is not None:
@@ -129,7 +114,7 @@ class Processor:
         if adopted:
             refund = replace(refund, key_used_at=LONG_AGO)
         if last:
-            refund = _continue_chain(refund, last)
+            refund = continue_chain(refund, last)
             if last.get("status") not in (Status.PROCESSING, Status.PENDING):
                 refund = replace(refund, key_used_at=LONG_AGO)  # it had ended: never called again
         admitted = self._admit(refund, adopted=adopted, message_goes=True)
@@ -148,7 +133,7 @@ class Processor:
         ``GatewayUnavailableError``.
         """
         if refund.transaction_id != request.transaction_id:
-            last = self._audit.latest(request.transaction_id, request.refund_id)
+            last = self._lost.last_entry(request)
             if last is not None and last.get("status") not in ENDED_WITHOUT_MONEY:
                 return str(last.get("status"))
             ledger = self._ledger.get(request.transaction_id)
@@ -170,7 +155,7 @@ class Processor:
         look_up_first = delivery.look_up_first or _may_have_forgotten(ledger)
         delivery = replace(delivery, look_up_first=look_up_first)
         asked = request
-        if delivery.look_up_first and (known := self._last_known(request)) is not None:
+        if delivery.look_up_first and (known := self._lost.last_known(request)) is not None:
             # Reserve the amount that the trail has for it, and nothing for another request of its
             # id.
             asked = request.model_copy(update={"amount_minor": known.amount_minor})
@@ -179,7 +164,7 @@ class Processor:
             ledger,
             deadline,
             look_up_first=delivery.look_up_first,
-            forgotten_minor=lambda: self._forgotten_minor(request),
+            forgotten_minor=lambda: self._lost.amount_minor(request),
         )
         match answer:
             case Seen():
@@ -192,7 +177,7 @@ class Processor:
                 return self._reject(request, answer, deadline, delivery)
             case Reserved(amount_minor=amount, seen_at_gateway=seen, adopted=adopted):
                 if request.amount_minor not in (None, amount):
-                    raise _conflict()  # the trail has the refund with another amount
+                    raise idempotency_conflict()  # the trail has the refund with another amount
                 ask_first = seen or delivery.look_up_first
                 if delivery.look_up_first and ledger and not seen:
                     # The ledger may have begun with another refund, after this one was paid.
@@ -212,7 +197,7 @@ class Processor:
         if ledger is None or held is None:
             return Later("the reservation no longer exists")
         if held and not _fits(request, held, ledger.currency):
-            raise _conflict()
+            raise idempotency_conflict()
         amount = held or request.amount_minor or 0
         # An attempt that adopted it may have died before its claim, or its record was lost.
         adopted = self._reserver.is_listed(request, deadline)
@@ -251,18 +236,18 @@ class Processor:
             lease_until=lease.until,
             key_used_at=LONG_AGO if adopted else now,
         )
-        if ask_first and (last := self._audit.latest(request.transaction_id, request.refund_id)):
-            if (known := self._from_trail(request, last)) is not None:
+        if ask_first and (last := self._lost.last_entry(request)):
+            if (known := self._lost.rebuilt(request, last)) is not None:
                 # Its record was lost but its trail was not, so it continues from the trail.
                 there = self._refunds.put_new(known)
                 return self._resume(request, there or known, deadline)
-            refund = _continue_chain(refund, last)
+            refund = continue_chain(refund, last)
             may_call = may_call and last.get("status") in (Status.PROCESSING, Status.PENDING)
         if not may_call:
             refund = replace(refund, key_used_at=LONG_AGO)  # no later attempt calls it either
         else:
             refund = self._admit(refund, deadline if ask_first else None, adopted=adopted)
-        if self._message_is_old(delivery):
+        if delivery.is_old(self._clock.now()):
             refund = self._settler.recorder.opened(refund)
         there = self._refunds.put_new(refund)
         if there is not None:
@@ -321,8 +306,8 @@ class Processor:
             failure_message=message,
             attempt_token=self._settler.new_token(),
         )
-        last = self._audit.latest(request.transaction_id, request.refund_id)
-        known = self._from_trail(request, last) if last else None
+        last = self._lost.last_entry(request)
+        known = self._lost.rebuilt(request, last) if last else None
         if known is not None:
             refund = known
         elif last and Status(last["status"]) not in ENDED_WITHOUT_MONEY:
@@ -337,11 +322,11 @@ class Processor:
             )
         elif found := self._settler.evidence.look_up(refund, deadline):
             if any(each.transaction_id != request.transaction_id for each in found):
-                raise _conflict()  # another payment's refund, whose record was lost
+                raise idempotency_conflict()  # another payment's refund, whose record was lost
             # Tables and trail no longer have it, and the payment can't be refunded any more.
             return Later(f"{why.code}, and the gateway shows a refund of this id")
         elif last:
-            refund = _continue_chain(refund, last)
+            refund = continue_chain(refund, last)
         there = self._refunds.put_new(refund)
         if there is not None:
             return self._resume(request, there, deadline)
@@ -357,51 +342,12 @@ class Processor:
         if lost := self.give_back_unused(refund, request, deadline, adopted=adopted):
             raise _namesake(lost)
         if not request.has_fingerprint(refund.fingerprint):
-            raise _conflict()
+            raise idempotency_conflict()
         if refund.status is not Status.PROCESSING:
             return Recorded(refund)
         if left := self._settler.lease_left_seconds(refund):
             return Later("another attempt is at work", left)
         return self._settler.take_over(refund, deadline)
-
-    def _last_known(self, request: RefundRequest) -> Refund | None:
-        """The refund as its audit trail last saw it, or None."""
-        last = self._audit.latest(request.transaction_id, request.refund_id)
-        return self._from_trail(request, last) if last else None
-
-    def _forgotten_minor(self, request: RefundRequest) -> int | None:
-        """The amount of a refund that the gateway has but the tables don't: the trail's amount, or
-        else the request's own; None if neither names one."""
-        last = self._audit.latest(request.transaction_id, request.refund_id)
-        recorded = last.get("details", {}).get("amount_minor") if last else None
-        return recorded if isinstance(recorded, int) else request.amount_minor
-
-    def _from_trail(self, request: RefundRequest, last: Item) -> Refund | None:
-        """The refund of a trail's last entry; None if the entry contains no refund's image.
-
-        Raises ``RefusedError`` when it is another request's.
-        """
-        try:
-            image = image_of(last)
-            if audit_entry(image)["entry_hash"] != last["entry_hash"]:
-                return None  # removed by hand, or tampered with
-            recorded = Refund.from_item(image | {"fingerprint": request.fingerprint()})
-        except (KeyError, ValueError, TypeError, AttributeError):
-            return None  # no refund's image
-        if not _asks_for(request, recorded):
-            raise _conflict()
-        recorded = replace(
-            recorded,
-            attempt_token=self._settler.new_token(),
-            key_used_at=recorded.created_at,
-        )
-        unfinished = recorded.status in UNFINISHED or self._sweep_has_passed(recorded)
-        return self._settler.recorder.opened(recorded) if unfinished else recorded
-
-    def _sweep_has_passed(self, refund: Refund) -> bool:
-        """Whether only a look-up would still show that the bank has sent the refund back."""
-        age = self._clock.now() - from_rfc3339(refund.created_at)
-        return refund.status is Status.SUCCEEDED and age > SWEEP_BACK - LAST_DAY
 
     def _draft(
         self, request: RefundRequest, status: Status, *, at: str | None = None, **more: Any
@@ -429,32 +375,6 @@ class Processor:
             return False
         return self._clock.now() - delivery.sent_at < self._not_ready_for
 
-    def _message_is_old(self, delivery: Delivery) -> bool:
-        """Whether SQS may delete the message before it could be delivered again after a crash
-        (10)."""
-        if delivery.sent_at is None:
-            return False
-        return self._clock.now() - delivery.sent_at > QUEUE_KEEPS - LAST_DAY
-
-
-def _continue_chain(refund: Refund, last: Item) -> Refund:
-    """The refund as the next version of a chain whose record was removed by hand. Whatever was sent
-    to the gateway for it was sent with that chain's account, key and age. What "all that is left"
-    came to is in that chain, too."""
-    details = last["details"]
-    began_at = min(str(details.get("created_at", refund.created_at)), refund.created_at)
-    return replace(
-        refund,
-        amount_minor=refund.amount_minor or details.get("amount_minor"),
-        version=last["version"] + 1,
-        previous_hash=last["entry_hash"],
-        gateway=details["gateway"],
-        gateway_account=details.get("gateway_account"),
-        gateway_reference=details.get("gateway_reference"),
-        order_format=details.get("order_format"),
-        key_used_at=began_at,
-    )
-
 
 def _may_have_forgotten(ledger: Ledger | None) -> bool:
     """Whether the payment shows a refund that its ledger has never held. It may be any request's:
@@ -464,25 +384,6 @@ def _may_have_forgotten(ledger: Ledger | None) -> bool:
 
 def _fits(request: RefundRequest, held_minor: int, currency: str | None) -> bool:
     return request.amount_minor in (None, held_minor) and request.currency == currency
-
-
-def _asks_for(request: RefundRequest, refund: Refund) -> bool:
-    """Whether the refund's record is what ``request`` asks for, except who sent it and when."""
-    if request.amount_minor not in (None, refund.amount_minor):
-        return False
-    fields = request.recorded_fields()
-    return all(
-        getattr(refund, name) == value
-        for name, value in fields.items()
-        if name not in ("requested_at", "sent_by")
-    )
-
-
-def _conflict() -> RefusedError:
-    return RefusedError(
-        ErrorCode.IDEMPOTENCY_CONFLICT,
-        "refund_id: already used by a request with other contents; a new refund needs a new one",
-    )
 
 
 def _namesake(known: str) -> RefusedError:

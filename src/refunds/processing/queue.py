@@ -27,7 +27,8 @@ from refunds.domain.request import (
     parse_message,
 )
 from refunds.processing.deferral import FIRST_SENT_BY, RESENT, Deferral, first_sent_by
-from refunds.processing.processor import Delivery, Processor
+from refunds.processing.delivery import Delivery
+from refunds.processing.processor import Processor
 from refunds.processing.recorder import Later, Recorded
 from refunds.tables.ledger import LedgerRead
 

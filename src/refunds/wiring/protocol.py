@@ -15,6 +15,7 @@ from refunds.processing.approval import Approvals
 from refunds.processing.balance import Balance
 from refunds.processing.evidence import Evidence
 from refunds.processing.limit_checks import LimitChecks
+from refunds.processing.lost_records import LostRecords
 from refunds.processing.processor import Processor
 from refunds.processing.recorder import Recorder
 from refunds.processing.reserver import Reserver
@@ -106,7 +107,9 @@ def build_protocol(  # noqa: PLR0913 - the parts of the protocol, each by keywor
         processor=Processor(
             refunds=refunds,
             ledger=ledger,
-            audit=audit,
+            lost=LostRecords(
+                audit=audit, recorder=recorder, clock=clock, new_token=surroundings.new_token
+            ),
             reserver=reserver,
             settler=settler,
             limits=limit_checks,

@@ -41,7 +41,7 @@ MUTANTS = (
         "what the trail says of a lost record is ignored",
         (
             "processing.processor:Processor._claim",
-            "if (known := self._from_trail(request, last)) is not None:",
+            "if (known := self._lost.rebuilt(request, last)) is not None:",
             "if (known := None) is not None:",
         ),
         caught_by="test_a_refund_that_ended_and_lost_its_record_is_never_claimed_again",
@@ -49,7 +49,7 @@ MUTANTS = (
     mutant(
         "a key is as young as its lost record's successor",
         (
-            "processing.processor:Processor._from_trail",
+            "processing.lost_records:LostRecords.rebuilt",
             "key_used_at=recorded.created_at,",
             "key_used_at=rfc3339(self._clock.now()),",
         ),
@@ -226,7 +226,7 @@ MUTANTS = (
         "a message at the end of its time is like any other",
         (
             "processing.processor:Processor._claim",
-            "if self._message_is_old(delivery):",
+            "if delivery.is_old(self._clock.now()):",
             "if False:",
         ),
         caught_by="test_a_message_at_the_end_of_its_time_is_found_after_a_crash",

@@ -8,7 +8,7 @@ MUTANTS = (
     mutant(
         "a rebuilt record gives back what the gateway kept",
         (
-            "processing.processor:Processor._from_trail",
+            "processing.lost_records:LostRecords.rebuilt",
             'image | {"fingerprint": request.fingerprint()}',
             'image | {"fingerprint": request.fingerprint(), "kept_minor": None}',
         ),
@@ -17,7 +17,7 @@ MUTANTS = (
     mutant(
         "a rebuilt record sends today's format",
         (
-            "processing.processor:Processor._from_trail",
+            "processing.lost_records:LostRecords.rebuilt",
             'image | {"fingerprint": request.fingerprint()}',
             'image | {"fingerprint": request.fingerprint(), "order_format": None}',
         ),
@@ -45,7 +45,7 @@ MUTANTS = (
         "a rejection begins a second chain",
         (
             "processing.processor:Processor._reject",
-            "refund = _continue_chain(refund, last)",
+            "refund = continue_chain(refund, last)",
             "pass",
         ),
         caught_by="test_a_rejection_continues_a_chain_that_ends_with_a_removal",
@@ -107,8 +107,8 @@ MUTANTS = (
     mutant(
         "a record that comes back late is not looked up",
         (
-            "processing.processor:Processor._sweep_has_passed",
-            "return refund.status is Status.SUCCEEDED and age > SWEEP_BACK - LAST_DAY",
+            "processing.lost_records:LostRecords._sweep_has_passed",
+            "return refund.status is Status.SUCCEEDED and age > SWEEP_BACK - SWEEP_MARGIN",
             "return False",
         ),
         caught_by="test_a_reversal_that_the_sweep_no_longer_reads_is_seen_when_its_record_comes_back",
@@ -117,7 +117,7 @@ MUTANTS = (
         "the archiver begins a second chain",
         (
             "processing.processor:Processor.resume_reserved",
-            "refund = _continue_chain(refund, last)",
+            "refund = continue_chain(refund, last)",
             "pass",
         ),
         caught_by="test_the_archiver_continues_a_chain_that_ends_with_a_removal",
@@ -313,7 +313,7 @@ MUTANTS = (
     mutant(
         "what all that is left came to is forgotten with the record",
         (
-            "processing.processor:_continue_chain",
+            "processing.lost_records:continue_chain",
             'refund.amount_minor or details.get("amount_minor")',
             "refund.amount_minor",
         ),

@@ -11,7 +11,7 @@ from tests.support.builders import InlinePool, body
 from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status
-from refunds.processing.processor import Delivery
+from refunds.processing.delivery import Delivery
 from refunds.processing.queue import PutBackError, handle_batch
 from refunds.processing.recorder import Later
 

@@ -17,7 +17,9 @@ from refunds.domain.limits import Limits
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import ErrorCode, RefusedError
 from refunds.gateways.contract import GatewayUnavailableError, KeyTooOld, Payment, RefundPage
-from refunds.processing.processor import LAST_DAY, QUEUE_KEEPS, Delivery, Processor
+from refunds.processing.delivery import LAST_DAY, QUEUE_KEEPS, Delivery
+from refunds.processing.lost_records import SWEEP_MARGIN
+from refunds.processing.processor import Processor
 from refunds.processing.recorder import RECORD_LOST, Later, Recorded
 from refunds.processing.settler import LONG_AGO, SWEEP_BACK
 
@@ -218,9 +220,9 @@ def test_a_namesake_that_holds_nothing_is_refused_without_a_call(world: World, b
 @pytest.mark.parametrize(
     ("status", "age", "opened"),
     [
-        (Status.SUCCEEDED, SWEEP_BACK - 2 * LAST_DAY, False),
-        (Status.SUCCEEDED, SWEEP_BACK - LAST_DAY / 2, True),
-        (Status.FAILED, SWEEP_BACK + 2 * LAST_DAY, False),
+        (Status.SUCCEEDED, SWEEP_BACK - 2 * SWEEP_MARGIN, False),
+        (Status.SUCCEEDED, SWEEP_BACK - SWEEP_MARGIN / 2, True),
+        (Status.FAILED, SWEEP_BACK + 2 * SWEEP_MARGIN, False),
         (Status.PENDING, timedelta(days=1), True),
     ],
 )
