@@ -17,7 +17,7 @@ from refunds.domain.clock import SystemClock
 from refunds.domain.redaction import describe
 from refunds_ops.audit import sources
 from refunds_ops.audit.cross_check import CrossCheck
-from refunds_ops.audit.failures import CLOSED
+from refunds_ops.audit.failures import CLOSED, LAMBDAS, OURS
 from refunds_ops.audit.rebuild import (
     Key,
     Outcome,
@@ -204,6 +204,7 @@ def replay(
         failures, sources.audit_table(stack), SystemClock(), bus=bus, dry_run=dry_run
     )
     done: list[dict[str, Any]] = []
+    _check_stream_records(keys)
     for key in keys or failures.keys():
         try:
             kept = failures.read(key)
@@ -274,6 +275,7 @@ def close(
     check_kept(why=why)
     stack = find_stack(stack_name)
     who = identify(stack, on_behalf_of)
+    _check_stream_records([key])
     kept = {name.replace("_", "-"): _metadata(text) for name, text in who.recorded().items()}
     try:
         moved = sources.failures(stack).move(key, CLOSED, why=_metadata(why), **kept)
@@ -288,6 +290,18 @@ def close(
         print_json({"key": moved})
     else:
         print_line(moved)
+
+
+def _check_stream_records(keys: Iterable[str]) -> None:
+    """Refuse other objects of the failures bucket. Moving a dead letter away would end its alarm,
+    and nobody would find the request again."""
+    for key in keys:
+        if not key.startswith((OURS, LAMBDAS)):
+            raise RefusedError(
+                f"{key} is no failed stream record: those are below {OURS} and {LAMBDAS}.",
+                "To list them: refunds audit replay --dry-run",
+                "For requests that were refused or failed: refunds dead-letters list",
+            )
 
 
 def _metadata(text: str) -> str:

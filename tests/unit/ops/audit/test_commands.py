@@ -326,6 +326,21 @@ def test_a_failure_is_closed_with_a_reason(run: Run, trail: Trail) -> None:
     assert run("audit", "close", "audit/x.json", "--why", "again") == 1
 
 
+@pytest.mark.parametrize(
+    "key", ["dead-letters/2026/11/23/m-1.json", "dead-letters-closed/m-1.json", "handled/audit/x"]
+)
+def test_only_failed_stream_records_are_closed_and_replayed(
+    run: Run, trail: Trail, key: str, capsys: Any
+) -> None:
+    """Closing the archived message of a request would hide it from everybody."""
+    s3, bucket = trail.stack.clients.s3, trail.stack.failures_bucket
+    s3.put_object(Bucket=bucket, Key=key, Body=b'{"body": "a request"}')
+    assert run("audit", "close", key, "--why", "not one of ours") == 1
+    assert "refunds dead-letters" in capsys.readouterr().err
+    assert run("audit", "replay", key) == 1
+    assert list(trail.stack.kept(bucket)) == [key]
+
+
 def test_show_tells_the_story_of_a_refund(run: Run, capsys: Any) -> None:
     assert run("audit", "show", "r4") == 0
     out = capsys.readouterr().out
