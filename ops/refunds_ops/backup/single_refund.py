@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
+class IntactError(RestoreError):
+    """The record is what its audit trail says. An earlier restore may have written it."""
+
+
 @dataclass
 class BackedUpRefund:
     """What a backup has of one refund, in wire form."""
@@ -67,8 +71,9 @@ class RefundRestore:
 
         ``transaction_id`` finds the trail of a refund that neither table nor backup has.
 
-        Raises ``RestoreError`` when there is nothing to restore, nothing to restore from, or the
-        record changes meanwhile; ``TrailError`` when its audit trail is damaged.
+        Raises ``IntactError`` when there is nothing to restore, ``RestoreError`` when there is
+        nothing to restore from or the record changes meanwhile, and ``TrailError`` when its audit
+        trail is damaged.
         """
         found = self._tables.refund(refund_id)
         stored = dict(found) if found else None
@@ -103,7 +108,7 @@ class RefundRestore:
             )
         same_request = backed_up is None or backed_up["fingerprint"] == stored.get("fingerprint")
         if latest is not None and entry["entry_hash"] == latest["entry_hash"] and same_request:
-            raise RestoreError(
+            raise IntactError(
                 f"{entry['refund_id']} needs no restore: its record is what its audit trail says"
             )
 

@@ -34,7 +34,7 @@ from refunds_ops.backup.ledger_rebuild import LedgerRebuild, open_unfinished
 from refunds_ops.backup.lost_rows import LostRows
 from refunds_ops.backup.progress import Progress, Rows
 from refunds_ops.backup.restore import OnProgress, RestoreError, RowRestore, import_table
-from refunds_ops.backup.single_refund import RefundRestore
+from refunds_ops.backup.single_refund import IntactError, RefundRestore
 from refunds_ops.backup.storage import AbsentError, BackupStorage
 from refunds_ops.backup.tables import TableReader, creation_parameters
 from refunds_ops.backup.whole_tables import (
@@ -194,13 +194,25 @@ class StackRestore:
 
     def restore_refund(
         self, refund_id: str, transaction_id: str | None, tables: Tables, on_progress: OnProgress
-    ) -> Refund:
-        """Restore one refund's record, then its payment's ledger. Raises ``RefusedError``."""
+    ) -> tuple[Refund, bool]:
+        """Restore one refund's record, then its payment's ledger. Returns the refund, and whether
+        its record needed it.
+
+        If it did not, an earlier restore may have ended before the ledger, so that is rebuilt all
+        the same. Raises ``RefusedError``.
+        """
         restore = RefundRestore(self._stack.dynamodb, tables, self._chains, self._storage)
         on_progress(f"find {refund_id} in the backup", 0, 0)
         try:
             backup = restore.read(self._digest, refund_id)
-            refund = restore.restore(refund_id, backup, transaction_id)
+            refund, needed = restore.restore(refund_id, backup, transaction_id), True
+        except IntactError:
+            stored = RefundsTable(self._stack.dynamodb, self._name("refunds")).get(refund_id)
+            if stored is None:
+                raise RefusedError(
+                    f"Not restored: {refund_id} changed meanwhile.", "Run the same command again."
+                ) from None
+            refund, needed = stored, False
         except (RestoreError, TrailError, DamagedError, AbsentError) as exc:
             raise RefusedError(
                 f"Not restored: {exc}.", "refunds verify and refunds backup verify say more."
@@ -212,7 +224,7 @@ class StackRestore:
             of_payment = [Refund.from_item(item) for item in refunds.items(sorted(refund_ids))]
             self._progress.ledger_after = ""
             self._rebuild_ledger(of_payment, self._gateways, on_progress)
-        return refund
+        return refund, needed
 
     # --- Ready for the queue ----------------------------------------------------------------------
 

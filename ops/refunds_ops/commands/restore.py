@@ -217,20 +217,32 @@ def _restore_refunds(
     as_json: bool,
 ) -> None:
     tables = stack_sources.tables(stack)
-    restored: list[Refund] = []
+    done: list[tuple[Refund, bool]] = []
     with progress_bar() as on_progress:
         for refund_id in refund_ids:
-            restored.append(restore.restore_refund(refund_id, transaction_id, tables, on_progress))
+            done.append(restore.restore_refund(refund_id, transaction_id, tables, on_progress))
+    # A restore that was stopped has written some records already.
+    restored = [(refund, needed) for refund, needed in done if needed or refund.restored]
     if as_json:
-        print_json([refund.item() for refund in restored])
-        return
-    out = console()
-    for refund in restored:
-        amount = amount_text(refund.amount_minor, refund.currency)
-        out.print(
-            f"[green]✓[/] {escape(refund.refund_id)} restored as version {refund.version}: "
-            f"{refund.status}, {escape(amount)}"
+        print_json([refund.item() for refund, _ in restored])
+    else:
+        for refund, needed in restored:
+            _print_restored(refund, needed=needed)
+    if intact := [refund for refund, needed in done if not (needed or refund.restored)]:
+        names = ", ".join(refund.refund_id for refund in intact)
+        raise RefusedError(
+            f"No restore is needed: the record is what its audit trail says. {names}",
+            "refunds verify and refunds backup verify say more.",
         )
+
+
+def _print_restored(refund: Refund, *, needed: bool) -> None:
+    how = "restored as version" if needed else "was restored already: version"
+    amount = amount_text(refund.amount_minor, refund.currency)
+    console().print(
+        f"[green]✓[/] {escape(refund.refund_id)} {how} {refund.version}: "
+        f"{refund.status}, {escape(amount)}"
+    )
 
 
 def _must_not_flow(stack: Stack) -> str:

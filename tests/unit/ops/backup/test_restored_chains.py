@@ -13,6 +13,7 @@ from tests.support.refund_trail import RefundTrail
 
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.refund import Status
+from refunds.gateways.contract import GatewayUnavailableError
 from refunds.tables.ledger import LedgerTable
 
 pytestmark = pytest.mark.usefixtures("gateway")
@@ -128,6 +129,10 @@ def test_a_refund_whose_trail_is_damaged_is_blocked_and_named(
     assert trail.table.get("rf-000001") is None
 
 
+def _does_not_answer(*_: Any) -> None:
+    raise GatewayUnavailableError("no answer")
+
+
 # --- One refund, by name --------------------------------------------------------------------------
 
 
@@ -173,7 +178,7 @@ def test_a_sound_record_is_not_replaced(trail: RefundTrail, refunds: Run) -> Non
     before = trail.add(1)
     trail.stack.back_up()
     status, _, err = by_name(refunds)
-    assert (status, "needs no restore" in err) == (1, True)
+    assert (status, "No restore is needed" in err) == (1, True)
     assert trail.get("rf-000001") == before
 
 
@@ -188,6 +193,33 @@ def test_a_record_newer_than_its_trail_is_not_replaced(trail: RefundTrail, refun
     status, _, err = by_name(refunds)
     assert (status, "refunds audit rebuild rf-000001" in err) == (1, True)
     assert trail.get("rf-000001") == before
+
+
+def test_a_restore_that_was_stopped_before_the_ledger_is_completed_by_the_same_command(
+    trail: RefundTrail, refunds: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail.add(1)
+    trail.add(2)
+    trail.stack.back_up()
+    trail.delete("rf-000001")
+    trail.delete("rf-000002")
+    both = ("--refund", "rf-000002")
+    with monkeypatch.context() as unanswered:
+        unanswered.setattr("refunds_ops.backup.stack_restore.LedgerRebuild.run", _does_not_answer)
+        status, _, err = by_name(refunds, *both)
+    assert (status, "Run the same command again" in err) == (3, True)
+    trail.writer.deliver()
+    for transaction_id in ("tx-000001", "tx-000002"):
+        trail.stack.dynamodb.delete_item(
+            TableName=trail.stack.ledger, Key={"transaction_id": {"S": transaction_id}}
+        )
+    status, out, err = by_name(refunds, *both)
+    assert status == 0, err
+    assert "rf-000001 was restored already: version 4" in out
+    assert "rf-000002 restored as version 4" in out
+    trail.writer.deliver()
+    assert trail.get("rf-000001").version == 4
+    assert trail.findings() == []
 
 
 def test_lost_entries_come_back_with_the_record(trail: RefundTrail, refunds: Run) -> None:
