@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.currencies import EXPONENTS
-from refunds.domain.limits import Amounts, Exceptions, LimitException, Limits, parse_amounts
+from refunds.domain.limits import (
+    SENT_AGAIN,
+    Amounts,
+    Exceptions,
+    LimitException,
+    Limits,
+    parse_amounts,
+)
+from refunds.domain.refund import short_text
+from refunds.domain.request_fields import Name
 from refunds.tables.limit_counters import LimitCounters, day_counter
 from refunds.tables.state import Control
 from refunds_ops.amounts import amount_text
@@ -115,15 +125,20 @@ def set_(stack_name: str | None, /, *, subject: str, **options: Any) -> None:
     user_day = _parsed("--user-day-minor", options["user_day_minor"])
     why = options["why"]
     check_kept(why=why)
+    if not options["remove"]:
+        _check_subject(subject)
     stack = find_stack(stack_name)
     who = identify(stack, options["on_behalf_of"])
     at = rfc3339(utc_now())
-    noted = why if who.on_behalf_of is None else f"{why} (on behalf of {who.on_behalf_of})"
+    by = who.recorded()["by"]
+    noted = short_text(why) or ""  # all changes share one item of at most 400 KB
+    if note := short_text(who.on_behalf_of):
+        noted += f" (on behalf of {note})"
     exception = LimitException(
         per_refund=per_refund,
         user_day=user_day,
         user_count=options["user_count"],
-        by=who.arn,
+        by=by,
         why=noted,
         at=at,
     )
@@ -133,7 +148,7 @@ def set_(stack_name: str | None, /, *, subject: str, **options: Any) -> None:
         raise RefusedError(f"There is no exception for {subject}.", "refunds limits show")
     try:
         after = before.changed(
-            subject, None if options["remove"] else exception, by=who.arn, why=noted, at=at
+            subject, None if options["remove"] else exception, by=by, why=noted, at=at
         )
     except ValueError as exc:
         raise RefusedError(f"{str(exc).capitalize()}.") from exc
@@ -149,6 +164,20 @@ def set_(stack_name: str | None, /, *, subject: str, **options: Any) -> None:
 
 def _control(stack: Stack) -> Control:
     return Control(stack.dynamodb, stack["LedgerTableName"])
+
+
+def _check_subject(subject: str) -> None:
+    """Refuse a subject that no request can have: its limits would never apply, unnoticed."""
+    kind, _, name = subject.partition(":")
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"]
+        raise RefusedError(
+            f"No request has this {kind or 'subject'}: {reason}.", "refunds limits set --help"
+        ) from exc
+    if SENT_AGAIN in name and kind == "sender":
+        raise RefusedError("A sender is one principal.", f"Set each of them:{SENT_AGAIN}separates.")
 
 
 def _parsed(option: str, text: str | None) -> dict[str, int] | None:

@@ -8,7 +8,7 @@ from tests.support.command_line import Refunds
 from tests.support.people import session_arn, sign_in
 from tests.support.world import World
 
-from refunds.domain.limits import Exceptions, Limits
+from refunds.domain.limits import Exceptions, LimitException, Limits
 
 WHY = ("--why", "VIP, TICKET-12")
 
@@ -86,8 +86,42 @@ def test_what_is_wrong_changes_nothing(
     assert exceptions(world).version == 0
 
 
-def test_limits_exceptions_and_the_day_are_shown(refunds: Refunds) -> None:
-    refunds("limits", "set", "user:u-\x1b[31m1", "--user-count", "5", *WHY)
+def test_long_reasons_do_not_use_up_the_room_for_later_changes(
+    world: World, refunds: Refunds
+) -> None:
+    """All changes share one item, which can have 400 KB."""
+    for number in range(5):
+        long = ("--why", f"{number}, pasted: " + "x" * 100_000)
+        assert refunds("limits", "set", "user:u-1", "--user-count", "1", *long).status == 0
+    found = exceptions(world)
+    assert found.changes[-1]["why"].startswith("4, pasted: xxx")
+    assert all(len(each["why"]) <= 256 for each in found.changes)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "user: ",
+        "user:u-1\n",
+        "user:u-1\u200b",
+        "user:" + "u" * 129,
+        "sender:A via B",
+        "user:\udcff",
+    ],
+)
+def test_a_subject_that_no_request_can_have_is_refused(
+    world: World, refunds: Refunds, subject: str
+) -> None:
+    """The person who sets it would believe that a limit holds."""
+    ran = refunds("limits", "set", subject, "--user-count", "1", *WHY)
+    assert (ran.status, exceptions(world).version) == (1, 0)
+
+
+def test_limits_exceptions_and_the_day_are_shown(world: World, refunds: Refunds) -> None:
+    hostile = LimitException(user_count=5, by="\x1b[31m", why="x", at="2026-11-23")
+    stored = Exceptions().changed("user:u-\x1b[31m1", hostile, by="x", why="x", at="2026-11-23")
+    assert world.control.write_exceptions(stored, expected_version=0)
+    refunds("limits", "set", "user:u-1", "--user-count", "5", *WHY)
     out = refunds("limits", "show").out
     assert "\x1b[31m" not in out
     words = " ".join(out.split())
@@ -101,4 +135,4 @@ def test_limits_exceptions_and_the_day_are_shown(refunds: Refunds) -> None:
     assert found["limits"]["per_refund"] == {"EUR": 50_000}
     assert found["limits"]["day"] is None
     assert found["today"] == {"EUR": 0}
-    assert (found["version"], found["changes"][0]["why"]) == (1, "VIP, TICKET-12")
+    assert (found["version"], found["changes"][1]["why"]) == (2, "VIP, TICKET-12")
