@@ -13,6 +13,7 @@ import click
 
 from refunds.domain.card_numbers import has_card_number
 from refunds.domain.identity import Identity
+from refunds.domain.text import is_blank
 from refunds_ops.errors import NotReadyError, RefusedError
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def login() -> str:
 
 def check_kept(**texts: str) -> None:
     """Refuse a required text that is missing, and a text that must not be stored."""
-    if missing := [
-        f"--{name.replace('_', '-')}" for name, text in texts.items() if not text.strip()
-    ]:
+    if missing := [f"--{name.replace('_', '-')}" for name, text in texts.items() if is_blank(text)]:
         raise RefusedError(f"{' and '.join(missing)} must not be empty: the records keep it.")
     if any(has_card_number(text) for text in texts.values()):
         raise RefusedError("Leave card numbers out: the records are kept for years.")

@@ -16,3 +16,8 @@ _UNSEEN = re.compile(
 def visible(text: str) -> str:
     """``text`` in one line, with a space in place of control characters and bidi marks."""
     return _UNSEEN.sub(" ", text)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader would see nothing: spaces, and characters that show nothing."""
+    return not any(each.isprintable() and not each.isspace() for each in text)

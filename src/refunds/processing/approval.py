@@ -16,6 +16,7 @@ from refunds.domain.clock import Clock, Deadline, rfc3339
 from refunds.domain.identity import Identity
 from refunds.domain.limits import SENT_AGAIN
 from refunds.domain.refund import Refund, Status, approved_version, change_status, short_text
+from refunds.domain.text import is_blank
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.recorder import Later
 from refunds.processing.review import describe_shown
@@ -195,7 +196,7 @@ def _check_person(refund: Refund, by: Identity) -> None:
 def _entry(
     decision: str, by: Identity, why: str, evidence: Mapping[str, str], at: str
 ) -> dict[str, str]:
-    if not why.strip():
+    if is_blank(why):
         raise ApprovalError("say why: the audit trail keeps it")
     if any(map(has_card_number, (why, *evidence.values()))):
         raise ApprovalError("leave card numbers out: the audit trail is kept for years")

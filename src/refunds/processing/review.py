@@ -14,6 +14,7 @@ from refunds.domain.clock import Deadline
 from refunds.domain.identity import Identity
 from refunds.domain.money import Money
 from refunds.domain.refund import Refund, Status, short_text
+from refunds.domain.text import is_blank
 from refunds.gateways.contract import GatewayRefund, GatewayStatus, GatewayUnavailableError
 from refunds.processing.balance import BalanceContendedError
 from refunds.processing.evidence import mismatch
@@ -44,7 +45,7 @@ class Reasons:
 
     def __post_init__(self) -> None:
         given = {"why": self.why, "evidence": self.evidence}
-        if empty := [name for name, value in given.items() if not value.strip()]:
+        if empty := [name for name, value in given.items() if is_blank(value)]:
             raise ReviewError(f"say {' and '.join(empty)}: the audit trail keeps it")
         if any(has_card_number(value) for value in given.values()):
             raise ReviewError("leave card numbers out: the audit trail is kept for years")
@@ -97,7 +98,7 @@ class Reviewer:
             raise ReviewError(f"{refund_id} is {refund.status}; only refunds IN_REVIEW are decided")
         shown, found = self._ask(refund, deadline)
         live = live_refunds(found or ())
-        moved_minor = sum(each.amount_minor for each in live)
+        own = [each for each in live if _of_its_payment(refund, each)]
         agrees = found is not None and _agrees(refund, live, to)
         if not agrees and not against_gateway:
             raise AgainstGatewayError(f"the gateway says otherwise: {shown}")
@@ -111,12 +112,12 @@ class Reviewer:
             assert refund.proposal is not None
             self._check_another(refund.proposal, reasons.who)
             review["proposed_by"] = refund.proposal["by"]
-        kept_minor = moved_minor if to is Status.FAILED and moved_minor else None
         if to is Status.FAILED:
+            # What the gateway moved of this payment stays counted.
+            kept_minor = sum(each.amount_minor for each in own) or None
             return self._finish(refund, to, review=review, kept_minor=kept_minor)
         # A later reversal by the bank is recognized by this id. It is left out when there are
         # several refunds, or none: then the refund is reversed only when all of them have failed.
-        own = [each for each in live if _of_its_payment(refund, each)]
         paid_by = own[0].gateway_refund_id if len(own) == 1 else None
         return self._finish(refund, to, review=review, gateway_refund_id=paid_by)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refunds.domain.refund import short_text
-from refunds.domain.text import visible
+from refunds.domain.text import is_blank, visible
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ from refunds.domain.text import visible
 def test_control_characters_and_bidi_marks_become_spaces(text: str, shown: str) -> None:
     assert visible(text) == shown
     assert short_text(text) == shown
+
+
+@pytest.mark.parametrize("text", ["", " \t\n", "\x1b", "\u200b\u202e", "\u3000", "\udcff"])
+def test_what_shows_nothing_is_blank(text: str) -> None:
+    assert is_blank(text)
+    assert not is_blank(f"{text}x{text}")

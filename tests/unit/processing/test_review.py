@@ -244,3 +244,17 @@ def test_a_payment_that_cannot_be_counted_is_said_after_the_correction(world: Wo
     with pytest.raises(ReviewError, match="corrected; its payment could not be counted"):
         correct(world)
     assert world.stored().status is Status.SUCCEEDED
+
+
+@pytest.mark.usefixtures("in_review")
+def test_not_paid_keeps_nothing_for_a_refund_of_another_payment(world: World) -> None:
+    world.gateway.refunds.append(shown(transaction_id="payment-2"))
+    decided = decide(world, Status.FAILED, against_gateway=True)
+    assert (decided.status, decided.kept_minor) == (Status.FAILED, None)
+    assert (world.held(), world.remaining()) == (0, 10_000)
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\u202e", "\x1b"])
+def test_a_reason_that_nobody_can_see_is_none(unseen: str) -> None:
+    with pytest.raises(ReviewError, match="say why"):
+        Reasons(person("ada"), unseen, "T-7")
