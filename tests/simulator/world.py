@@ -13,6 +13,7 @@ from tests.simulator.functions import GATEWAYS, Environment, Functions, Services
 from tests.simulator.gateway import Flair, Moved, Paid
 from tests.simulator.invariants import Checker
 from tests.simulator.kernel import Kernel
+from tests.simulator.ledger_rules import LedgerChecker
 from tests.simulator.limit_rules import LimitChecker
 from tests.simulator.network import Network
 from tests.simulator.rules import UNFINISHED
@@ -132,6 +133,7 @@ class World:
             s3=self.s3,
             stream=self.stream,
         )
+        LedgerChecker(self.checker)
         self.limits = LimitChecker(
             kernel=kernel,
             limits=limits,
