@@ -18,8 +18,8 @@ from refunds_console.rendering import Pages
 from refunds_console.routes import Routes, get
 from refunds_console.state import Console, Part
 from refunds_ops.audit.lag import AuditLag, audit_lag
-from refunds_ops.commands.intake import Found, look
 from refunds_ops.dates import utc_now
+from refunds_ops.flow_status import Found, look
 from refunds_ops.stack.alarms import Alarm, raised_alarms
 from refunds_ops.stack.stack import Stack
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,25 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from refunds.backup.digest import DigestError
 from refunds.breaker.queue_mapping import RUNNING, Switch, Switched
 from refunds.domain.intake import BreakerState, Intake, pause_intake, resume_intake
-from refunds.domain.refund import Status
 from refunds.environment import SettingsError
 from refunds.gateways.registry import ADAPTERS
 from refunds.settings import GatewaySettings
 from refunds.tables.state import Control
-from refunds_ops.backup.storage import AbsentError, Bucket
-from refunds_ops.backup.verification import newest
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
+from refunds_ops.flow_status import Found, look, paused_by, switch_of
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
-from refunds_ops.open_refunds import open_refunds
-from refunds_ops.queue_state import depth
 from refunds_ops.stack import audit_writer
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import acting
-from refunds_ops.sweep_progress import sweep_progress
 from refunds_ops.terminal import console, print_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,9 +34,6 @@ SWITCH_SECONDS = 120.0
 """How long to wait for Lambda: a change takes up to a minute, and an earlier one may still be in
 progress."""
 _ASK_AGAIN_SECONDS = 1.0
-READERS = 12
-"""The number of parallel reads from AWS: botocore's pool has 10 connections for each client."""
-
 _WHY = why_option("Kept, and shown by `refunds status`.")
 
 
@@ -180,166 +170,6 @@ def status(stack_name: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(REFUSED)
 
 
-@dataclass(frozen=True)
-class Concern:
-    """Something that a person should check, and the command for it, if there is one."""
-
-    what: str
-    command: str = ""
-    count: int = 0
-    """How many there are, if they are counted."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What `refunds status` shows."""
-
-    flows: bool
-    mapping_state: str
-    breaker: str
-    breaker_since: str | None
-    breaker_why: str | None
-    paused_at: str | None
-    paused_by: str | None
-    paused_on_behalf_of: str | None
-    paused_why: str | None
-    history: list[dict[str, str]]
-    waiting: int
-    in_flight: int
-    dead_letters: int
-    open_refunds: int
-    in_review: int
-    awaiting_approval: int
-    balance_short: int
-    """Refunds that wait because our balance at the gateway is too low."""
-    last_backup: str | None
-    backup_damaged: str | None = None
-    """Why the newest backup's digest can't be read."""
-    gateways_down: dict[str, str] = field(default_factory=dict)
-    """Of several gateways, those that are down: state, since when and why."""
-    gateways_paused: dict[str, str] = field(default_factory=dict)
-    """Of several gateways, those that a person has paused: who, since when and why."""
-    sweep: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By gateway and age of the refunds: since when all have been looked at for reversals."""
-    sweep_late: list[str] = field(default_factory=list)
-    """Gateways whose refunds are looked at later than promised."""
-
-    @property
-    def attention(self) -> list[str]:
-        """What a person should look at, and by which command."""
-        return [
-            f"{each.what}: {each.command}" if each.command else each.what for each in self.concerns
-        ]
-
-    @property
-    def concerns(self) -> list[Concern]:
-        """What a person should look at."""
-        wrong = []
-        if self.paused_at:
-            wrong.append(Concern("paused by a person"))
-        if self.breaker != BreakerState.CLOSED:
-            wrong.append(Concern(f"the breaker is {self.breaker}"))
-        wrong += [Concern(f"the gateway {name} is down") for name in self.gateways_down]
-        wrong += [Concern(f"requests for {name} are paused") for name in self.gateways_paused]
-        if self.flows != (self.mapping_state in RUNNING):
-            wrong.append(Concern(f"the event source mapping is {self.mapping_state}"))
-        if self.dead_letters:
-            wrong.append(Concern("dead letters", "refunds dead-letters list", self.dead_letters))
-        if self.balance_short:
-            what = "our balance at the gateway is too low: top it up there"
-            wrong.append(Concern(what, count=self.balance_short))
-        if self.in_review:
-            wrong.append(
-                Concern("refunds wait for a person", "refunds review list", self.in_review)
-            )
-        if self.awaiting_approval:
-            command = "refunds list --status AWAITING_APPROVAL"
-            wrong.append(Concern("refunds wait for approval", command, self.awaiting_approval))
-        wrong += [
-            Concern(f"reversals at {name} are found late: docs/runbook.md#sweepbehind")
-            for name in self.sweep_late
-        ]
-        if self.backup_damaged:
-            what = "the newest backup's digest can't be read"
-            wrong.append(Concern(what, "refunds backup verify"))
-        return wrong
-
-
-def look(stack: Stack, at_most: int | None = None) -> Found:
-    """Everything that `refunds status` shows, read at the same time.
-
-    ``at_most``: count no more open refunds than about so many.
-    """
-    control = Control(stack.dynamodb, stack["LedgerTableName"])
-    with ThreadPoolExecutor(READERS) as pool:
-        intake_read = pool.submit(control.intake)
-        queue_read = pool.submit(depth, stack, stack["RefundQueueUrl"])
-        dead_read = pool.submit(depth, stack, stack["RefundDeadLetterQueueUrl"])
-        mapping_read = pool.submit(_switch_of(stack).mapping_state)
-        backup_read = pool.submit(_last_backup, stack)
-        gateways_read = pool.map(control.intake, sorted(ADAPTERS))
-        now = datetime.now(UTC)
-        sweeps_read = pool.map(lambda name: sweep_progress(control, name, now), sorted(ADAPTERS))
-        open_now = open_refunds(stack, at_most, pool)
-        gateways = dict(zip(sorted(ADAPTERS), gateways_read, strict=True))
-        sweeps = [sweep for sweep in sweeps_read if sweep is not None]
-        intake, queue = intake_read.result(), queue_read.result()
-        last_backup, damaged = backup_read.result()
-        return Found(
-            flows=intake.flows,
-            mapping_state=mapping_read.result(),
-            breaker=intake.breaker.value,
-            breaker_since=intake.since,
-            breaker_why=intake.why,
-            paused_at=intake.paused_at,
-            paused_by=intake.paused_by,
-            paused_on_behalf_of=intake.paused_on_behalf_of,
-            paused_why=intake.paused_why,
-            history=[dict(change) for change in intake.history],
-            waiting=queue.waiting,
-            in_flight=queue.in_flight,
-            dead_letters=dead_read.result().all,
-            open_refunds=len(open_now),
-            in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
-            awaiting_approval=sum(
-                refund["status"] == Status.AWAITING_APPROVAL for refund in open_now
-            ),
-            balance_short=sum("balance_short_at" in refund for refund in open_now),
-            last_backup=last_backup,
-            backup_damaged=damaged,
-            gateways_down={
-                name: f"{state.breaker} since {state.since}: {state.why}"
-                for name, state in gateways.items()
-                if state.breaker is not BreakerState.CLOSED
-            },
-            gateways_paused={
-                name: f"by {_who(state)} since {state.paused_at}: {state.paused_why}"
-                for name, state in gateways.items()
-                if state.paused
-            },
-            sweep={sweep.gateway: sweep.looked_at for sweep in sweeps},
-            sweep_late=[sweep.gateway for sweep in sweeps if sweep.late],
-        )
-
-
-def _last_backup(stack: Stack) -> tuple[str | None, str | None]:
-    """When the newest backup began, and why its digest can't be read, if so."""
-    try:
-        backup = newest(Bucket(stack.s3, stack["BackupBucketName"]))
-    except (DigestError, AbsentError) as exc:
-        return None, str(exc)
-    return (backup.start_time if backup else None), None
-
-
-def _switch_of(stack: Stack) -> Switch:
-    return Switch(
-        control=Control(stack.dynamodb, stack["LedgerTableName"]),
-        client=stack.functions,
-        mapping_id=stack["RefundRequestsMappingId"],
-        maximum_concurrency=int(stack["MaximumConcurrency"]),
-    )
-
-
 def _switch(
     stack_name: str | None, step: Callable[..., Intake], options: dict[str, Any]
 ) -> tuple[Intake, Intake, str | None]:
@@ -363,7 +193,7 @@ def _switch(
         gateway,
     )
     if gateway is None:
-        after = _until_switched(_switch_of(stack)).intake
+        after = _until_switched(switch_of(stack)).intake
     return before, after, gateway
 
 
@@ -401,11 +231,7 @@ def _print_switched(before: Intake, after: Intake) -> None:
 
 
 def _by_whom(intake: Intake) -> str:
-    return escape(f"by {_who(intake)} since {intake.paused_at}: {intake.paused_why}")
-
-
-def _who(intake: Intake | Found) -> str:
-    return acting(intake.paused_by, intake.paused_on_behalf_of)
+    return escape(f"by {paused_by(intake)} since {intake.paused_at}: {intake.paused_why}")
 
 
 def _table(found: Found) -> Table:
@@ -421,7 +247,7 @@ def _table(found: Found) -> Table:
     )
     if found.paused_at:
         table.add_row(
-            "paused", Text(f"by {_who(found)} since {found.paused_at}: {found.paused_why}")
+            "paused", Text(f"by {paused_by(found)} since {found.paused_at}: {found.paused_why}")
         )
     breaker = found.breaker
     if found.breaker_since and found.breaker != BreakerState.CLOSED:
