@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from refunds_devkit.sandbox.app import Gateway, read_body
+from refunds_devkit.sandbox.app import Gateway
 from refunds_devkit.sandbox.contract import (
     PAYMENT_STATUSES,
     RefundCreate,
@@ -26,7 +26,8 @@ from refunds_devkit.sandbox.contract import (
     time_text,
 )
 from refunds_devkit.sandbox.faults import OPERATIONS, parse_fault
-from refunds_devkit.sandbox.ledger import Outcome
+from refunds_devkit.sandbox.outcomes import Outcome
+from refunds_devkit.sandbox.request_body import read_body
 from refunds_devkit.sandbox.wire import Answer
 
 MAX_ADMIN_BYTES = 16 << 20
@@ -88,7 +89,7 @@ class Admin:
 
     async def read_ledger(self, request: Request) -> Response:
         with self.ledger.transaction():
-            self.ledger.settle_due()
+            self.ledger.settlements.apply_due()
             books = self.ledger.books(_filters(request, "transaction_id", "reference"))
         return Answer(200, books).response()
 
@@ -127,7 +128,7 @@ class Admin:
         reference = parse_id(body.get("reference", f"foreign-{secrets.token_hex(8)}"), "reference")
         amount = parse_amount(body.get("amount"), "amount", low=1)
         with self.ledger.transaction():
-            self.ledger.settle_due()
+            self.ledger.settlements.apply_due()
             payment = self.ledger.payment(transaction_id)
             currency = parse_currency(body.get("currency", payment["currency"] if payment else ""))
             requested = RefundCreate(transaction_id, amount, currency, reference)
@@ -144,7 +145,7 @@ class Admin:
         code = parse_id(body.get("failure_code", "bank_rejected"), "failure_code")
         message = parse_id(body.get("failure_message", "Settled by hand."), "failure_message")
         with self.ledger.transaction():
-            self.ledger.settle_due()
+            self.ledger.settlements.apply_due()
             refund = self.ledger.settle_now(
                 request.path_params["id"], body["status"], code, message
             )

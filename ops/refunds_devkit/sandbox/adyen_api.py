@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from refunds_devkit.sandbox.app import Creation, Gateway, StoppingError, read_body
+from refunds_devkit.sandbox.app import Creation, Gateway, StoppingError
 from refunds_devkit.sandbox.contract import (
     MAX_REQUEST_BYTES,
     RefundCreate,
@@ -28,6 +28,7 @@ from refunds_devkit.sandbox.contract import (
     parse_id,
     parse_key,
 )
+from refunds_devkit.sandbox.request_body import read_body
 from refunds_devkit.sandbox.wire import Answer, Silence
 
 MERCHANT_ACCOUNT = "SandboxECOM"

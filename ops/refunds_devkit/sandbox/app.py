@@ -34,10 +34,10 @@ from refunds_devkit.sandbox.faults import (
     Fault,
     Stage,
 )
-from refunds_devkit.sandbox.ledger import Ledger, Outcome, Settlement
+from refunds_devkit.sandbox.ledger import Ledger
+from refunds_devkit.sandbox.outcomes import outcome_of
+from refunds_devkit.sandbox.request_body import read_body
 from refunds_devkit.sandbox.wire import Answer, Silence, deliver, html_502, status_seen
-
-BODY_SECONDS = 30
 
 
 class StoppingError(Exception):
@@ -160,7 +160,7 @@ class Gateway:
             if door is not None:
                 response = self._turned_away(door)
             else:
-                self.ledger.settle_due()
+                self.ledger.settlements.apply_due()
                 try:
                     answer = look_up()
                 except RefusedError as refused:
@@ -255,7 +255,7 @@ class Creation:
         if isinstance(self.requested, RefundCreate):
             transaction_id, reference = self.requested.transaction_id, self.requested.reference
         with ledger.transaction():
-            ledger.settle_due()
+            ledger.settlements.apply_due()
             strikes = self.gateway._strikes(CREATE_REFUND, transaction_id, reference)
             response, replayed = self._answered_at_once(strikes)
             if response is not None:
@@ -268,7 +268,7 @@ class Creation:
         # Abandoned when the server stops. The ledger frees the key when it is next opened.
         await self.gateway._wait(delay["seconds"])
         with ledger.transaction():
-            ledger.settle_due()
+            ledger.settlements.apply_due()
             return self._finish(number, strikes)
 
     def _answered_at_once(self, strikes: Strikes) -> tuple[Response | None, bool]:
@@ -334,53 +334,10 @@ class Creation:
         )
 
 
-def outcome_of(fault: Fault | None) -> Outcome:
-    match fault.kind if fault else None:
-        case "failed":
-            assert fault is not None
-            return Outcome("failed", fault["code"], fault["message"])
-        case "pending":
-            return Outcome("pending")
-        case "requires_action":
-            return Outcome("pending", "requires_action")
-        case "pending_then_succeeded":
-            assert fault is not None
-            return Outcome("pending", later=Settlement("succeeded", _micros(fault)))
-        case "pending_then_failed" | "succeeded_then_failed" as kind:
-            assert fault is not None
-            later = Settlement("failed", _micros(fault), fault["code"], fault["message"])
-            return Outcome(kind.split("_")[0], later=later)
-    return Outcome()
-
-
-def _micros(fault: Fault) -> int:
-    micros: int = round(fault["seconds"] * 1_000_000)
-    return micros
-
-
 def _key_in_use() -> Answer:
     return Answer(
         409, error_body("idempotency_key_in_use", "The first call with this key still runs.")
     )
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises RefusedError (422) past `limit` bytes, or 30 seconds."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise _unread(f"the body has more than {limit} bytes")
-    except TimeoutError as exc:
-        raise _unread(f"the body took more than {BODY_SECONDS} seconds") from exc
-    return bytes(body)
-
-
-def _unread(message: str) -> RefusedError:
-    # The rest of the body is unread, so no other request can follow on this connection.
-    return RefusedError(422, "invalid_request", message, {"Connection": "close"})
 
 
 def make_app(gateway: Gateway, more: list[BaseRoute]) -> Starlette:

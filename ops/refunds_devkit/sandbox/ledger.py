@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ from refunds_devkit.sandbox.contract import (
 )
 from refunds_devkit.sandbox.fault_store import FaultStore
 from refunds_devkit.sandbox.key_store import KeyStore
+from refunds_devkit.sandbox.outcomes import Outcome
 from refunds_devkit.sandbox.schema import APPLICATION_ID, RESET, SCHEMA, SCHEMA_VERSION
+from refunds_devkit.sandbox.settlements import Settlements
 
 BUSY_SECONDS = 10.0
 MAX_ADVANCE_MICROS = 20 * 365 * 24 * 3600 * 1_000_000
@@ -35,26 +36,6 @@ MAX_ADVANCE_MICROS = 20 * 365 * 24 * 3600 * 1_000_000
 
 class NotOurDatabaseError(Exception):
     """The file is not a sandbox ledger, or is one of another version."""
-
-
-@dataclass(frozen=True)
-class Settlement:
-    """The status of a refund `after_micros` after its creation."""
-
-    status: str
-    after_micros: int
-    failure_code: str | None = None
-    failure_message: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The first status of a refund, and its later ones."""
-
-    status: str = "succeeded"
-    failure_code: str | None = None
-    failure_message: str | None = None
-    later: Settlement | None = None
 
 
 class Ledger:
@@ -79,6 +60,7 @@ class Ledger:
         except BaseException:
             self._db.close()
             raise
+        self.settlements = Settlements(self._db, self.now)
         self.keys = KeyStore(self._db, self.now)
         self.faults = FaultStore(self._db)
         self.calls = CallLog(self._db, self.now)
@@ -244,7 +226,7 @@ class Ledger:
         assert 1 <= requested.amount <= MAX_AMOUNT
         made = self.now() if created_at is None else created_at
         refund_id = f"re_{secrets.token_hex(12)}"
-        seq = self._db.execute(
+        self._db.execute(
             """INSERT INTO refunds (id, transaction_id, reference, amount, currency, reason,
                    status, failure_code, failure_message, created_at, updated_at,
                    idempotency_key, origin)
@@ -264,23 +246,10 @@ class Ledger:
                 idempotency_key,
                 origin,
             ),
-        ).lastrowid
+        )
         row = self._refund_row(refund_id)
         assert row is not None
-        if outcome.status == "succeeded":
-            self._move(row, "out", made)
-        if outcome.later is not None:
-            later = outcome.later
-            self._db.execute(
-                "INSERT INTO settlements VALUES (?, ?, ?, ?, ?)",
-                (
-                    seq,
-                    made + later.after_micros,
-                    later.status,
-                    later.failure_code,
-                    later.failure_message,
-                ),
-            )
+        self.settlements.begin(row, outcome)
         return refund_json(row)
 
     def refund(self, refund_id: str) -> dict[str, Any] | None:
@@ -334,19 +303,6 @@ class Ledger:
         ).fetchone()
         return None if row is None else row["transaction_id"]
 
-    def settle_due(self) -> None:
-        """Applies all changes of status that are due. Called before every read, so that a read
-        depends on the clock alone."""
-        rows = self._db.execute(
-            """SELECT s.at, s.status AS becomes, s.failure_code AS code,
-                   s.failure_message AS message, r.*
-               FROM settlements s JOIN refunds r ON r.seq = s.refund_seq
-               WHERE s.at <= ? ORDER BY s.at, r.seq""",
-            (self.now(),),
-        ).fetchall()
-        for row in rows:
-            self._settle(row, row["becomes"], row["code"], row["message"], row["at"])
-
     def settle_now(self, refund_id: str, status: str, code: str, message: str) -> dict[str, Any]:
         """Settles a refund by hand. Raises RefusedError: 404, or 409 for an impossible change."""
         row = self._refund_row(refund_id)
@@ -359,41 +315,12 @@ class Ledger:
         ):
             raise RefusedError(409, "illegal_transition", f"It is {row['status']}.")
         if status == "failed":
-            self._settle(row, status, code, message, self.now())
+            self.settlements.settle(row, status, code, message, self.now())
         else:
-            self._settle(row, status, None, None, self.now())
+            self.settlements.settle(row, status, None, None, self.now())
         changed = self._refund_row(refund_id)
         assert changed is not None
         return refund_json(changed)
-
-    def _settle(
-        self, row: sqlite3.Row, status: str, code: str | None, message: str | None, at: int
-    ) -> None:
-        self._db.execute("DELETE FROM settlements WHERE refund_seq = ?", (row["seq"],))
-        self._db.execute(
-            """UPDATE refunds SET status = ?, failure_code = ?, failure_message = ?,
-               updated_at = ? WHERE seq = ?""",
-            (status, code, message, at, row["seq"]),
-        )
-        if status == "succeeded":
-            self._move(row, "out", at)
-        elif row["status"] == "succeeded":
-            self._move(row, "back", at)
-
-    def _move(self, row: sqlite3.Row, direction: str, at: int) -> None:
-        self._db.execute(
-            """INSERT INTO movements (refund_id, transaction_id, reference, direction, amount,
-               currency, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)""",
-            (
-                row["id"],
-                row["transaction_id"],
-                row["reference"],
-                direction,
-                row["amount"],
-                row["currency"],
-                at,
-            ),
-        )
 
     # What tests read
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from refunds_devkit.sandbox.contract import RefundCreate
 from refunds_devkit.sandbox.faults import CREATE_REFUND, KINDS, LIST_REFUNDS, SETTLE_SECONDS, Fault
-from refunds_devkit.sandbox.ledger import Ledger, Outcome
+from refunds_devkit.sandbox.ledger import Ledger
+from refunds_devkit.sandbox.outcomes import Outcome
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from refunds_devkit.sandbox.app import Creation, Gateway, read_body
+from refunds_devkit.sandbox.app import Creation, Gateway
 from refunds_devkit.sandbox.contract import (
     MAX_PAGE,
     MAX_REQUEST_BYTES,
@@ -31,6 +31,7 @@ from refunds_devkit.sandbox.contract import (
     parse_key,
 )
 from refunds_devkit.sandbox.faults import GET_PAYMENT
+from refunds_devkit.sandbox.request_body import read_body
 from refunds_devkit.sandbox.wire import Answer
 
 REFERENCE = "refund_reference"
