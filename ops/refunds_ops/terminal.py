@@ -149,17 +149,24 @@ def run_command(command: Callable[[], object]) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except SystemExit as exc:
+        # click turns a closed pipe into SystemExit(1), which would read as "refused".
+        if isinstance(exc.__context__, BrokenPipeError):
+            return _pipe_closed()
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except BrokenPipeError:
-        # Python flushes standard output once more at exit; it must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        return _pipe_closed()
     except Exception as exc:
         what, to_do, status = explain(exc)
         print_error(what, *to_do)
         if os.environ.get("REFUNDS_TRACEBACK"):
             raise
         return status
+
+
+def _pipe_closed() -> int:
+    # Python flushes standard output once more at exit; it must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
 
 
 def explain(error: Exception) -> tuple[str, tuple[str, ...], int]:

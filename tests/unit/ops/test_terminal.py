@@ -170,11 +170,25 @@ def test_every_error_is_a_status_and_a_sentence(
     assert shown.out == ""
 
 
-def test_a_closed_pipe_ends_quietly() -> None:
-    script = (
-        "import sys; from refunds_ops.terminal import print_line, run_command\n"
-        "sys.exit(run_command(lambda: [print_line('x' * 1000) for _ in range(1000)]))"
-    )
+PRINTS_MUCH = """\
+import sys
+
+import click
+
+from refunds_ops.terminal import print_line, run_command
+
+
+def much():
+    for _ in range(1000):
+        print_line("x" * 1000)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", ["much", "lambda: click.command(much)([], 'refunds', None, False)"]
+)
+def test_a_closed_pipe_ends_quietly(command: str) -> None:
+    script = f"{PRINTS_MUCH}\nsys.exit(run_command({command}))"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
