@@ -28,6 +28,8 @@ from refunds_ops.errors import NotReadyError
 from refunds_ops.stack.stack import Stack
 
 GATEWAY_SECONDS = 60.0
+_FIRST_WORDS = frozenset({"a", "at", "corrected", "leave", "say", "the", "there"})
+"""The words with which our own texts begin. A refund's id or a person's name keeps its case."""
 
 
 @dataclass(frozen=True)
@@ -87,4 +89,7 @@ def limits_of(stack: Stack) -> Limits:
 def sentence(error: Exception) -> str:
     """The text of a protocol error, as a sentence."""
     text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
+    first, _, rest = text.partition(" ")
+    if first.rstrip(";") in _FIRST_WORDS:
+        text = f"{first.capitalize()} {rest}"
+    return f"{text}."

@@ -10,7 +10,7 @@ from refunds_ops.amounts import amount_text
 from refunds_ops.statuses import acting
 
 NEXT: Mapping[str, str] = {
-    "PROCESSING": "It is being processed; ReconcileRefunds takes it up if that ends early.",
+    "PROCESSING": "It is being processed. If that ends early, ReconcileRefunds continues it.",
     "PENDING": "The gateway has accepted it. ReconcileRefunds asks until it says how it ended.",
     "IN_REVIEW": "A person decides: refunds review decide REFUND_ID --paid|--not-paid",
     "AWAITING_APPROVAL": "A person decides: refunds approve REFUND_ID, or refunds deny REFUND_ID",
@@ -19,12 +19,12 @@ NEXT: Mapping[str, str] = {
 
 CUSTOMER: Mapping[str, str] = {
     "PROCESSING": "Your refund is on its way. We will confirm it as soon as it is done.",
-    "PENDING": "Your bank is handling your refund. Banks take up to ten working days.",
-    "IN_REVIEW": "We are checking your refund with our payment provider, and come back to you.",
+    "PENDING": "Your bank is handling your refund. This can take up to ten working days.",
+    "IN_REVIEW": "We are checking your refund with our payment provider. We will get back to you.",
     "AWAITING_APPROVAL": "Your refund has been requested and is being approved.",
     "SUCCEEDED": "We have refunded you. Banks take up to ten working days to show it.",
-    "FAILED": "We could not refund you this way. We come back to you with another.",
-    "REJECTED": "This payment could not be refunded as requested. We come back to you.",
+    "FAILED": "We could not refund you this way. We will contact you about another way.",
+    "REJECTED": "This payment could not be refunded as requested. We will get back to you.",
     "REVERSED": "Your bank sent the refund back to us. Please give us another way to pay you.",
 }
 """What to tell the customer, by status. A customer who is not paid yet must not hear that they
@@ -101,7 +101,7 @@ def sentence(entry: Item) -> str:
         amount=_amount(details),
         payment=entry["transaction_id"],
         reason=details.get("reason"),
-        because=because(details),
+        because=_because(details),
         gateway=details.get("gateway"),
         status=entry["status"],
     )
@@ -160,6 +160,11 @@ def because(refund: Item) -> str:
     """Why a refund has its status."""
     code, message = refund.get("failure_code"), refund.get("failure_message")
     return ": ".join(str(each) for each in (code, message) if each) or NO_REASON
+
+
+def _because(refund: Item) -> str:
+    """The same inside a sentence, which ends with a full stop of its own."""
+    return because(refund).rstrip(".")
 
 
 def _amount(refund: Item) -> str:

@@ -24,7 +24,7 @@ from refunds.tables.limit_counters import LimitCounters, day_counter
 from refunds.tables.state import Control
 from refunds_ops.amounts import amount_text
 from refunds_ops.dates import utc_now
-from refunds_ops.deciding import limits_of
+from refunds_ops.deciding import limits_of, sentence
 from refunds_ops.errors import RefusedError
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
@@ -151,7 +151,7 @@ def set_(stack_name: str | None, /, *, subject: str, **options: Any) -> None:
             subject, None if options["remove"] else exception, by=by, why=noted, at=at
         )
     except ValueError as exc:
-        raise RefusedError(f"{str(exc).capitalize()}.") from exc
+        raise RefusedError(sentence(exc)) from exc
     if not control.write_exceptions(after, expected_version=before.version):
         raise RefusedError("Somebody else has changed the exceptions.", "Run the command again.")
     if options["as_json"]:

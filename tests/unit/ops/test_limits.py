@@ -117,6 +117,11 @@ def test_a_subject_that_no_request_can_have_is_refused(
     assert (ran.status, exceptions(world).version) == (1, 0)
 
 
+def test_a_wrong_subject_is_told_the_right_ones(refunds: Refunds) -> None:
+    ran = refunds("limits", "set", "u-1", "--user-count", "1", *WHY)
+    assert "A subject is user:ID, requester:NAME or sender:ID." in ran.err
+
+
 def test_limits_exceptions_and_the_day_are_shown(world: World, refunds: Refunds) -> None:
     hostile = LimitException(user_count=5, by="\x1b[31m", why="x", at="2026-11-23")
     stored = Exceptions().changed("user:u-\x1b[31m1", hostile, by="x", why="x", at="2026-11-23")

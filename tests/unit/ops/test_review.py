@@ -125,7 +125,7 @@ def test_a_decision_is_taken_once(world: World) -> None:
     again = decide("--not-paid")
 
     assert isinstance(again.exception, RefusedError)
-    assert "SUCCEEDED" in again.exception.what
+    assert again.exception.what.startswith("refund-1 is SUCCEEDED")
     found = world.refunds.get("refund-1")
     assert found is not None
     assert found.status is Status.SUCCEEDED

@@ -80,6 +80,17 @@ RESTORED = {"by": "arn:aws:iam::1:user/jo", "why": "TICKET-10", "source": "backu
         (
             entry(
                 "refund.failed",
+                "PROCESSING",
+                "FAILED",
+                failure_code="card_declined",
+                failure_message="The card was declined.",
+            ),
+            "flair did not pay it: card_declined: The card was declined. "
+            "The reserved money is free again.",
+        ),
+        (
+            entry(
+                "refund.failed",
                 "IN_REVIEW",
                 "FAILED",
                 changed_fields=["kept_minor", "review"],
