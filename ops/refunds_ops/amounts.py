@@ -9,12 +9,17 @@ from refunds.domain.money import EXPONENTS, MAX_AMOUNT_MINOR, Money
 from refunds_ops.errors import RefusedError
 
 
-def minor_units(text: str, currency: str, *, least: int = 1) -> int:
-    """So "25.00" of USD is 2500, and so is "2500" of JPY. Raises ``RefusedError``."""
+def check_currency(currency: str) -> None:
+    """Raises ``RefusedError`` for a code that no refund can have."""
     if currency not in EXPONENTS:
         raise RefusedError(
             f"{currency} is not an ISO 4217 currency.", "Write it in upper case, such as USD."
         )
+
+
+def minor_units(text: str, currency: str, *, least: int = 1) -> int:
+    """So "25.00" of USD is 2500, and so is "2500" of JPY. Raises ``RefusedError``."""
+    check_currency(currency)
     exponent = EXPONENTS[currency]
     if not re.fullmatch(r"\d{1,16}(\.\d{1,16})?", text, re.ASCII):
         raise RefusedError(

@@ -36,6 +36,12 @@ def json_option(fields: Mapping[str, str], *, lines: bool = False) -> Callable[[
     return decorate
 
 
+def one_format(*, as_json: bool, as_csv: bool) -> None:
+    """Raises ``UsageError`` when both were asked for: one would be ignored."""
+    if as_json and as_csv:
+        raise click.UsageError("Give --csv or --json, not both.")
+
+
 def json_output_of(command: click.Command) -> JsonOutput | None:
     """What ``--json`` prints, for a command that has it."""
     found: JsonOutput | None = getattr(command.callback, FIELDS_ATTRIBUTE, None)
@@ -48,7 +54,7 @@ REFUND_FIELDS: Mapping[str, str] = {
     "user_id": "whose money it is",
     "amount_minor": "integer minor units (2500 with USD is $25.00); absent when none was reserved",
     "currency": "ISO 4217",
-    "status": "PROCESSING, PENDING, IN_REVIEW, SUCCEEDED, FAILED, REJECTED, REVERSED, …",
+    "status": "such as SUCCEEDED; `refunds list --help` names all",
     "reason": "",
     "requested_by": "who asked, as the sender wrote it",
     "sent_by": "who sent the request, as SQS reports it",

@@ -13,7 +13,7 @@ import click
 
 from refunds.domain.clock import rfc3339
 from refunds.domain.refund import Item
-from refunds_ops.amounts import amount_text, minor_units
+from refunds_ops.amounts import amount_text, check_currency, minor_units
 from refunds_ops.dates import Zone, age, utc_now, zone_of
 from refunds_ops.errors import REFUSED
 from refunds_ops.finding import (
@@ -27,7 +27,7 @@ from refunds_ops.finding import (
     span_of,
     span_options,
 )
-from refunds_ops.json_output import REFUND_FIELDS, json_option
+from refunds_ops.json_output import REFUND_FIELDS, json_option, one_format
 from refunds_ops.open_refunds import open_refunds, open_since
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.story import NEXT, because
@@ -107,9 +107,10 @@ def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **op
     refunds list --day 2026-11-27 --status FAILED --status IN_REVIEW
     refunds list --since 24h --amount 25.00 --currency USD --csv
     """
+    one_format(as_json=as_json, as_csv=as_csv)
+    wanted = _filters(options)
     stack = find_stack(stack_name)
     zone, now = zone_of(stack), utc_now()
-    wanted = _filters(options)
     span = span_of(zone, now, day=options["day"], since=options["since"], until=options["until"])
     if span is None and not (wanted.transaction_id or wanted.user_id or wanted.only_unfinished):
         print_note("These are of the last seven days. For another time: --day, --since, --until.")
@@ -139,6 +140,8 @@ def list_refunds(stack_name: str | None, /, *, as_json: bool, as_csv: bool, **op
 def _filters(options: dict[str, Any]) -> Wanted:
     if options["amount"] is not None and options["currency"] is None:
         raise click.UsageError("--amount needs --currency, such as USD.")
+    if options["currency"] is not None:
+        check_currency(options["currency"])
     wanted = Wanted(
         transaction_id=options["transaction_id"],
         user_id=options["user_id"],

@@ -117,6 +117,9 @@ def statement(stack_name: str | None, /, **options: Any) -> None:
     stack = find_stack(stack_name)
     zone = zone_of(stack)
     span = _month(month, zone)
+    now = rfc3339(utc_now())
+    if span.since > now:
+        raise RefusedError(f"{month} has not begun.", "Name a month that has: --month YYYY-MM")
     if folder.exists() and any(folder.iterdir()):
         raise RefusedError(f"{folder} is not empty.", "Name a new folder: --output FOLDER")
     source = from_table(stack, span)
@@ -124,7 +127,7 @@ def statement(stack_name: str | None, /, **options: Any) -> None:
     (folder / "proof").mkdir(parents=True, exist_ok=True)
     _write_refunds(folder / "refunds.csv", refunds, zone)
     _write_totals(folder / "totals.csv", refunds, zone)
-    notes: list[str] = []
+    notes = ["The month has not ended: later refunds are missing."] if span.until > now else []
     compared = None
     if options["no_gateway"]:
         notes.append("The gateway was not asked: there is no reconciliation.csv.")

@@ -15,7 +15,7 @@ from refunds_ops.commands.list_refunds import SafeLines
 from refunds_ops.dates import Zone, utc_now, zone_of
 from refunds_ops.errors import RefusedError
 from refunds_ops.finding import span_of, span_options
-from refunds_ops.json_output import json_option
+from refunds_ops.json_output import json_option, one_format
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import print_json_lines, print_line, print_note
 from refunds_ops.totals import DIMENSIONS, Source, Total, from_backup, from_table, totals
@@ -57,7 +57,7 @@ BAR_WIDTH = 30
         "status": "paid out, in review, open, reversed or failed (with --by status)",
         "count": "refunds",
         "amount_minor": "their exact sum, in minor units",
-        "amount": "the same sum in the currency's main unit, such as 25.00",
+        "amount": "the same sum as people write it, such as 25.00 USD",
         "without_amount": "rejected requests that named no amount",
         "as_of": "RFC 3339, UTC: the instant that the sums describe",
     },
@@ -70,6 +70,7 @@ def totals_(stack_name: str | None, /, **options: Any) -> None:
     Sums the refunds created today, or in another time (--day, --since, --until). The sums are
     exact, and the output says as of when. With --from-backup, they are as of the backup.
     """
+    one_format(as_json=options["as_json"], as_csv=options["as_csv"])
     by = [name.strip() for name in options["by"].split(",")]
     if unknown := [name for name in by if name not in DIMENSIONS]:
         raise click.UsageError(

@@ -68,6 +68,7 @@ def test_totals_by_day_are_in_the_stacks_zone(refunds: Refunds) -> None:
 def test_totals_of_nothing(refunds: Refunds) -> None:
     assert refunds("totals").out == "No refunds.\n"
     assert refunds("totals", "--by", "weather").status == 2
+    assert refunds("totals", "--csv", "--json").status == 2
 
 
 REFUNDS = st.lists(
@@ -140,7 +141,9 @@ def test_a_statement_is_compared_with_the_gateway_and_proves_itself(
     for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    assert "sha256sum -c SHA256SUMS" in (folder / "README.txt").read_text()
+    readme = (folder / "README.txt").read_text()
+    assert "sha256sum -c SHA256SUMS" in readme
+    assert "The month has not ended: later refunds are missing." in readme
     again = refunds("statement", "--month", MONTH, "--output", str(folder))
     assert (again.status, "not empty" in again.err) == (1, True)
 
@@ -217,7 +220,7 @@ def test_a_forged_entry_can_choose_no_receipts_file_and_stop_no_statement(
     assert first["transaction_id"] == "p1"
 
 
-@pytest.mark.parametrize("month", ["2026-13", "november", "0000-01", "9999-12", "2026-1"])
+@pytest.mark.parametrize("month", ["2026-13", "november", "0000-01", "9998-12", "9999-12", "2026-1"])
 def test_a_month_must_be_one(refunds: Refunds, tmp_path: Path, month: str) -> None:
     ran = refunds("statement", "--month", month, "--output", str(tmp_path / "x"))
     assert ran.status == 1

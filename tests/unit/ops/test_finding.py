@@ -228,6 +228,8 @@ def test_a_stack_without_the_index_says_which_parameter(
         (("--since", "1d", "--until", "2d"), 1),
         (("--day", "2026-11-27", "--since", "1d"), 2),
         (("--amount", "5"), 2),
+        (("--currency", "usd"), 1),
+        (("--csv", "--json"), 2),
         (("--after", "x"), 2),
         (("--after", "x@y"), 2),
     ],
