@@ -13,10 +13,11 @@ from refunds_devkit.precompile import precompile_command
 from refunds_devkit.recording.command import record
 from refunds_devkit.sample_events import write_sample_events
 from refunds_devkit.sandbox.command import sandbox_gateway
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.terminal import run_command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="refunds", prog_name="refunds-dev")
 def cli() -> None:
     """Tools for developing on this project. `refunds` is the operators' command."""

@@ -11,14 +11,11 @@ from refunds_ops.lazy import LazyGroup
 from refunds_ops.terminal import run_command
 
 EPILOG = """
-\b
 Exit status: 0 done or clean, 1 findings or refused, 2 usage, 3 no stack, network or permission.
 
-\b
-The stack is found by --stack NAME (CloudFormation), else from the environment (the stack's
-outputs by their names), else from .local/stack.env, which `make up` writes.
+The stack is found by --stack NAME (CloudFormation), else from the environment (the stack's outputs
+by their names), else from .local/stack.env, which `make up` writes.
 
-\b
 Every command that shows something takes --json. Completion and all options: docs/cli.md
 """
 

@@ -1,4 +1,4 @@
-"""Command groups that import a command's module only when it is called.
+"""Command groups: with whole sentences in their help, and importing a command when it is called.
 
 ``refunds --help`` needs names and one line each; importing every command would take a second.
 """
@@ -11,8 +11,37 @@ from typing import Any
 
 import click
 
+MAX_SHORT_HELP = 1000
+"""In characters; no first sentence of a help text is longer."""
 
-class LazyGroup(click.Group):
+
+class CommandGroup(click.Group):
+    """Folds the short help of its commands where click would cut it off, and says which command
+    was probably meant."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            assert command is not None
+            rows.append((name, command.get_short_help_str(limit=MAX_SHORT_HELP)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            from difflib import get_close_matches
+
+            for name in get_close_matches(args[0], self.list_commands(ctx), n=1):
+                exc.message += f" Did you mean {name}?"
+            raise
+
+
+class LazyGroup(CommandGroup):
     """``sections``: a heading, and below it each command's name, its place and its short help.
 
     A place is ``module:attribute``. The short help is the first sentence of the command's own help;

@@ -149,10 +149,7 @@ def run_command(command: Callable[[], object]) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except SystemExit as exc:
-        # click turns a closed pipe into SystemExit(1), which would read as "refused".
-        if isinstance(exc.__context__, BrokenPipeError):
-            return _pipe_closed()
-        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        return _exit_status(exc)
     except BrokenPipeError:
         return _pipe_closed()
     except Exception as exc:
@@ -161,6 +158,13 @@ def run_command(command: Callable[[], object]) -> int:
         if os.environ.get("REFUNDS_TRACEBACK"):
             raise
         return status
+
+
+def _exit_status(exc: SystemExit) -> int:
+    # click turns a closed pipe into SystemExit(1), which would read as "refused".
+    if isinstance(exc.__context__, BrokenPipeError):
+        return _pipe_closed()
+    return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
 
 
 def _pipe_closed() -> int:

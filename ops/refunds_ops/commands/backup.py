@@ -32,6 +32,7 @@ from refunds_ops.commands.restore import restore
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.layout import Column, print_table
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
 
@@ -51,7 +52,7 @@ SUMMARY_FIELDS = {
 }
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def backup() -> None:
     """Make, verify, restore and read backups."""
 

@@ -17,6 +17,7 @@ from refunds_ops.errors import REFUSED
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.layout import Column, facts_table, print_table
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
 
@@ -43,7 +44,7 @@ DONE_FIELDS = {
 }
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=CommandGroup)
 def dead_letters() -> None:
     """List, show, resend and drop messages that were refused or failed."""
 

@@ -14,11 +14,12 @@ from refunds.gateways.contract import (
 )
 from refunds_ops.errors import ENVIRONMENT, REFUSED
 from refunds_ops.json_output import json_option
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import print_json_lines, print_line, print_note
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def key() -> None:
     """Check the gateways' keys."""
 

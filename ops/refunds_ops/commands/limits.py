@@ -28,6 +28,7 @@ from refunds_ops.deciding import limits_of, sentence
 from refunds_ops.errors import RefusedError
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.plain import print_facts
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import acting
@@ -53,7 +54,7 @@ SHOW_FIELDS = {
 }
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def limits() -> None:
     """Show the limits and make exceptions from them.
 

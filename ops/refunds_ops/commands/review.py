@@ -17,6 +17,7 @@ from refunds_ops.errors import REFUSED, RefusedError
 from refunds_ops.identity import ON_BEHALF_OF, identify
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.layout import Column, print_table
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.open_refunds import in_review, open_since
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import acting, outcome_of
@@ -24,7 +25,7 @@ from refunds_ops.story import because
 from refunds_ops.terminal import print_json, print_json_lines, print_line, print_note
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def review() -> None:
     """Decide refunds that no automatic step can settle."""
 

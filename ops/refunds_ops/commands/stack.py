@@ -9,6 +9,7 @@ import click
 
 from refunds_ops.errors import RefusedError
 from refunds_ops.json_output import json_option
+from refunds_ops.lazy import CommandGroup
 from refunds_ops.stack.adoption import adopt as adopt_kept
 from refunds_ops.stack.adoption import find_deleted
 from refunds_ops.stack.day_index import index_days, pages_without_day
@@ -17,7 +18,7 @@ from refunds_ops.terminal import print_json, print_line
 from refunds_ops.work_progress import progress_of
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def stack() -> None:
     """Show the stack's outputs, set its key, adopt a deleted stack, or index its days."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from refunds_devkit.cli_reference import reference
 from refunds_ops.cli import cli
@@ -80,6 +81,27 @@ def test_the_short_help_is_the_first_sentence_of_the_long_one() -> None:
                 assert found is not None
                 assert found.help is not None
                 assert found.help.split("\n\n")[0].replace("\n", " ").strip() == short, name
+
+
+@pytest.mark.parametrize("group", ["", "backup", "audit", "dead-letters", "stack", "limits"])
+def test_help_fits_a_terminal_of_80_columns_and_cuts_no_sentence(group: str) -> None:
+    shown = CliRunner().invoke(cli, [*group.split(), "--help"], terminal_width=80).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("lst", "No such command 'lst'. Did you mean list?"),
+        ("backup verfy", "No such command 'verfy'. Did you mean verify?"),
+        ("xyz", "No such command 'xyz'."),
+    ],
+)
+def test_a_mistyped_command_is_told_the_nearest_one(typed: str, said: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        cli(typed.split(), standalone_mode=False)
+    assert caught.value.format_message() == said
 
 
 def test_every_command_takes_the_stack_at_its_end() -> None:

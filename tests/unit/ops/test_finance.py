@@ -220,7 +220,7 @@ def test_a_forged_entry_can_choose_no_receipts_file_and_stop_no_statement(
     assert first["transaction_id"] == "p1"
 
 
-@pytest.mark.parametrize("month", ["2026-13", "november", "0000-01", "9998-12", "9999-12", "2026-1"])
+@pytest.mark.parametrize("month", ["2026-13", "november", "0000-01", "2999-12", "9999-12", "1-1"])
 def test_a_month_must_be_one(refunds: Refunds, tmp_path: Path, month: str) -> None:
     ran = refunds("statement", "--month", month, "--output", str(tmp_path / "x"))
     assert ran.status == 1
