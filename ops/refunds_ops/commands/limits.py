@@ -170,6 +170,10 @@ def _control(stack: Stack) -> Control:
 def _check_subject(subject: str) -> None:
     """Refuse a subject that no request can have: its limits would never apply, unnoticed."""
     kind, _, name = subject.partition(":")
+    if not name or kind not in ("user", "requester", "sender"):
+        raise RefusedError(
+            f"{subject} is not a subject.", "Give user:ID, requester:NAME or sender:ID."
+        )
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError as exc:

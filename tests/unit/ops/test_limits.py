@@ -119,7 +119,8 @@ def test_a_subject_that_no_request_can_have_is_refused(
 
 def test_a_wrong_subject_is_told_the_right_ones(refunds: Refunds) -> None:
     ran = refunds("limits", "set", "u-1", "--user-count", "1", *WHY)
-    assert "A subject is user:ID, requester:NAME or sender:ID." in ran.err
+    assert "u-1 is not a subject." in ran.err
+    assert "user:ID, requester:NAME or sender:ID" in ran.err
 
 
 def test_limits_exceptions_and_the_day_are_shown(world: World, refunds: Refunds) -> None:
