@@ -22,7 +22,12 @@ from refunds.domain.card_numbers import redacted
 from refunds.domain.clock import SystemClock, rfc3339
 from refunds.domain.identity import Identity
 from refunds.domain.refund import Refund, Status
-from refunds.domain.request import RefundRequest, RefusedError, parse_message
+from refunds.domain.request import (
+    RefundRequest,
+    RefusedError,
+    named_transaction_id,
+    parse_message,
+)
 from refunds.processing.dead_letters import ARCHIVED
 from refunds.processing.deferral import FIRST_SENT_BY, all_senders
 from refunds.tables.ledger import LedgerTable
@@ -275,12 +280,16 @@ class DeadLetters:
         """Close it for good. Its whole message stays in the failures bucket.
 
         Raises ``StillNeededError`` for the message of a refund that has begun and is in no index:
-        ReconcileRefunds finds it only once the message has been archived.
+        ReconcileRefunds finds it only once the message has been archived. It never finds a
+        reservation whose message is refused, perhaps by a later release than the one that made it.
         """
-        if letter.receipt is not None and (begun := self._begun(letter)):
+        is_valid = letter.request is not None
+        if (letter.receipt is not None or not is_valid) and (begun := self._begun(letter)):
             raise StillNeededError(
                 f"{letter.refund_id} {begun}, and only this message would come back to it.",
-                "Resend it, or wait until it is in the archive.",
+                "Resend it, or wait until it is in the archive."
+                if is_valid
+                else "Send the corrected request with the same refund id first: refunds request",
             )
         self._keep(letter, "dropped", by=by, why=why)
         self._remove(letter)
@@ -297,7 +306,8 @@ class DeadLetters:
             waits = refund.status is Status.PROCESSING and refund.open_shard is None
             same = request is None or _same_request(request, refund.fingerprint)
             return f"is {refund.status}" if waits and same else None
-        ledger = self._ledger.get(request.transaction_id) if request else None
+        payment = request.transaction_id if request else named_transaction_id(letter.body)
+        ledger = self._ledger.get(payment) if payment else None
         held_minor = ledger.reservations.get(refund_id, 0) if ledger else 0
         return "has its money reserved" if held_minor else None
 

@@ -190,7 +190,7 @@ def _act(stack_name: str | None, action: str, options: dict[str, Any]) -> None:
                 try:
                     letters.drop(letter, by=who, why=why)
                 except StillNeededError as exc:
-                    print_note(exc.what)
+                    print_note(" ".join((exc.what, *exc.to_do)))
                     done.append((letter, forecast, "skipped"))
                     continue
             past = "resent" if action == "resend" else "dropped"

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from refunds.domain.canonical_json import canonical_json
 from refunds.domain.card_numbers import has_card_number, has_printed_card_number, masked
-from refunds.domain.identifiers import REFUND_ID
+from refunds.domain.identifiers import REFUND_ID, TRANSACTION_ID
 from refunds.domain.money import MAX_AMOUNT_MINOR
 from refunds.domain.refund import short_text
 from refunds.domain.request_fields import (
@@ -302,11 +302,20 @@ def _free_text(request: RefundRequest) -> Iterator[tuple[str, str]]:
 
 def named_refund_id(body: str) -> str | None:
     """The refund id in a body, even in one that is refused. None when it names none."""
+    return _named(body, "refund_id", REFUND_ID)
+
+
+def named_transaction_id(body: str) -> str | None:
+    """The payment in a body, in the same way."""
+    return _named(body, "transaction_id", TRANSACTION_ID)
+
+
+def _named(body: str, field: str, form: re.Pattern[str]) -> str | None:
     try:
-        named = json.loads(body)["refund_id"]
+        named = json.loads(body)[field]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return named if isinstance(named, str) and REFUND_ID.fullmatch(named) else None
+    return named if isinstance(named, str) and form.fullmatch(named) else None
 
 
 def masked_body(body: str) -> str:

@@ -22,6 +22,7 @@ from refunds.domain.request import (
     RefusedError,
     masked_body,
     named_refund_id,
+    named_transaction_id,
     parse_message,
 )
 from refunds.processing.queue import handle_batch
@@ -235,6 +236,10 @@ def test_the_refund_id_of_a_refused_body_is_read_where_it_can_be(
     content: str, named: str | None
 ) -> None:
     assert named_refund_id(content) == named
+    assert named_transaction_id(content.replace("refund_id", "transaction_id")) in (
+        named,
+        "payment-1",
+    )
 
 
 # What the DLQ keeps of a body with a card number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -297,6 +298,40 @@ def test_the_message_of_a_refund_that_nothing_else_finds_is_not_dropped(
     assert "claimed is PROCESSING" in ran.err
     assert "reserved has its money reserved" in ran.err
     assert len(refunds("dead-letters", "list", "--json").lines) == 2
+
+
+@pytest.mark.parametrize("place", [put, archive])
+def test_a_refused_message_whose_money_is_reserved_is_not_dropped(
+    world: World, refunds: Refunds, place: Callable[[World, Any], str]
+) -> None:
+    """It was reserved, its worker died, and a later release refuses it: nothing else would come
+    back to it, not even from the archive."""
+    world.open_ledger("payment-1", "reserved", 2500)
+    refused = body(refund_id="reserved", requested_by="x" * 200)
+    place(world, refused)
+    ran = refunds("dead-letters", "drop", "--all", *WHY, "--yes", "--json")
+    assert (ran.status, ran.lines[0]["done"]) == (1, "skipped")
+    assert "reserved has its money reserved" in ran.err
+    assert "Send the corrected request with the same refund id" in ran.err
+    world.refunds.put_new(refund(refund_id="reserved", status=Status.SUCCEEDED))
+    assert refunds("dead-letters", "drop", "--all", *WHY, "--yes").status == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"refund_id": 1, "transaction_id": "payment-1"}',
+        '{"refund_id": "reserved"}',
+        "\ud800",
+    ],
+)
+def test_a_refused_message_that_names_no_payment_is_dropped(
+    world: World, refunds: Refunds, text: str
+) -> None:
+    world.open_ledger("payment-1", "reserved", 2500)
+    archive(world, text)
+    assert refunds("dead-letters", "drop", "--all", *WHY, "--yes").status == 0
 
 
 def test_a_record_of_another_payment_does_not_let_a_reserved_request_be_dropped(
