@@ -222,6 +222,27 @@ def test_a_restore_that_was_stopped_before_the_ledger_is_completed_by_the_same_c
     assert trail.findings() == []
 
 
+def test_a_removal_that_was_audited_after_the_refund_went_on_is_mended_as_the_runbook_says(
+    trail: RefundTrail, refunds: Run
+) -> None:
+    """AuditRejects: the refund's next version and its removal have one number."""
+    there = trail.add(1, Status.PROCESSING)
+    trail.stack.back_up()
+    trail.stack.dynamodb.delete_item(
+        TableName=trail.stack.refunds, Key={"refund_id": {"S": "rf-000001"}}
+    )
+    trail.stack.put(trail.stack.refunds, there.item())  # rebuilt before WriteAudit knew
+    trail.settle("rf-000001", Status.SUCCEEDED)
+    assert trail.writer.kept == ["another entry of this version is already there"]
+    assert trail.findings() != []
+    assert by_name(refunds, "--transaction", "tx-000001")[0] == 0
+    trail.writer.deliver()
+    assert trail.findings() == []
+    restored = trail.get("rf-000001")
+    assert (restored.version, restored.status) == (3, Status.PROCESSING)
+    assert restored.check_at is not None  # the reconciler asks the gateway what became of it
+
+
 def test_lost_entries_come_back_with_the_record(trail: RefundTrail, refunds: Run) -> None:
     trail.add(1)
     trail.stack.back_up()
