@@ -81,6 +81,8 @@ class RefundRow(NamedTuple):
     gateway: str | None
     gateway_refund_id: str | None
     gateway_reference: str | None
+    gateway_account: str | None
+    created_at: str | None
     updated_at: str | None
     open_since: str | None
     problem: tuple[str, str] | None = None
@@ -206,6 +208,8 @@ def refund_row(wire: Mapping[str, Any]) -> RefundRow:
         gateway=_text(image.get("gateway")),
         gateway_refund_id=_text(image.get("gateway_refund_id")),
         gateway_reference=_text(other.get("gateway_reference")),
+        gateway_account=_text(image.get("gateway_account")),
+        created_at=_text(image.get("created_at")),
         updated_at=_text(image.get("updated_at")),
         open_since=_text(other.get("open_since")),
         problem=problem,

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from botocore.exceptions import ClientError
+
 from refunds.backup.digest import DigestError
 from refunds.backup.table_scan import PageReader, ReadLimit
 from refunds.domain.clock import Deadline, SystemClock
@@ -125,6 +127,14 @@ def gateways(stack: Stack) -> Gateways:
     except SettingsError as exc:
         name = stack["ReconcileRefundsFunctionName"]
         raise NotReadyError(f"The settings of {name} can't be used here: {exc}.") from exc
+
+
+def configured_accounts(stack: Stack) -> dict[str, str] | None:
+    """The account of each configured gateway, by its name; None if the settings can't be read."""
+    try:
+        return {gateway.name: gateway.account for gateway in gateways(stack)}
+    except (NotReadyError, ClientError):
+        return None
 
 
 def gateway_refunds(gateways: Sequence[Gateway]) -> Iterator[Sequence[GatewayRefund]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from refunds.domain.clock import Clock, rfc3339
 from refunds.gateways.contract import GatewayRefund
+from refunds.processing.settler import SWEEP_BACK
 from refunds_ops.audit.backup_check import BackupCheck
 from refunds_ops.audit.cross_check import STREAM_LAG, CrossCheck
 from refunds_ops.audit.failures import FailureReader
@@ -70,6 +71,7 @@ class Verification:
     """Each source may be None, which leaves it out.
 
     ``gateway``: pages of its list of refunds. ``captured``: what the gateway captured of a payment.
+    ``accounts``: the account of each gateway that is configured, by the gateway's name.
     Without ``ask``, refunds that changed since the list was begun are not compared with it.
     """
 
@@ -84,6 +86,7 @@ class Verification:
         gateway: Iterable[Sequence[GatewayRefund]] | None = None,
         ask: Ask | None = None,
         captured: Callable[[str], int | None] | None = None,
+        accounts: Mapping[str, str] | None = None,
         max_findings: int = 1000,
         stream_lag: timedelta = STREAM_LAG,
         sleep: Callable[[float], object] | None = None,
@@ -97,6 +100,7 @@ class Verification:
         self._failures = failures
         self._gateway = gateway
         self._ask = ask
+        self._accounts = accounts
         self._listed_at = ""
         self._max_findings = max_findings
         self._in_tables = CrossCheck(tables, clock=clock, stream_lag=stream_lag, sleep=sleep)
@@ -120,6 +124,7 @@ class Verification:
                 report.findings = list(islice(findings, self._max_findings))
                 report.more = next(findings, None) is not None
                 report.notes += _rebuilt(store)
+                report.notes += self._not_swept(store)
         if self._begun_again:
             report.notes.append(
                 "Begun again after a restore or in new tables, which did not know them: "
@@ -228,6 +233,26 @@ class Verification:
         if not self._backup.findings:
             began = self._backup.audited_until
             yield from self._in_backup.findings(store, began, read_all)
+
+    def _not_swept(self, store: RowStore) -> Iterator[str]:
+        """Notes about paid refunds that a bank may still send back, unnoticed: the sweep for
+        reversals reads only the lists of the accounts that are configured."""
+        if self._accounts is None:
+            return
+        since = rfc3339(self._clock.now() - SWEEP_BACK)
+        for gateway, account, count in store.ask(
+            "SELECT gateway, gateway_account, count(*) FROM refunds"
+            " WHERE status = 'SUCCEEDED' AND created_at > ?"
+            " GROUP BY gateway, gateway_account ORDER BY gateway, gateway_account",
+            since,
+        ):
+            if gateway not in self._accounts or account not in (None, self._accounts[gateway]):
+                yield (
+                    f"{count:,} paid refunds of the last {SWEEP_BACK.days} days are at {gateway}"
+                    + (f" {account}" if account else "")
+                    + ", which is not configured: if a bank sends one back, it stays SUCCEEDED. "
+                    "See docs/gateways.md."
+                )
 
 
 _flat = chain.from_iterable

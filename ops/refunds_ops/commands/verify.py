@@ -146,6 +146,7 @@ def run_verification(  # noqa: PLR0913 - the command's options
         storage, key = backup_storage(stack, backup_folder), sources.public_key(stack, public_key)
         backup, damage = _backup(storage, sequence, key)
     gateways = list(sources.gateways(stack)) if with_gateway else []
+    accounts = sources.configured_accounts(stack)
     report = Verification(
         sources.tables(stack, read_units),
         clock=SystemClock(),
@@ -155,6 +156,7 @@ def run_verification(  # noqa: PLR0913 - the command's options
         gateway=sources.gateway_refunds(gateways) if with_gateway else None,
         ask=sources.ask_again(gateways),
         captured=sources.captured_by(gateways) if with_gateway else None,
+        accounts=accounts,
         max_findings=max_findings,
         workers=workers,
     ).run()

@@ -292,3 +292,30 @@ def test_an_untouched_stack_is_clean(trail: Trail) -> None:
 @pytest.mark.parametrize("name", TAMPERED)
 def test_verify_names_exactly(name: str, trail: Trail) -> None:
     assert_named_exactly(trail, *TAMPERED[name])
+
+
+@pytest.mark.parametrize(
+    ("accounts", "noted"),
+    [
+        (None, 0),
+        ({"flair": "api.flair.example"}, 0),
+        ({"flair": "other.flair.example"}, 1),
+        ({"stripe": "api.stripe.com"}, 2),
+    ],
+    ids=["unknown", "the same", "another", "none"],
+)
+def test_paid_refunds_of_an_account_that_is_not_configured_are_counted(
+    trail: Trail, accounts: dict[str, str] | None, noted: int
+) -> None:
+    """Their late reversals are not found: the sweep reads the configured accounts only."""
+    begun = trail.begin("r8", "p8", 5, gateway_account="api.flair.example")
+    trail.finish(begun, Status.SUCCEEDED, gateway_refund_id="gw-r8")
+    trail.deliver()
+    report = trail.verify(accounts=accounts)
+    assert report.clean
+    notes = [note for note in report.notes if "is not configured" in note]
+    assert len(notes) == noted
+    if noted:
+        assert notes[-1].startswith("1 paid refunds of the last 180 days are at flair api.flair")
+    trail.clock.advance(days=181)
+    assert not [note for note in trail.verify(accounts=accounts).notes if "configured" in note]
