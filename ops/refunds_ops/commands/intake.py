@@ -19,6 +19,7 @@ from refunds.environment import SettingsError
 from refunds.gateways.registry import ADAPTERS
 from refunds.settings import GatewaySettings
 from refunds.tables.state import Control
+from refunds_ops.dates import Zone, zone_of
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.flow_status import Found, look, paused_by, switch_of
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
@@ -105,12 +106,13 @@ def pause(stack_name: str | None, /, **options: Any) -> None:
     With --gateway, only that gateway's requests wait. This starts within a minute and may last as
     long as you like, because they are sent again every 15 minutes.
     """
-    before, intake, gateway = _switch(stack_name, pause_intake, options)
+    stack = _checked_stack(stack_name, options)
+    before, intake, gateway = _switch(stack, pause_intake, options)
     out = console()
     if options["as_json"]:
         _print_switched(before, intake)
     elif before.paused:
-        out.print(f"Already paused {_by_whom(intake)}")
+        out.print(f"Already paused {_by_whom(intake, zone_of(stack))}")
     elif gateway:
         out.print(
             f"[yellow]●[/] Paused. Requests for {gateway} wait until: "
@@ -132,11 +134,12 @@ def resume(stack_name: str | None, /, **options: Any) -> None:
     Refuses while WriteAudit doesn't read the stream of Refunds, because money would move without
     audit entries.
     """
+    stack = _checked_stack(stack_name, options)
     try:
-        audit_writer.check_connected(find_stack(stack_name))
+        audit_writer.check_connected(stack)
     except audit_writer.NotConnectedError as exc:
         raise RefusedError(f"Requests stay paused: {exc}.", *exc.steps) from exc
-    before, intake, gateway = _switch(stack_name, resume_intake, options)
+    before, intake, gateway = _switch(stack, resume_intake, options)
     out = console()
     if options["as_json"]:
         _print_switched(before, intake)
@@ -161,17 +164,26 @@ def status(stack_name: str | None, as_json: bool) -> None:
 
     Exit status 1 when something needs attention.
     """
-    found = look(find_stack(stack_name))
+    stack = find_stack(stack_name)
+    found = look(stack)
     if as_json:
         print_json(asdict(found) | {"attention": found.attention})
     else:
-        console().print(_table(found))
+        console().print(_table(found, zone_of(stack)))
     if found.attention:
         raise click.exceptions.Exit(REFUSED)
 
 
+def _checked_stack(stack_name: str | None, options: dict[str, Any]) -> Stack:
+    """The stack, once the options are known to be valid."""
+    if options["gateway"] and options["everything"]:
+        raise click.UsageError("Give --gateway NAME or --all.")
+    check_kept(why=options["why"])
+    return find_stack(stack_name)
+
+
 def _switch(
-    stack_name: str | None, step: Callable[..., Intake], options: dict[str, Any]
+    stack: Stack, step: Callable[..., Intake], options: dict[str, Any]
 ) -> tuple[Intake, Intake, str | None]:
     """Record the change, then switch the mapping. If the command ends in between, the reconciler or
     the next call completes it. Returns the state before and after, and the gateway if it is one of
@@ -181,10 +193,6 @@ def _switch(
     minute.
     """
     gateway, why = options["gateway"], options["why"]
-    if gateway and options["everything"]:
-        raise click.UsageError("Give --gateway NAME or --all.")
-    check_kept(why=why)
-    stack = find_stack(stack_name)
     who = identify(stack, options["on_behalf_of"])
     if gateway is not None:
         _check_one_of_several(stack, gateway)
@@ -206,7 +214,9 @@ def _check_one_of_several(stack: Stack, gateway: str) -> None:
     except SettingsError as exc:
         raise NotReadyError(f"The settings of {name} can't be read: {exc}.") from exc
     if gateway not in names:
-        raise RefusedError(f"{gateway} is not configured in this stack: {', '.join(names)}.")
+        raise RefusedError(
+            f"{gateway} is not a gateway of this stack.", f"Its gateways: {', '.join(names)}"
+        )
     if len(names) == 1:
         raise RefusedError(f"{gateway} is the only gateway.", "Leave --gateway out.")
 
@@ -230,11 +240,12 @@ def _print_switched(before: Intake, after: Intake) -> None:
     print_json({**values, "changed": before.paused != after.paused})
 
 
-def _by_whom(intake: Intake) -> str:
-    return escape(f"by {paused_by(intake)} since {intake.paused_at}: {intake.paused_why}")
+def _by_whom(intake: Intake, zone: Zone) -> str:
+    since = zone.show(intake.paused_at) if intake.paused_at else "an unknown time"
+    return escape(f"by {paused_by(intake)} since {since}: {intake.paused_why}")
 
 
-def _table(found: Found) -> Table:
+def _table(found: Found, zone: Zone) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -247,11 +258,12 @@ def _table(found: Found) -> Table:
     )
     if found.paused_at:
         table.add_row(
-            "paused", Text(f"by {paused_by(found)} since {found.paused_at}: {found.paused_why}")
+            "paused",
+            Text(f"by {paused_by(found)} since {zone.show(found.paused_at)}: {found.paused_why}"),
         )
     breaker = found.breaker
     if found.breaker_since and found.breaker != BreakerState.CLOSED:
-        breaker += f" since {found.breaker_since}: {found.breaker_why}"
+        breaker += f" since {zone.show(found.breaker_since)}: {found.breaker_why}"
     table.add_row("breaker", Text(breaker))
     for name, state in found.gateways_down.items():
         table.add_row(f"gateway {name}", Text(state, style="bold yellow"))
@@ -271,10 +283,13 @@ def _table(found: Found) -> Table:
         ages = ", ".join(f"{age} since {at[:16]}Z" for age, at in looked_at.items())
         late = "bold yellow" if name in found.sweep_late else ""
         table.add_row("looked for reversals", Text(f"{name}: {ages}", style=late))
-    table.add_row("last backup", found.last_backup or Text("none", style="yellow"))
+    table.add_row(
+        "last backup",
+        zone.show(found.last_backup) if found.last_backup else Text("none", style="yellow"),
+    )
     for change in found.history[-5:]:
         table.add_row(
-            change["at"][:19],
+            zone.show(change["at"]),
             Text(
                 f"{change['what']} by {acting(change['by'], change.get('on_behalf_of'))}: "
                 f"{change['why']}"

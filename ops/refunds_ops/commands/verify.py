@@ -105,7 +105,7 @@ def verify(  # noqa: PLR0913 - click passes the options
     """
     stack = find_stack(stack_name)
     out = console(stderr=True)
-    with _Bars(out, quiet=as_json and not out.is_terminal) as bars:
+    with _Bars(out, quiet=not out.is_terminal) as bars:
         report = run_verification(
             stack,
             bars.over,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
+from zoneinfo import ZoneInfo
 
 import pytest
 from botocore.exceptions import ClientError
@@ -21,6 +23,7 @@ from refunds.domain.intake import BreakerState, Intake, open_breaker
 from refunds.domain.refund import Status
 from refunds_ops.cli import cli
 from refunds_ops.commands import intake as command
+from refunds_ops.dates import Zone
 from refunds_ops.errors import NotReadyError, RefusedError
 from refunds_ops.stack.audit_writer import NotConnectedError
 
@@ -153,6 +156,26 @@ def test_who_pauses_is_asked_of_aws_and_a_name_given_is_only_a_note(
     assert "ada as Operator, on behalf of somebody else" in " ".join(shown.split())
 
 
+def test_times_are_shown_as_everywhere(world: World, mapping: Mapping) -> None:
+    """Not as they are stored, with microseconds and without the stack's zone."""
+    pause()
+    paused_at = state_of(world).paused_at
+    assert paused_at is not None
+    shown = f"since {Zone('UTC', ZoneInfo('UTC')).show(paused_at)}:"
+    assert shown in " ".join(run("status").output.split())
+    assert shown in " ".join(pause().output.split())
+    assert "Z " not in run("status").output
+
+
+def test_a_switch_names_its_stack_once(
+    world: World, mapping: Mapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_stack = Mock(wraps=vars(command)["find_stack"])
+    monkeypatch.setattr(command, "find_stack", find_stack)
+    assert run("resume", "--why", "over").exit_code == 0
+    assert find_stack.call_count == 1
+
+
 def test_pausing_twice_names_the_first_and_finishes_what_was_begun(
     world: World, mapping: Mapping
 ) -> None:
@@ -261,7 +284,9 @@ def test_one_of_several_gateways_can_be_paused_and_resumed(world: World, mapping
     assert run("status").exit_code == 0
 
 
-@pytest.mark.parametrize(("routes", "why"), [("", "only gateway"), ("x-=stripe", "not configured")])
+@pytest.mark.parametrize(
+    ("routes", "why"), [("", "only gateway"), ("x-=stripe", "not a gateway of this stack")]
+)
 def test_a_gateway_that_cannot_be_paused_alone_is_refused(
     world: World, mapping: Mapping, routes: str, why: str
 ) -> None:
