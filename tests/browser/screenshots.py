@@ -9,7 +9,9 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 from tests.support.browser import NoBrowserError, chromium_path
-from tests.support.console import operators_stack, served, shop_in_moto
+from tests.support.console import served
+from tests.support.operators_stack import operators_stack
+from tests.support.shop import shop_in_moto
 
 FOLDER = Path(__file__).parents[2] / "docs/images"
 WIDE = {"width": 1280, "height": 1040}

@@ -11,7 +11,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.support.browser import WAIT_MILLISECONDS
-from tests.support.console import HOSTILE, Lived, operators_stack, served, shop_in_moto
+from tests.support.console import served
+from tests.support.operators_stack import operators_stack
+from tests.support.shop import HOSTILE, Lived, shop_in_moto
 
 from refunds.domain.refund import Status
 

@@ -9,7 +9,9 @@ import pytest
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
 from tests.support.audit_backups import Signer
-from tests.support.console import Client, Lived, console_over, operators_stack
+from tests.support.console import Client, console_over
+from tests.support.operators_stack import operators_stack
+from tests.support.shop import Lived
 from tests.support.world import World
 
 from refunds_console import recent, rendering, state

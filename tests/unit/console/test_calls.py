@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.console import Client, Lived, console_over, operators_stack
+from tests.support.console import Client, console_over
+from tests.support.operators_stack import operators_stack
+from tests.support.shop import Lived
 from tests.support.world import World
 
 MOST = {

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from tests.support.builders import VISA, body, payment, shown
-from tests.support.console import Client, Lived, console_over, operators_stack
+from tests.support.console import Client, console_over
+from tests.support.operators_stack import operators_stack
 from tests.support.people import MOTO
+from tests.support.shop import Lived
 from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status

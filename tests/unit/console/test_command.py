@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from tests.support.command_line import Refunds
-from tests.support.console import operators_stack, outputs, served
+from tests.support.console import served
 from tests.support.moto_stack import REGION, Stack
+from tests.support.operators_stack import operators_stack, outputs
 from tests.support.world import World
 
 from refunds_console import server

@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 from tests.support.audit_backups import Signer
 from tests.support.builders import SECRET
-from tests.support.console import (
-    HOSTILE,
-    HOSTILE_USER,
-    Client,
-    Lived,
-    console_over,
-    operators_stack,
-)
+from tests.support.console import Client, console_over
+from tests.support.operators_stack import operators_stack
+from tests.support.shop import HOSTILE, HOSTILE_USER, Lived
 from tests.support.world import World
 
 from refunds.domain.refund import Status

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.console import Client, Lived, console_over, operators_stack
+from tests.support.console import Client, console_over
+from tests.support.operators_stack import operators_stack
+from tests.support.shop import Lived
 from tests.support.world import World
 
 from refunds_console.security import HEADERS, MAX_FORM_BYTES, Session

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.console import Client, Lived
+from tests.support.console import Client
+from tests.support.shop import Lived
 from tests.support.world import World
 
 from refunds_console import recent

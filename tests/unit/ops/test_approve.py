@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.builders import NOW, VISA, payment, refund, shown
 from tests.support.command_line import Refunds
-from tests.support.console import operators_stack
+from tests.support.operators_stack import operators_stack
 from tests.support.people import session_arn, sign_in
 from tests.support.world import World
 
