@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.simulator.dynamodb import Item
-from tests.simulator.gateway import Moved
+from tests.simulator.gateway_records import Moved
 from tests.simulator.invariants import Checker, as_recorded
 from tests.simulator.kernel import Violation
 from tests.simulator.rules import HOLDS_MONEY, UNFINISHED

@@ -15,62 +15,13 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.simulator.aws import Secret
+from tests.simulator.gateway_records import Moved, Paid, same_account
 from tests.simulator.kernel import Kernel
 
 from refunds.domain.clock import from_rfc3339
 from refunds.gateways.http import HttpResponse
 
 KEY_LIFETIME_SECONDS = 24 * 3600.0
-
-APART = frozenset({"second", "elsewhere"})
-"""Hosts that keep their own books: another gateway, and another account of the first."""
-
-
-@dataclass
-class Paid:
-    """A payment."""
-
-    id: str
-    currency: str
-    captured: int
-    status: str = "captured"
-    host: str = "flair"
-    """The gateway, or the account of it, that has the payment."""
-
-
-@dataclass
-class Moved:
-    """A refund in the gateway's ledger; ``ours`` when an API call of ours made it."""
-
-    number: int
-    transaction_id: str
-    reference: str
-    amount: int
-    currency: str
-    status: str
-    ours: bool
-    created_at: float
-    failure_code: str | None = None
-    ever_succeeded: bool = False
-    gateways_own: bool = False
-    """The gateway's own double: no call of ours asked for it."""
-    as_asked: bool = True
-    """Whether it is what the call asked for."""
-    asked: int = 0
-    """The amount that the call asked for."""
-    host: str = "flair"
-
-    @property
-    def id(self) -> str:
-        return f"re_{self.number}"
-
-    @property
-    def refund_id(self) -> str:
-        return self.reference.rpartition(".")[2]
-
-    @property
-    def live(self) -> bool:
-        return self.status != "failed"
 
 
 @dataclass
@@ -242,7 +193,7 @@ class Flair:
 
     def _known(self, host: str, transaction_id: str) -> Paid | None:
         paid = self.payments.get(transaction_id)
-        if paid is None or transaction_id in self.archived or not _same_books(paid.host, host):
+        if paid is None or transaction_id in self.archived or not same_account(paid.host, host):
             return None
         return paid
 
@@ -275,7 +226,7 @@ class Flair:
             each
             for each in reversed(self._candidates(query))
             if each.number < before
-            and _same_books(each.host, host)
+            and same_account(each.host, host)
             and each.created_at >= since
             and query.get("reference", each.reference) == each.reference
             and query.get("transaction_id", each.transaction_id) == each.transaction_id
@@ -386,11 +337,6 @@ class Flair:
             )
             return shown | {name: lie}
         return shown
-
-
-def _same_books(one: str, other: str) -> bool:
-    """Whether two addresses are of one account. Only those of ``APART`` keep books of their own."""
-    return one == other or not {one, other} & APART
 
 
 def _json(status: int, content: Any) -> HttpResponse:

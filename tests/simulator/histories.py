@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from tests.simulator.gateway import Moved
+from tests.simulator.gateway_records import Moved
 from tests.simulator.kernel import Violation
 from tests.simulator.world import World
 

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from tests.simulator.aws import S3, EventBridge
 from tests.simulator.dynamodb import Item, Key, Table
-from tests.simulator.gateway import Flair, Moved
+from tests.simulator.gateway import Flair
+from tests.simulator.gateway_records import Moved
 from tests.simulator.kernel import Kernel, Violation
 from tests.simulator.network import Network
 from tests.simulator.rules import HOLDS_MONEY, INTERNAL, MAY_FOLLOW, NEVER_CHANGES, UNFINISHED

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tests.simulator.dynamodb import Item, Key, Table
-from tests.simulator.gateway import Flair, Moved
+from tests.simulator.gateway import Flair
+from tests.simulator.gateway_records import Moved
 from tests.simulator.kernel import Kernel, Violation
 
 from refunds.domain.limits import Limits

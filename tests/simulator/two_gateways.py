@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.simulator.functions import GATEWAYS
-from tests.simulator.gateway import Moved
+from tests.simulator.gateway_records import Moved
 from tests.simulator.histories import Outcome
 from tests.simulator.kernel import Violation
 from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered

@@ -10,7 +10,8 @@ from tests.simulator.at_rest import AtRest
 from tests.simulator.aws import S3, EventBridge, Secret, Wire
 from tests.simulator.dynamodb import DynamoDB, Index, Table
 from tests.simulator.functions import GATEWAYS, Environment, Functions, Services
-from tests.simulator.gateway import Flair, Moved, Paid
+from tests.simulator.gateway import Flair
+from tests.simulator.gateway_records import Moved, Paid
 from tests.simulator.invariants import Checker
 from tests.simulator.kernel import Kernel
 from tests.simulator.ledger_rules import LedgerChecker

@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from tests.simulator.gateway import Moved
+from tests.simulator.gateway_records import Moved
 from tests.simulator.scripted.test_sweep import only_what_is_due
 from tests.simulator.scripting import (
     HIDDEN,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulator.gateway import Moved
+from tests.simulator.gateway_records import Moved
 from tests.simulator.scripting import HOUR, request, status, world
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
