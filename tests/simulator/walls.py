@@ -13,7 +13,8 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from tests.simulator.functions import GATEWAYS, Environment
+from tests.simulator.functions import GATEWAYS
+from tests.simulator.hasty_people import HastyPeople
 from tests.simulator.histories import FAULTS, Outcome, keep_apart, random_request, run_history
 from tests.simulator.kernel import Violation
 from tests.simulator.limit_histories import LIMITS_EVERY, run_limits
@@ -22,13 +23,9 @@ from tests.simulator.rules import UNFINISHED
 from tests.simulator.second_gateway import SECOND, TWO_GATEWAYS, host_of, second_gateway_registered
 from tests.simulator.sqs import DAY, Message
 from tests.simulator.world import World
-from tests.support.builders import person
 
-from refunds.domain.clock import Deadline
-from refunds.domain.refund import Status
-from refunds.gateways.contract import GatewayUnavailableError, Stage
+from refunds.gateways.contract import Stage
 from refunds.gateways.flair import FlairGateway
-from refunds.processing.review import Reasons, Reviewer, ReviewError
 from refunds.settings import GatewaySettings
 
 HOUR = 3600.0
@@ -119,6 +116,7 @@ class _Walls:
     def __init__(self, world: World, dice: Random, *, two_gateways: bool) -> None:
         self.world = world
         self.dice = dice
+        self.people = HastyPeople(world, dice, self._hit)
         self.payments = ["tx0", "tx1"][: dice.choice((1, 1, 2))]
         if two_gateways:
             self.payments.append(f"{SECOND}-tx")
@@ -180,9 +178,9 @@ class _Walls:
             self._archive_payment,
             self._look_at,
             self._look_at,
-            self._decide,
-            self._decide,
-            self._correct,
+            self.people.decide,
+            self.people.decide,
+            self.people.correct,
             self._resend_one,
         ]
 
@@ -318,50 +316,12 @@ class _Walls:
         if (refund_id,) in self.world.refunds.items:
             self._hit("webhook")
         event = {"look_at": refund_id}
-        self._invoke(
-            "reconcile", lambda env, deadline: env.reconcile_refunds.handle(event, deadline)
+        self.world.functions.invoke(
+            "reconcile",
+            lambda env, deadline: env.reconcile_refunds.handle(event, deadline),
+            lambda result: None,
+            lambda: None,
         )
-
-    # --- people ---------------------------------------------------------------------------------
-
-    def _decide(self) -> None:
-        """A person who decides at once on what comes into review during the next hours."""
-        for seconds in (0.0, 60.0, HOUR, 6 * HOUR, 30 * HOUR):
-            self.world.kernel.after(seconds, self._decide_now)
-
-    def _decide_now(self) -> None:
-        for (refund_id,), item in list(self.world.refunds.items.items()):
-            if item["status"]["S"] == "IN_REVIEW":
-                to = self.dice.choice((Status.SUCCEEDED, Status.FAILED))
-                self._person(refund_id, to, against=self.dice.random() < 0.5)
-
-    def _correct(self) -> None:
-        for (refund_id,), item in list(self.world.refunds.items.items()):
-            if item["status"]["S"] in ("FAILED", "REJECTED"):
-                self._person(refund_id, None)
-
-    def _person(self, refund_id: str, to: Status | None, *, against: bool = False) -> None:
-        """Someone decides ``to``; None: corrects what ended here and is paid at the gateway."""
-        reasons = Reasons(person("jo"), why="in a hurry", evidence="a customer's word")
-
-        def decide(env: Environment, deadline: Deadline) -> None:
-            self.world.checker.careless.add(refund_id)
-            protocol = env.protocol
-            reviewer = Reviewer(protocol.refunds, protocol.settler, protocol.ledger)
-            try:
-                if to is None:
-                    reviewer.correct(refund_id, reasons, deadline)
-                else:
-                    reviewer.decide(refund_id, to, reasons, deadline, against_gateway=against)
-            except (ReviewError, GatewayUnavailableError):
-                self.world.kernel.counts["a person is refused"] += 1
-            else:
-                self._hit(f"careless decision: {to}" if to else "corrected")
-
-        self._invoke("operator", decide)
-
-    def _invoke(self, function: str, body: Callable[[Environment, Deadline], Any]) -> None:
-        self.world.functions.invoke(function, body, lambda result: None, lambda: None)
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -382,7 +342,7 @@ class _Walls:
             world.run_for(dice.choice((10, 100, 350)) * DAY)
             world.reconcile()
             world.run_for(HOUR)
-            self._correct()
+            self.people.correct()
             for message in list(world.sqs.all.values()):
                 if message.gone is not None and dice.random() < 0.5:
                     self._hit("resent long after")
