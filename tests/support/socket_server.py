@@ -170,16 +170,31 @@ def never(connection: socket.socket, request: bytes) -> bool:
 # TLS
 
 
+CERTIFICATES_ONLY = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
-    """Signs certificates that only those trust who have its own."""
+    """Signs certificates that only those trust who have its own.
+
+    They have all extensions that RFC 5280 asks for: Python 3.13 and later accept no others.
+    """
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's authority")])
-        own = self._builder(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
-        )
-        self.pem = self._signed(own)
+        own = self._builder(self._name, self._key)
+        own = own.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        self.pem = self._signed(own.add_extension(CERTIFICATES_ONLY, critical=True))
 
     def server_context(self, folder: Path, name: x509.GeneralName) -> ssl.SSLContext:
         """A server's side of TLS with a certificate for ``name``."""
@@ -217,6 +232,10 @@ class Authority:
             .not_valid_after(now + timedelta(days=1))
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
             )
         )
 

@@ -6,7 +6,6 @@ The restored tables may lack changes that were made after the backup. The gatewa
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -30,6 +29,7 @@ from refunds.tables.ledger import Ledger, LedgerTable
 from refunds.tables.refunds import RefundsTable, shard_of
 from refunds_ops.backup.progress import Progress
 from refunds_ops.backup.restore import OnProgress, RestoreError
+from refunds_ops.backup.scratch_database import scratch_database
 
 T = TypeVar("T")
 
@@ -75,7 +75,8 @@ class LedgerRebuild:
         failed five times, and ``RestoreError`` for a ledger that keeps changing.
         """
         found = progress.ledger
-        with _Holdings(refunds) as holdings:
+        with scratch_database() as database:
+            holdings = _Holdings(database, refunds)
             total = holdings.transactions()
             left = holdings.after(progress.ledger_after)
             while chunk := list(islice(left, AT_ONCE)):
@@ -233,16 +234,14 @@ def _refunds_of(
 class _Holdings:
     """What each transaction's refunds hold, on disk, since there can be millions."""
 
-    def __init__(self, refunds: Iterable[Refund]) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="refunds-", suffix=".sqlite3")  # noqa: SIM115 - closed in __exit__
-        self._database = sqlite3.connect(self._file.name)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute(
+    def __init__(self, database: sqlite3.Connection, refunds: Iterable[Refund]) -> None:
+        self._database = database
+        database.execute(
             "CREATE TABLE held (transaction_id TEXT, refund_id TEXT, amount INTEGER, gateway TEXT,"
             " reference TEXT, succeeded INTEGER,"
             " PRIMARY KEY (transaction_id, refund_id)) WITHOUT ROWID"
         )
-        self._database.executemany(
+        database.executemany(
             "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)",
             (
                 (
@@ -256,14 +255,7 @@ class _Holdings:
                 for each in refunds
             ),
         )
-        self._database.commit()
-
-    def __enter__(self) -> _Holdings:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
-        self._file.close()
+        database.commit()
 
     def transactions(self) -> int:
         (count,) = self._database.execute(

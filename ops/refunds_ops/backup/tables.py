@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from refunds.backup.table_scan import PageReader, ReadLimit, Source
 from refunds.domain.refund import AUDITED
 from refunds.tables.refund_indexes import DAY_INDEX, USER_INDEX
 from refunds.tables.refunds import OPEN_INDEX
+from refunds_ops.backup.scratch_database import scratch_database
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -148,7 +148,8 @@ def compare(
             if _bucket(key) in unequal:
                 yield item, key, _digest(view(item))
 
-    with _HashesOnDisk((key, digest) for _, key, digest in hashed(expected())) as hashes:
+    with scratch_database() as database:
+        hashes = _HashesOnDisk(database, ((key, each) for _, key, each in hashed(expected())))
         for item, key, digest in hashed(actual()):
             expected_digest = hashes.pop(key)
             if expected_digest == digest:
@@ -175,24 +176,12 @@ def _unequal_buckets(
 
 
 class _HashesOnDisk:
-    """The hash of each row by its key, in a temporary file."""
+    """The hash of each row by its key."""
 
-    def __init__(self, hashes: Iterable[tuple[str, bytes]]) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="refunds-", suffix=".sqlite3")  # noqa: SIM115 - closed in __exit__
-        self._database = sqlite3.connect(self._file.name)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute(
-            "CREATE TABLE hashes (key TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID"
-        )
-        self._database.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?)", hashes)
-
-    def __enter__(self) -> _HashesOnDisk:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
-        self._file.close()
+    def __init__(self, database: sqlite3.Connection, hashes: Iterable[tuple[str, bytes]]) -> None:
+        self._database = database
+        database.execute("CREATE TABLE hashes (key TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID")
+        database.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?)", hashes)
 
     def pop(self, key: str) -> bytes | None:
         """The row's hash, which is removed: a second row with the same key is then unexpected."""

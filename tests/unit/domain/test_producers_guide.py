@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -33,10 +35,10 @@ def test_the_python_example_sends_its_request(
 class Shop:
     """The guide's order service, over a database in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
         self.code: dict[str, Any] = {}
         exec(compile(OUTBOX, str(GUIDE), "exec"), self.code)
-        self.db = sqlite3.connect(":memory:")
+        self.db = db
         self.db.executescript(self.code["SCHEMA"])
         self.db.execute("INSERT INTO orders VALUES ('1001', 'payment-1', 'paid')")
         self.db.commit()
@@ -46,9 +48,15 @@ class Shop:
         return str(status)
 
 
-def test_a_crash_after_sending_sends_again_and_pays_once(world: World) -> None:
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        yield Shop(db)
+
+
+def test_a_crash_after_sending_sends_again_and_pays_once(world: World, shop: Shop) -> None:
     world.gateway.payments["payment-1"] = payment()
-    shop, sent = Shop(), list[str]()
+    sent = list[str]()
     shop.code["cancel_order"](shop.db, "1001")
     shop.code["cancel_order"](shop.db, "1001")
 
@@ -68,8 +76,7 @@ def test_a_crash_after_sending_sends_again_and_pays_once(world: World) -> None:
     assert [order.amount_minor for order in world.gateway.orders] == [10_000]
 
 
-def test_an_order_is_not_cancelled_without_its_request() -> None:
-    shop = Shop()
+def test_an_order_is_not_cancelled_without_its_request(shop: Shop) -> None:
     shop.db.execute("DROP TABLE outbox")
 
     with pytest.raises(sqlite3.OperationalError):

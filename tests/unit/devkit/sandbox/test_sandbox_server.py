@@ -209,7 +209,7 @@ def test_a_taken_port_is_told_and_exits_3(
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite3"
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE precious (x)")
     before = path.read_bytes()
     result = CliRunner().invoke(

@@ -107,14 +107,19 @@ def test_what_the_digest_says_is_read_whole() -> None:
     assert len(list(whole_lines(storage, FILE))) == 3
 
 
+DIGITS = '{"N":"' + "9" * 5000 + '"}'
+DEPTH = '{"M":{"a":' * 5000 + '{"S":""}' + "}}" * 5000
+"""Where it ends depends on the version of Python: when it is parsed, or when it is made plain."""
+
+
 @pytest.mark.parametrize(
     "value",
-    ['{"N":"' + "9" * 5000 + '"}', '{"M":{"a":' * 400 + '{"S":""}' + "}}" * 400, '{"N":"²"}', "[]"],
+    [DIGITS, DEPTH, '{"N":"²"}', "[]"],
     ids=["digits", "depth", "superscript", "list"],
 )
 def test_an_item_that_costs_too_much_to_read_is_damage(value: str) -> None:
     packed = gzip.compress(f'{{"Item":{{"a":{value}}}}}\n'.encode())
     file = DataFile(KEY, hashlib.sha256(packed).hexdigest(), len(packed), 1)
     export = Export("audit", "arn", "root", "", 1, (), (file,))
-    with pytest.raises(DamagedError, match="root has an item that can't be read"):
+    with pytest.raises(DamagedError, match=r"can't be read|is not an item"):
         list(plain_items(storage_of(lambda: io.BytesIO(packed)), export))
