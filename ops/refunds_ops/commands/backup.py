@@ -316,7 +316,7 @@ def export_(  # noqa: PLR0913 - click passes the options
     if to_stdout and format_ == "parquet":
         raise click.UsageError("Parquet needs a file: it is not written to standard output.")
     count = _write(storage, number, table, format_, None if to_stdout else file)
-    print_note(f"✓ {count:,} rows of {table} in {file}")
+    print_note(f"✓ {count:,} rows of {table} {'on standard output' if to_stdout else f'in {file}'}")
 
 
 def _write(

@@ -73,7 +73,9 @@ def digest_of(storage: BackupStorage, number: int | None, keys: list[PublicKey] 
     try:
         stored = load(storage, number)
     except (AbsentError, DigestError) as exc:
-        raise RefusedError(f"There is no backup {number}: {exc}.") from exc
+        raise RefusedError(
+            f"There is no backup {number}: {exc}.", "To list them: refunds backup list"
+        ) from exc
     if stored.digest.key != digest_key(number):
         # An older backup with a valid signature may have been put in the place of a newer one.
         raise RefusedError(

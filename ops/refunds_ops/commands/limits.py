@@ -39,9 +39,9 @@ _NAMES = {
     "user_day": "one user and day",
     "user_count": "refunds of one user and day",
     "day": "all of a day",
-    "approve_above": "approved above",
-    "second_approval_above": "by two people above",
-    "stop_above": "all stops above",
+    "approve_above": "needs approval above",
+    "second_approval_above": "needs two people above",
+    "stop_above": "requests stop above",
 }
 
 SHOW_FIELDS = {

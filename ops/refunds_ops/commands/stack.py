@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import click
 
-from refunds_ops.errors import RefusedError
+from refunds_ops.errors import NotReadyError, RefusedError
 from refunds_ops.json_output import json_option
 from refunds_ops.lazy import CommandGroup
 from refunds_ops.stack.adoption import adopt as adopt_kept
@@ -30,6 +30,10 @@ def stack() -> None:
 def outputs(stack_name: str | None, name: str | None, as_json: bool) -> None:
     """Print one output of the stack, or all of them as NAME=value."""
     found = find_stack(stack_name)
+    if name is not None and name not in found.outputs:
+        raise NotReadyError(
+            f"{found.where} has no output {name}.", "To list them: refunds stack outputs"
+        )
     if as_json:
         names = [name] if name is not None else sorted(found.outputs)
         print_json({each: found[each] for each in names})
@@ -135,12 +139,19 @@ def set_key(stack_name: str | None, gateway_name: str | None, *, as_json: bool) 
     argument, so it is in no shell's history. The functions use the new key within five minutes.
     """
     found = find_stack(stack_name)
+    if gateway_name and "RoutedGatewaySecretArn" not in found.outputs:
+        raise NotReadyError(
+            f"{found.where} has one gateway, so there is no key to choose by name.",
+            "Leave --gateway-name out, or deploy with GatewayRoutes first (docs/gateways.md).",
+        )
     arn = found["RoutedGatewaySecretArn" if gateway_name else "GatewaySecretArn"]
     stdin = click.get_text_stream("stdin")
     given = click.prompt("API key", hide_input=True) if stdin.isatty() else stdin.readline()
     key = str(given).strip()
     if not key or any(character.isspace() for character in key):
-        raise RefusedError("That is not a key: a key is a single word.", "Nothing was stored.")
+        raise RefusedError(
+            "That is not a key: a key is one word, on one line.", "Nothing was stored."
+        )
     if gateway_name:
         stored = found.secrets.get_secret_value(SecretId=arn)["SecretString"]
         key = json.dumps(_keys_in(stored) | {gateway_name: key})

@@ -130,6 +130,7 @@ def _print(seen: dict[str, Any], zone: Zone) -> None:
 def _say_why(stack: Stack, refund_id: str) -> None:
     refund = refund_item(stack, refund_id)
     if refund is None:
+        print_note(f"There is no refund {refund_id} yet.")
         for line in why_not_processed(stack):
             print_note(line)
         return

@@ -133,7 +133,7 @@ def test_limits_exceptions_and_the_day_are_shown(world: World, refunds: Refunds)
     words = " ".join(out.split())
     assert "one refund 500.00 EUR" in words
     assert "all of a day off" in words
-    assert "all stops above 10000.00 EUR" in words or "all stops above 10,000.00 EUR" in words
+    assert "requests stop above 10000.00 EUR" in words
     assert "today 0.00 EUR" in words
     assert "by ada as Operator" in words
 

@@ -15,7 +15,7 @@ from tests.support.world import World
 from refunds.domain.refund import Refund, Status
 from refunds.gateways.contract import GatewayStatus
 from refunds_ops.cli import cli
-from refunds_ops.errors import RefusedError
+from refunds_ops.errors import NotReadyError, RefusedError
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +217,9 @@ def test_a_decision_without_a_verdict_is_a_usage_error(world: World) -> None:
 def test_an_output_is_printed_alone_for_scripts(stack: Stack) -> None:
     assert run("stack", "outputs", "RefundQueueUrl").output == f"{stack.queue_url}\n"
     assert f"LedgerTableName={stack.ledger_table}\n" in run("stack", "outputs").output
+    wrong = run("stack", "outputs", "RefundQueueURL").exception
+    assert isinstance(wrong, NotReadyError)
+    assert wrong.to_do == ("To list them: refunds stack outputs",)
 
 
 # --- Two people above an amount -------------------------------------------------------------------

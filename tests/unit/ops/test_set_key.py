@@ -12,7 +12,7 @@ from moto import mock_aws
 from tests.support.moto_stack import REGION
 
 from refunds_ops.cli import cli
-from refunds_ops.errors import RefusedError
+from refunds_ops.errors import NotReadyError, RefusedError
 
 KEY = "sk_test_8c1f"
 
@@ -66,4 +66,14 @@ def test_another_gateways_key_joins_those_that_are_there(secrets: dict[str, str]
 def test_what_can_be_no_key_is_not_stored(secrets: dict[str, str], typed: str) -> None:
     result = run(typed=typed)
     assert isinstance(result.exception, RefusedError)
+    assert stored(secrets["GatewaySecretArn"]) == "not-set"
+
+
+def test_a_stack_with_one_gateway_has_no_key_to_choose(
+    secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RoutedGatewaySecretArn")
+    error = run("--gateway-name", "stripe", typed=f"{KEY}\n").exception
+    assert isinstance(error, NotReadyError)
+    assert "Leave --gateway-name out" in error.to_do[0]
     assert stored(secrets["GatewaySecretArn"]) == "not-set"

@@ -46,6 +46,7 @@ def test_a_refund_that_does_not_end_in_time_says_where_it_is(
     assert (ran.status, "still PROCESSING" in ran.err) == (1, True)
     ran = refunds("watch", "nothing", "--seconds", "0")
     assert (ran.status, "No request waits" in ran.err) == (1, True)
+    assert "There is no refund nothing yet." in ran.err
 
 
 def test_watching_everything_shows_what_flows(
