@@ -23,6 +23,7 @@ from refunds.backup.digest import (
     sha256_hex,
     signature_key,
 )
+from refunds.backup.drills import PREFIX as DRILLS_PREFIX
 from refunds_ops.backup.data_files import DamagedError, Hashing, checked_lines
 from refunds_ops.backup.storage import AbsentError, BackupStorage, read
 
@@ -288,10 +289,12 @@ class BackupVerification:
             run = "/".join(key.split("/")[:5])
             if key.startswith(DIGESTS_PREFIX) or run in prefixes:
                 strays.add(key)
-            elif not key.startswith(f"{PREFIX}/runs/"):
+            elif not key.startswith((f"{PREFIX}/runs/", DRILLS_PREFIX)):
                 elsewhere.add(key)
         for run in sorted({"/".join(key.split("/")[:5]) for key in elsewhere}):
-            report.notes.append(f"{run} belongs to no digest: of a run that ended early, or is on.")
+            report.notes.append(
+                f"{run} belongs to no digest: its run has ended early or is still going."
+            )
         return strays, elsewhere
 
     def _check(

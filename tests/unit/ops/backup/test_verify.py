@@ -154,6 +154,14 @@ def test_an_extra_file_is_named(folder: Path, template: str) -> None:
     assert kinds(verify(folder)) == {("extra", extra)}
 
 
+def test_a_drill_that_passed_is_not_taken_for_a_run(folder: Path) -> None:
+    passed = folder / "refund-backups/drills/2026-11-28T05:01:26.649631Z.json"
+    passed.parent.mkdir(parents=True)
+    passed.write_bytes(b"{}")
+    report = verify(folder)
+    assert (report.findings, report.notes) == ([], [])
+
+
 def test_a_run_that_ended_early_is_no_finding(folder: Path) -> None:
     left = folder / "refund-backups/2026/01/01/20260101T000000Z/refunds/AWSDynamoDB/1-a/_started"
     left.parent.mkdir(parents=True)
