@@ -23,6 +23,8 @@ from refunds_ops.amounts import amount_text
 from refunds_ops.looks import Moment, moments, status_text, timeline
 from refunds_ops.statuses import short_name
 
+HASH_DIGITS = 6
+"""How much of a hash the audit trail's table shows: as much as its 100 columns have room for."""
 OPERATIONS = {
     "create_refund": "POST /v1/refunds",
     "list_refunds": "GET /v1/refunds?reference=…",
@@ -175,8 +177,8 @@ def _trail(seen: Seen) -> Table:
             status_text(entry["status"]),
             entry["outcome"],
             short_name(entry["processed_by"]).partition(":")[0],
-            (entry.get("previous_hash") or "–")[:7],
-            entry["entry_hash"][:7],
+            (entry.get("previous_hash") or "–")[:HASH_DIGITS],
+            entry["entry_hash"][:HASH_DIGITS],
         )
     return table
 

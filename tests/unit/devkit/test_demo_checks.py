@@ -211,9 +211,18 @@ def test_what_is_wrong_is_noticed_and_told(spoil: Callable[[Seen], None]) -> Non
 def test_it_fits_into_100_columns() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     seen = good_run()
+    found = checks(story(), seen)
+    by = "refunds-local-ReconcileRefunds-C6D877F8102AE:1"
+    widest = {
+        "refund_id": "rf_declined",
+        "transaction_id": "pay_1008",
+        "status": "AWAITING_APPROVAL",
+    }
+    hashes = {"previous_hash": "a" * 64, "entry_hash": "b" * 64}
+    seen.entries.append({**seen.entries[-1], **widest, **hashes, "processed_by": by})
     console.print(opening())
     console.print(progress(story(), seen, 3))
-    report(console, story(), seen, checks(story(), seen))
+    report(console, story(), seen, found)
     shown = console.export_text()
     assert "Everything is right" in shown
     assert "…" not in shown.replace("reference=…", "")
