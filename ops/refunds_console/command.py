@@ -26,7 +26,8 @@ PORT = 8321
 @click.option(
     "--allow-changes",
     is_flag=True,
-    help="Let the pages decide reviews and handle dead letters. Without it they only show.",
+    help="Let the pages decide reviews and approvals, and handle dead letters. Without it they "
+    "only show.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open it in this machine's browser.")
 @json_option({"url": "opens the console, once", "changes": "whether it allows changes"})
