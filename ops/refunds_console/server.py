@@ -42,6 +42,7 @@ def make_server(app: Starlette, on_ready: Callable[[], None]) -> uvicorn.Server:
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         http="h11",
         ws="none",
+        lifespan="off",  # the application has none, and a second Ctrl-C would print its traceback
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     return _Server(config, on_ready)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -84,3 +85,31 @@ def test_it_serves_and_names_no_server(world: World) -> None:
         assert refused.value.code == 401
         assert "server" not in refused.value.headers
         assert refused.value.headers["cache-control"] == "no-store"
+
+
+INTERRUPTED_TWICE = """
+import asyncio, os, signal, socket, threading
+from starlette.applications import Starlette
+from refunds_console.server import make_server
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def ready():
+    interrupt()
+    threading.Timer(0.05, interrupt).start()
+
+with socket.socket() as listening:
+    listening.bind(("127.0.0.1", 0))
+    try:
+        asyncio.run(make_server(Starlette(), ready).serve(sockets=[listening]))
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def test_a_second_ctrl_c_prints_no_traceback() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_TWICE], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
