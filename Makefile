@@ -15,7 +15,13 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(VENV)/pytest
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { \
+		line = sprintf("  make %-16s", $$1); count = split($$2, words, " "); \
+		for (i = 1; i <= count; i++) { \
+			if (length(line) + length(words[i]) > 78) { print line; line = sprintf("%23s", "") } \
+			line = line " " words[i] \
+		} \
+		print line }' $(firstword $(MAKEFILE_LIST))
 
 # --- Try it ---
 
