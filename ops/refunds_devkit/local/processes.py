@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,10 @@ def stop(process: Started) -> bool:
         if wait_until(lambda: not is_running(process), seconds):
             break
     _end_group(process.pid)
+    # It may have exited between the last look at its status and the one at /proc.
+    if (child := _children.pop(process.pid, None)) is not None:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(KILL_SECONDS)
     return True
 
 

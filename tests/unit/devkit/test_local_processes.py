@@ -52,6 +52,17 @@ def test_one_that_was_stopped_is_not_said_to_be_running_still(log: Path) -> None
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_one_that_exits_between_two_looks_is_reaped(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True, False])
+    monkeypatch.setattr("refunds_devkit.local.processes.is_running", lambda _: next(looks))
+    process = start(SLEEPER, os.environ, log)
+    assert stop(process)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+
+
 def test_one_that_ignores_the_gentle_way_is_killed(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
