@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import boto3
 import pytest
+from tests.support.audit_commands import Run, commands_on
 from tests.support.audit_rows import Trail
 from tests.support.moto_stack import REGION, Clients, Stack
 
@@ -27,3 +30,8 @@ def made(clients: Clients, scan: PageReader) -> Trail:
 def trail(made: Trail, stack: Stack) -> Trail:
     """A stack of the test's own with four refunds and a clean trail."""
     return made.copy_to(stack)
+
+
+@pytest.fixture
+def run(trail: Trail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    return commands_on(trail, monkeypatch, tmp_path)
