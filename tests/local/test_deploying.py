@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.local.deploying import PAGE, Walk, copy_of_the_project
 from tests.local.flow import Flow, eventually
 from tests.support.doc_commands import named_blocks
 from tests.support.doc_pages import NOT_IN_THE_WALK
@@ -30,7 +28,6 @@ from refunds_devkit.local.deployment import (
     build_parameters,
     deploy_stack,
     gateway_parameters,
-    sam_environment,
 )
 from refunds_devkit.local.emulator import aws_settings, start_emulator, wait_for_emulator
 from refunds_devkit.local.gateway import DEFAULT_API_KEY, start_sandbox, wait_for_sandbox
@@ -41,54 +38,8 @@ from refunds_devkit.sandbox.client import SandboxClient
 from refunds_ops.stack.adoption import IDENTIFIERS
 from refunds_ops.stack.stack import Stack, with_outputs
 
-PAGE = PROJECT / "docs/deploying.md"
 FIRST_RELEASE = Path(__file__).with_name("release-0.1.0.tar.xz")
 """Template and functions of release 0.1.0, as they were: what it wrote must be read today."""
-BLOCK_SECONDS = 300
-
-
-@dataclass
-class Walk:
-    """A copy of the project, the emulator it deploys to, and a gateway."""
-
-    project: Path
-    port: int
-    gateway: SandboxClient
-    gateway_url: str
-    ran: list[str] = field(default_factory=list)
-
-    def run(self, name: str, answers: str = "", **replaced: str) -> str:
-        """Run the page's block ``name``; its output. Fails the test with it when it fails."""
-        body = named_blocks(PAGE)[name]
-        for old, new in replaced.items():
-            body = body.replace(old, new)
-        self.ran.append(name)
-        return self.shell(body, answers)
-
-    def shell(self, body: str, answers: str = "") -> str:
-        done = subprocess.run(
-            ["sh", "-euc", body],
-            cwd=self.project,
-            env=self.environment,
-            input=answers,
-            text=True,
-            capture_output=True,
-            timeout=BLOCK_SECONDS,
-        )
-        assert done.returncode == 0, f"{body}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    @property
-    def environment(self) -> dict[str, str]:
-        environment = sam_environment(aws_settings(self.port))
-        environment["PATH"] = f"{self.project / 'bin'}:{environment['PATH']}"
-        return environment
-
-    def stack(self, name: str) -> Stack:
-        return with_outputs(Stack(f"the stack {name}", {}, aws_settings(self.port)), name)
-
-    def flow(self, name: str) -> Flow:
-        return Flow(self.stack(name), self.gateway)
 
 
 @pytest.fixture(scope="module")
@@ -105,40 +56,11 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         wait_for_sandbox(workspace, gateway, record.gateway_url)
         wait_for_emulator(workspace, emulator, record.emulator_port)
         build(workspace, build_parameters(), workspace.build)
-        project = _copy_of_the_project(workspace.folder / "project", record.gateway_url)
+        project = copy_of_the_project(workspace.folder / "project", record.gateway_url)
         gateway_client = SandboxClient(record.gateway_url)
         yield Walk(project, record.emulator_port, gateway_client, record.gateway_url)
     finally:
         down(workspace)
-
-
-def _copy_of_the_project(folder: Path, gateway_url: str) -> Path:
-    folder.mkdir()
-    # Copied: SAM mistakes the paths of links.
-    shutil.copytree(PROJECT / "src", folder / "src")
-    for name in ("template.yaml", "uv.toml"):
-        shutil.copy(PROJECT / name, folder / name)
-    (folder / ".venv").symlink_to(PROJECT / ".venv")
-    shim = folder / "bin/aws"
-    shim.parent.mkdir()
-    cli = PROJECT / "tests/support/aws_cli.py"
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {cli} "$@"\n')
-    shim.chmod(0o755)
-    mine = build_parameters() | {
-        key: PARAMETERS[key] for key in ("MaximumConcurrency", "ReconcileAfterSeconds")
-    }
-    more = "".join(f'  "{name}={value}",\n' for name, value in mine.items())
-    config = (PROJECT / "samconfig.toml").read_text()
-    config = config.replace("parameter_overrides = [\n", f"parameter_overrides = [\n{more}")
-    config = config.replace(
-        "parallel = true\n", f"parallel = true\nparameter_overrides = [\n{more}]\n"
-    )
-    config = config.replace(
-        "GatewayUrl=https://sandbox.flair.example", f"LocalGatewayUrl={gateway_url}"
-    )
-    config = config.replace('"Stage=dev"', '"Stage=local"')
-    (folder / "samconfig.toml").write_text(config)
-    return folder
 
 
 def test_an_upgrade_from_the_first_release_keeps_all_data(walk: Walk) -> None:
