@@ -28,6 +28,19 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: Path) -> None
             assert anchor in anchors(target), link
 
 
+def test_a_newcomers_first_change_can_be_made_as_it_is_written() -> None:
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    found = re.search(
+        r"In `(\S+)`, change `([^`]+)` in `TRANSITIONS` to `([^`]+)`.*?`(test_\w+)` fails", page
+    )
+    assert found is not None
+    path, before, after, test = found.groups()
+    assert before != after
+    assert (ROOT / path).read_text(encoding="utf-8").count(before) == 1
+    tests = ROOT.glob("tests/unit/domain/test_*.py")
+    assert any(f"def {test}(" in each.read_text(encoding="utf-8") for each in tests)
+
+
 @pytest.mark.parametrize("page", DECISIONS, ids=name)
 def test_every_decision_has_a_date_a_status_and_what_lost(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
