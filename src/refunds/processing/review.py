@@ -125,7 +125,9 @@ class Reviewer:
         """Record as paid a refund that ended here as FAILED or REJECTED, and that the gateway
         itself shows as paid. Its money counts against the payment again.
 
-        Safe to repeat after a crash. Raises ``ReviewError``.
+        If a person ended it against the gateway, the gateway's refunds may have other amounts, as
+        in a review: only a correction ends the alarm about them. Safe to repeat after a crash.
+        Raises ``ReviewError``.
         """
         refund = self._get(refund_id)
         if refund.status in (Status.FAILED, Status.REJECTED):
@@ -133,18 +135,14 @@ class Reviewer:
             if found is None:
                 raise ReviewError(f"the gateway can't be asked: {shown}")
             live = live_refunds(found)
-            if len(live) != 1 or live[0].status is not GatewayStatus.SUCCEEDED:
-                raise ReviewError(f"the gateway does not show it as paid once: {shown}")
-            (paid,) = live
-            amount_minor = refund.amount_minor or paid.amount_minor
-            if different := mismatch(replace(refund, amount_minor=amount_minor), paid):
-                raise ReviewError(f"the gateway's refund has another {different}: {shown}")
+            if not _undoes_a_decision(refund, live):
+                _check_paid_as_asked(refund, live, shown)
             refund = self._finish(
                 refund,
                 Status.SUCCEEDED,
                 review=reasons.recorded(shown, describe_balance(self._ledger, refund)),
-                amount_minor=amount_minor,
-                gateway_refund_id=paid.gateway_refund_id,
+                amount_minor=refund.amount_minor or live[0].amount_minor,
+                gateway_refund_id=live[0].gateway_refund_id if len(live) == 1 else None,
                 kept_minor=None,
             )
         elif refund.status is not Status.SUCCEEDED or refund.review is None:
@@ -238,6 +236,23 @@ def _agrees(refund: Refund, live: Sequence[GatewayRefund], to: Status) -> bool:
     return bool(live) and all(
         each.status is GatewayStatus.SUCCEEDED and _of_its_payment(refund, each) for each in live
     )
+
+
+def _undoes_a_decision(refund: Refund, live: Sequence[GatewayRefund]) -> bool:
+    """Whether a person ended the refund as not paid against the gateway, which shows it as paid."""
+    decided = (refund.review or {}).get("against_gateway") == "true"
+    in_its_currency = all(each.currency == refund.currency for each in live)
+    return decided and in_its_currency and _agrees(refund, live, Status.SUCCEEDED)
+
+
+def _check_paid_as_asked(refund: Refund, live: Sequence[GatewayRefund], shown: str) -> None:
+    """Raises ``ReviewError`` unless the gateway has paid it once, and as it was asked to."""
+    if len(live) != 1 or live[0].status is not GatewayStatus.SUCCEEDED:
+        raise ReviewError(f"the gateway does not show it as paid once: {shown}")
+    (paid,) = live
+    asked = replace(refund, amount_minor=refund.amount_minor or paid.amount_minor)
+    if different := mismatch(asked, paid):
+        raise ReviewError(f"the gateway's refund has another {different}: {shown}")
 
 
 def _of_its_payment(refund: Refund, shown: GatewayRefund) -> bool:

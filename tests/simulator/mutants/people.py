@@ -6,6 +6,15 @@ from tests.simulator.mutation import mutant
 
 MUTANTS = (
     mutant(
+        "a decision against the gateway is never corrected when amounts differ",
+        (
+            "processing.review:Reviewer.correct",
+            "if not _undoes_a_decision(refund, live):",
+            "if True:",
+        ),
+        caught_by="test_a_decision_against_the_gateway_can_be_corrected_though_the_amounts_differ",
+    ),
+    mutant(
         "the second person may be the first",
         (
             "processing.review:Reviewer._check_another",

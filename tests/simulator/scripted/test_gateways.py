@@ -8,6 +8,8 @@ from tests.simulator.scripting import (
     MINUTE,
     attribute,
     choose,
+    correct,
+    decide,
     deliver_again,
     fix_random,
     paid,
@@ -20,6 +22,7 @@ from tests.simulator.scripting import (
 from tests.simulator.sqs import DAY
 from tests.simulator.world import World
 
+from refunds.domain.refund import Status
 from refunds.gateways.flair import FlairGateway
 
 
@@ -78,6 +81,28 @@ def test_a_failed_refund_that_the_gateway_shows_as_paid_stays_in_sight() -> None
     made.run_for(HOUR)
     assert seen_paid_in_last_run(made) == 0
     assert "open_shard" not in made.refunds.items[("r1",)]
+
+
+def test_a_decision_against_the_gateway_can_be_corrected_though_the_amounts_differ() -> None:
+    """Without that, the alarm would stay on for ever."""
+    made = world(enforces_balance=False)
+    script_faults(made, gateway_doubles_a_refund=[1], network_loses_the_answer=[0, 1])
+    made.send(request())
+    made.run_for(HOUR)
+    decide(made, Status.FAILED)
+    for _ in range(3):
+        made.reconcile()
+        made.run_for(HOUR)
+    assert (status(made), remaining(made)) == ("FAILED", 400)
+    assert seen_paid_in_last_run(made) == 1
+    correct(made)
+    made.run_for(MINUTE)
+    for _ in range(3):
+        made.reconcile()
+        made.run_for(HOUR)
+    assert (status(made), remaining(made)) == ("SUCCEEDED", 400)
+    assert seen_paid_in_last_run(made) == 0
+    made.settle()
 
 
 def test_a_decline_of_a_repeated_call_is_nothing_beside_a_pending_refund() -> None:

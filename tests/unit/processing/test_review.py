@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.support.builders import person, refund, shown
 from tests.support.world import World
 
 from refunds.domain.refund import Refund, Status
-from refunds.gateways.contract import GatewayStatus
+from refunds.gateways.contract import GatewayRefund, GatewayStatus
 from refunds.processing.review import (
     AgainstGatewayError,
     Reasons,
@@ -258,3 +259,37 @@ def test_not_paid_keeps_nothing_for_a_refund_of_another_payment(world: World) ->
 def test_a_reason_that_nobody_can_see_is_none(unseen: str) -> None:
     with pytest.raises(ReviewError, match="say why"):
         Reasons(person("ada"), unseen, "T-7")
+
+
+@pytest.mark.parametrize(
+    "paid",
+    [
+        [shown(amount_minor=1)],
+        [shown(), shown(gateway_refund_id="gw-2")],
+    ],
+    ids=["another amount", "twice"],
+)
+def test_only_a_decision_against_the_gateway_is_corrected_though_the_amounts_differ(
+    world: World, paid: list[GatewayRefund]
+) -> None:
+    world.gateway.refunds += paid
+    failed = world.put(refund(status=Status.FAILED, review={"why": "seen"}))
+    with pytest.raises(ReviewError, match=r"another amount|not show it as paid once"):
+        reviewer(world).correct("refund-1", REASONS, world.deadline(60))
+    against = replace(failed, review={"why": "seen", "against_gateway": "true"})
+    assert world.refunds.save(failed, against)
+    corrected = reviewer(world).correct("refund-1", REASONS, world.deadline(60))
+    assert (corrected.status, corrected.amount_minor) == (Status.SUCCEEDED, 2500)
+    assert corrected.gateway_refund_id == ("gw-1" if len(paid) == 1 else None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"transaction_id": "payment-2"}, {"status": GatewayStatus.PENDING}, {"currency": "EUR"}],
+    ids=str,
+)
+def test_what_is_not_paid_corrects_no_decision(world: World, other: dict[str, Any]) -> None:
+    world.put(refund(status=Status.FAILED, review={"against_gateway": "true"}))
+    world.gateway.refunds.append(shown(**other))
+    with pytest.raises(ReviewError):
+        reviewer(world).correct("refund-1", REASONS, world.deadline(60))
