@@ -53,6 +53,9 @@ WRITES_AT_ONCE = 10
 
 FROM_TRAIL = "refunds of the audit trail"
 
+LEDGER_IS_NEW = ". Exceptions from limits and pauses of single gateways are lost: set them again"
+"""Added to what the restore says, and to the reason of the pause, which `refunds status` shows."""
+
 
 class StackRestore:
     """One restore: of which backup, into which tables, by whom and why."""
@@ -101,7 +104,7 @@ class StackRestore:
         try:
             if tables.ensure("ledger", self._name("ledger")):
                 self._hold_requests()
-                done.append("created the ledger table, with requests paused")
+                done.append(f"created the ledger table, with requests paused{LEDGER_IS_NEW}")
             for kind in ("audit", "refunds"):
                 if tables.ensure(kind, self._name(kind)):
                     done.append(f"created the table {self._name(kind)}")
@@ -134,7 +137,11 @@ class StackRestore:
         now, restorer = self._clock.now(), self._restorer
         Control(self._stack.dynamodb, self._name("ledger")).change_intake(
             lambda intake: pause_intake(
-                intake, restorer.by, restorer.why, now, on_behalf_of=restorer.on_behalf_of
+                intake,
+                restorer.by,
+                f"{restorer.why[:100]}{LEDGER_IS_NEW}",
+                now,
+                on_behalf_of=restorer.on_behalf_of,
             )
         )
         self._look_up_first()

@@ -20,7 +20,7 @@ from refunds_ops.backup.audit_chains import Restorer
 from refunds_ops.backup.export import TABLES
 from refunds_ops.backup.progress import Progress, Rebuilt
 from refunds_ops.backup.restore import table_identity
-from refunds_ops.backup.stack_restore import StackRestore
+from refunds_ops.backup.stack_restore import LEDGER_IS_NEW, StackRestore
 from refunds_ops.backup.storage import backup_storage
 from refunds_ops.commands.backup_options import (
     BACKUP_FOLDER,
@@ -253,7 +253,7 @@ def _must_not_flow(stack: Stack) -> str:
     why = ""
     try:
         intake = Control(stack.dynamodb, stack["LedgerTableName"]).intake()
-        held, why = intake.paused, intake.paused_why or ""
+        held, why = intake.paused, (intake.paused_why or "").removesuffix(LEDGER_IS_NEW)
         how = "refunds pause --why 'restore'"
     except stack.dynamodb.exceptions.ResourceNotFoundException:
         held = True

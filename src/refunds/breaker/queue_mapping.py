@@ -39,7 +39,10 @@ RUNNING = frozenset({"Creating", "Enabled", "Enabling", "Updating"})
 
 STOPPED = frozenset({"Disabled", "Disabling"})
 
-REASON_LOST = "requests were stopped, and the ledger table has no record of by whom and why"
+REASON_LOST = (
+    "requests were stopped, and the ledger table has no record of by whom and why. If it was lost, "
+    "so are exceptions from limits and pauses of single gateways: set them again"
+)
 
 
 class Switched(NamedTuple):

@@ -113,9 +113,14 @@ def test_a_lost_ledger_is_made_anew_with_requests_held(stack: BackedUp, refunds:
     stack.add(refund(1))
     stack.back_up()
     stack.dynamodb.delete_table(TableName=stack.ledger)
-    assert refunds("restore", "--table", "refunds")[0] == 0
+    lost = "Exceptions from limits and pauses of single gateways are lost: set them again"
+    why = ("--why", "TICKET-7 " * 60)
+    status, _, err = refunds("restore", "--table", "refunds", *why)
+    assert (status, lost in " ".join(err.split())) == (0, True)
     control = Control(stack.dynamodb, stack.ledger)
     assert control.intake().paused
+    # `refunds status` shows it until the resume.
+    assert (control.intake().paused_why or "").endswith(lost)
     assert control.look_up_first(stack.clock.now())
 
 
