@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from refunds.audit.failures_bucket import FailureStore
 from refunds.domain.card_numbers import redacted
-from refunds.domain.clock import SystemClock, rfc3339
+from refunds.domain.clock import SystemClock, from_rfc3339, rfc3339
 from refunds.domain.identity import Identity
 from refunds.domain.refund import Refund, Status
 from refunds.domain.request import (
@@ -105,8 +105,13 @@ class DeadLetter:
 
     @property
     def first_sent_at(self) -> str:
-        """When it was first sent, however often it was resent."""
-        return self.attributes.get(RESENT) or self.sent_at
+        """When it was first sent, however often it was resent. Anybody can set the attribute: it
+        counts only if it is an instant, and makes no message younger."""
+        try:
+            first = rfc3339(from_rfc3339(self.attributes.get(RESENT, "")))
+        except ValueError:
+            return self.sent_at
+        return min(first, self.sent_at)
 
     @property
     def request(self) -> RefundRequest | None:

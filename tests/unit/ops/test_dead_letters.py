@@ -155,6 +155,22 @@ def test_resent_again_it_is_as_old_as_the_first_time(world: World, refunds: Refu
     assert message["MessageAttributes"]["resent"]["StringValue"] == rfc3339(LONG_AGO)
 
 
+@pytest.mark.parametrize("resent", ["garbage", "9999-12-31T23:59:59-14:00", "9999-01-01T00:00:00Z"])
+def test_what_a_sender_wrote_as_the_time_hides_no_dead_letter(
+    world: World, refunds: Refunds, resent: str
+) -> None:
+    """SQS moves a message to the dead-letter queue with the attributes that its sender set."""
+    message_id = put(world, body(), resent=resent, first_sent_by="\u202e" + "y" * 3000)
+    put(world, body(refund_id="another"))
+    listed = refunds("dead-letters", "list")
+    assert (listed.status, "another" in listed.out) == (1, True)
+    assert refunds("dead-letters", "show", message_id).status == 0
+    assert refunds("dead-letters", "resend", message_id, *WHY, "--yes").status == 0
+    (message,) = queued(world)
+    again = from_rfc3339(message["MessageAttributes"]["resent"]["StringValue"])
+    assert again <= datetime.now(UTC)
+
+
 def test_what_a_resend_cannot_help_is_skipped(world: World, refunds: Refunds) -> None:
     put(world, "{", error_code="invalid_json", error_message="x")
     put(world, body())
