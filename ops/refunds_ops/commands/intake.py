@@ -18,7 +18,7 @@ from refunds.domain.intake import BreakerState, Intake, pause_intake, resume_int
 from refunds.environment import SettingsError
 from refunds.gateways.registry import ADAPTERS
 from refunds.settings import GatewaySettings
-from refunds.tables.state import Control
+from refunds.tables.state import ContendedError, Control
 from refunds_ops.dates import Zone, zone_of
 from refunds_ops.errors import REFUSED, NotReadyError, RefusedError
 from refunds_ops.flow_status import Found, look, paused_by, switch_of
@@ -196,10 +196,16 @@ def _switch(
     who = identify(stack, options["on_behalf_of"])
     if gateway is not None:
         _check_one_of_several(stack, gateway)
-    before, after = Control(stack.dynamodb, stack["LedgerTableName"]).change_intake(
-        lambda intake: step(intake, who.arn, why, datetime.now(UTC), on_behalf_of=who.on_behalf_of),
-        gateway,
-    )
+    control, note = Control(stack.dynamodb, stack["LedgerTableName"]), who.on_behalf_of
+    try:
+        before, after = control.change_intake(
+            lambda intake: step(intake, who.arn, why, datetime.now(UTC), on_behalf_of=note), gateway
+        )
+    except ContendedError as exc:
+        raise NotReadyError(
+            "Nothing was changed: the functions keep changing the breaker.",
+            "Run the same command again.",
+        ) from exc
     if gateway is None:
         after = _until_switched(switch_of(stack)).intake
     return before, after, gateway

@@ -252,6 +252,18 @@ def test_why_must_be_said(world: World, mapping: Mapping) -> None:
     assert state_of(world) == Intake()
 
 
+@pytest.mark.usefixtures("mapping")
+def test_a_pause_that_others_keep_overtaking_says_that_it_was_not_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an outage, when many functions write the breaker's state."""
+    monkeypatch.setattr("refunds.tables.state.Control._replace", lambda *_: False)
+    result = pause()
+    assert isinstance(result.exception, NotReadyError)
+    assert "Nothing was changed" in result.exception.what
+    assert not state_of(world).paused
+
+
 def test_a_lambda_that_never_follows_is_told_after_a_while(
     world: World, mapping: Mapping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
