@@ -37,13 +37,14 @@ class FaultStore:
 
     def remove(self, *, fault_id: int | None = None, seeded: bool = False) -> int:
         """Removes one fault, all scripted ones, or all seeded ones. Returns the number removed."""
+        chosen = {"id": fault_id, "seeded": seeded}
         self._db.execute(
             """DELETE FROM fault_draws WHERE fault_id IN (
-                   SELECT id FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2))""",
-            (fault_id, seeded),
+                   SELECT id FROM faults WHERE id = :id OR (:id IS NULL AND seeded = :seeded))""",
+            chosen,
         )
         return self._db.execute(
-            "DELETE FROM faults WHERE id = ?1 OR (?1 IS NULL AND seeded = ?2)", (fault_id, seeded)
+            "DELETE FROM faults WHERE id = :id OR (:id IS NULL AND seeded = :seeded)", chosen
         ).rowcount
 
     def matching(
@@ -53,12 +54,17 @@ class FaultStore:
         rows = self._db.execute(
             # Three terms, so that the index finds each: tests script thousands of faults.
             """SELECT * FROM faults
-               WHERE (transaction_id = ?1 AND (reference IS NULL OR reference = ?2)
+               WHERE (transaction_id = :payment AND (reference IS NULL OR reference = :reference)
                    OR transaction_id IS NULL AND reference IS NULL
-                   OR transaction_id IS NULL AND reference = ?2)
-                 AND operation IN (?3, ?4) AND (remaining IS NULL OR remaining > 0)
+                   OR transaction_id IS NULL AND reference = :reference)
+                 AND operation IN (:operation, :any) AND (remaining IS NULL OR remaining > 0)
                ORDER BY seeded, id""",
-            (transaction_id, reference, operation, ANY_OPERATION),
+            {
+                "payment": transaction_id,
+                "reference": reference,
+                "operation": operation,
+                "any": ANY_OPERATION,
+            },
         )
         return [_fault(row) for row in rows]
 

@@ -164,7 +164,8 @@ class Ledger:
 
     def payments(self, transaction_id: str | None = None) -> list[dict[str, Any]]:
         rows = self._db.execute(
-            "SELECT * FROM payments WHERE ?1 IS NULL OR id = ?1 ORDER BY rowid", (transaction_id,)
+            "SELECT * FROM payments WHERE :id IS NULL OR id = :id ORDER BY rowid",
+            {"id": transaction_id},
         )
         return [self._payment_json(row) for row in rows]
 
