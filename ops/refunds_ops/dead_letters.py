@@ -286,15 +286,15 @@ class DeadLetters:
 
         Raises ``StillNeededError`` for the message of a refund that has begun and is in no index:
         ReconcileRefunds finds it only once the message has been archived. It never finds a
-        reservation whose message is refused, perhaps by a later release than the one that made it.
+        reservation whose message was refused, perhaps by a later release than the one that made it.
         """
-        is_valid = letter.request is not None
-        if (letter.receipt is not None or not is_valid) and (begun := self._begun(letter)):
+        resumed = letter.request is not None and letter.kind == "failed"
+        if (letter.receipt is not None or not resumed) and (begun := self._begun(letter)):
+            advice = "Resend it, or wait until it is in the archive." if resumed else "Resend it."
+            if letter.request is None:
+                advice = "Send the corrected request with the same refund id first: refunds request"
             raise StillNeededError(
-                f"{letter.refund_id} {begun}, and only this message would come back to it.",
-                "Resend it, or wait until it is in the archive."
-                if is_valid
-                else "Send the corrected request with the same refund id first: refunds request",
+                f"{letter.refund_id} {begun}, and only this message would come back to it.", advice
             )
         self._keep(letter, "dropped", by=by, why=why)
         self._remove(letter)

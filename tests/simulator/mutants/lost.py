@@ -255,7 +255,7 @@ MUTANTS = (
         "a dropped message takes its refund with it",
         (
             "refunds_ops.dead_letters:DeadLetters.drop",
-            "if (letter.receipt is not None or not is_valid) and (begun := self._begun(letter)):",
+            "if (letter.receipt is not None or not resumed) and (begun := self._begun(letter)):",
             "if (begun := None):",
         ),
         caught_by="test_a_dropped_message_leaves_no_refund_that_nobody_comes_back_to",

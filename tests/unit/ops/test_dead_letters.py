@@ -41,12 +41,16 @@ def put(world: World, content: Any, **attributes: str) -> str:
     )["MessageId"]
 
 
-def archive(world: World, content: Any, message_id: str = "m-archived") -> str:
+def archive(world: World, content: Any, message_id: str = "m-archived", **attributes: str) -> str:
     text = content if isinstance(content, str) else json.dumps(content)
     world.failures.keep(
         "dead-letters",
         message_id,
-        {"body": text, "sent_at_ms": int(LONG_AGO.timestamp() * 1000), "attributes": {}},
+        {
+            "body": text,
+            "sent_at_ms": int(LONG_AGO.timestamp() * 1000),
+            "attributes": attributes,
+        },
     )
     return message_id
 
@@ -331,6 +335,19 @@ def test_a_refused_message_whose_money_is_reserved_is_not_dropped(
     assert "Send the corrected request with the same refund id" in ran.err
     world.refunds.put_new(refund(refund_id="reserved", status=Status.SUCCEEDED))
     assert refunds("dead-letters", "drop", "--all", *WHY, "--yes").status == 0
+
+
+def test_a_reserved_request_that_says_it_was_refused_is_not_dropped_from_the_archive(
+    world: World, refunds: Refunds
+) -> None:
+    """Its sender has set the attribute, or a redrive brought it back with that of an earlier time.
+    The archiver does not resume such a request."""
+    world.open_ledger("payment-1", "reserved", 2500)
+    archive(world, body(refund_id="reserved"), error_code="unknown_field")
+    ran = refunds("dead-letters", "drop", "--all", *WHY, "--yes", "--json")
+    assert (ran.status, ran.lines[0]["done"]) == (1, "skipped")
+    assert "reserved has its money reserved" in ran.err
+    assert refunds("dead-letters", "resend", "--all", *WHY, "--yes").status == 0
 
 
 @pytest.mark.parametrize(
