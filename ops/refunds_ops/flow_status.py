@@ -14,7 +14,7 @@ from refunds.gateways.registry import ADAPTERS
 from refunds.tables.state import Control
 from refunds_ops.backup.storage import AbsentError, Bucket
 from refunds_ops.backup.verification import newest
-from refunds_ops.open_refunds import open_refunds
+from refunds_ops.open_refunds import UNFINISHED, is_seen_paid, open_refunds
 from refunds_ops.queue_state import depth
 from refunds_ops.stack.stack import Stack
 from refunds_ops.statuses import acting
@@ -57,6 +57,8 @@ class Found:
     balance_short: int
     """Refunds that wait because our balance at the gateway is too low."""
     last_backup: str | None
+    paid_though_ended: int = 0
+    """Refunds that ended here without money, and that the gateway shows as paid."""
     backup_damaged: str | None = None
     """Why the newest backup's digest can't be read."""
     gateways_down: dict[str, str] = field(default_factory=dict)
@@ -92,6 +94,9 @@ class Found:
         if self.balance_short:
             what = "our balance at the gateway is too low: top it up there"
             wrong.append(Concern(what, count=self.balance_short))
+        if self.paid_though_ended:
+            what = "refunds that ended here are paid at the gateway"
+            wrong.append(Concern(what, "refunds open", self.paid_though_ended))
         if self.in_review:
             wrong.append(
                 Concern("refunds wait for a person", "refunds review list", self.in_review)
@@ -124,7 +129,8 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
         gateways_read = pool.map(control.intake, sorted(ADAPTERS))
         now = datetime.now(UTC)
         sweeps_read = pool.map(lambda name: sweep_progress(control, name, now), sorted(ADAPTERS))
-        open_now = open_refunds(stack, at_most, pool)
+        in_index = open_refunds(stack, at_most, pool)
+        open_now = [refund for refund in in_index if refund["status"] in UNFINISHED]
         gateways = dict(zip(sorted(ADAPTERS), gateways_read, strict=True))
         sweeps = [sweep for sweep in sweeps_read if sweep is not None]
         intake, queue = intake_read.result(), queue_read.result()
@@ -144,6 +150,7 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
             in_flight=queue.in_flight,
             dead_letters=dead_read.result().all,
             open_refunds=len(open_now),
+            paid_though_ended=sum(map(is_seen_paid, in_index)),
             in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
             awaiting_approval=sum(
                 refund["status"] == Status.AWAITING_APPROVAL for refund in open_now

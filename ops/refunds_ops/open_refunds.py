@@ -24,14 +24,17 @@ def indexes_of(
 def open_refunds(
     stack: Stack, at_most: int | None = None, pool: Executor | None = None
 ) -> list[Item]:
-    """Open refunds, longest open first. The index may lag, so finished ones are left out.
+    """Open refunds, longest open first. The index may lag, so finished ones are left out, but for
+    those that the gateway shows as paid although they ended here without money.
 
     ``at_most``: about this many, those that are due first. ``pool`` reads in parallel.
     """
     of_each_shard = None if at_most is None else -(-at_most // OPEN_SHARDS)
     indexes = indexes_of(stack, page_size=of_each_shard, pool=pool)
     found = [
-        item for item in indexes.items(indexes.open(of_each_shard)) if item["status"] in UNFINISHED
+        item
+        for item in indexes.items(indexes.open(of_each_shard))
+        if item["status"] in UNFINISHED or is_seen_paid(item)
     ]
     return sorted(found, key=open_since)
 
@@ -39,6 +42,11 @@ def open_refunds(
 def in_review(stack: Stack) -> list[Item]:
     """The refunds that wait for a person's decision."""
     return [refund for refund in open_refunds(stack) if refund["status"] == Status.IN_REVIEW]
+
+
+def is_seen_paid(refund: Item) -> bool:
+    """Whether a person must correct it: it ended here without money, and is paid at the gateway."""
+    return refund["status"] in (Status.FAILED, Status.REJECTED) and bool(refund.get("seen_paid_at"))
 
 
 def open_since(refund: Item) -> str:

@@ -57,6 +57,7 @@ STATUS_FIELDS = {
     "in_review": "of them, those that wait for a person",
     "awaiting_approval": "of them, those that are over a limit and wait for a person's approval",
     "balance_short": "of them, those that wait because our balance at the gateway is too low",
+    "paid_though_ended": "refunds that ended here without money and are paid at the gateway",
     "last_backup": "when the newest published backup began",
     "gateways_down": "with several gateways, those that are down: state, since when and why",
     "sweep": "by gateway and age of the refunds: since when all have been checked for reversals",
@@ -280,6 +281,10 @@ def _table(found: Found, zone: Zone) -> Table:
     table.add_row("open refunds", f"{found.open_refunds:,}")
     table.add_row("in review", f"{found.in_review:,}")
     table.add_row("awaiting approval", f"{found.awaiting_approval:,}")
+    if found.paid_though_ended:
+        table.add_row(
+            "paid though ended", Text(f"{found.paid_though_ended:,}", style="bold yellow")
+        )
     if found.balance_short:
         table.add_row(
             "balance too low",

@@ -28,9 +28,9 @@ from refunds_ops.finding import (
     span_options,
 )
 from refunds_ops.json_output import REFUND_FIELDS, json_option, one_format
-from refunds_ops.open_refunds import open_refunds, open_since
+from refunds_ops.open_refunds import is_seen_paid, open_refunds, open_since
 from refunds_ops.stack.stack import find_stack
-from refunds_ops.story import NEXT, because
+from refunds_ops.story import NEXT, PAID_THERE_NEXT, because
 from refunds_ops.terminal import print_json_lines, print_line, print_note, safe_text
 
 if TYPE_CHECKING:
@@ -249,8 +249,9 @@ def cell(value: object) -> object:
 def open_(stack_name: str | None, as_json: bool) -> None:
     """List the refunds that are not finished.
 
-    Says why each is open, since when, and what happens next. Longest open first. Exit status 1 when
-    one of them waits for a person.
+    Says why each is open, since when, and what happens next. Longest open first. Also lists those
+    that ended here without money and that the gateway shows as paid. Exit status 1 when one of them
+    waits for a person.
     """
     stack = find_stack(stack_name)
     zone, now = zone_of(stack), utc_now()
@@ -262,11 +263,14 @@ def open_(stack_name: str | None, as_json: bool) -> None:
     else:
         _print_open(found, zone, now)
     waiting = {refund["status"] for refund in found} & {"IN_REVIEW", "AWAITING_APPROVAL"}
+    to_correct = any(map(is_seen_paid, found))
     if "IN_REVIEW" in waiting:
         print_note("Some wait for a person: refunds review list")
     if "AWAITING_APPROVAL" in waiting:
         print_note("Some wait for approval: refunds approve REFUND_ID, refunds deny REFUND_ID")
-    if waiting:
+    if to_correct:
+        print_note("Some ended here, and the gateway shows them as paid: refunds correct REFUND_ID")
+    if waiting or to_correct:
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -300,6 +304,8 @@ def _print_open(found: list[Item], zone: Zone, now: datetime) -> None:
 
 def next_step(refund: Item, zone: Zone, now: datetime) -> str:
     """What happens next to an open refund, and by when."""
+    if is_seen_paid(refund):
+        return PAID_THERE_NEXT.replace("REFUND_ID", str(refund["refund_id"]))
     if refund["status"] in ("IN_REVIEW", "AWAITING_APPROVAL"):
         return NEXT[refund["status"]].replace("REFUND_ID", str(refund["refund_id"]))
     due = refund.get("check_at")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -95,6 +96,25 @@ def test_2_stuck(world: World, living: Refunds) -> None:
     )
     assert "r9" in living("open").out
     assert living("watch", "r9", "--seconds", "0").status == 1
+
+
+def test_what_ended_here_and_is_paid_there_is_named(world: World, living: Refunds) -> None:
+    """The alarm RefundsPaidThoughEnded names no refund: this is its first command."""
+    ended = refund(
+        refund_id="r8",
+        status=Status.FAILED,
+        open_shard="1",
+        open_since=at(30),
+        check_at=rfc3339(NOW),
+        seen_paid_at=at(30),
+    )
+    world.refunds.put_new(ended)
+    closing = replace(ended, refund_id="r7", seen_paid_at=None)
+    world.refunds.put_new(closing)
+    ran = living("open")
+    assert (ran.status, "r8" in ran.out, "r7" in ran.out) == (1, True, False)
+    assert "refunds correct r8" in " ".join(ran.out.split())
+    assert "refunds correct" in ran.err
 
 
 def test_3_money_today(living: Refunds) -> None:

@@ -339,6 +339,16 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
             balance_short_at=rfc3339(NOW),
         )
     )
+    world.put(
+        refund(
+            refund_id="refund-3",
+            status=Status.FAILED,
+            open_since=rfc3339(NOW),
+            open_shard="2",
+            check_at=rfc3339(NOW),
+            seen_paid_at=rfc3339(NOW),
+        )
+    )
     pause()
 
     result = run("status", "--json")
@@ -349,8 +359,9 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
     assert found["paused_why"] == "gateway maintenance"
     assert (found["waiting"], found["dead_letters"]) == (3, 1)
     assert (found["open_refunds"], found["in_review"], found["balance_short"]) == (2, 1, 1)
+    assert found["paid_though_ended"] == 1
     assert found["mapping_state"] == "Disabled"
-    assert len(found["attention"]) == 4
+    assert len(found["attention"]) == 5
     table = run("status")
     assert table.exit_code == 1
     assert "gateway maintenance" in table.output
