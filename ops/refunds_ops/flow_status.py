@@ -57,6 +57,8 @@ class Found:
     balance_short: int
     """Refunds that wait because our balance at the gateway is too low."""
     last_backup: str | None
+    unreadable_refunds: int = 0
+    """Rows in the index of open refunds that somebody has damaged."""
     paid_though_ended: int = 0
     """Refunds that ended here without money, and that the gateway shows as paid."""
     backup_damaged: str | None = None
@@ -94,16 +96,21 @@ class Found:
         if self.balance_short:
             what = "our balance at the gateway is too low: top it up there"
             wrong.append(Concern(what, count=self.balance_short))
-        if self.paid_though_ended:
-            what = "refunds that ended here are paid at the gateway"
-            wrong.append(Concern(what, "refunds open", self.paid_though_ended))
-        if self.in_review:
-            wrong.append(
-                Concern("refunds wait for a person", "refunds review list", self.in_review)
-            )
-        if self.awaiting_approval:
-            command = "refunds list --status AWAITING_APPROVAL"
-            wrong.append(Concern("refunds wait for approval", command, self.awaiting_approval))
+        counted = [
+            Concern("rows of Refunds can't be read", "refunds verify", self.unreadable_refunds),
+            Concern(
+                "refunds that ended here are paid at the gateway",
+                "refunds open",
+                self.paid_though_ended,
+            ),
+            Concern("refunds wait for a person", "refunds review list", self.in_review),
+            Concern(
+                "refunds wait for approval",
+                "refunds list --status AWAITING_APPROVAL",
+                self.awaiting_approval,
+            ),
+        ]
+        wrong += [each for each in counted if each.count]
         wrong += [
             Concern(f"reversals at {name} are found late: docs/runbook.md#sweepbehind")
             for name in self.sweep_late
@@ -129,7 +136,8 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
         gateways_read = pool.map(control.intake, sorted(ADAPTERS))
         now = datetime.now(UTC)
         sweeps_read = pool.map(lambda name: sweep_progress(control, name, now), sorted(ADAPTERS))
-        in_index = open_refunds(stack, at_most, pool)
+        unreadable: list[str] = []
+        in_index = open_refunds(stack, at_most, pool, unreadable=unreadable)
         open_now = [refund for refund in in_index if refund["status"] in UNFINISHED]
         gateways = dict(zip(sorted(ADAPTERS), gateways_read, strict=True))
         sweeps = [sweep for sweep in sweeps_read if sweep is not None]
@@ -151,6 +159,7 @@ def look(stack: Stack, at_most: int | None = None) -> Found:
             dead_letters=dead_read.result().all,
             open_refunds=len(open_now),
             paid_though_ended=sum(map(is_seen_paid, in_index)),
+            unreadable_refunds=len(unreadable),
             in_review=sum(refund["status"] == Status.IN_REVIEW for refund in open_now),
             awaiting_approval=sum(
                 refund["status"] == Status.AWAITING_APPROVAL for refund in open_now

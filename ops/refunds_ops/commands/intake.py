@@ -57,6 +57,7 @@ STATUS_FIELDS = {
     "in_review": "of them, those that wait for a person",
     "awaiting_approval": "of them, those that are over a limit and wait for a person's approval",
     "balance_short": "of them, those that wait because our balance at the gateway is too low",
+    "unreadable_refunds": "open rows that somebody has damaged, not counted above",
     "paid_though_ended": "refunds that ended here without money and are paid at the gateway",
     "last_backup": "when the newest published backup began",
     "gateways_down": "with several gateways, those that are down: state, since when and why",

@@ -28,7 +28,7 @@ from refunds_ops.finding import (
     span_options,
 )
 from refunds_ops.json_output import REFUND_FIELDS, json_option, one_format
-from refunds_ops.open_refunds import is_seen_paid, open_refunds, open_since
+from refunds_ops.open_refunds import is_seen_paid, note_unreadable, open_refunds, open_since
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.story import NEXT, PAID_THERE_NEXT, because
 from refunds_ops.terminal import print_json_lines, print_line, print_note, safe_text
@@ -255,7 +255,8 @@ def open_(stack_name: str | None, as_json: bool) -> None:
     """
     stack = find_stack(stack_name)
     zone, now = zone_of(stack), utc_now()
-    found = open_refunds(stack)
+    unreadable: list[str] = []
+    found = open_refunds(stack, unreadable=unreadable)
     if as_json:
         print_json_lines({**refund, "next": next_step(refund, zone, now)} for refund in found)
     elif not found:
@@ -270,7 +271,8 @@ def open_(stack_name: str | None, as_json: bool) -> None:
         print_note("Some wait for approval: refunds approve REFUND_ID, refunds deny REFUND_ID")
     if to_correct:
         print_note("Some ended here, and the gateway shows them as paid: refunds correct REFUND_ID")
-    if waiting or to_correct:
+    note_unreadable(unreadable)
+    if waiting or to_correct or unreadable:
         raise click.exceptions.Exit(REFUSED)
 
 

@@ -18,7 +18,7 @@ from refunds_ops.identity import ON_BEHALF_OF, identify
 from refunds_ops.json_output import REFUND_FIELDS, json_option
 from refunds_ops.layout import Column, print_table
 from refunds_ops.lazy import CommandGroup
-from refunds_ops.open_refunds import in_review, open_since
+from refunds_ops.open_refunds import in_review, note_unreadable, open_since
 from refunds_ops.stack.stack import Stack, find_stack
 from refunds_ops.statuses import acting, outcome_of
 from refunds_ops.story import because
@@ -39,7 +39,8 @@ def list_(stack_name: str | None, as_json: bool) -> None:
     Exit status 1 when there are any.
     """
     stack = find_stack(stack_name)
-    waiting = in_review(stack)
+    unreadable: list[str] = []
+    waiting = in_review(stack, unreadable)
     if as_json:
         print_json_lines(waiting)
     elif waiting:
@@ -48,7 +49,8 @@ def list_(stack_name: str | None, as_json: bool) -> None:
         print_note("refunds review decide REFUND_ID --paid|--not-paid --why … --evidence …")
     else:
         print_line("No refund waits for a person.")
-    if waiting:
+    note_unreadable(unreadable)
+    if waiting or unreadable:
         raise click.exceptions.Exit(REFUSED)
 
 

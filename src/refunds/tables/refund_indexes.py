@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from refunds.domain.audit_entry import NOT_AN_IMAGE, audit_entry
 from refunds.domain.clock import from_rfc3339
-from refunds.domain.refund import Item
+from refunds.domain.refund import AUDITED, Item
 from refunds.tables.refunds import OPEN_INDEX, OPEN_SHARDS
 from refunds.tables.wire import item_from_wire
 
@@ -155,18 +156,24 @@ class RefundIndexes:
                 return
             arguments["ExclusiveStartKey"] = last
 
-    def items(self, refund_ids: Iterable[str]) -> Iterator[Item]:
-        """Those refunds as stored, in the given order; one that has gone is left out."""
+    def items(
+        self, refund_ids: Iterable[str], unreadable: list[str] | None = None
+    ) -> Iterator[Item]:
+        """Those refunds as stored, in the given order; one that has gone is left out.
+
+        ``unreadable``: takes the ids of rows that are no refunds. Without it, the first such row is
+        an error, and hides the others.
+        """
         batch: list[str] = []
         for refund_id in refund_ids:
             batch.append(refund_id)
             if len(batch) == self._batch:
-                yield from self._items(batch)
+                yield from self._items(batch, unreadable)
                 batch = []
         if batch:
-            yield from self._items(batch)
+            yield from self._items(batch, unreadable)
 
-    def _items(self, refund_ids: Sequence[str]) -> Iterator[Item]:
+    def _items(self, refund_ids: Sequence[str], unreadable: list[str] | None) -> Iterator[Item]:
         keys: Any = [{"refund_id": {"S": each}} for each in dict.fromkeys(refund_ids)]
         found: dict[str, Item] = {}
         while keys:
@@ -174,10 +181,26 @@ class RefundIndexes:
                 RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
             )
             for wire in answer["Responses"].get(self._table, []):
-                item = item_from_wire(wire)
-                found[item["refund_id"]] = item
+                try:
+                    item = item_from_wire(wire)
+                    if unreadable is not None:
+                        _check(item)
+                except NOT_AN_IMAGE:
+                    if unreadable is None:
+                        raise
+                    unreadable.append(wire["refund_id"]["S"])
+                else:
+                    found[item["refund_id"]] = item
             keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         yield from (found[each] for each in refund_ids if each in found)
+
+
+def _check(item: Item) -> None:
+    """Raises one of ``NOT_AN_IMAGE`` for a row that somebody has damaged."""
+    audit_entry({name: item[name] for name in AUDITED if name in item})
+    for name in ("open_since", "check_at"):
+        if name in item:
+            from_rfc3339(item[name])
 
 
 def _lacks_index(error: ClientError) -> bool:

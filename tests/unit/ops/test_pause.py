@@ -21,6 +21,7 @@ from refunds.breaker.queue_mapping import IntakeKeeper, Switch
 from refunds.domain.clock import rfc3339
 from refunds.domain.intake import BreakerState, Intake, open_breaker
 from refunds.domain.refund import Status
+from refunds.tables.wire import item_to_wire
 from refunds_ops.cli import cli
 from refunds_ops.commands import intake as command
 from refunds_ops.dates import Zone
@@ -349,6 +350,11 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
             seen_paid_at=rfc3339(NOW),
         )
     )
+    damaged = item_to_wire(
+        refund(refund_id="refund-4", open_shard="3", check_at=rfc3339(NOW)).item()
+    )
+    damaged.pop("status")
+    world.stack.clients.dynamodb.put_item(TableName=world.stack.refunds_table, Item=damaged)
     pause()
 
     result = run("status", "--json")
@@ -359,9 +365,9 @@ def test_the_status_shows_what_waits_and_who_paused(world: World, mapping: Mappi
     assert found["paused_why"] == "gateway maintenance"
     assert (found["waiting"], found["dead_letters"]) == (3, 1)
     assert (found["open_refunds"], found["in_review"], found["balance_short"]) == (2, 1, 1)
-    assert found["paid_though_ended"] == 1
+    assert (found["paid_though_ended"], found["unreadable_refunds"]) == (1, 1)
     assert found["mapping_state"] == "Disabled"
-    assert len(found["attention"]) == 5
+    assert len(found["attention"]) == 6
     table = run("status")
     assert table.exit_code == 1
     assert "gateway maintenance" in table.output
