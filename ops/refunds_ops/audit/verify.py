@@ -15,8 +15,8 @@ from itertools import chain, islice
 from typing import Any
 
 from refunds.domain.clock import Clock, rfc3339
+from refunds.domain.refund import SWEEP_BACK
 from refunds.gateways.contract import GatewayRefund
-from refunds.processing.settler import SWEEP_BACK
 from refunds_ops.audit.backup_check import BackupCheck
 from refunds_ops.audit.cross_check import STREAM_LAG, CrossCheck
 from refunds_ops.audit.failures import FailureReader

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -53,6 +54,10 @@ ENDED_WITHOUT_MONEY = frozenset({Status.REJECTED, Status.FAILED, Status.REVERSED
 UNFINISHED = frozenset(
     {Status.AWAITING_APPROVAL, Status.PROCESSING, Status.PENDING, Status.IN_REVIEW}
 )
+
+SWEEP_BACK = timedelta(days=180)
+"""How long after its creation the customer's bank may still send a refund back. The sweep reads the
+gateway's list that far back."""
 
 OUTCOMES: Mapping[Status, str] = {
     Status.SUCCEEDED: "Refund Successful",

@@ -8,10 +8,9 @@ from datetime import timedelta
 
 from refunds.domain.audit_entry import audit_entry, image_of
 from refunds.domain.clock import Clock, from_rfc3339
-from refunds.domain.refund import UNFINISHED, Item, Refund, Status
+from refunds.domain.refund import SWEEP_BACK, UNFINISHED, Item, Refund, Status
 from refunds.domain.request import RefundRequest, idempotency_conflict
 from refunds.processing.recorder import Recorder
-from refunds.processing.settler import SWEEP_BACK
 from refunds.tables.audit_trail import AuditTable
 
 SWEEP_MARGIN = timedelta(days=1)

@@ -57,10 +57,6 @@ at most 15 minutes, and its request may take as long again to arrive."""
 PENDING_UNSEEN = timedelta(hours=24)
 """How long a refund that the gateway called pending may be missing there before a person looks."""
 
-SWEEP_BACK = timedelta(days=180)
-"""How long after its creation the customer's bank may still send a refund back. The sweep reads the
-gateway's list that far back."""
-
 GATEWAY_FORGOT = "gateway_forgot"
 
 LONG_AGO = "1970-01-01T00:00:00.000000Z"

@@ -17,8 +17,7 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from refunds.domain.clock import CLOCK_SKEW, from_rfc3339, rfc3339
-from refunds.domain.refund import Item
-from refunds.processing.settler import SWEEP_BACK
+from refunds.domain.refund import SWEEP_BACK, Item
 from refunds.processing.sweep_walk import PageRead, Walk, day_of, midnight
 
 FORMAT = 2

@@ -13,8 +13,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from refunds.domain.clock import CLOCK_SKEW, rfc3339
-from refunds.domain.refund import Item
-from refunds.processing.settler import SWEEP_BACK
+from refunds.domain.refund import SWEEP_BACK, Item
 
 
 class PageRead(NamedTuple):

@@ -14,14 +14,14 @@ from tests.support.world import World
 from refunds.domain.audit_entry import audit_entry
 from refunds.domain.clock import rfc3339
 from refunds.domain.limits import Limits
-from refunds.domain.refund import Refund, Status
+from refunds.domain.refund import SWEEP_BACK, Refund, Status
 from refunds.domain.request import ErrorCode, RefusedError
 from refunds.gateways.contract import GatewayUnavailableError, KeyTooOld, Payment, RefundPage
 from refunds.processing.delivery import LAST_DAY, QUEUE_KEEPS, Delivery
 from refunds.processing.lost_records import SWEEP_MARGIN
 from refunds.processing.processor import Processor
 from refunds.processing.recorder import RECORD_LOST, Later, Recorded
-from refunds.processing.settler import LONG_AGO, SWEEP_BACK
+from refunds.processing.settler import LONG_AGO
 
 
 def in_trail_only(world: World, **changes: Any) -> Refund:

@@ -11,10 +11,9 @@ from tests.support.builders import NOW, refund, shown
 from tests.support.reconciler_runs import bounced, paid, run
 from tests.support.world import World
 
-from refunds.domain.refund import Refund, Status
+from refunds.domain.refund import SWEEP_BACK, Refund, Status
 from refunds.gateways.contract import GatewayStatus
 from refunds.processing.reversal_sweep import MAX_PAGE_FAILURES, MAX_PAGE_TRIES
-from refunds.processing.settler import SWEEP_BACK
 
 
 def test_a_refund_that_came_back_from_the_bank_is_reversed_and_its_money_freed(

@@ -9,7 +9,7 @@ import pytest
 from tests.support.builders import NOW
 
 from refunds.domain.clock import rfc3339
-from refunds.processing.settler import SWEEP_BACK
+from refunds.domain.refund import SWEEP_BACK
 from refunds.processing.sweep_walk import PageRead, Walk, day_of
 
 TODAY = day_of(NOW)

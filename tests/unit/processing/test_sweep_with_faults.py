@@ -12,11 +12,10 @@ from tests.support.builders import NOW, FakeClock
 from tests.support.swept_lists import Listed, Sweeping, SweptList, SweptPeriods
 
 from refunds.domain.clock import rfc3339
-from refunds.domain.refund import Status
+from refunds.domain.refund import SWEEP_BACK, Status
 from refunds.gateways.contract import GatewayRefund, GatewayUnavailableError
 from refunds.processing import reversal_sweep
 from refunds.processing.reversal_sweep import MAX_PAGE_TRIES, SAVE_EVERY_SECONDS
-from refunds.processing.settler import SWEEP_BACK
 
 KINDS = [SweptList, SweptPeriods]
 DAY = timedelta(days=1)
