@@ -190,8 +190,10 @@ def explain(error: Exception) -> tuple[str, tuple[str, ...], int]:
         return f"AWS request failed: {error}", _aws_advice(error), ENVIRONMENT
     # This is an error of our own. Its arguments could contain personal data, so only its type is
     # shown.
-    advice = "Please report it with the output of REFUNDS_TRACEBACK=1."
-    return f"Internal error: {type(error).__name__}.", (advice,), ENVIRONMENT
+    advice = ["Please report it with the output of REFUNDS_TRACEBACK=1."]
+    if isinstance(error, (KeyError, TypeError, ValueError)):
+        advice.insert(0, "Was a stored row changed by hand? To find it: refunds verify")
+    return f"Internal error: {type(error).__name__}.", tuple(advice), ENVIRONMENT
 
 
 def is_aws_error(error: BaseException) -> bool:

@@ -156,6 +156,8 @@ ENDPOINT_ERROR = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
         (ENDPOINT_ERROR, 3, "make up"),
         (PermissionError(13, "Permission denied", "out.csv"), 3, "out.csv: Permission denied."),
         (ValueError("4111111111111111"), 3, "Internal error: ValueError."),
+        (KeyError("status"), 3, "To find it: refunds verify"),
+        (RuntimeError("status"), 3, "REFUNDS_TRACEBACK=1"),
         (KeyboardInterrupt(), 130, "Interrupted"),
     ],
 )
