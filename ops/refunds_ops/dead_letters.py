@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -34,6 +34,7 @@ from refunds.tables.ledger import LedgerTable
 from refunds.tables.refunds import RefundsTable
 from refunds_ops.errors import CommandError
 from refunds_ops.open_refunds import indexes_of
+from refunds_ops.resending import Forecast, forecast, is_same_request
 
 if TYPE_CHECKING:
     from refunds_ops.stack.stack import Stack
@@ -61,9 +62,6 @@ class NoLetterError(CommandError):
 
 class StillNeededError(CommandError):
     """The message can't be dropped: nothing else would come back to its refund."""
-
-
-_FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.REVERSED})
 
 
 @dataclass
@@ -139,14 +137,6 @@ class DeadLetter:
             "sent_at": self.sent_at,
             "first_sent_at": self.first_sent_at,
         }
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What would happen if a message was sent again."""
-
-    helps: bool
-    what: str
 
 
 class DeadLetters:
@@ -249,7 +239,7 @@ class DeadLetters:
 
     def forecast(self, letter: DeadLetter) -> Forecast:
         """What sending it again would do."""
-        return _forecast(letter, self._refunds.get)
+        return forecast(letter.body, self._refunds.get)
 
     def forecasts(self, letters: Sequence[DeadLetter]) -> list[Forecast]:
         """The same of many, whose refunds are read 100 in a request."""
@@ -259,7 +249,7 @@ class DeadLetters:
             refund.refund_id: refund
             for refund in map(Refund.from_item, indexes_of(self._stack).items(refund_ids))
         }
-        return [_forecast(letter, refunds.get) for letter in letters]
+        return [forecast(letter.body, refunds.get) for letter in letters]
 
     def resend(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
         """Send it to the refund queue again, marked as resent, then close it.
@@ -309,7 +299,7 @@ class DeadLetters:
         # A record of another payment's refund says nothing about what this payment holds.
         if refund and (request is None or request.transaction_id == refund.transaction_id):
             waits = refund.status is Status.PROCESSING and refund.open_shard is None
-            same = request is None or _same_request(request, refund.fingerprint)
+            same = request is None or is_same_request(request, refund.fingerprint)
             return f"is {refund.status}" if waits and same else None
         payment = request.transaction_id if request else named_transaction_id(letter.body)
         ledger = self._ledger.get(payment) if payment else None
@@ -338,23 +328,6 @@ class DeadLetters:
         if letter.receipt is not None:
             receipt = self._taken.pop(letter.message_id, letter.receipt)
             self._stack.sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=receipt)
-
-
-def _forecast(letter: DeadLetter, refund_of: Callable[[str], Refund | None]) -> Forecast:
-    try:
-        request = parse_message(letter.body)
-    except RefusedError as exc:
-        return Forecast(False, f"would be refused again: {exc.code}: {exc.message}")
-    refund = refund_of(request.refund_id)
-    if refund is None:
-        return Forecast(True, "would be processed")
-    if not _same_request(request, refund.fingerprint):
-        return Forecast(
-            False, f"would be refused: {refund.refund_id} is another request's, {refund.status}"
-        )
-    if refund.status in _FINAL:
-        return Forecast(False, f"would change nothing: the refund is {refund.status}")
-    return Forecast(True, f"would continue the refund, which is {refund.status}")
 
 
 def _received(message: Mapping[str, Any]) -> DeadLetter:
@@ -394,10 +367,3 @@ def _archived(key: str, content: bytes) -> DeadLetter:
 
 def _instant(milliseconds: int) -> str:
     return rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
-
-
-def _same_request(request: RefundRequest, stored: str) -> bool:
-    try:
-        return request.has_fingerprint(stored)
-    except ValueError:  # of a newer release
-        return True

@@ -14,9 +14,10 @@ from refunds_console.rendering import Pages, go_to
 from refunds_console.routes import Routes, get, post
 from refunds_console.state import Console
 from refunds_ops.commands.dead_letters import readable
-from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast
+from refunds_ops.dead_letters import DeadLetter, DeadLetters
 from refunds_ops.errors import RefusedError
 from refunds_ops.identity import check_kept, identify
+from refunds_ops.resending import Forecast
 
 MAX_LETTERS = 100
 """Dead letters of the queue, and of the archive, that one page shows."""

@@ -12,12 +12,13 @@ import click
 
 from refunds.domain.card_numbers import masked, redacted
 from refunds_ops.dates import age, utc_now, zone_of
-from refunds_ops.dead_letters import DeadLetter, DeadLetters, Forecast, StillNeededError
+from refunds_ops.dead_letters import DeadLetter, DeadLetters, StillNeededError
 from refunds_ops.errors import REFUSED
 from refunds_ops.identity import ON_BEHALF_OF, check_kept, identify, why_option
 from refunds_ops.json_output import json_option
 from refunds_ops.layout import Column, facts_table, print_table
 from refunds_ops.lazy import CommandGroup
+from refunds_ops.resending import Forecast
 from refunds_ops.stack.stack import find_stack
 from refunds_ops.terminal import console, print_json, print_json_lines, print_line, print_note
 
