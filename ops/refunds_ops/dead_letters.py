@@ -274,24 +274,21 @@ class DeadLetters:
     def drop(self, letter: DeadLetter, *, by: Identity, why: str) -> None:
         """Close it for good. Its whole message stays in the failures bucket.
 
-        Raises ``StillNeededError`` for the message of a refund that has begun and is in no index:
-        ReconcileRefunds finds it only once the message has been archived. It never finds a
-        reservation whose message was refused, perhaps by a later release than the one that made it.
+        Raises ``StillNeededError`` when nothing else would come back to a refund that has begun:
+        ReconcileRefunds does, but only once its message is archived, and not if it was refused.
         """
         resumed = letter.request is not None and letter.kind == "failed"
         if (letter.receipt is not None or not resumed) and (begun := self._begun(letter)):
             advice = "Resend it, or wait until it is in the archive." if resumed else "Resend it."
             if letter.request is None:
                 advice = "Send the corrected request with the same refund id first: refunds request"
-            raise StillNeededError(
-                f"{letter.refund_id} {begun}, and only this message would come back to it.", advice
-            )
+            what = f"{letter.refund_id} {begun}, and only this message would come back to it."
+            raise StillNeededError(what, advice)
         self._keep(letter, "dropped", by=by, why=why)
         self._remove(letter)
 
     def _begun(self, letter: DeadLetter) -> str | None:
-        """How far a refund has come that only this message would come back to; None: there is
-        none."""
+        """How far the refund has come that only this message would come back to, if any."""
         request = letter.request
         if not (refund_id := letter.refund_id):
             return None
