@@ -118,8 +118,7 @@ class Reviewer:
             return self._finish(refund, to, review=review, kept_minor=kept_minor)
         # A later reversal by the bank is recognized by this id. It is left out when there are
         # several refunds, or none: then the refund is reversed only when all of them have failed.
-        paid_by = own[0].gateway_refund_id if len(own) == 1 else None
-        return self._finish(refund, to, review=review, gateway_refund_id=paid_by)
+        return self._finish(refund, to, review=review, gateway_refund_id=_single_id(own))
 
     def correct(self, refund_id: str, reasons: Reasons, deadline: Deadline) -> Refund:
         """Record as paid a refund that ended here as FAILED or REJECTED, and that the gateway
@@ -141,8 +140,8 @@ class Reviewer:
                 refund,
                 Status.SUCCEEDED,
                 review=reasons.recorded(shown, describe_balance(self._ledger, refund)),
-                amount_minor=refund.amount_minor or live[0].amount_minor,
-                gateway_refund_id=live[0].gateway_refund_id if len(live) == 1 else None,
+                amount_minor=refund.amount_minor or sum(each.amount_minor for each in live),
+                gateway_refund_id=_single_id(live),
                 kept_minor=None,
             )
         elif refund.status is not Status.SUCCEEDED or refund.review is None:
@@ -247,12 +246,18 @@ def _undoes_a_decision(refund: Refund, live: Sequence[GatewayRefund]) -> bool:
 
 def _check_paid_as_asked(refund: Refund, live: Sequence[GatewayRefund], shown: str) -> None:
     """Raises ``ReviewError`` unless the gateway has paid it once, and as it was asked to."""
-    if len(live) != 1 or live[0].status is not GatewayStatus.SUCCEEDED:
+    if [each.status for each in live] != [GatewayStatus.SUCCEEDED]:
         raise ReviewError(f"the gateway does not show it as paid once: {shown}")
     (paid,) = live
     asked = replace(refund, amount_minor=refund.amount_minor or paid.amount_minor)
     if different := mismatch(asked, paid):
         raise ReviewError(f"the gateway's refund has another {different}: {shown}")
+
+
+def _single_id(shown: Sequence[GatewayRefund]) -> str | None:
+    """The gateway's id if it shows exactly one refund."""
+    ids = [each.gateway_refund_id for each in shown]
+    return ids.pop() if len(ids) == 1 else None
 
 
 def _of_its_payment(refund: Refund, shown: GatewayRefund) -> bool:
