@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from refunds.backup.digest import DigestError
 from refunds.backup.table_scan import PageReader, ReadLimit
@@ -133,7 +133,7 @@ def configured_accounts(stack: Stack) -> dict[str, str] | None:
     """The account of each configured gateway, by its name; None if the settings can't be read."""
     try:
         return {gateway.name: gateway.account for gateway in gateways(stack)}
-    except (NotReadyError, ClientError):
+    except (NotReadyError, ClientError, BotoCoreError):
         return None
 
 

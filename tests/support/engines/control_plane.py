@@ -32,6 +32,8 @@ class ControlPlane:
         self._rules: dict[tuple[str, str], list[str]] = {}
         self._targets: dict[tuple[str, str], dict[str, str]] = {}
         self.functions: dict[str, Callable[[Any], Any]] = {}
+        self.variables: dict[str, str] = {}
+        """The environment of every function."""
         self.mappings: dict[str, EventSourceMapping] = {}
         self._server = ThreadingHTTPServer((LOOPBACK, 0), _handler(self))
         self.url = f"http://{LOOPBACK}:{self._server.server_port}"
@@ -66,6 +68,12 @@ class ControlPlane:
             threading.Thread(target=_invoke, args=(run, event), daemon=True).start()
             return None, False
         return _invoke(run, event)
+
+    def describe(self, path: str) -> Body:
+        """GetFunctionConfiguration, or GetEventSourceMapping."""
+        if path.startswith(FUNCTIONS):
+            return {"Environment": {"Variables": self.variables}}
+        return self.mapping(path.removeprefix(MAPPINGS))
 
     def mapping(self, identifier: str, change: Body | None = None) -> Body:
         """GetEventSourceMapping, or UpdateEventSourceMapping with a change."""
@@ -142,7 +150,7 @@ def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(200, plane.mapping(self.path.removeprefix(MAPPINGS)))
+            self._send(200, plane.describe(self.path))
 
         def do_PUT(self) -> None:
             self._send(202, plane.mapping(self.path.removeprefix(MAPPINGS), self._body()))

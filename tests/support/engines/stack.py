@@ -151,6 +151,7 @@ def engine_stack(  # noqa: PLR0913 - the engines and what runs on them
             )
             for name in FUNCTIONS
         }
+        plane.variables = deployed.environment
         for name, function in functions.items():
             stack.callback(function.close)
             plane.functions[name] = function.invoke

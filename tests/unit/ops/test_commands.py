@@ -94,7 +94,7 @@ def test_help_fits_a_terminal_of_80_columns_and_cuts_no_sentence(group: str) -> 
     ("typed", "said"),
     [
         ("lst", "No such command 'lst'. Did you mean list?"),
-        ("backup verfy", "No such command 'verfy'. Did you mean verify?"),
+        ("backup verifyy", "No such command 'verifyy'. Did you mean verify?"),
         ("xyz", "No such command 'xyz'."),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from tests.support.audit_backups import Backups, Signer
 from tests.support.audit_commands import Run
 from tests.support.audit_rows import Trail, rehashed
@@ -76,6 +77,18 @@ def test_verify_without_a_stack_is_an_environment_error(run: Run, monkeypatch: A
 def test_verify_of_a_table_that_is_not_there(run: Run, monkeypatch: Any) -> None:
     monkeypatch.setenv("AuditTableName", "nowhere")
     assert run("verify") == 3
+
+
+def test_verify_does_without_settings_that_it_cannot_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are only for a note, and an auditor may have no right to read them."""
+
+    def unreachable(stack: Stack) -> dict[str, str]:
+        raise EndpointConnectionError(endpoint_url="https://lambda.example")
+
+    monkeypatch.setattr(sources, "settings_of", unreachable)
+    assert run("verify") == 0
 
 
 def test_verify_holds_against_the_signed_backup(run: Run, trail: Trail, capsys: Any) -> None:
