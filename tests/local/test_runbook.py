@@ -354,7 +354,7 @@ NOT_HERE = {
     "aws logs tail /aws/lambda/$STACK-ReceiveWebhook": "Webhooks=true",
     "aws lambda update-event-source-mapping": "test_walk_through.py switches it",
 }
-KNOWN_ANSWERS = ("There is no ", "there is no backup", "Nothing to ")
+KNOWN_ANSWERS = ("There is no ", "there is no backup", "Nothing to ", "neither this backup nor")
 """What a command says of a stand-in; anything else that is not exit status 0 or 1 is a fault."""
 
 
