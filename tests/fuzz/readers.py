@@ -317,6 +317,8 @@ def _command_line(content: bytes) -> object:
         while isinstance(command, click.Group):
             context = command.make_context("refunds", words, parent=context)
             words = [*context.protected_args, *context.args]
+            if not words:
+                context.fail("Missing command.")  # as the group does before it looks for one
             _, found, words = command.resolve_command(context, words)
             assert found is not None
             command = found
