@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -138,7 +139,9 @@ def test_not_even_at_debug_does_a_secret_or_a_name_get_into_the_log(
     assert "refund recorded" in output
     for planted in PLANTED:
         assert planted not in output
-    assert not [each for each in caplog.records if each.name.split(".")[0] in LIBRARIES]
+    # A library's warning, such as urllib3's of a full pool, may come.
+    details = [each for each in caplog.records if each.levelno < logging.WARNING]
+    assert not [each for each in details if each.name.split(".")[0] in LIBRARIES]
 
 
 def test_each_handler_keeps_the_libraries_quiet() -> None:
