@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 _LEAF, _NODE = hashlib.sha256(b"\x00"), hashlib.sha256(b"\x01")
-"""Copied for each hash: a tenth faster than to begin again."""
+"""Copied for each hash, which is faster than to make a new object and give it the first byte."""
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -40,7 +40,7 @@ class MerkleTree:
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Append leaves, one level of the tree after the other."""
-        # Without leaf_hash() and node_hash(), whose calls would take an eighth more.
+        # Without calls of leaf_hash() and node_hash(), which would add to each hash.
         nodes = list[bytes]()
         for data in leaves:
             (leaf := _LEAF.copy()).update(data)

@@ -189,8 +189,8 @@ def _cut_between(body: bytes, between: bytes) -> tuple[bytes, bytes, int] | None
 
 def _one_line_each(lines: bytes) -> bytes:
     # A JSON string may contain Unicode's other line breaks unescaped. Readers that split lines as
-    # Unicode does would split the item there. Most pages lack even their first bytes, and to search
-    # for single bytes takes a twentieth of the time.
+    # Unicode does would split the item there. Most pages lack even the first bytes of these line
+    # breaks, and a single byte is found fastest.
     if any(byte in lines for byte in _LINE_BREAKS_BEGIN):
         for line_break, escaped in _LINE_BREAKS:
             lines = lines.replace(line_break, escaped)

@@ -136,6 +136,7 @@ def data_line(item: dict[str, object]) -> bytes:
 @example([{"entry_hash": {"S": "c" * 62 + "}}"}}])
 @example([{"entry_hash": {"S": "c" * 62 + "  "}}])
 @example([{"entry_hash": {"S": "c" * 65}}])
+@example([{"entry_hash": {"S": "c" * 66}}, {"entry_hash": {"S": "c" * 62}}])
 @example([{"entry_hash": {"S": "a" * 64}, "details": {"M": {}}}, {"note": {"S": "x"}}])
 def test_a_pages_leaves_are_those_of_its_lines(items: list[dict[str, object]]) -> None:
     lines = [data_line(item) for item in items]

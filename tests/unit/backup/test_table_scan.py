@@ -109,6 +109,16 @@ def test_items_are_cut_at_their_first_attribute_whatever_is_inside() -> None:
     assert cut[1:] == _parse(body)[1:]
 
 
+@pytest.mark.parametrize("line_break", ["\x85", "\u2028", "\u2029"])
+def test_a_line_break_of_unicode_does_not_split_an_item(line_break: str) -> None:
+    item = {"refund_id": {"S": "r1"}, "text": {"S": f"a{line_break}b"}}
+    body = json.dumps(answer([item], None), separators=(",", ":"), ensure_ascii=False).encode()
+    cut = _cut(body)
+    assert cut is not None
+    (line,) = cut[1].decode().splitlines()
+    assert json.loads(line) == {"Item": item}
+
+
 def test_a_page_is_read_on_from_its_key_and_segments_share_the_table(stack: BackedUp) -> None:
     for number in range(40):
         stack.put(stack.refunds, {"refund_id": f"rf-{number}", "text": "é\u2028"})
